@@ -1,0 +1,170 @@
+"""The records every part exchanges, and their Arrow schemas.
+
+Everything here is frozen and cheap to build. Offsets are half open. Reading and writing files is `ctxner.conll`;
+turning records into tensors is `ctxner.views`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A typed mention over words: `words[start:end]`, end exclusive."""
+
+    start: int
+    end: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence, already split into words.
+
+    Attributes:
+        id: Unique within a data set; contexts are joined by it, never by position.
+        words: At least one word in all that reaches a model.
+        tags: One tag a word, or None when unlabelled.
+        offsets: (start, end) of each word in the source text, in characters, or None.
+    """
+
+    id: str
+    words: tuple[str, ...]
+    tags: tuple[str, ...] | None = None
+    offsets: tuple[tuple[int, int], ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tags", "offsets"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.words):
+                raise ValueError(
+                    f"sentence {self.id!r}: {len(value)} {name} for {len(self.words)} words; give one {name[:-1]} a word"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A mention found in a text.
+
+    Attributes:
+        text: The covered text, exactly `source_text[start:end]`.
+        type: Entity type, e.g. `person`.
+        start: First character.
+        end: One past the last character.
+        first_word: Index of the first word within its sentence.
+        last_word: One past the index of the last word.
+        confidence: Probability in [0, 1] that the model gives to exactly this span and type.
+    """
+
+    text: str
+    type: str
+    start: int
+    end: int
+    first_word: int
+    last_word: int
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A unit of the corpus."""
+
+    id: str
+    source: str
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPassage:
+    """A passage retrieved for a sentence, with its provenance.
+
+    Attributes:
+        passage: What was retrieved.
+        bm25_score: Lucene's score of the query.
+        bm25_rank: Rank by that score, from 1.
+        rerank_score: BERTScore F1 in [-1, 1] against the sentence, or None when not re-ranked.
+        num_pieces: Pieces used in the context view, or None before the view is built.
+        dropped: Why the passage is not in the context view (`near_duplicate`, `below_depth`, `piece_budget`), or None when kept.
+    """
+
+    passage: Passage
+    bm25_score: float
+    bm25_rank: int
+    rerank_score: float | None = None
+    num_pieces: int | None = None
+    dropped: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sentence and its passages, best first; dropped ones follow the kept ones."""
+
+    sentence: Sentence
+    passages: tuple[ScoredPassage, ...] = ()
+
+
+@cache
+def passage_struct() -> pa.StructType:
+    """Arrow type of one scored passage, as `ctxner retrieve` writes it."""
+    import pyarrow as pa
+
+    return pa.struct(
+        [
+            ("id", pa.string()),
+            ("source", pa.string()),
+            ("title", pa.string()),
+            ("text", pa.string()),
+            ("bm25_score", pa.float32()),
+            ("bm25_rank", pa.int32()),
+            ("rerank_score", pa.float32()),
+            ("dropped", pa.string()),
+        ]
+    )
+
+
+@cache
+def context_schema() -> pa.Schema:
+    """Arrow schema of a contexts file: one row a sentence id; gold tags are never part of it."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("sentence_id", pa.string()),
+            ("words", pa.list_(pa.string())),
+            ("query", pa.string()),
+            ("passages", pa.list_(passage_struct())),
+            ("error", pa.string()),
+        ]
+    )
+
+
+def passage_row(scored: ScoredPassage) -> dict[str, object]:
+    """The passage as a row of `passage_struct`."""
+    return {
+        "id": scored.passage.id,
+        "source": scored.passage.source,
+        "title": scored.passage.title,
+        "text": scored.passage.text,
+        "bm25_score": scored.bm25_score,
+        "bm25_rank": scored.bm25_rank,
+        "rerank_score": scored.rerank_score,
+        "dropped": scored.dropped,
+    }
+
+
+def scored_passage(row: dict) -> ScoredPassage:
+    """The inverse of `passage_row`."""
+    return ScoredPassage(
+        Passage(row["id"], row["source"], row["text"], row["title"] or ""),
+        row["bm25_score"],
+        row["bm25_rank"],
+        rerank_score=row["rerank_score"],
+        dropped=row["dropped"],
+    )
