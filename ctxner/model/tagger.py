@@ -1,0 +1,181 @@
+"""Encoder -> first piece of each word -> dropout -> linear -> CRF, as a Hugging Face model folder.
+
+Views are built in `ctxner.views`, losses in `ctxner.model.losses`, entities in `ctxner.predictor`.
+"""
+
+# R rows, P pieces, B sentences, T words, H hidden width, L tags
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ctxner.labels import LabelSet
+from ctxner.model.crf import LinearChainCRF
+
+
+class EncoderCRFConfig(PreTrainedConfig):
+    """Hugging Face config of a tagger: its encoder's config, its entity types and its view limits."""
+
+    model_type = "ctxner"
+
+    encoder: dict | None = None
+    types: list | None = None
+    dropout: float = 0.1
+    word_dropout: float = 0.0
+    legal_transitions: bool = True
+    max_pieces: int = 512
+    max_passages: int = 6
+    provenance: dict | None = None  # config and data hashes, scores, versions; written by training
+
+
+class EncoderCRF(PreTrainedModel):
+    """Any `AutoModel` encoder with a linear head and a linear-chain CRF over BIOES tags."""
+
+    config_class = EncoderCRFConfig
+    base_model_prefix = "encoder"
+    _supports_sdpa = True
+
+    def __init__(self, config: EncoderCRFConfig) -> None:
+        super().__init__(config)
+        if not config.encoder or not config.types:
+            raise ValueError("config.json: 'encoder' and 'types' are missing; this is not a folder that ctxner saved")
+        self.labels = LabelSet(tuple(config.types))
+        encoder_config = AutoConfig.for_model(**config.encoder)
+        self.encoder = AutoModel.from_config(encoder_config)
+        _drop_pooler(self.encoder)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(encoder_config.hidden_size, len(self.labels))
+        legal = self.labels.legal_transitions() if config.legal_transitions else None
+        self.crf = LinearChainCRF(len(self.labels), legal_transitions=legal)
+        self.post_init()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        path: str,
+        labels: LabelSet,
+        *,
+        dropout: float = 0.1,
+        word_dropout: float = 0.0,
+        legal_transitions: bool = True,
+        max_pieces: int = 512,
+        max_passages: int = 6,
+    ) -> EncoderCRF:
+        """A new tagger on pre-trained encoder weights.
+
+        Args:
+            path: Folder or hub id of an encoder; `trust_remote_code` stays off and only safetensors are read.
+            labels: What to tag.
+            max_pieces: A view's limit; lowered to what the encoder's positions allow.
+
+        Raises:
+            ValueError: No encoder there.
+        """
+        encoder = load_encoder(path)
+        config = EncoderCRFConfig(
+            encoder=_plain_config(encoder.config),
+            types=list(labels.types),
+            dropout=dropout,
+            word_dropout=word_dropout,
+            legal_transitions=legal_transitions,
+            max_pieces=min(max_pieces, position_limit(encoder)),
+            max_passages=max_passages,
+        )
+        model = cls(config)
+        model.encoder.load_state_dict(encoder.state_dict())
+        return model
+
+    def word_vectors(self, input_ids_RP: Tensor, attention_RP: Tensor, word_index_BT: Tensor) -> Tensor:
+        """Last-layer vector of each word's first piece: [B, T, H] in the encoder's dtype."""
+        hidden_RPH = self.encoder(input_ids=input_ids_RP, attention_mask=attention_RP).last_hidden_state
+        return hidden_RPH.flatten(0, 1)[word_index_BT]
+
+    def emissions(self, word_BTH: Tensor) -> Tensor:
+        """Tag scores [B, T, L] in nats, float32; word dropout and dropout act here, in training only."""
+        if self.training and self.config.word_dropout:
+            keep_BT1 = torch.rand(word_BTH.shape[:2], device=word_BTH.device).unsqueeze(-1) >= self.config.word_dropout
+            word_BTH = word_BTH * keep_BT1
+        return self.head(self.dropout(word_BTH)).float()
+
+    def forward(self, input_ids_RP: Tensor, attention_RP: Tensor, word_index_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """(word vectors [B, T, H], emissions [B, T, L])."""
+        word_BTH = self.word_vectors(input_ids_RP, attention_RP, word_index_BT)
+        return word_BTH, self.emissions(word_BTH)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Hugging Face calls this for what a checkpoint lacks; the encoder initialises its own parts."""
+        if module is self.head:
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, LinearChainCRF):
+            module.reset_parameters()
+
+
+def load_encoder(path: str) -> PreTrainedModel:
+    """A float32 encoder without pooler from a folder or hub id.
+
+    Raises:
+        ValueError: Nothing loadable there; says what was tried.
+    """
+    try:
+        encoder = AutoModel.from_pretrained(path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"encoder {path!r}: no model folder with config.json and model.safetensors, nor a hub id that can be reached "
+            f"({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from None
+    _drop_pooler(encoder)
+    return encoder
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model; byte-level ones treat every word as preceded by a space.
+
+    Raises:
+        ValueError: No tokenizer there.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False, add_prefix_space=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"tokenizer {path!r}: not loadable ({str(error).splitlines()[0]})") from None
+
+
+def position_limit(encoder: nn.Module) -> int:
+    """Pieces that an encoder's position embeddings can number; RoBERTa-like ones start behind the padding index."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    limit = int(getattr(encoder.config, "max_position_embeddings", 512))
+    padding = getattr(table, "padding_idx", None)
+    return limit if padding is None else limit - padding - 1
+
+
+def load_tagger(path: str | Path) -> EncoderCRF:
+    """A saved tagger in evaluation mode.
+
+    Raises:
+        ValueError: No tagger there.
+    """
+    try:
+        return EncoderCRF.from_pretrained(str(path), use_safetensors=True).eval()
+    except OSError as error:
+        raise ValueError(
+            f"model {str(path)!r}: no folder that ctxner saved (config.json, model.safetensors), nor a hub id that can be "
+            f"reached; train one with `ctxner train` ({str(error).splitlines()[0]})"
+        ) from None
+
+
+def _plain_config(config: PreTrainedConfig) -> dict[str, Any]:
+    """The encoder's config as JSON, without where it was loaded from."""
+    tree = config.to_dict()
+    for key in ("_name_or_path", "transformers_version", "architectures", "dtype"):
+        tree.pop(key, None)
+    return tree
+
+
+def _drop_pooler(encoder: nn.Module) -> None:
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None

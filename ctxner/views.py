@@ -1,0 +1,280 @@
+"""Plain and context views: words and passages -> rows of pieces that an encoder reads, and where each word's first piece is.
+
+A view is one or more windows (encoder rows) of one sentence. The sentence always wins over its passages: a passage that
+does not fit whole is skipped and says so. Nothing is fetched here and nothing is learnt.
+"""
+
+# R rows (windows), P pieces of the longest row, B sentences, T words of the longest sentence
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ctxner.schema import Example, ScoredPassage, Sentence
+
+MAX_WORD_CHARS = 1000  # longer words are cut before tokenizing: only the first piece of a word is pooled
+MAX_WORD_PIECES = 32  # for the same reason
+MAX_PASSAGE_CHARS = 20_000
+_CACHED_WORDS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One sentence as encoder rows.
+
+    Attributes:
+        sentence_id: Whose view this is.
+        windows: Pieces of each row, special pieces included.
+        word_places: (window, position of the first piece) of each word.
+        passages: The example's passages with `num_pieces` where used and `dropped` where not; empty in the plain view.
+    """
+
+    sentence_id: str
+    windows: tuple[tuple[int, ...], ...]
+    word_places: tuple[tuple[int, int], ...]
+    passages: tuple[ScoredPassage, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.windows)
+
+    @property
+    def longest_row(self) -> int:
+        return max(len(window) for window in self.windows)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewBatch:
+    """Tensors of several views.
+
+    Attributes:
+        input_ids_RP: Pieces, right-padded.
+        attention_RP: 1 on pieces.
+        word_index_BT: Index of each word's first piece in the flattened [R * P]; 0 on padding.
+        mask_BT: True on words.
+        tags_BT: Label ids, 0 on padding; None without gold.
+    """
+
+    input_ids_RP: Tensor
+    attention_RP: Tensor
+    word_index_BT: Tensor
+    mask_BT: Tensor
+    tags_BT: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> ViewBatch:
+        """The same batch on another device."""
+        fields = (getattr(self, name) for name in self.__slots__)
+        return ViewBatch(*(None if field is None else field.to(device, non_blocking=True) for field in fields))
+
+
+class ViewBuilder:
+    """Builds views with one tokenizer and one piece budget.
+
+    Args:
+        tokenizer: Any Hugging Face tokenizer with a start and an end piece.
+        max_pieces: A row's limit, special pieces included.
+        max_passages: Passages considered for the context view, best first.
+
+    Raises:
+        ValueError: The tokenizer lacks special pieces, or the budget is too small to hold a word.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_pieces: int = 512, max_passages: int = 6) -> None:
+        start = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+        end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+        if start is None or end is None or tokenizer.unk_token_id is None or tokenizer.pad_token_id is None:
+            raise ValueError(f"tokenizer {tokenizer.name_or_path!r} lacks a start, end, unknown or padding piece")
+        if max_pieces < 8:
+            raise ValueError(f"max_pieces={max_pieces} leaves no room for words; give at least 8")
+        self.tokenizer, self.start, self.end = tokenizer, int(start), int(end)
+        self.unknown, self.pad = int(tokenizer.unk_token_id), int(tokenizer.pad_token_id)
+        self.max_pieces, self.max_passages = max_pieces, max_passages
+        self._word_pieces: dict[str, tuple[int, ...]] = {}
+
+    def plain(self, sentence: Sentence) -> View:
+        """The sentence alone, in overlapping windows when it exceeds the limit.
+
+        Raises:
+            ValueError: The sentence has no words.
+        """
+        pieces = self._pieces_of_words(sentence)
+        windows, places = [], [(0, 0)] * len(pieces)
+        for number, (first, first_scored, last) in enumerate(_cut(pieces, self.max_pieces - 2)):
+            row = [self.start]
+            for word in range(first, last):
+                if word >= first_scored:
+                    places[word] = (number, len(row))
+                row.extend(pieces[word])
+            windows.append((*row, self.end))
+        return View(sentence.id, tuple(windows), tuple(places))
+
+    def context(self, example: Example) -> View:
+        """The sentence and the passages that fit whole behind it: `start words end passages end`.
+
+        A sentence without a usable passage has its plain view's pieces. Passages that retrieval dropped stay dropped.
+        """
+        plain = self.plain(example.sentence)
+        room = self.max_pieces - len(plain.windows[0]) - 1 if plain.num_rows == 1 else 0
+        row, used, kept = list(plain.windows[0]), [], 0
+        texts = [scored.passage.text[:MAX_PASSAGE_CHARS] for scored in example.passages]
+        for scored, pieces in zip(example.passages, self._encode(texts), strict=True):
+            reason = scored.dropped or ("below_depth" if kept >= self.max_passages else None)
+            if reason is None and (not pieces or len(pieces) > room):
+                reason = "piece_budget" if pieces else "no_pieces"
+            if reason is not None:
+                used.append(replace(scored, dropped=reason, num_pieces=None))
+                continue
+            row.extend(pieces)
+            room, kept = room - len(pieces), kept + 1
+            used.append(replace(scored, num_pieces=len(pieces)))
+        if not kept:
+            return replace(plain, passages=tuple(used))
+        return View(plain.sentence_id, ((*row, self.end),), plain.word_places, tuple(used))
+
+    def collate(self, views: Sequence[View], tags: Sequence[Sequence[int]] | None = None) -> ViewBatch:
+        """Pad views (and their label ids) to one batch; a sentence's row never attends to another's."""
+        num_pieces = max(view.longest_row for view in views)
+        num_words = max(len(view.word_places) for view in views)
+        rows = [window for view in views for window in view.windows]
+        input_ids_RP = torch.full((len(rows), num_pieces), self.pad)
+        attention_RP = torch.zeros(len(rows), num_pieces, dtype=torch.long)
+        for number, row in enumerate(rows):
+            input_ids_RP[number, : len(row)] = torch.tensor(row)
+            attention_RP[number, : len(row)] = 1
+        word_index_BT = torch.zeros(len(views), num_words, dtype=torch.long)
+        mask_BT = torch.zeros(len(views), num_words, dtype=torch.bool)
+        tags_BT = None if tags is None else torch.zeros(len(views), num_words, dtype=torch.long)
+        first_row = 0
+        for number, view in enumerate(views):
+            places = torch.tensor(view.word_places)
+            word_index_BT[number, : len(places)] = (places[:, 0] + first_row) * num_pieces + places[:, 1]
+            mask_BT[number, : len(places)] = True
+            if tags is not None and tags_BT is not None:
+                tags_BT[number, : len(places)] = torch.tensor(tags[number])
+            first_row += view.num_rows
+        return ViewBatch(input_ids_RP, attention_RP, word_index_BT, mask_BT, tags_BT)
+
+    def _pieces_of_words(self, sentence: Sentence) -> list[tuple[int, ...]]:
+        if not sentence.words:
+            raise ValueError(f"sentence {sentence.id!r} has no words; drop it before building views")
+        new = [word for word in dict.fromkeys(sentence.words) if word not in self._word_pieces]
+        if len(self._word_pieces) + len(new) > _CACHED_WORDS:
+            self._word_pieces.clear()
+            new = list(dict.fromkeys(sentence.words))
+        limit = min(MAX_WORD_PIECES, self.max_pieces - 2)
+        for word, pieces in zip(new, self._encode([word[:MAX_WORD_CHARS] for word in new]), strict=True):
+            self._word_pieces[word] = tuple(pieces[:limit]) or (self.unknown,)
+        return [self._word_pieces[word] for word in sentence.words]
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]  # lone surrogates crash tokenizers
+        return self.tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def join_contexts(
+    sentences: Sequence[Sentence], contexts: Mapping[str, tuple[Sequence[str], tuple[ScoredPassage, ...]]]
+) -> list[Example]:
+    """Join sentences and retrieved contexts by sentence id.
+
+    Args:
+        sentences: In the order wanted.
+        contexts: sentence id -> (words the passages were retrieved for, passages).
+
+    Raises:
+        ValueError: A context names an unknown sentence, a sentence has no context row, or the words differ.
+    """
+    known = {sentence.id for sentence in sentences}
+    if strangers := [name for name in contexts if name not in known]:
+        raise ValueError(f"contexts: {len(strangers)} unknown sentence ids, first {strangers[0]!r}; retrieve for this data set")
+    examples = []
+    for sentence in sentences:
+        if sentence.id not in contexts:
+            raise ValueError(f"contexts: none for sentence {sentence.id!r}; run `ctxner retrieve` again for this data set")
+        words, passages = contexts[sentence.id]
+        if tuple(words) != sentence.words:
+            raise ValueError(
+                f"contexts: sentence {sentence.id!r} was retrieved for {' '.join(words)[:60]!r} but the data has "
+                f"{' '.join(sentence.words)[:60]!r}; run `ctxner retrieve` again for this data set"
+            )
+        examples.append(Example(sentence, passages))
+    return examples
+
+
+def pack_batches(rows: Sequence[tuple[int, int]], *, max_pieces: int, max_sentences: int | None = None) -> list[list[int]]:
+    """Token-budget batches with length bucketing, longest first.
+
+    Args:
+        rows: (number of rows, longest row in pieces) of each sentence.
+        max_pieces: Budget of a batch, padding included; a sentence above it is a batch of its own.
+        max_sentences: Optional further bound.
+
+    Returns:
+        Lists of indices into `rows`; every index once.
+    """
+    order = sorted(range(len(rows)), key=lambda index: (-rows[index][1], index))
+    batches: list[list[int]] = []
+    num_rows = width = 0
+    for index in order:
+        full = batches and max_sentences is not None and len(batches[-1]) >= max_sentences
+        if not batches or full or (num_rows + rows[index][0]) * width > max_pieces:
+            batches.append([])
+            num_rows, width = 0, rows[index][1]
+        batches[-1].append(index)
+        num_rows += rows[index][0]
+    return batches
+
+
+def epoch_batches(
+    rows: Sequence[tuple[int, int]], *, max_pieces: int, max_sentences: int, seed: int, epoch: int, pool_batches: int = 32
+) -> list[list[int]]:
+    """Training batches of one epoch: a global shuffle, bucketed by length within pools, batches in random order.
+
+    The order depends on (seed, epoch) only, never on the number of workers.
+    """
+    rng = random.Random(f"{seed}-{epoch}")
+    order = list(range(len(rows)))
+    rng.shuffle(order)
+    pool_size = pool_batches * max_sentences
+    batches = []
+    for first in range(0, len(order), pool_size):
+        pool = order[first : first + pool_size]
+        packed = pack_batches([rows[index] for index in pool], max_pieces=max_pieces, max_sentences=max_sentences)
+        batches.extend([pool[place] for place in batch] for batch in packed)
+    rng.shuffle(batches)
+    return batches
+
+
+def padding_share(rows: Sequence[tuple[int, int]], num_pieces: Sequence[int], batches: Iterable[Sequence[int]]) -> float:
+    """Share of padding among all pieces of the batches (num_pieces: real pieces of each sentence over its rows)."""
+    real = padded = 0
+    for batch in batches:
+        real += sum(num_pieces[index] for index in batch)
+        padded += sum(rows[index][0] for index in batch) * max(rows[index][1] for index in batch)
+    return 1 - real / padded if padded else 0.0
+
+
+def _cut(pieces: Sequence[Sequence[int]], capacity: int) -> Iterable[tuple[int, int, int]]:
+    """(first word, first word scored here, end) of each window; a quarter of a window overlaps the one before it.
+
+    Of an overlap, the earlier window scores the first half of the words and the later one the second.
+    """
+    first, scored, end = 0, 0, 0
+    while end < len(pieces):
+        end, size = first, 0
+        while end < len(pieces) and size + len(pieces[end]) <= capacity:
+            size += len(pieces[end])
+            end += 1
+        yield first, scored, end
+        back, size = end, 0
+        while back > first + 1 and size + len(pieces[back - 1]) <= capacity // 4:
+            back -= 1
+            size += len(pieces[back])
+        first, scored = back, back + (end - back + 1) // 2
