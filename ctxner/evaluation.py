@@ -1,0 +1,285 @@
+"""Span scores: counts that add up, precision / recall / F1, significance, seen against unseen mentions.
+
+A prediction is correct when its words and its type are exactly those of a gold mention. Every ratio with a zero
+denominator is 0.0. Which spans tags spell out is `ctxner.labels`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ctxner.labels import tags_to_spans
+from ctxner.schema import Sentence, Span
+
+Spans = Sequence[Sequence[Span]]  # the mentions of each sentence
+
+_CHUNK_CELLS = 4_000_000  # rounds x sentences held at once: 32 MB of int64
+
+
+@dataclass(frozen=True)
+class Score:
+    """Counts of mentions, and the ratios they give."""
+
+    num_correct: int = 0
+    num_predicted: int = 0
+    num_gold: int = 0
+
+    def __add__(self, other: Score) -> Score:
+        return Score(
+            self.num_correct + other.num_correct,
+            self.num_predicted + other.num_predicted,
+            self.num_gold + other.num_gold,
+        )
+
+    @property
+    def precision(self) -> float:
+        """Correct of the predicted, in [0, 1]."""
+        return self.num_correct / self.num_predicted if self.num_predicted else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Correct of the gold, in [0, 1]."""
+        return self.num_correct / self.num_gold if self.num_gold else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall, in [0, 1]."""
+        total = self.num_predicted + self.num_gold
+        return 2 * self.num_correct / total if total else 0.0
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Ratios and counts, for JSON."""
+        return {
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+            "num_correct": self.num_correct,
+            "num_predicted": self.num_predicted,
+            "num_gold": self.num_gold,
+        }
+
+
+@dataclass(frozen=True)
+class SpanCounts:
+    """Counts per entity type; the sum over shards or ranks is the counts of the whole.
+
+    Attributes:
+        per_type: Only types that occur in gold or predicted mentions.
+    """
+
+    per_type: Mapping[str, Score] = field(default_factory=dict)
+
+    def __add__(self, other: SpanCounts) -> SpanCounts:
+        types = sorted({*self.per_type, *other.per_type})
+        return SpanCounts(
+            {type: self.per_type.get(type, Score()) + other.per_type.get(type, Score()) for type in types}
+        )
+
+    def scores(self) -> Scores:
+        """The scores that these counts give."""
+        return Scores(sum(self.per_type.values(), Score()), dict(self.per_type))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores over all mentions (`micro`) and for each entity type."""
+
+    micro: Score
+    per_type: Mapping[str, Score]
+
+    @property
+    def precision(self) -> float:
+        """Micro precision."""
+        return self.micro.precision
+
+    @property
+    def recall(self) -> float:
+        """Micro recall."""
+        return self.micro.recall
+
+    @property
+    def f1(self) -> float:
+        """Micro F1."""
+        return self.micro.f1
+
+    @property
+    def macro_f1(self) -> float:
+        """Unweighted mean F1 of the types that occur in gold or predicted mentions."""
+        scores = self.per_type.values()
+        return sum(score.f1 for score in scores) / len(scores) if scores else 0.0
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything, for JSON."""
+        per_type = {type: score.to_dict() for type, score in sorted(self.per_type.items())}
+        return {"micro": self.micro.to_dict(), "macro_f1": self.macro_f1, "per_type": per_type}
+
+
+def count_spans(gold: Spans, predicted: Spans) -> SpanCounts:
+    """Counts per type over sentences in the same order; a mention given twice in a sentence counts once.
+
+    Raises:
+        ValueError: The two have different numbers of sentences.
+    """
+    _check_lengths(gold, predicted)
+    correct: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    wanted: Counter[str] = Counter()
+    for gold_spans, predicted_spans in zip(map(set, gold), map(set, predicted), strict=True):
+        correct.update(span.type for span in gold_spans & predicted_spans)
+        found.update(span.type for span in predicted_spans)
+        wanted.update(span.type for span in gold_spans)
+    return SpanCounts({type: Score(correct[type], found[type], wanted[type]) for type in sorted({*found, *wanted})})
+
+
+def score_spans(gold: Spans, predicted: Spans) -> Scores:
+    """Micro and per-type scores, as conlleval and seqeval's default mode give them; arguments as `count_spans`."""
+    return count_spans(gold, predicted).scores()
+
+
+@dataclass(frozen=True)
+class Significance:
+    """Result of `paired_significance`.
+
+    Attributes:
+        difference: `f1_a - f1_b`.
+        p_value: Probability, two-sided, of so large a difference when the systems' outputs are exchangeable.
+    """
+
+    f1_a: float
+    f1_b: float
+    difference: float
+    p_value: float
+    num_rounds: int
+
+
+def paired_significance(
+    gold: Spans, predictions_a: Spans, predictions_b: Spans, *, num_rounds: int = 10_000, seed: int = 0
+) -> Significance:
+    """Whether two systems' micro F1 differ, by approximate randomisation over sentences.
+
+    Each round swaps the two outputs of every sentence with probability 1/2. p is (1 + rounds with at least the observed
+    difference) / (1 + rounds), so it is never 0. It speaks of these two outputs, not of other training seeds.
+
+    Raises:
+        ValueError: The numbers of sentences differ, or there are no rounds.
+
+    Source: Noreen (1989); Yeh, "More accurate tests for the statistical significance of result differences" (2000).
+    """
+    _check_rounds(num_rounds)
+    counts_a, counts_b = _sentence_counts(gold, predictions_a), _sentence_counts(gold, predictions_b)
+    total_a, total_b = counts_a.sum(0), counts_b.sum(0)
+    delta = (counts_a - counts_b)[(counts_a != counts_b).any(1)]
+    observed = _f1(total_a) - _f1(total_b)
+    num_extreme = 0
+
+    def count_extreme(rng: np.random.Generator, rounds: int) -> None:
+        nonlocal num_extreme
+        swapped = rng.integers(0, 2, (rounds, len(delta)), dtype=np.int8).astype(float) @ delta  # exact, and by BLAS
+        difference = _f1(total_a - swapped) - _f1(total_b + swapped)
+        num_extreme += int((np.abs(difference) >= abs(observed) - 1e-12).sum())
+
+    _in_chunks(count_extreme, num_rounds, len(delta), seed)
+    p_value = (1 + num_extreme) / (1 + num_rounds)
+    return Significance(float(_f1(total_a)), float(_f1(total_b)), float(observed), p_value, num_rounds)
+
+
+def bootstrap_interval(
+    gold: Spans, predicted: Spans, *, confidence: float = 0.95, num_rounds: int = 1_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the micro F1 over sentences drawn with replacement.
+
+    Raises:
+        ValueError: No sentences, different numbers of them, no rounds, or `confidence` outside (0, 1).
+    """
+    _check_rounds(num_rounds)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; wanted a number between 0 and 1, e.g. 0.95")
+    if not gold:
+        raise ValueError("no sentences to draw from; a bootstrap needs at least one")
+    counts = _sentence_counts(gold, predicted)
+    f1s: list[np.ndarray] = []
+
+    def draw(rng: np.random.Generator, rounds: int) -> None:
+        chosen = rng.integers(0, len(counts), (rounds, len(counts)))
+        f1s.append(_f1(np.stack([column[chosen].sum(1) for column in counts.T], axis=1)))
+
+    _in_chunks(draw, num_rounds, len(counts), seed)
+    low, high = np.quantile(np.concatenate(f1s), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def surface_form(words: Sequence[str]) -> str:
+    """A mention's words as they are compared across data sets: joined by a space, case folded."""
+    return " ".join(words).casefold()
+
+
+def mention_forms(sentences: Iterable[Sentence]) -> frozenset[str]:
+    """Surface forms of all mentions of tagged sentences, whatever their type."""
+    return frozenset(form for sentence in sentences for form, _ in _forms(sentence))
+
+
+def scores_by_seen(
+    gold_sentences: Sequence[Sentence], predicted: Spans, train_mentions: Collection[str]
+) -> dict[str, Score]:
+    """Recall of gold mentions whose surface form occurs in training (`seen`) or not (`unseen`).
+
+    Only `recall` and its counts mean something here (`num_predicted` is 0): a wrong prediction belongs to neither.
+
+    Args:
+        gold_sentences: Tagged sentences.
+        predicted: Mentions of each, in the same order.
+        train_mentions: From `mention_forms`.
+    """
+    _check_lengths(gold_sentences, predicted)
+    scores = {"seen": Score(), "unseen": Score()}
+    for sentence, spans in zip(gold_sentences, map(set, predicted), strict=True):
+        for form, span in _forms(sentence):
+            name = "seen" if form in train_mentions else "unseen"
+            scores[name] += Score(num_correct=int(span in spans), num_gold=1)
+    return scores
+
+
+def _forms(sentence: Sentence) -> list[tuple[str, Span]]:
+    if sentence.tags is None:
+        raise ValueError(f"sentence {sentence.id!r} has no tags; its gold mentions are needed here")
+    spans = tags_to_spans(sentence.tags, source=f"sentence {sentence.id!r}")
+    return [(surface_form(sentence.words[span.start : span.end]), span) for span in spans]
+
+
+def _check_lengths(gold: Sequence[object], predicted: Sequence[object]) -> None:
+    if len(gold) != len(predicted):
+        raise ValueError(
+            f"{len(gold)} gold sentences but {len(predicted)} predicted; give one list of spans a sentence"
+        )
+
+
+def _check_rounds(num_rounds: int) -> None:
+    if num_rounds < 1:
+        raise ValueError(f"num_rounds is {num_rounds}; wanted at least 1")
+
+
+def _sentence_counts(gold: Spans, predicted: Spans) -> np.ndarray:
+    """[sentences, (correct, predicted, gold)], int64."""
+    _check_lengths(gold, predicted)
+    pairs = zip(map(set, gold), map(set, predicted), strict=True)
+    rows = [(len(wanted & found), len(found), len(wanted)) for wanted, found in pairs]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def _f1(counts: np.ndarray) -> np.ndarray:
+    """[..., (correct, predicted, gold)] -> [...]."""
+    total = counts[..., 1] + counts[..., 2]
+    return 2 * counts[..., 0] / np.maximum(total, 1)
+
+
+def _in_chunks(
+    step: Callable[[np.random.Generator, int], None], num_rounds: int, num_sentences: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK_CELLS // max(1, num_sentences))
+    for start in range(0, num_rounds, chunk):
+        step(rng, min(chunk, num_rounds - start))

@@ -1,0 +1,282 @@
+"""Tags, spans and label ids.
+
+Inside ctxner a sentence's tags are always BIOES. Other schemes exist only at the edges: `convert` and `repair` are
+called where a file is read or written (`ctxner.conll`). Spans are half open over words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ctxner.schema import Sentence, Span
+
+SCHEMES = ("IOB1", "IOB2", "BIOES", "BMEWO")
+
+_PREFIXES = {"IOB1": "BI", "IOB2": "BI", "BIOES": "BIES", "BMEWO": "BMEW"}
+_FROM_BMEWO = {"M": "I", "W": "S"}
+_TO_BMEWO = {"I": "M", "S": "W"}
+_OUTSIDE = ("O", "")
+
+_Parsed = tuple[str, str]  # BIOES prefix (or "O") and type
+
+
+def scheme_name(scheme: str) -> str:
+    """The scheme in capitals; ValueError names the known ones."""
+    name = scheme.upper()
+    if name not in SCHEMES:
+        raise ValueError(f"unknown tag scheme {scheme!r}; wanted one of {', '.join(SCHEMES)}")
+    return name
+
+
+def first_error(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
+    """The first tag that `scheme` does not allow, as (word index, message), or None when all are legal."""
+    scheme = scheme_name(scheme)
+    previous, previous_tag = _OUTSIDE, None
+    for index, tag in enumerate(tags):
+        parsed = _parse(tag, scheme)
+        if parsed is None:
+            return index, _malformed(tag, scheme)
+        wanted = _wanted(previous, parsed, scheme)
+        if wanted:
+            where = "at the start" if previous_tag is None else f"after {previous_tag!r}"
+            return index, f"tag {tag!r} {where} is not legal {scheme}; wanted {wanted}"
+        previous, previous_tag = parsed, tag
+    if scheme in ("BIOES", "BMEWO") and previous[0] in "BI":
+        end, single = ("E-", "S-") if scheme == "BIOES" else ("E-", "W-")
+        message = f"tag {previous_tag!r} at the end is not legal {scheme}; wanted {end}{previous[1]} or {single}"
+        return len(tags) - 1, message + previous[1]
+    return None
+
+
+def first_malformed(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
+    """The first word index and message where a tag is none of `scheme`, whatever its neighbours; None when all are."""
+    scheme = scheme_name(scheme)
+    for index, tag in enumerate(tags):
+        if _parse(tag, scheme) is None:
+            return index, _malformed(tag, scheme)
+    return None
+
+
+def tags_to_spans(tags: Sequence[str], scheme: str = "BIOES", *, source: str = "") -> tuple[Span, ...]:
+    """The mentions that legal tags spell out, in order.
+
+    Args:
+        tags: One tag a word.
+        scheme: One of `SCHEMES`, in any case.
+        source: What error messages begin with, e.g. a sentence id or a file.
+
+    Raises:
+        ValueError: A tag is malformed, or illegal where it stands. `lenient_spans` reads such sequences.
+    """
+    error = first_error(tags, scheme)
+    if error is not None:
+        where = f"{source}: " if source else ""
+        raise ValueError(f"{where}word {error[0]}: {error[1]}")
+    return _spans(_parse_all(tags, scheme_name(scheme)))
+
+
+def lenient_spans(tags: Sequence[str]) -> tuple[Span, ...]:
+    """The mentions in any mix of BIOES and IOB tags, legal or not, by conlleval's rules.
+
+    A mention begins at B, at S, after O, E or S, and where the type changes; it runs until the next begin or O. On
+    legal tags this equals `tags_to_spans`. seqeval's default mode does the same.
+
+    Raises:
+        ValueError: A tag is neither O nor one of B-, I-, E-, S- with a type.
+
+    Source: conlleval.pl of the CoNLL-2000 shared task.
+    """
+    return _spans(_parse_all(tags, "BIOES"))
+
+
+def spans_to_tags(spans: Iterable[Span], num_words: int, scheme: str = "BIOES") -> tuple[str, ...]:
+    """One tag a word for mentions in any order; the inverse of `tags_to_spans`.
+
+    Raises:
+        ValueError: A span is empty, out of range or without a type, or two spans overlap.
+    """
+    scheme = scheme_name(scheme)
+    tags = ["O"] * num_words
+    previous: Span | None = None
+    for span in sorted(spans):
+        if not 0 <= span.start < span.end <= num_words or not span.type:
+            raise ValueError(
+                f"{span} does not fit {num_words} words; wanted 0 <= start < end <= {num_words} and a type"
+            )
+        if previous is not None and span.start < previous.end:
+            raise ValueError(f"{span} overlaps {previous}; tags can express only flat mentions")
+        adjoins = previous is not None and previous.end == span.start and previous.type == span.type
+        prefixes = _span_prefixes(span.end - span.start, scheme, adjoins)
+        tags[span.start : span.end] = [f"{prefix}-{span.type}" for prefix in prefixes]
+        previous = span
+    return tuple(tags)
+
+
+def convert(tags: Sequence[str], source_scheme: str, target_scheme: str) -> tuple[str, ...]:
+    """Legal tags of one scheme in another; lossless, so there and back gives the same tags."""
+    return spans_to_tags(tags_to_spans(tags, source_scheme), len(tags), target_scheme)
+
+
+def repair(tags: Sequence[str], scheme: str) -> tuple[tuple[str, ...], int]:
+    """Legal tags of the same scheme for the mentions that `lenient_spans` reads, and how many tags changed.
+
+    Legal tags stay as they are. A malformed tag (`NN`, `B-`) is not guessed at.
+
+    Raises:
+        ValueError: A tag is malformed.
+    """
+    scheme = scheme_name(scheme)
+    repaired = spans_to_tags(_spans(_parse_all(tags, scheme)), len(tags), scheme)
+    return repaired, sum(old != new for old, new in zip(tags, repaired, strict=True))
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The entity types of a model and the ids of their BIOES tags.
+
+    Attributes:
+        types: Entity types in id order; saved with a model, since ids mean nothing without it.
+    """
+
+    types: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.types:
+            raise ValueError("a LabelSet needs at least one entity type; got none")
+        if len(set(self.types)) != len(self.types) or not all(self.types):
+            raise ValueError(f"entity types must be distinct and not empty; got {self.types}")
+
+    @classmethod
+    def from_sentences(cls, sentences: Iterable[Sentence]) -> LabelSet:
+        """The types that occur in the sentences' tags, sorted.
+
+        Raises:
+            ValueError: No sentence has tags, or no tag names a type.
+        """
+        tagged = [sentence.tags for sentence in sentences if sentence.tags is not None]
+        if not tagged:
+            raise ValueError("no sentence has tags, so there are no entity types; give a file with a tag column")
+        return cls.from_tags(tag for tags in tagged for tag in tags)
+
+    @classmethod
+    def from_tags(cls, tags: Iterable[str]) -> LabelSet:
+        """The types that occur in BIOES tags, sorted; ValueError when all tags are O."""
+        types = {type for prefix, type in _parse_all(tuple(dict.fromkeys(tags)), "BIOES") if prefix != "O"}
+        if not types:
+            raise ValueError("every tag is O, so there are no entity types; check the tag column and the scheme")
+        return cls(tuple(sorted(types)))
+
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """All tags in id order: O, then B-, I-, E-, S- of each type."""
+        return ("O", *(f"{prefix}-{type}" for type in self.types for prefix in "BIES"))
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {tag: id for id, tag in enumerate(self.tags)}
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+    def encode(self, tags: Sequence[str], *, source: str = "") -> list[int]:
+        """The ids of BIOES tags.
+
+        Raises:
+            ValueError: A tag is unknown; the message begins with `source` and lists the known types.
+        """
+        ids = self._ids
+        for index, tag in enumerate(tags):
+            if tag not in ids:
+                where = f"{source}: " if source else ""
+                raise ValueError(
+                    f"{where}word {index}: unknown tag {tag!r}; wanted O or B-, I-, E-, S- with one of the types "
+                    f"{', '.join(self.types)}; train on data that has this type, or map it before"
+                )
+        return [ids[tag] for tag in tags]
+
+    def decode(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """The tags of ids; ValueError when an id is out of range."""
+        for id in ids:
+            if not 0 <= id < len(self):
+                raise ValueError(f"label id {id} is outside 0..{len(self) - 1} of the types {', '.join(self.types)}")
+        return tuple(self.tags[id] for id in ids)
+
+    def legal_transitions(self) -> tuple[list[bool], list[list[bool]], list[bool]]:
+        """Which tags may begin a sentence [L], follow each other [L from][L to], and end it [L], by BIOES."""
+        parsed = _parse_all(self.tags, "BIOES")
+        start = [_wanted(_OUTSIDE, tag, "BIOES") is None for tag in parsed]
+        matrix = [[_wanted(before, after, "BIOES") is None for after in parsed] for before in parsed]
+        end = [prefix not in "BI" for prefix, _ in parsed]
+        return start, matrix, end
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """Plain data for JSON; `from_dict` is the inverse."""
+        return {"types": list(self.types)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, list[str]]) -> LabelSet:
+        """The inverse of `to_dict`."""
+        return cls(tuple(data["types"]))
+
+
+def _parse(tag: str, scheme: str) -> _Parsed | None:
+    if tag == "O":
+        return _OUTSIDE
+    prefix, hyphen, type = tag.partition("-")
+    if not hyphen or not type or len(prefix) != 1 or prefix not in _PREFIXES[scheme]:
+        return None
+    return (_FROM_BMEWO.get(prefix, prefix) if scheme == "BMEWO" else prefix), type
+
+
+def _malformed(tag: str, scheme: str) -> str:
+    prefixes = ", ".join(f"{prefix}-TYPE" for prefix in _PREFIXES[scheme])
+    return f"{tag!r} is not a tag of {scheme}; wanted O, {prefixes}"
+
+
+def _parse_all(tags: Sequence[str], scheme: str) -> list[_Parsed]:
+    parsed = []
+    for index, tag in enumerate(tags):
+        pair = _parse(tag, scheme)
+        if pair is None:
+            raise ValueError(f"word {index}: {_malformed(tag, scheme)}")
+        parsed.append(pair)
+    return parsed
+
+
+def _spans(parsed: Sequence[_Parsed]) -> tuple[Span, ...]:
+    spans: list[Span] = []
+    start, previous = 0, _OUTSIDE
+    for index, current in enumerate([*parsed, _OUTSIDE]):
+        begins = current[0] in "BS" or previous[0] in "OES" or current[1] != previous[1]
+        if begins and previous[0] != "O":
+            spans.append(Span(start, index, previous[1]))
+        if begins:
+            start = index
+        previous = current
+    return tuple(spans)
+
+
+def _wanted(previous: _Parsed, current: _Parsed, scheme: str) -> str | None:
+    """What should stand in place of `current` after `previous`; None when it is legal."""
+    prefix, type = current
+    inside = previous[0] in "BI" and previous[1]
+    if scheme == "IOB2":
+        return f"B-{type}" if prefix == "I" and inside != type else None
+    if scheme == "IOB1":
+        return f"I-{type} (B- only parts adjoining mentions of one type)" if prefix == "B" and inside != type else None
+    names = _TO_BMEWO if scheme == "BMEWO" else {}
+    if inside:
+        legal = prefix in "IE" and type == inside
+        return None if legal else f"{names.get('I', 'I')}-{inside} or E-{inside}"
+    return None if prefix in "OBS" else f"O, B-{type} or {names.get('S', 'S')}-{type}"
+
+
+def _span_prefixes(length: int, scheme: str, adjoins: bool) -> str:
+    if scheme == "IOB1":
+        return ("B" if adjoins else "I") + "I" * (length - 1)
+    if scheme == "IOB2":
+        return "B" + "I" * (length - 1)
+    prefixes = "S" if length == 1 else "B" + "I" * (length - 2) + "E"
+    return prefixes if scheme == "BIOES" else "".join(_TO_BMEWO.get(prefix, prefix) for prefix in prefixes)
