@@ -1,0 +1,269 @@
+"""A linear-chain CRF: parameters, constraints, and every quantity the losses and the predictor ask of it.
+
+Parameters are named and shaped as pytorch-crf's, so state dicts interchange and NLL and best paths agree; that package
+is the tests' oracle, not the base, for its speed. Results are float32 whatever the input's dtype or autocast's state
+(float64 in, float64 out); sums over paths run in float64. The recursions are in `forward_backward` and `decoding`, what
+a loss sums over in `losses`.
+
+Source: Lafferty, McCallum and Pereira (2001).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ctxner.model import decoding, forward_backward
+from ctxner.model.forward_backward import Scores
+
+# B batch, T words, L tags, N paths or spans
+
+# Added to the score of an illegal start, step or end: far below any legal path, and finite, so that a gold path that
+# breaks the rules has a loss instead of NaN.
+ILLEGAL_SCORE = -1e4
+
+LegalTransitions = tuple[list[bool], list[list[bool]], list[bool]]
+
+
+class LinearChainCRF(nn.Module):
+    """CRF over right-padded batches of sentences.
+
+    All methods take `emissions_BTL`, tag scores in nats, and `mask_BT`, True on words, whose rows are right-padded and
+    hold a word at least. What stands on padding (NaN too) changes nothing. They raise ValueError where a shape, the
+    mask or a tag id is wrong.
+    """
+
+    def __init__(self, num_tags: int, *, legal_transitions: LegalTransitions | None = None) -> None:
+        """A CRF with small random transitions.
+
+        Args:
+            num_tags: L, at least 1.
+            legal_transitions: Which tags may begin a sentence [L], follow each other [from][to], and end it [L]; all
+                when None. Kept beside the state dict, not in it.
+        """
+        super().__init__()
+        if num_tags < 1:
+            raise ValueError(f"a CRF over {num_tags} tags; give at least 1")
+        self.num_tags = num_tags
+        self.start_transitions = nn.Parameter(torch.empty(num_tags))
+        self.end_transitions = nn.Parameter(torch.empty(num_tags))
+        self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
+        self.legal_transitions = legal_transitions
+        self._mixing_steps: int | None = 1
+        self.register_buffer("penalties", None, persistent=False)
+        if legal_transitions is not None:
+            self._constrain(legal_transitions)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every transition score uniformly from [-0.1, 0.1], as pytorch-crf does."""
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1)
+
+    def _constrain(self, legal_transitions: LegalTransitions) -> None:
+        start_L, legal_LL, end_L = (torch.tensor(part, dtype=torch.bool) for part in legal_transitions)
+        found, wanted = [tuple(x.shape) for x in (start_L, legal_LL, end_L)], self.num_tags
+        if found != [(wanted,), (wanted, wanted), (wanted,)]:
+            raise ValueError(f"legal_transitions have shapes {found}; wanted [L], [L, L], [L] with L = {wanted} tags")
+        self._mixing_steps = _mixing_steps(start_L, legal_LL, end_L)
+        rows_KL = torch.cat((start_L.unsqueeze(0), legal_LL, end_L.unsqueeze(0)))
+        self.penalties = torch.where(rows_KL, 0.0, ILLEGAL_SCORE)
+
+    def log_partition(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
+        """Log-sum of the scores of every tag path, [B], in nats (forward algorithm)."""
+        log_z_B = forward_backward.log_partition(self._scores(emissions_BTL, mask_BT))
+        return log_z_B.to(_result_dtype(emissions_BTL))
+
+    def path_score(self, emissions_BTL: Tensor, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Score of one tag path a sentence, [B], in nats; an illegal path scores about -10,000."""
+        scores = self._scores(emissions_BTL, mask_BT)
+        return decoding.path_score(scores, self._tags(tags_BT, mask_BT)).to(_result_dtype(emissions_BTL))
+
+    def nll(self, emissions_BTL: Tensor, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Negative log-probability of the tags, [B], in nats a sentence; not reduced."""
+        scores, tags_TB = self._scores(emissions_BTL, mask_BT), self._tags(tags_BT, mask_BT)
+        nll_B = forward_backward.log_partition(scores) - decoding.path_score(scores, tags_TB)
+        return nll_B.to(_result_dtype(emissions_BTL))
+
+    def marginals(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
+        """Probability of each tag at each word, [B, T, L]; 0 on padding. No gradient."""
+        found = forward_backward.posterior(self._scores(emissions_BTL, mask_BT))
+        return found.unary_TBL.transpose(0, 1).to(_result_dtype(emissions_BTL))
+
+    def pairwise_marginals(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
+        """Probability of tags (i, j) at words (t, t + 1), [B, T - 1, L, L]; 0 where t + 1 is padding. No gradient."""
+        pairs_TBLL = forward_backward.pairwise(self._scores(emissions_BTL, mask_BT))
+        return pairs_TBLL.transpose(0, 1).to(_result_dtype(emissions_BTL))
+
+    @torch.no_grad()
+    def viterbi(self, emissions_BTL: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """The best tags [B, T] (int64, 0 on padding; the lowest id wins a tie) and their score [B]."""
+        scores = self._scores(emissions_BTL, mask_BT)
+        # float32 finds pytorch-crf's paths; over long texts its rounding could pick a worse one, so they take float64.
+        narrow = emissions_BTL.dtype != torch.float64 and mask_BT.shape[1] <= 512
+        tags_TB = decoding.best_path(scores.to(torch.float32) if narrow else scores)
+        return tags_TB.T.contiguous(), decoding.path_score(scores, tags_TB).to(_result_dtype(emissions_BTL))
+
+    @torch.no_grad()
+    def n_best(self, emissions_BTL: Tensor, mask_BT: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """The `n` best distinct paths.
+
+        Returns:
+            Tags [B, N, T], best first, 0 on padding, and scores [B, N]. Where a sentence has fewer than `n` paths, the
+            rest score -inf and their tags mean nothing; paths that break a constraint come last, at about -10,000.
+        """
+        if n < 1:
+            raise ValueError(f"n_best wants at least 1 path, not {n}")
+        tags_TBN, score_BN = decoding.best_paths(self._scores(emissions_BTL, mask_BT), n)
+        return tags_TBN.permute(1, 2, 0).contiguous(), score_BN.to(_result_dtype(emissions_BTL))
+
+    def margin(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
+        """Score of the best path minus the second best's, [B], in nats; inf where there is one path only."""
+        _, score_B2 = self.n_best(emissions_BTL, mask_BT, 2)
+        return score_B2[:, 0] - score_B2[:, 1]
+
+    @torch.no_grad()
+    def entropy(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
+        """Entropy of the distribution over whole paths, [B], in nats: `log Z - E[score]`. No gradient."""
+        scores = self._scores(emissions_BTL, mask_BT)
+        found = forward_backward.posterior(scores)
+        entropy_B = found.log_z_B - forward_backward.expected_score(found, scores)
+        return entropy_B.clamp_min_(0.0).to(_result_dtype(emissions_BTL))
+
+    @torch.no_grad()
+    def segment_probability(
+        self, emissions_BTL: Tensor, mask_BT: Tensor, tags_BT: Tensor, spans: Sequence[tuple[int, int, int]]
+    ) -> Tensor:
+        """Probability that words `start:end` of a sentence carry exactly the tags `tags_BT` has there, [N].
+
+        Exact: the chain is Markov, so it is the first tag's marginal times each next tag's conditional. With BIOES tags
+        and constraints this is the probability of exactly that span and type.
+
+        Args:
+            emissions_BTL: Tag scores.
+            mask_BT: True on words.
+            tags_BT: A path a sentence, e.g. Viterbi's.
+            spans: (row, start, end) of each segment, end exclusive, within the sentence.
+        """
+        lengths = mask_BT.sum(1).tolist()
+        for row, start, end in spans:
+            if not (0 <= row < len(lengths) and 0 <= start < end <= lengths[row]):
+                raise ValueError(f"segment (row {row}, words {start}:{end}) is not inside a batch of lengths {lengths}")
+        scores, tags_TB = self._scores(emissions_BTL, mask_BT), self._tags(tags_BT, mask_BT)
+        log_first_TB, log_next_TB = forward_backward.path_log_probabilities(scores, tags_TB)
+        row_N, start_N, end_N = torch.tensor(spans, dtype=torch.long, device=mask_BT.device).reshape(-1, 3).unbind(1)
+        log_p_N = log_first_TB[start_N, row_N] + log_next_TB[end_N - 1, row_N] - log_next_TB[start_N, row_N]
+        return log_p_N.exp().to(_result_dtype(emissions_BTL))
+
+    def kl(
+        self, teacher_emissions_BTL: Tensor, student_emissions_BTL: Tensor, mask_BT: Tensor, *, temperature: float = 1.0
+    ) -> Tensor:
+        """KL(teacher || student) over whole paths, exactly, [B], in nats.
+
+        `E_p[score_p - score_q] - log Z_p + log Z_q`, the expectation from p's marginals. The two chains share the
+        transitions; the teacher is a constant: no gradient into its emissions nor into its use of the transitions.
+        `temperature` divides every score of both chains; no factor of its square is applied here.
+        """
+        with torch.no_grad():
+            teacher = self._scores(teacher_emissions_BTL, mask_BT, temperature)
+            found = forward_backward.posterior(teacher)
+            negative_entropy_B = forward_backward.expected_score(found, teacher) - found.log_z_B
+        student = self._scores(student_emissions_BTL, mask_BT, temperature)
+        cross_entropy_B = forward_backward.log_partition(student) - forward_backward.expected_score(found, student)
+        return (negative_entropy_B + cross_entropy_B).to(_result_dtype(student_emissions_BTL))
+
+    def marginal_kl(
+        self, teacher_emissions_BTL: Tensor, student_emissions_BTL: Tensor, mask_BT: Tensor, *, temperature: float = 1.0
+    ) -> Tensor:
+        """Sum over words of KL(teacher's || student's tag marginals), [B], in nats; the teacher is a constant.
+
+        Not the sequence KL: it forgets how neighbouring tags depend on each other. The released code minimises it.
+        `temperature` divides every score of both chains; no factor of its square is applied here.
+        """
+        with torch.no_grad():
+            teacher = self._scores(teacher_emissions_BTL, mask_BT, temperature)
+            p_TBL = forward_backward.posterior(teacher).unary_TBL
+        student = self._scores(student_emissions_BTL, mask_BT, temperature)
+        log_q_TBL = forward_backward.log_unary(student)
+        kl_B = (torch.xlogy(p_TBL, p_TBL) - p_TBL * log_q_TBL).sum((0, 2))
+        return kl_B.to(_result_dtype(student_emissions_BTL))
+
+    def _scores(self, emissions_BTL: Tensor, mask_BT: Tensor, temperature: float = 1.0) -> Scores:
+        """Checked scores in float64, time-major, with the constraints added."""
+        self._check(emissions_BTL, mask_BT, temperature)
+        mask_TB = mask_BT.T
+        emissions_TBL = emissions_BTL.transpose(0, 1).double().masked_fill(~mask_TB.unsqueeze(2), 0.0)
+        parameters = [self.start_transitions, self.transitions, self.end_transitions]
+        start, steps, end = (x.double() for x in parameters)
+        if temperature != 1.0:
+            emissions_TBL, start, steps, end = (x / temperature for x in (emissions_TBL, start, steps, end))
+        interval = self._interval(mask_BT, emissions_TBL, steps, start, end)
+        if self.penalties is not None:
+            start, steps, end = start + self.penalties[0], steps + self.penalties[1:-1], end + self.penalties[-1]
+        return Scores(emissions_TBL, start, steps, end, mask_TB, interval)
+
+    def _check(self, emissions_BTL: Tensor, mask_BT: Tensor, temperature: float) -> None:
+        shape, mask_shape = tuple(emissions_BTL.shape), tuple(mask_BT.shape)
+        if len(shape) != 3 or shape[2] != self.num_tags:
+            raise ValueError(f"emissions have shape {shape}; wanted [batch, words, {self.num_tags} tags]")
+        if 0 in shape:
+            raise ValueError(
+                f"emissions have shape {shape}: no sentence, or sentences without words; wanted at least one"
+            )
+        if mask_shape != shape[:2] or mask_BT.dtype != torch.bool:
+            raise ValueError(
+                f"mask has shape {mask_shape}, {mask_BT.dtype}; wanted {shape[:2]}, bool, as the emissions"
+            )
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; wanted a positive number")
+
+    def _interval(self, mask_BT: Tensor, *parts: Tensor) -> int | None:
+        """The scaled recursion's rescaling interval; the mask's contents are checked in the same host transfer."""
+        wordless, gap = ~mask_BT[:, 0], (mask_BT[:, 1:] & ~mask_BT[:, :-1]).any()
+        ranges = [(part.amax() - part.amin()) for part in parts]
+        has_wordless, has_gap, emission, step, *edges = torch.stack((wordless.any(), gap, *ranges)).tolist()
+        if has_wordless or has_gap:
+            rows = (wordless | (mask_BT[:, 1:] & ~mask_BT[:, :-1]).any(1)).nonzero().flatten().tolist()
+            raise ValueError(
+                f"mask rows {rows} hold no word, or padding before a word; wanted words first, at least one"
+            )
+        return forward_backward.rescale_interval(
+            emission_range=emission,
+            transition_range=step,
+            edge_range=max(edges),
+            num_tags=self.num_tags,
+            mixing_steps=self._mixing_steps,
+        )
+
+    def _tags(self, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Checked tags, [T, B], 0 on padding."""
+        if tags_BT.shape != mask_BT.shape:
+            raise ValueError(f"tags have shape {tuple(tags_BT.shape)}; wanted {tuple(mask_BT.shape)}, as the mask")
+        tags_TB = tags_BT.T.masked_fill(~mask_BT.T, 0)
+        lowest, highest = torch.stack(tags_TB.aminmax()).tolist()
+        if lowest < 0 or highest >= self.num_tags:
+            found = lowest if lowest < 0 else highest
+            raise ValueError(f"a word has tag id {found}; wanted 0..{self.num_tags - 1}")
+        return tags_TB
+
+
+def _result_dtype(emissions_BTL: Tensor) -> torch.dtype:
+    return torch.promote_types(emissions_BTL.dtype, torch.float32)
+
+
+def _mixing_steps(start_L: Tensor, legal_LL: Tensor, end_L: Tensor) -> int | None:
+    """Least number of legal steps after which any tag can stand behind any tag; None when there is none.
+
+    None too when sentences of some length have no legal path, since only log space tells how bad the illegal ones are.
+    """
+    reach_LL, open_L = torch.eye(len(start_L), dtype=torch.bool), start_L
+    for steps in range(1, len(start_L) ** 2 + 2):  # Wielandt's bound on the exponent of a primitive matrix
+        if not (open_L & end_L).any():
+            return None
+        reach_LL = (reach_LL.float() @ legal_LL.float()) > 0
+        open_L = (open_L.float() @ legal_LL.float()) > 0
+        if reach_LL.all():
+            return steps if (open_L & end_L).any() else None
+    return None

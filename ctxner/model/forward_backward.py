@@ -1,0 +1,260 @@
+"""Sums over every tag path of a linear chain: log Z, its gradient, and posterior marginals.
+
+Two implementations of one quantity. The fast one multiplies probabilities (Rabiner's scaling), both directions in one
+batched product a word; it is exact as long as no number that matters leaves float64's range, which `rescale_interval`
+decides beforehand. Otherwise the recursion runs in log space under autograd. Everything here is float64: autocast
+leaves that type alone, and 10,000 words add up without drift. Best paths are in `decoding`, the parameters in `crf`.
+
+Source: Lafferty, McCallum and Pereira (2001); Rabiner (1989), section V.A, for the scaling.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+# B batch, T words, L tags, D directions (0 forward, 1 backward)
+
+# Each direction may lose exp(-340) before a product of both leaves float64's normal numbers (exp(-708)).
+_MAX_LOG_RANGE = 340.0
+_MAX_INTERVAL = 16
+_TINY = 1e-300  # stands for an impossible probability under a logarithm
+
+
+class Scores(NamedTuple):
+    """A batch of chains: float64, time-major, padding's emissions 0, constraints already added.
+
+    `interval` is how many words the scaled recursion may run between two rescalings; None means log space only.
+    """
+
+    emissions_TBL: Tensor
+    start_L: Tensor
+    transitions_LL: Tensor
+    end_L: Tensor
+    mask_TB: Tensor
+    interval: int | None
+
+    def to(self, dtype: torch.dtype) -> Scores:
+        """The same scores in another dtype."""
+        emissions_TBL, start_L, transitions_LL, end_L, mask_TB, interval = self
+        return Scores(
+            emissions_TBL.to(dtype), start_L.to(dtype), transitions_LL.to(dtype), end_L.to(dtype), mask_TB, interval
+        )
+
+
+class Posterior(NamedTuple):
+    """What a chain believes; a constant to autograd.
+
+    Attributes:
+        log_z_B: Log of the summed path weights, in nats.
+        unary_TBL: Probability of each tag at each word; 0 on padding.
+        counts_BLL: Expected number of steps from one tag to another in the sentence.
+    """
+
+    log_z_B: Tensor
+    unary_TBL: Tensor
+    counts_BLL: Tensor
+
+
+class _Messages(NamedTuple):
+    """The probability of tags i, j at words t, t + 1 is `left[t, i] * step[i, j] * right[t + 1, j]`."""
+
+    log_z_B: Tensor
+    unary_TBL: Tensor
+    left_TBL: Tensor
+    step_LL: Tensor
+    right_TBL: Tensor
+
+
+def rescale_interval(
+    *, emission_range: float, transition_range: float, edge_range: float, num_tags: int, mixing_steps: int | None
+) -> int | None:
+    """Words that the scaled recursion may run between rescalings, or None where only log space is exact.
+
+    One word multiplies an entry of a message by factors within `exp(emission_range + transition_range) * num_tags`, and
+    two entries are at most `mixing_steps` such factors apart, as every tag reaches every tag in that many legal steps.
+    Ranges are max - min, in nats; a NaN among them gives None, so that it shows in the result instead of an error.
+    """
+    if mixing_steps is None:
+        return None
+    per_word = emission_range + transition_range + math.log(num_tags) + 1e-3
+    room = (_MAX_LOG_RANGE - edge_range) / per_word - mixing_steps
+    return min(int(room), _MAX_INTERVAL) if room >= 1 else None
+
+
+def log_partition(scores: Scores) -> Tensor:
+    """Log-sum of the scores of every tag path, [B]; differentiable once on the scaled path, twice in log space."""
+    if scores.interval is None:
+        return log_partition_in_log_space(scores)
+    return _ScaledLogPartition.apply(*scores)
+
+
+def log_partition_in_log_space(scores: Scores) -> Tensor:
+    """The textbook recursion, [B]; transitions may also be one matrix a step and sentence, [T - 1, B, L, L]."""
+    emissions_TBL, start_L, transitions, end_L, mask_TB, _ = scores
+    num_words, batch, num_tags = emissions_TBL.shape
+    steps_TBLL = transitions.expand(num_words - 1, batch, num_tags, num_tags)
+    alpha_BL = start_L + emissions_TBL[0]
+    for step_BLL, emission_BL, mask_B in zip(steps_TBLL, emissions_TBL[1:], mask_TB[1:], strict=True):
+        next_BL = torch.logsumexp(alpha_BL.unsqueeze(2) + step_BLL, dim=1) + emission_BL
+        alpha_BL = torch.where(mask_B.unsqueeze(1), next_BL, alpha_BL)
+    return torch.logsumexp(alpha_BL + end_L, dim=1)
+
+
+@torch.no_grad()
+def posterior(scores: Scores) -> Posterior:
+    """Marginals of every word and expected step counts of every sentence; no gradient flows into or out of it."""
+    if scores.interval is None:
+        log_z_B, unary_TBL, counts_1BLL = _posterior_in_log_space(scores, time_steps=1)
+        return Posterior(log_z_B, unary_TBL, counts_1BLL.squeeze(0))
+    found = _messages(scores)
+    left_BLT, right_BTL = found.left_TBL[:-1].permute(1, 2, 0), found.right_TBL[1:].transpose(0, 1)
+    return Posterior(found.log_z_B, found.unary_TBL, found.step_LL * (left_BLT @ right_BTL))
+
+
+@torch.no_grad()
+def pairwise(scores: Scores) -> Tensor:
+    """Probability of each pair of tags at words t and t + 1, [T - 1, B, L, L]; 0 where t + 1 is padding."""
+    if scores.interval is None:
+        return _posterior_in_log_space(scores, time_steps=len(scores.mask_TB) - 1)[2]
+    found = _messages(scores)
+    return found.left_TBL[:-1].unsqueeze(3) * found.step_LL * found.right_TBL[1:].unsqueeze(2)
+
+
+def expected_score(found: Posterior, scores: Scores) -> Tensor:
+    """Mean score of the paths that `found` believes in under `scores`, [B]; linear in `scores`."""
+    last_TB1 = last_words(scores.mask_TB).unsqueeze(2)
+    words_B = (found.unary_TBL * scores.emissions_TBL).sum((0, 2))
+    steps_B = (found.counts_BLL * scores.transitions_LL).sum((1, 2))
+    return words_B + steps_B + found.unary_TBL[0] @ scores.start_L + (found.unary_TBL * last_TB1).sum(0) @ scores.end_L
+
+
+def path_log_probabilities(scores: Scores, tags_TB: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each word's tag, and the running sum of its conditionals on the tag before; both [T, B]."""
+    unary_TB = posterior(scores).unary_TBL.gather(2, tags_TB.unsqueeze(2)).squeeze(2).clamp_min(_TINY)
+    step_TB = tags_TB[:-1] * len(scores.start_L) + tags_TB[1:]
+    pair_TB = pairwise(scores).flatten(2).gather(2, step_TB.unsqueeze(2)).squeeze(2).clamp_min(_TINY)
+    conditional_TB = torch.zeros_like(unary_TB)
+    conditional_TB[1:] = pair_TB.log() - unary_TB[:-1].log()
+    return unary_TB.log(), conditional_TB.cumsum(0)
+
+
+def log_unary(scores: Scores) -> Tensor:
+    """Log-probability of each tag at each word, [T, B, L], differentiable; about -700 where a tag is impossible."""
+    with torch.enable_grad():
+        emissions_TBL = scores.emissions_TBL
+        if not emissions_TBL.requires_grad:
+            emissions_TBL = emissions_TBL.detach().requires_grad_()
+        log_z_B = log_partition_in_log_space(scores._replace(emissions_TBL=emissions_TBL))
+        unary_TBL = torch.autograd.grad(log_z_B.sum(), emissions_TBL, create_graph=True)[0]
+    return unary_TBL.clamp_min(_TINY).log()
+
+
+@torch.enable_grad()
+def _posterior_in_log_space(scores: Scores, *, time_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Partition, word and step marginals, by autograd; `time_steps` is 1 to sum the steps over time, or T - 1."""
+    emissions_TBL = scores.emissions_TBL.detach().requires_grad_()
+    steps_TBLL = scores.transitions_LL.detach().repeat(time_steps, emissions_TBL.shape[1], 1, 1).requires_grad_()
+    log_z_B = log_partition_in_log_space(scores._replace(emissions_TBL=emissions_TBL, transitions_LL=steps_TBLL))
+    unary_TBL, counts_TBLL = torch.autograd.grad(
+        log_z_B.sum(), (emissions_TBL, steps_TBLL), allow_unused=True, materialize_grads=True
+    )
+    return log_z_B.detach(), unary_TBL, counts_TBLL
+
+
+@torch.no_grad()
+def _messages(scores: Scores) -> _Messages:
+    """Forward and backward messages by scaled products of probabilities.
+
+    Padding weighs 0, so the forward message dies after a sentence's last word and the backward one is 0 until `end`
+    enters there; no step needs the mask.
+    """
+    emissions_TBL, start_L, transitions_LL, end_L, mask_TB, interval = scores
+    assert interval is not None
+    highest = emissions_TBL.max()
+    weight_TBL = (emissions_TBL - highest).exp_().mul_(mask_TB.unsqueeze(2))
+    step_LL = (transitions_LL - transitions_LL.max()).exp_()
+    lengths_B = mask_TB.sum(0)
+    before_TDBL, scale_TDB1 = _propagate(
+        torch.stack((weight_TBL, weight_TBL.flip(0)), 1),
+        _entries(start_L, end_L, lengths_B, len(mask_TB)),
+        torch.stack((step_LL, step_LL.T)),
+        interval,
+    )
+    alpha_TBL = before_TDBL[:, 0] * weight_TBL
+    beta_TBL = before_TDBL[:, 1].flip(0)
+    joint_TBL = alpha_TBL * beta_TBL
+    total_TB1 = joint_TBL.sum(2, keepdim=True).masked_fill_(~mask_TB.unsqueeze(2), 1.0)
+    offset_B = lengths_B * highest + (lengths_B - 1) * transitions_LL.max() + start_L.max() + end_L.max()
+    log_z_B = total_TB1[0, :, 0].log() + scale_TDB1[:, 1, :, 0].log().sum(0) + offset_B
+    return _Messages(
+        log_z_B,
+        joint_TBL.div_(total_TB1),
+        alpha_TBL.div_(scale_TDB1[:, 0]),
+        step_LL,
+        beta_TBL.mul_(weight_TBL).div_(total_TB1),
+    )
+
+
+def _entries(start_L: Tensor, end_L: Tensor, lengths_B: Tensor, num_words: int) -> Tensor:
+    """What enters a message from outside: `start` at the first word, `end` at each sentence's last; [T, D, B, L]."""
+    batch, num_tags = len(lengths_B), len(start_L)
+    enter_TDBL = start_L.new_zeros(num_words, 2, batch, num_tags)
+    enter_TDBL[0, 0] = (start_L - start_L.max()).exp_()
+    enter_TDBL[num_words - lengths_B, 1, torch.arange(batch, device=start_L.device)] = (end_L - end_L.max()).exp_()
+    return enter_TDBL
+
+
+def _propagate(weight_TDBL: Tensor, enter_TDBL: Tensor, step_DLL: Tensor, interval: int) -> tuple[Tensor, Tensor]:
+    """Both messages before each word's own weight, [T, D, B, L], and what was divided out after it, [T, D, B, 1]."""
+    before_TDBL = torch.empty_like(enter_TDBL)
+    scale_TDB1 = torch.ones_like(enter_TDBL[..., :1])
+    last = len(enter_TDBL) - 1
+    message_DBL = torch.zeros_like(enter_TDBL[0])
+    rows = zip(enter_TDBL.unbind(), before_TDBL.unbind(), weight_TDBL.unbind(), strict=True)
+    for word, (enter_DBL, before_DBL, weight_DBL) in enumerate(rows):
+        torch.baddbmm(enter_DBL, message_DBL, step_DLL, out=before_DBL)
+        message_DBL = before_DBL * weight_DBL
+        if word % interval == interval - 1 and word < last:
+            top_DB1 = message_DBL.amax(2, keepdim=True)
+            scale_DB1 = scale_TDB1[word].copy_(torch.where(top_DB1 > 0, top_DB1, 1.0))
+            message_DBL /= scale_DB1
+    return before_TDBL, scale_TDB1
+
+
+class _ScaledLogPartition(torch.autograd.Function):
+    """Log Z whose gradient is read off the marginals, so that no graph over the words is kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        emissions_TBL: Tensor,
+        start_L: Tensor,
+        transitions_LL: Tensor,
+        end_L: Tensor,
+        mask_TB: Tensor,
+        interval: int,
+    ) -> Tensor:
+        found = _messages(Scores(emissions_TBL, start_L, transitions_LL, end_L, mask_TB, interval))
+        ctx.save_for_backward(found.unary_TBL, found.left_TBL, found.step_LL, found.right_TBL, mask_TB)
+        return found.log_z_B
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor | None, ...]:
+        unary_TBL, left_TBL, step_LL, right_TBL, mask_TB = ctx.saved_tensors
+        grad_TBL = unary_TBL * grad_B.unsqueeze(1)
+        right_TBL = right_TBL[1:] * grad_B.unsqueeze(1)
+        grad_LL = step_LL * (left_TBL[:-1].flatten(0, 1).T @ right_TBL.flatten(0, 1))
+        last_TB1 = last_words(mask_TB).unsqueeze(2)
+        return grad_TBL, grad_TBL[0].sum(0), grad_LL, (grad_TBL * last_TB1).sum((0, 1)), None, None
+
+
+def last_words(mask_TB: Tensor) -> Tensor:
+    """True at the last word of each sentence."""
+    following_TB = torch.zeros_like(mask_TB)
+    following_TB[:-1] = mask_TB[1:]
+    return mask_TB & ~following_TB

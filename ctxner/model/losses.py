@@ -1,0 +1,122 @@
+"""Losses of the paper, each as one sum a sentence: the caller weighs, adds up and divides by a global count.
+
+A mean taken here would be a mean over one rank's batch, and a mean of those is biased.
+
+Source: Wang et al. (2021), "Improving Named Entity Recognition by External Context Retrieving and Cooperative
+Learning".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from ctxner.model.crf import LinearChainCRF
+
+# B batch, T words, L tags, H hidden width
+
+KLKind = Literal["sequence", "marginal"]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How the losses enter the total: `plain * NLL + context * NLL-EXT + cl * CL`.
+
+    Attributes:
+        plain: Weight of the plain view's NLL.
+        context: Weight of the context view's NLL.
+        cl: Weight of the cooperative term, L2 or KL.
+        kl: KL over whole tag sequences, or summed over each word's tag marginals.
+        temperature: Divides both views' scores inside the KL.
+        scale_by_temperature_squared: Multiply the KL by temperature ** 2, which keeps its gradient's size.
+        l2_divide_by_width: Divide the L2 term by the hidden width H.
+    """
+
+    plain: float = 1.0
+    context: float = 1.0
+    cl: float = 1.0
+    kl: KLKind = "sequence"
+    temperature: float = 1.0
+    scale_by_temperature_squared: bool = False
+    l2_divide_by_width: bool = False
+
+
+PRESETS = {
+    "paper": LossWeights(),
+    # The temperature is the data set's: 0.3 on WNUT-17, 2.0 on NCBI-disease, so replace it.
+    "released_code": LossWeights(
+        context=0.5, cl=0.5, kl="marginal", scale_by_temperature_squared=True, l2_divide_by_width=True
+    ),
+}
+
+
+def nll(crf: LinearChainCRF, emissions_BTL: Tensor, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Negative log-likelihood of the gold tags: L_NLL on the plain view, L_NLL-EXT on the context view.
+
+    Averages over nothing: [B], in nats a sentence; longer sentences weigh more. No gradient stops; no constant is
+    dropped.
+    """
+    return crf.nll(emissions_BTL, tags_BT, mask_BT)
+
+
+def cl_l2(context_BTH: Tensor, plain_BTH: Tensor, mask_BT: Tensor, *, divide_by_width: bool = False) -> Tensor:
+    """CL-L2: squared distance between a word's vectors in both views, `sum_i || v'_i - v_i ||^2`.
+
+    Averages over nothing: [B], summed over the sentence's words and the vectors' H entries, in float32. The context
+    view is the teacher: no gradient flows into `context_BTH`. No constant is dropped.
+
+    Args:
+        context_BTH: Last-layer vectors of the sentence's words in the context view.
+        plain_BTH: The same words in the plain view.
+        mask_BT: True on words.
+        divide_by_width: Divide by H, as the released code does.
+
+    Raises:
+        ValueError: The views differ in shape, or the mask does not fit.
+    """
+    if context_BTH.shape != plain_BTH.shape or mask_BT.shape != plain_BTH.shape[:2]:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (context_BTH, plain_BTH, mask_BT))
+        raise ValueError(f"context, plain and mask have shapes {shapes}; wanted [B, T, H] twice and [B, T]")
+    gap_BTH = (context_BTH.detach().float() - plain_BTH.float()).masked_fill(~mask_BT.unsqueeze(2), 0.0)
+    loss_B = gap_BTH.square().sum((1, 2))
+    return loss_B / plain_BTH.shape[2] if divide_by_width else loss_B
+
+
+def cl_kl(
+    crf: LinearChainCRF,
+    context_BTL: Tensor,
+    plain_BTL: Tensor,
+    mask_BT: Tensor,
+    *,
+    kind: KLKind = "sequence",
+    temperature: float = 1.0,
+    scale_by_temperature_squared: bool = False,
+) -> Tensor:
+    """CL-KL: KL(context view || plain view) between the two views' tag distributions.
+
+    Averages over nothing: [B], in nats a sentence. The context view is the teacher: no gradient flows into
+    `context_BTL` nor into the transitions as it uses them; the plain view's emissions and its use of the transitions do
+    get one. No constant is dropped: the teacher's entropy is part of the value, so 0 means that both views agree.
+
+    Args:
+        crf: Shared by both views.
+        context_BTL: Emissions of the sentence's words in the context view.
+        plain_BTL: Emissions of the same words in the plain view.
+        mask_BT: True on words.
+        kind: `sequence` compares whole tag sequences, exactly (the paper's formula); `marginal` sums over words the KL
+            between tag marginals (the released code's).
+        temperature: Divides emissions and transitions of both views.
+        scale_by_temperature_squared: Multiply by temperature ** 2 (Hinton et al., 2015; the released code does).
+
+    Raises:
+        ValueError: An unknown kind, a temperature that is not positive, or shapes that do not fit.
+    """
+    if context_BTL.shape != plain_BTL.shape:
+        raise ValueError(f"context emissions have shape {tuple(context_BTL.shape)}, plain {tuple(plain_BTL.shape)}")
+    if kind not in ("sequence", "marginal"):
+        raise ValueError(f"kind of KL is {kind!r}; wanted 'sequence' or 'marginal'")
+    divergence = crf.kl if kind == "sequence" else crf.marginal_kl
+    loss_B = divergence(context_BTL, plain_BTL, mask_BT, temperature=temperature)
+    return loss_B * temperature**2 if scale_by_temperature_squared else loss_B
