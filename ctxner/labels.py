@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from ctxner.schema import Sentence, Span
 
@@ -221,6 +221,7 @@ class LabelSet:
         return cls(tuple(data["types"]))
 
 
+@lru_cache(maxsize=4096)  # a file has few distinct tags
 def _parse(tag: str, scheme: str) -> _Parsed | None:
     if tag == "O":
         return _OUTSIDE

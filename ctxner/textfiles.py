@@ -120,9 +120,10 @@ def file_tags(
         else:
             hint = "is this the tag column?"
         raise ValueError(f"{places[index]}: {message}; {hint}")
-    repaired, num_changed = repair(tags, scheme)
-    result.num_repaired_tags += num_changed
-    return convert(repaired, scheme, "BIOES")
+    if repairing:
+        tags, num_changed = repair(tags, scheme)
+        result.num_repaired_tags += num_changed
+    return convert(tags, scheme, "BIOES")
 
 
 def checked(result: ReadResult, path: str | Path, wanted: str) -> ReadResult:

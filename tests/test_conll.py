@@ -1,0 +1,344 @@
+"""Column files and JSON lines, as they are in the wild."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxner.conll import (
+    ColumnFormat,
+    read_columns,
+    read_jsonl,
+    read_sentences,
+    split_words,
+    write_columns,
+    write_jsonl,
+)
+from ctxner.labels import SCHEMES, spans_to_tags, tags_to_spans
+from ctxner.schema import Sentence, Span
+
+SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+TEXT = st.text(max_size=60) | st.text(alphabet="aZ9 .,'’-_@#:/&;s\n\t\ud800\u200d\u200b\u0301日👍🏽ि", max_size=60)
+
+
+def columns(tmp_path: Path, content: str | bytes, name: str = "some.conll") -> Path:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def read(path: Path, **options) -> list[tuple[str, str]]:
+    """`words / tags` of each sentence."""
+    sentences = read_columns(path, ColumnFormat(**options)).sentences
+    return [(" ".join(sentence.words), " ".join(sentence.tags or ())) for sentence in sentences]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Bo\tB-per\nran\tO\n\nHi\tO\n",
+        "Bo B-per\nran O\n\nHi O",
+        "Bo   B-per\nran   O\n \t \nHi O\n\n\n",
+        "Bo\tB-per\r\nran\tO\r\n\r\nHi\tO\r\n",
+        "\ufeffBo\tB-per\nran\tO\n\nHi\tO\n",
+        "-DOCSTART- -X- O\n\nBo NN B-per\nran NN O\n\n-DOCSTART- O\nHi NN O\n",
+        "# sent_id = 1\n# text = Bo ran\nBo\tB-per\nran\tO\n\n# sent_id = 2\nHi\tO\n",
+    ],
+    ids=["tab", "space", "blanks", "crlf", "bom", "docstart", "comments"],
+)
+def test_layouts_found_in_the_wild_read_the_same(tmp_path, content):
+    path = columns(tmp_path, content)
+    assert read(path) == [("Bo ran", "S-per O"), ("Hi", "O")]
+    assert [sentence.id for sentence in read_sentences(path).sentences] == ["some-0", "some-1"]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tags"),
+    [("IOB1", "I-a I-a B-a I-b O"), ("IOB2", "B-a I-a B-a B-b O"), ("BMEWO", "B-a E-a W-a W-b O")],
+)
+def test_every_scheme_becomes_bioes(tmp_path, scheme, tags):
+    path = columns(tmp_path, "".join(f"w\t{tag}\n" for tag in tags.split()))
+    assert read(path, scheme=scheme) == [("w w w w w", "B-a E-a S-a S-b O")]
+
+
+def test_any_columns_can_be_chosen_or_the_tags_left_out(tmp_path):
+    path = columns(tmp_path, "1 B-x Bo NN\n2 O ran VB\n")
+    assert read(path, token_column=2, tag_column=1) == [("Bo ran", "S-x O")]
+    assert read(path, token_column=-2, tag_column=1) == [("Bo ran", "S-x O")]
+    assert read_columns(path, ColumnFormat(2, None)).sentences == [Sentence("some-0", ("Bo", "ran"))]
+
+
+def test_hash_tags_are_words_and_not_comments(tmp_path):
+    path = columns(tmp_path, "#Monday\tO\n#\tO\n# x\tO\n\n#\tO\n")
+    assert read_columns(path, ColumnFormat()).sentences[0].words == ("#Monday", "#", "# x")
+
+
+def test_empty_tokens_keep_their_place_and_are_counted(tmp_path, caplog):
+    path = columns(tmp_path, "Bo\tB-per\n\tI-per\nran\tO\n \tO\n")
+    with caplog.at_level(logging.WARNING):
+        result = read_columns(path, ColumnFormat())
+    assert result.sentences[0].words == ("Bo", "_", "ran", "_")
+    assert result.sentences[0].tags == ("B-per", "E-per", "O", "O")
+    assert result.num_empty_tokens == 2
+    assert "'num_empty_tokens': 2" in caplog.text
+
+
+def test_of_several_tags_the_continuing_one_is_kept_else_the_first(tmp_path):
+    content = "a\tB-person,B-group\nb\tI-group,I-person\nc\tO,B-group\nd\tO, O\ne\tO\n"
+    path = columns(tmp_path, content)
+    assert read(path) == [("a b c d e", "B-person E-person S-group O O")]
+    assert read_columns(path, ColumnFormat()).num_multi_tags == 4
+
+
+def test_illegal_sequences_are_repaired_only_when_asked_and_counted(tmp_path):
+    path = columns(tmp_path, "a\tO\n\nb\tO\nc\tI-x\nd\tI-y\n")
+    with pytest.raises(ValueError, match=r"some.conll:4: tag 'I-x' after 'O' is not legal IOB2; wanted B-x; .* IOB1"):
+        read(path)
+    result = read_columns(path, ColumnFormat(repair=True))
+    assert result.sentences[1].tags == ("O", "S-x", "S-y")
+    assert result.num_repaired_tags == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a\tO\nb\xe9\tO\n", r":2: not UTF-8: byte 0xe9 at offset 5; convert it"),
+        (b"\xff\xfea\0\t\0O\0\n\0", r":1: NUL at byte 3: the file is binary or UTF-16"),
+        (b"\x89PNG\r\n\x1a\n\x00", r":1: not UTF-8: byte 0x89 at offset 0"),
+        (b"a\tO\n\x00\tO\n", r":2: NUL at byte 4"),
+        (b"a\tO\n\xed\xa0\x80\tO\n", r":2: not UTF-8: byte 0xed at offset 4"),
+        (b"", r"some.conll: no sentence in the file; wanted a word a line"),
+        (b"\n\n-DOCSTART-\n", r"no sentence in the file"),
+        (b"a\tO\nb\n", r":2: 1 columns in \['b'\], too few"),
+        (b"a O\n O\n", r":2: 1 columns in \['O'\], too few .* an empty token needs tabs"),
+        (b"a NN I-NP O\nb NN I-NP\n", r":2: 3 columns .* but 4 in the sentence's first line"),
+        (b"a\tNN\n", r":1: 'NN' is not a tag of IOB2; .* is this the tag column\?"),
+        (b"a\tO\nb\tI-x\nc\tE-y\n", r":2: tag 'I-x' after 'O' .* is this the tag column"),
+        (b"a\tB-x\nb\tE-x\n", r":2: 'E-x' is not a tag of IOB2; .* legal BIOES and BMEWO: set the scheme"),
+        (b"a\t\n", r":1: '' is not a tag"),
+    ],
+)
+def test_bad_column_files_are_refused_with_line_and_remedy(tmp_path, content, message):
+    path = columns(tmp_path, content)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(tmp_path))}.*{message}"):
+        read(path)
+
+
+def test_no_repair_guesses_at_a_malformed_tag(tmp_path):
+    with pytest.raises(ValueError, match=r"some.conll:2: 'NN' is not a tag"):
+        read(columns(tmp_path, "a\tO\nb\tNN\n"), repair=True)
+
+
+def test_control_characters_only_end_lines_where_they_should(tmp_path):
+    words = ("a\x0b", "\x1b[0m", "b\x85c", "d\u2028e", "f\rg", "x" * 100_000)
+    path = tmp_path / "some.conll"
+    write_columns([Sentence("some-0", words, ("O",) * len(words))], path)
+    assert read_columns(path, ColumnFormat()).sentences[0].words == words
+
+
+@pytest.mark.parametrize(
+    "options", [{"scheme": "BILOU"}, {"token_column": 1, "tag_column": 1}, {"empty_token": " "}, {"empty_token": ""}]
+)
+def test_senseless_formats_are_refused(options):
+    with pytest.raises(ValueError, match=r"wanted one of|both|blank"):
+        ColumnFormat(**options)
+
+
+WORD = st.text(min_size=1, max_size=8).filter(lambda word: word.strip()) | st.sampled_from(
+    ["#", "# x", "a b", "\ufeff"]
+)
+
+
+@st.composite
+def tagged_sentences(draw, word=WORD):
+    sentences = []
+    for n in range(draw(st.integers(1, 4))):
+        words = tuple(draw(st.lists(word, min_size=1, max_size=6)))
+        cuts = sorted(draw(st.sets(st.integers(0, len(words)))))
+        types = st.sampled_from(["per", "creative-work", None])
+        spans = [Span(a, b, type) for a, b in pairwise(cuts) if (type := draw(types))]
+        sentences.append(Sentence(f"some-{n}", words, spans_to_tags(spans, len(words))))
+    return sentences
+
+
+@settings(max_examples=60, deadline=None)
+@given(sentences=tagged_sentences(), scheme=st.sampled_from(SCHEMES), suffix=st.sampled_from(["conll", "tsv.gz"]))
+def test_column_files_round_trip_or_refuse(tmp_path_factory, sentences, scheme, suffix):
+    path = tmp_path_factory.mktemp("columns") / f"some.{suffix}"
+    try:
+        write_columns(sentences, path, scheme=scheme)
+    except ValueError:
+        refused = re.compile(r"[\t\n\0]|-DOCSTART-")
+        assert any(refused.search(word) for sentence in sentences for word in sentence.words)
+        assert list(path.parent.iterdir()) == []
+        return
+    assert read_sentences(path, ColumnFormat(scheme=scheme)).sentences == sentences
+
+
+@pytest.mark.parametrize("word", ["a\tb", "a\nb", "\r", " ", "", "-DOCSTART-", "a\0", "\ud800"])
+def test_words_that_columns_cannot_hold_are_refused_and_the_old_file_stays(tmp_path, word):
+    path = columns(tmp_path, "old\tO\n")
+    with pytest.raises(ValueError, match=r"s-9.*use write_jsonl|lone surrogate"):
+        write_columns([Sentence("s-8", ("fine",), ("O",)), Sentence("s-9", (word,), ("O",))], path)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old\tO\n"]
+
+
+@pytest.mark.parametrize("word", ["a b", "# x", "#", "x\r"])
+def test_untagged_words_are_written_only_if_they_come_back(tmp_path, word):
+    path = tmp_path / "some.conll"
+    sentences = [Sentence("some-0", (word, "y"))]
+    if word == "#":
+        write_columns(sentences, path)
+        assert read_columns(path, ColumnFormat(tag_column=None)).sentences == sentences
+    else:
+        with pytest.raises(ValueError, match="read back differently"):
+            write_columns(sentences, path)
+
+
+def test_a_sentence_without_words_has_no_place_in_columns(tmp_path):
+    with pytest.raises(ValueError, match="'e' has no words"):
+        write_columns([Sentence("e", ())], tmp_path / "x.conll")
+
+
+def jsonl(tmp_path: Path, *records: object) -> Path:
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    return columns(tmp_path, "\n".join(lines) + "\n", "some.jsonl")
+
+
+def entity(start: int, end: int, type: str = "x") -> dict[str, object]:
+    return {"start": start, "end": end, "type": type}
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXT, st.data())
+def test_every_character_span_is_covered_exactly_by_its_words(tmp_path_factory, text, data):
+    inked = [i for word in split_words(text) for i in range(*word)]  # characters that lie in words
+    cuts = sorted(data.draw(st.sets(st.sampled_from(inked), max_size=6))) if inked else []
+    spans = [(a, b + 1) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
+    path = tmp_path_factory.mktemp("jsonl") / "some.jsonl"
+    path.write_text(json.dumps({"id": 7, "text": "x " + text, "entities": [entity(a + 2, b + 2) for a, b in spans]}))
+    (sentence,) = read_jsonl(path).sentences
+    found = [
+        (sentence.offsets[s.start][0] - 2, sentence.offsets[s.end - 1][1] - 2) for s in tags_to_spans(sentence.tags)
+    ]
+    assert found == spans
+    clean = re.sub("[\ud800-\udfff]", "\ufffd", "x " + text)
+    assert sentence.words == tuple(clean[a:b] for a, b in sentence.offsets)
+    assert sentence.id == "7"
+
+
+def test_words_are_split_where_a_mention_begins_or_ends_inside(tmp_path):
+    path = jsonl(tmp_path, {"text": "anti-Trump's x", "entities": [entity(5, 10, "per"), entity(12, 14)]})
+    (sentence,) = read_jsonl(path).sentences
+    assert sentence.words == ("anti-", "Trump", "'s", "x")
+    assert sentence.tags == ("O", "S-per", "O", "S-x")
+    assert sentence.id == "some-0"
+
+
+def test_words_with_tags_are_read_in_their_scheme(tmp_path):
+    iob = {"id": "a", "words": ["x", "y", ""], "tags": ["I-p", "I-p", "O"]}
+    path = jsonl(
+        tmp_path, iob, "", {**iob, "id": "b", "tags": ["B-p", "E-p", "O"], "scheme": "bioes"}, {"words": ["z"]}
+    )
+    result = read_jsonl(path, scheme="IOB1")
+    assert [sentence.tags for sentence in result.sentences] == [("B-p", "E-p", "O")] * 2 + [None]
+    assert [sentence.id for sentence in result.sentences] == ["a", "b", "some-2"]
+    assert result.num_empty_tokens == 2
+
+
+def test_illegal_json_tags_are_repaired_only_when_asked(tmp_path):
+    path = jsonl(tmp_path, {"words": ["x", "y"], "tags": ["O", "I-p"]})
+    with pytest.raises(ValueError, match=r"some.jsonl:1: word 1: tag 'I-p' after 'O'"):
+        read_sentences(path)
+    result = read_sentences(path, ColumnFormat(repair=True))
+    assert (result.sentences[0].tags, result.num_repaired_tags) == (("O", "S-p"), 1)
+
+
+def test_texts_without_words_are_skipped_and_counted(tmp_path):
+    result = read_jsonl(jsonl(tmp_path, {"text": ""}, {"text": " \u200b\x00\ud800"}, {"text": "👍🏽 😂"}))
+    assert [(sentence.id, sentence.words) for sentence in result.sentences] == [("some-2", ("👍🏽", "😂"))]
+    assert result.num_empty_texts == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "wanted an object with 'text' or 'words'"),
+        ('{"id": "1"}', "wanted an object with 'text' or 'words'"),
+        ({"text": 5}, "'text' is 5; wanted a string"),
+        ({"text": "a", "id": ["x"]}, "'id' is"),
+        ({"text": "a", "entities": 3}, "'entities' is 3; wanted a list"),
+        ({"text": "a", "entities": [{"start": 0, "end": 1}]}, "wanted {'start': int"),
+        ({"text": "abc", "entities": [entity(1, 4)]}, "wanted 0 <= start < end <= 3"),
+        ({"text": "abc", "entities": [entity(1, 1)]}, "wanted 0 <= start < end"),
+        ({"text": "abc", "entities": [{"start": 0.0, "end": 1, "type": "x"}]}, "wanted 0 <= start"),
+        ({"text": "a  b", "entities": [entity(1, 3)]}, "covers no word, only '  '"),
+        ({"text": "a b c", "entities": [entity(0, 3), entity(2, 5)]}, "overlaps"),
+        ({"words": "ab", "tags": ["O"]}, "lists of strings"),
+        ({"words": ["a", "b"], "tags": ["O"]}, "1 tags for 2 words"),
+        ({"words": ["a"], "offsets": [["0", 1]]}, "list of .start, end"),
+        ({"words": ["a"], "tags": ["O"], "scheme": "x"}, "unknown tag scheme 'x'"),
+        ({"words": ["a"], "tags": ["x"]}, "word 0: 'x' is not a tag"),
+    ],
+)
+def test_bad_json_lines_are_refused_with_their_line(tmp_path, record, message):
+    with pytest.raises(ValueError, match=rf"some\.jsonl:2: .*{message}"):
+        read_jsonl(jsonl(tmp_path, {"text": "fine"}, record))
+
+
+def test_an_id_used_twice_is_refused_with_both_lines(tmp_path):
+    path = jsonl(tmp_path, {"id": "a", "text": "x"}, {"id": "b", "text": "x"}, {"id": "a", "text": "y"})
+    with pytest.raises(ValueError, match=r":3: id 'a' is already that of line 1"):
+        read_jsonl(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tagged_sentences(word=st.text(min_size=1, max_size=6).filter(lambda word: word.strip())), st.booleans())
+def test_json_lines_round_trip_everything(tmp_path_factory, sentences, compress):
+    offsets = Sentence("an id\n", ("x", "yz"), None, ((0, 1), (4, 6)))
+    path = tmp_path_factory.mktemp("jsonl") / f"some.jsonl{'.gz' if compress else ''}"
+    write_jsonl([*sentences, offsets], path)
+    assert read_sentences(path).sentences == [*sentences, offsets]
+
+
+def test_files_are_chosen_by_suffix_also_when_compressed(tmp_path):
+    path = tmp_path / "dev.BIO.gz"
+    path.write_bytes(gzip.compress(b"a\tO\n"))
+    assert read_sentences(path).sentences == [Sentence("dev-0", ("a",), ("O",))]
+    assert read_sentences(path, id_prefix="x").sentences[0].id == "x-0"
+    with pytest.raises(ValueError, match=r"unknown suffix '.pdf'; wanted .jsonl or .conll"):
+        read_sentences(tmp_path / "a.pdf")
+    with pytest.raises(FileNotFoundError, match=r"absent\.conll"):
+        read_sentences(tmp_path / "absent.conll")
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b"a\tO\n" * 99)[:-9], b"a\tO\n"])
+def test_broken_gzip_files_are_refused(tmp_path, content):
+    with pytest.raises(ValueError, match=r"some.conll.gz: not a whole gzip file"):
+        read_sentences(columns(tmp_path, content, "some.conll.gz"))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "num_sentences"),
+    [("wnut17", (3394, 1009, 1287)), ("conllpp", (14041, 3250, 3453)), ("bc5cdr", (4560, 4581, 4797))],
+)
+def test_shared_data_reads_strictly_as_iob2_with_its_documented_sizes(tmp_path, name, num_sentences):
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"needs the data set {name} in ../shared/data")
+    for split, wanted in zip(("train", "dev", "test"), num_sentences, strict=True):
+        result = read_sentences(SHARED / name / f"{split}.conll")
+        assert len(result.sentences) == wanted
+        assert result.num_repaired_tags == result.num_empty_tokens == result.num_multi_tags == 0
+    write_columns(result.sentences, tmp_path / "test.tsv", scheme="BMEWO")
+    assert read_sentences(tmp_path / "test.tsv", ColumnFormat(scheme="BMEWO")).sentences == result.sentences
