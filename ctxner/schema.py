@@ -31,13 +31,15 @@ class Sentence:
         id: Unique within a data set; contexts are joined by it, never by position.
         words: At least one word in all that reaches a model.
         tags: One tag a word, or None when unlabelled.
-        offsets: (start, end) of each word in the source text, in characters, or None.
+        offsets: (start, end) of each word in `text`, in characters; given together with `text` or not at all.
+        text: The source text, of which the sentence may be a part.
     """
 
     id: str
     words: tuple[str, ...]
     tags: tuple[str, ...] | None = None
     offsets: tuple[tuple[int, int], ...] | None = None
+    text: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("tags", "offsets"):
@@ -46,6 +48,16 @@ class Sentence:
                 raise ValueError(
                     f"sentence {self.id!r}: {len(value)} {name} for {len(self.words)} words; give one {name[:-1]} a word"
                 )
+
+    def located(self) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """The text that character offsets refer to, and each word's place in it: words joined by spaces without one."""
+        if self.text is not None and self.offsets is not None:
+            return self.text, self.offsets
+        offsets, start = [], 0
+        for word in self.words:
+            offsets.append((start, start + len(word)))
+            start += len(word) + 1
+        return " ".join(self.words), tuple(offsets)
 
 
 @dataclass(frozen=True, slots=True)

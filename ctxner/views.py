@@ -9,7 +9,7 @@ does not fit whole is skipped and says so. Nothing is fetched here and nothing i
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -179,36 +179,9 @@ class ViewBuilder:
         return self.tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def join_contexts(
-    sentences: Sequence[Sentence], contexts: Mapping[str, tuple[Sequence[str], tuple[ScoredPassage, ...]]]
-) -> list[Example]:
-    """Join sentences and retrieved contexts by sentence id.
-
-    Args:
-        sentences: In the order wanted.
-        contexts: sentence id -> (words the passages were retrieved for, passages).
-
-    Raises:
-        ValueError: A context names an unknown sentence, a sentence has no context row, or the words differ.
-    """
-    known = {sentence.id for sentence in sentences}
-    if strangers := [name for name in contexts if name not in known]:
-        raise ValueError(f"contexts: {len(strangers)} unknown sentence ids, first {strangers[0]!r}; retrieve for this data set")
-    examples = []
-    for sentence in sentences:
-        if sentence.id not in contexts:
-            raise ValueError(f"contexts: none for sentence {sentence.id!r}; run `ctxner retrieve` again for this data set")
-        words, passages = contexts[sentence.id]
-        if tuple(words) != sentence.words:
-            raise ValueError(
-                f"contexts: sentence {sentence.id!r} was retrieved for {' '.join(words)[:60]!r} but the data has "
-                f"{' '.join(sentence.words)[:60]!r}; run `ctxner retrieve` again for this data set"
-            )
-        examples.append(Example(sentence, passages))
-    return examples
-
-
-def pack_batches(rows: Sequence[tuple[int, int]], *, max_pieces: int, max_sentences: int | None = None) -> list[list[int]]:
+def pack_batches(
+    rows: Sequence[tuple[int, int]], *, max_pieces: int, max_sentences: int | None = None
+) -> list[list[int]]:
     """Token-budget batches with length bucketing, longest first.
 
     Args:
@@ -233,7 +206,13 @@ def pack_batches(rows: Sequence[tuple[int, int]], *, max_pieces: int, max_senten
 
 
 def epoch_batches(
-    rows: Sequence[tuple[int, int]], *, max_pieces: int, max_sentences: int, seed: int, epoch: int, pool_batches: int = 32
+    rows: Sequence[tuple[int, int]],
+    *,
+    max_pieces: int,
+    max_sentences: int,
+    seed: int,
+    epoch: int,
+    pool_batches: int = 32,
 ) -> list[list[int]]:
     """Training batches of one epoch: a global shuffle, bucketed by length within pools, batches in random order.
 
@@ -252,7 +231,9 @@ def epoch_batches(
     return batches
 
 
-def padding_share(rows: Sequence[tuple[int, int]], num_pieces: Sequence[int], batches: Iterable[Sequence[int]]) -> float:
+def padding_share(
+    rows: Sequence[tuple[int, int]], num_pieces: Sequence[int], batches: Iterable[Sequence[int]]
+) -> float:
     """Share of padding among all pieces of the batches (num_pieces: real pieces of each sentence over its rows)."""
     real = padded = 0
     for batch in batches:

@@ -24,6 +24,8 @@ from ctxner.model.forward_backward import Scores
 # breaks the rules has a loss instead of NaN.
 ILLEGAL_SCORE = -1e4
 
+_MAX_MIXING_STEPS = 32  # more would leave the scaled recursion no room at any scores
+
 LegalTransitions = tuple[list[bool], list[list[bool]], list[bool]]
 
 
@@ -52,24 +54,31 @@ class LinearChainCRF(nn.Module):
         self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
         self.legal_transitions = legal_transitions
         self._mixing_steps: int | None = 1
+        self.penalties: Tensor | None
         self.register_buffer("penalties", None, persistent=False)
         if legal_transitions is not None:
             self._constrain(legal_transitions)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw every transition score uniformly from [-0.1, 0.1], as pytorch-crf does."""
+        """Draw every transition score uniformly from [-0.1, 0.1], as pytorch-crf does, and set the constraints.
+
+        Hugging Face builds models without storage and then calls this, so that what is in no state dict is set here.
+        """
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1)
+        if self.legal_transitions is not None:
+            start, matrix, end = self.legal_transitions
+            rows_KL = torch.tensor([start, *matrix, end], device=self.penalties.device)
+            self.penalties.copy_(torch.where(rows_KL, 0.0, ILLEGAL_SCORE))
 
     def _constrain(self, legal_transitions: LegalTransitions) -> None:
-        start_L, legal_LL, end_L = (torch.tensor(part, dtype=torch.bool) for part in legal_transitions)
-        found, wanted = [tuple(x.shape) for x in (start_L, legal_LL, end_L)], self.num_tags
-        if found != [(wanted,), (wanted, wanted), (wanted,)]:
-            raise ValueError(f"legal_transitions have shapes {found}; wanted [L], [L, L], [L] with L = {wanted} tags")
-        self._mixing_steps = _mixing_steps(start_L, legal_LL, end_L)
-        rows_KL = torch.cat((start_L.unsqueeze(0), legal_LL, end_L.unsqueeze(0)))
-        self.penalties = torch.where(rows_KL, 0.0, ILLEGAL_SCORE)
+        start, matrix, end = legal_transitions
+        found = (len(start), len(matrix), {len(row) for row in matrix}, len(end))
+        if found != (self.num_tags, self.num_tags, {self.num_tags}, self.num_tags):
+            raise ValueError(f"legal_transitions have sizes {found}; wanted L, L, L and L with L = {self.num_tags} tags")
+        self._mixing_steps = _mixing_steps(legal_transitions)
+        self.register_buffer("penalties", torch.empty(self.num_tags + 2, self.num_tags), persistent=False)
 
     def log_partition(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
         """Log-sum of the scores of every tag path, [B], in nats (forward algorithm)."""
@@ -253,17 +262,17 @@ def _result_dtype(emissions_BTL: Tensor) -> torch.dtype:
     return torch.promote_types(emissions_BTL.dtype, torch.float32)
 
 
-def _mixing_steps(start_L: Tensor, legal_LL: Tensor, end_L: Tensor) -> int | None:
+def _mixing_steps(legal_transitions: LegalTransitions) -> int | None:
     """Least number of legal steps after which any tag can stand behind any tag; None when there is none.
 
     None too when sentences of some length have no legal path, since only log space tells how bad the illegal ones are.
     """
-    reach_LL, open_L = torch.eye(len(start_L), dtype=torch.bool), start_L
-    for steps in range(1, len(start_L) ** 2 + 2):  # Wielandt's bound on the exponent of a primitive matrix
-        if not (open_L & end_L).any():
+    start, matrix, end = (torch.tensor(part, dtype=torch.float32, device="cpu") for part in legal_transitions)
+    reached, reach = start, torch.eye(len(start), device="cpu")
+    for steps in range(_MAX_MIXING_STEPS + 1):
+        if not (reached * end).any():
             return None
-        reach_LL = (reach_LL.float() @ legal_LL.float()) > 0
-        open_L = (open_L.float() @ legal_LL.float()) > 0
-        if reach_LL.all():
-            return steps if (open_L & end_L).any() else None
+        if steps and reach.all():
+            return steps
+        reached, reach = (reached @ matrix).clamp(max=1), (reach @ matrix).clamp(max=1)
     return None

@@ -1,0 +1,120 @@
+"""Contexts files: the passages retrieved for each sentence, in Parquet, joined to the data by sentence id.
+
+A contexts file never holds gold tags; it holds the words, so that a join with other data than it was made for is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctxner.conll import ColumnFormat, read_sentences
+from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What was retrieved for one sentence.
+
+    Attributes:
+        words: Of the sentence, as retrieval saw them.
+        query: As sent to BM25; empty when the sentence has no searchable word.
+        passages: Best first, dropped ones last.
+        error: Why retrieval failed for this sentence, or None.
+    """
+
+    words: tuple[str, ...]
+    query: str
+    passages: tuple[ScoredPassage, ...]
+    error: str | None = None
+
+
+def context_row(sentence_id: str, context: Context) -> dict[str, object]:
+    """A row of `context_schema`."""
+    return {
+        "sentence_id": sentence_id,
+        "words": list(storable(context.words)),
+        "query": context.query,
+        "passages": [passage_row(scored) for scored in context.passages],
+        "error": context.error,
+    }
+
+
+def write_contexts(contexts: Mapping[str, Context], path: Path) -> None:
+    """Write one Parquet file aside, then rename it."""
+    rows = [context_row(sentence_id, context) for sentence_id, context in contexts.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(pa.Table.from_pylist(rows, schema=context_schema()), aside)
+    aside.rename(path)
+
+
+def read_contexts(path: Path) -> dict[str, Context]:
+    """Read a contexts file, or a folder of them.
+
+    Raises:
+        ValueError: Nothing there, another kind of Parquet, or a sentence id twice.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no contexts file; make it with `ctxner retrieve`")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: not a Parquet file of contexts: {error}") from None
+    if missing := set(context_schema().names) - set(table.column_names):
+        raise ValueError(f"{path}: lacks the columns {sorted(missing)}; make it with `ctxner retrieve`")
+    contexts: dict[str, Context] = {}
+    for row in table.to_pylist():
+        if row["sentence_id"] in contexts:
+            raise ValueError(f"{path}: sentence id {row['sentence_id']!r} occurs twice; remove the stale file")
+        passages = tuple(scored_passage(passage) for passage in row["passages"])
+        contexts[row["sentence_id"]] = Context(tuple(row["words"]), row["query"], passages, row["error"])
+    return contexts
+
+
+def join_contexts(sentences: Sequence[Sentence], contexts: Mapping[str, Context]) -> list[Example]:
+    """Give every sentence its passages, by sentence id.
+
+    Raises:
+        ValueError: A context names an unknown sentence, a sentence has no context row, or their words differ.
+    """
+    known = {sentence.id for sentence in sentences}
+    if strangers := [name for name in contexts if name not in known]:
+        raise ValueError(
+            f"contexts: {len(strangers)} unknown sentence ids, first {strangers[0]!r}; run `ctxner retrieve` for this data"
+        )
+    return [Example(sentence, _context_of(sentence, contexts).passages) for sentence in sentences]
+
+
+def load_examples(path: Path, format: ColumnFormat, *, contexts: Path | None = None) -> list[Example]:
+    """Sentences of a data file, joined to their contexts; without contexts both views are the same.
+
+    Raises:
+        ValueError: Whatever is wrong with either file (see `ctxner.conll`, `read_contexts`, `join_contexts`).
+    """
+    sentences = read_sentences(path, format).sentences
+    if contexts is None:
+        return [Example(sentence) for sentence in sentences]
+    return join_contexts(sentences, read_contexts(contexts))
+
+
+def _context_of(sentence: Sentence, contexts: Mapping[str, Context]) -> Context:
+    if sentence.id not in contexts:
+        raise ValueError(f"contexts: none for sentence {sentence.id!r}; run `ctxner retrieve` for this data")
+    context = contexts[sentence.id]
+    if context.words != storable(sentence.words):
+        raise ValueError(
+            f"contexts: sentence {sentence.id!r} was retrieved for {' '.join(context.words)[:60]!r}, but the data has "
+            f"{' '.join(sentence.words)[:60]!r}; run `ctxner retrieve` for this data"
+        )
+    return context
+
+
+def storable(words: Sequence[str]) -> tuple[str, ...]:
+    """The words as Parquet can hold them (UTF-8): lone surrogates become question marks."""
+    return tuple(word.encode("utf-8", "replace").decode() for word in words)

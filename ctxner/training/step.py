@@ -1,0 +1,103 @@
+"""The cooperative step, in plain torch: both views forward, their losses, one sum to go backward from.
+
+Distribution, checkpoints and files are `ctxner.training.worker`'s; the losses themselves are `ctxner.model.losses`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ctxner.model.losses import LossWeights, cl_kl, cl_l2, nll
+from ctxner.model.tagger import EncoderCRF
+from ctxner.views import ViewBatch
+
+
+class CooperativeStep(nn.Module):
+    """Losses of one batch in both views; one forward, so that any data-parallel wrapper sees one call and one backward.
+
+    Args:
+        model: Shared by both views.
+        mode: `plain`, `context`, `cl-l2` or `cl-kl`.
+        weights: Of the losses.
+        bfloat16: Run the encoder and the head in bfloat16; the CRF stays float32.
+    """
+
+    def __init__(self, model: EncoderCRF, *, mode: str, weights: LossWeights, bfloat16: bool = False) -> None:
+        super().__init__()
+        self.model, self.mode, self.weights, self.bfloat16 = model, mode, weights, bfloat16
+
+    def forward(self, plain: ViewBatch | None, context: ViewBatch | None, weight_B: Tensor) -> dict[str, Tensor]:
+        """Weighted sums over the batch's sentences; the caller divides by the global number of sentences.
+
+        Args:
+            plain: The plain view; None in mode `context`.
+            context: The context view of the same sentences in the same order; None in mode `plain`.
+            weight_B: 1.0, or 0.0 for a sentence that only fills up a rank's batch.
+
+        Returns:
+            `loss` (scalar, what goes backward) and, detached, each loss that makes it up.
+        """
+        losses, crf = {}, self.model.crf
+        if plain is not None:
+            plain_BTH, plain_BTL = self._forward(plain)
+            losses["nll"] = self.weights.plain * nll(crf, plain_BTL, plain.tags_BT, plain.mask_BT)
+        if context is not None:
+            context_BTH, context_BTL = self._forward(context)
+            losses["nll_ext"] = self.weights.context * nll(crf, context_BTL, context.tags_BT, context.mask_BT)
+        if plain is not None and context is not None:
+            losses[self.mode] = self.weights.cl * (
+                cl_l2(context_BTH, plain_BTH, plain.mask_BT, divide_by_width=self.weights.l2_divide_by_width)
+                if self.mode == "cl-l2"
+                else self._kl(context_BTL, plain_BTL, plain.mask_BT)
+            )
+        sums = {name: (loss_B * weight_B).sum() for name, loss_B in losses.items()}
+        return {
+            "loss": torch.stack(list(sums.values())).sum(),
+            **{name: value.detach() for name, value in sums.items()},
+        }
+
+    def _kl(self, context_BTL: Tensor, plain_BTL: Tensor, mask_BT: Tensor) -> Tensor:
+        weights = self.weights
+        return cl_kl(
+            self.model.crf,
+            context_BTL,
+            plain_BTL,
+            mask_BT,
+            kind=weights.kl,
+            temperature=weights.temperature,
+            scale_by_temperature_squared=weights.scale_by_temperature_squared,
+        )
+
+    def _forward(self, view: ViewBatch) -> tuple[Tensor, Tensor]:
+        with torch.autocast(view.mask_BT.device.type, torch.bfloat16, enabled=self.bfloat16):
+            return self.model(view.input_ids_RP, view.attention_RP, view.word_index_BT)
+
+
+def parameter_groups(
+    model: EncoderCRF, *, encoder_lr: float, head_lr: float, crf_lr: float, weight_decay: float
+) -> list[dict]:
+    """AdamW groups: encoder, head and CRF with their own rates; no decay on vectors (biases, norms) and the CRF."""
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    rates = {"encoder": encoder_lr, "head": head_lr, "crf": crf_lr}
+    for name, parameter in model.named_parameters():
+        part = name.split(".", 1)[0]
+        groups.setdefault((part, parameter.ndim > 1 and part != "crf"), []).append(parameter)
+    return [
+        {"name": part, "params": parameters, "lr": rates[part], "weight_decay": weight_decay if decays else 0.0}
+        for (part, decays), parameters in groups.items()
+    ]
+
+
+def linear_schedule(num_steps: int, *, warmup: float) -> Callable[[int], float]:
+    """Factor of the learning rates at a step (from 0): up over the `warmup` share of steps, then linearly to zero."""
+    num_warmup = int(num_steps * warmup)
+
+    def factor(step: int) -> float:
+        if step < num_warmup:
+            return (step + 1) / (num_warmup + 1)
+        return max(0.0, (num_steps - step) / max(1, num_steps - num_warmup))
+
+    return factor

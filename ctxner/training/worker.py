@@ -1,0 +1,352 @@
+"""The Ray Train + DeepSpeed shell around the cooperative step: 1..N workers, on CPUs (gloo) or GPUs (NCCL).
+
+Every worker reads the whole data set, plans the same batches from (seed, epoch) and takes its share of each, so the
+number of workers changes nothing but the speed. The step itself is `ctxner.training.step`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.experimental import tqdm_ray
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from ctxner.config import Config, DataConfig, packaged_encoder, parse_config
+from ctxner.contexts import load_examples
+from ctxner.evaluation import SpanCounts, count_spans
+from ctxner.labels import LabelSet, tags_to_spans
+from ctxner.model.losses import PRESETS
+from ctxner.model.tagger import EncoderCRF, load_tokenizer
+from ctxner.predictor import VIEWS, Tagger, ViewName
+from ctxner.schema import Example
+from ctxner.training import checkpoint as checkpoints
+from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
+from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, pack_batches
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run left.
+
+    Attributes:
+        model: Folder of the tagger with the best mean dev F1 of both views.
+        folder: The run's folder: `model/`, `config.json`, `history.json` and Ray Train's checkpoints.
+        best: The history entry of that model.
+        history: One entry an epoch (see `ctxner.training.checkpoint.Progress`).
+    """
+
+    model: Path
+    folder: Path
+    best: dict[str, Any]
+    history: list[dict[str, Any]]
+
+
+def train(config: Config) -> TrainResult:
+    """Train by the config on Ray and publish the best model.
+
+    Raises:
+        ValueError: Nothing to train on, a run of that name exists without `resume`, or more CPUs or GPUs wanted than
+            the cluster has.
+        ray.train.v2.api.exceptions.TrainingFailedError: A worker failed; its own error is the cause.
+    """
+    run = config.run
+    name = run.name or f"{config.loss.mode}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder = run.storage.resolve() / name
+    if folder.exists() and any(folder.iterdir()) and not run.resume:
+        raise ValueError(
+            f"{folder}: a run of this name exists; choose another run.name, or run.resume=true to go on with it"
+        )
+    _check_resources(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config.model_dump_json(indent=1))
+    result = TorchTrainer(
+        _worker,
+        train_loop_config=_absolute(config).model_dump(mode="json"),
+        scaling_config=ScalingConfig(
+            num_workers=run.workers,
+            use_gpu=run.gpus > 0,
+            resources_per_worker={"GPU": run.gpus} if run.gpus else {"CPU": 1},
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(folder.parent),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=run.keep_checkpoints, checkpoint_score_attribute="mean_f1", checkpoint_score_order="max"
+            ),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=3),
+        ),
+    ).fit()
+    best, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["mean_f1"])
+    model = checkpoints.publish_model(Path(best.path), folder / "model")
+    history = list(checkpoints.read_progress(Path(result.checkpoint.path)).history)
+    (folder / "history.json").write_text(json.dumps(history, indent=1))
+    return TrainResult(model, folder, history[metrics["epoch"] - 1], history)
+
+
+class TrainingSet:
+    """Both views of the training sentences and the plan of every epoch; nothing here depends on the rank."""
+
+    def __init__(self, examples: Sequence[Example], labels: LabelSet, views: ViewBuilder, config: Config) -> None:
+        self.config, self.builder = config, views
+        self.tags = [labels.encode(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+        self.plain = [views.plain(example.sentence) for example in examples] if config.loss.mode != "context" else None
+        self.context = [views.context(example) for example in examples] if config.loss.mode != "plain" else None
+        used = [own for own in (self.plain, self.context) if own is not None]
+        self.rows = [
+            (max(view.num_rows for view in both), sum(view.longest_row for view in both))
+            for both in zip(*used, strict=True)
+        ]
+
+    def steps(self, epoch: int) -> list[list[list[int]]]:
+        """The optimizer steps of an epoch, each a list of micro-batches of sentence indices."""
+        optim = self.config.optim
+        batches = epoch_batches(
+            self.rows,
+            max_pieces=optim.batch_pieces,
+            max_sentences=optim.batch_sentences,
+            seed=self.config.run.seed,
+            epoch=epoch,
+        )
+        return [batches[first : first + optim.accumulate] for first in range(0, len(batches), optim.accumulate)]
+
+    def num_steps(self) -> int:
+        """Optimizer steps of all epochs."""
+        return sum(len(self.steps(epoch)) for epoch in range(self.config.optim.epochs))
+
+    def share(
+        self, batch: Sequence[int], rank: int, world_size: int, device: torch.device
+    ) -> tuple[ViewBatch | None, ViewBatch | None, torch.Tensor]:
+        """A rank's part of a micro-batch; a rank without a sentence gets one of weight zero, so that all take part."""
+        mine = list(batch[rank::world_size])
+        weight_B = torch.ones(max(1, len(mine)), device=device)
+        if not mine:
+            mine, weight_B = [batch[0]], weight_B * 0
+        return self._collate(self.plain, mine, device), self._collate(self.context, mine, device), weight_B
+
+    def _collate(self, views: list[View] | None, indices: list[int], device: torch.device) -> ViewBatch | None:
+        if views is None:
+            return None
+        return self.builder.collate([views[index] for index in indices], [self.tags[index] for index in indices]).to(
+            device
+        )
+
+
+def load_split(data: DataConfig, split: str) -> list[Example]:
+    """A configured split joined to its contexts; ValueError for whatever is wrong with its files."""
+    return load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
+
+
+def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
+    """A new tagger as the config describes it."""
+    model = config.model
+    return EncoderCRF.from_encoder(
+        model.encoder or packaged_encoder(),
+        labels,
+        dropout=model.dropout,
+        word_dropout=model.word_dropout,
+        legal_transitions=model.legal_transitions,
+        max_pieces=model.max_pieces,
+        max_passages=model.max_passages,
+    )
+
+
+def build_step(model: EncoderCRF, config: Config) -> CooperativeStep:
+    """The config's losses around a model."""
+    chosen = {
+        name: getattr(config.loss, name) for name in ("kl", "temperature") if getattr(config.loss, name) is not None
+    }
+    weights = dataclasses.replace(PRESETS[config.loss.preset], **chosen)
+    return CooperativeStep(model, mode=config.loss.mode, weights=weights, bfloat16=config.run.precision == "bfloat16")
+
+
+def count_predictions(tagger: Tagger, examples: Sequence[Example], view: ViewName) -> SpanCounts:
+    """Span counts of one view against gold tags."""
+    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+    return count_spans(gold, [prediction.spans for prediction in tagger.predict(examples, view=view)])
+
+
+def _worker(tree: dict[str, Any]) -> None:
+    """One Ray Train worker, from files to reported checkpoints."""
+    config = parse_config(tree)
+    rank, world_size = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
+    device = torch.device("cuda", torch.cuda.current_device()) if config.run.gpus else torch.device("cpu")
+    if device.type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // world_size))
+    examples, dev = load_split(config.data, "train"), load_split(config.data, "dev")
+    labels = LabelSet.from_sentences(example.sentence for example in examples)
+    torch.manual_seed(config.run.seed)
+    model = build_model(config, labels)
+    tokenizer = load_tokenizer(config.model.encoder or packaged_encoder())
+    views = ViewBuilder(tokenizer, max_pieces=model.config.max_pieces, max_passages=model.config.max_passages)
+    data = TrainingSet(examples, labels, views, config)
+    engine = _engine(build_step(model.to(device), config), config, data.num_steps())
+    tagger = Tagger(model, tokenizer)
+    progress = _restore(engine)
+    bar = tqdm_ray.tqdm(total=data.num_steps(), desc=config.loss.mode, unit="step") if rank == 0 else None
+    if bar:
+        bar.update(sum(len(data.steps(epoch)) for epoch in range(progress.epoch)))
+    for epoch in range(progress.epoch, config.optim.epochs):
+        torch.manual_seed(hash((config.run.seed, epoch, rank)))  # dropout; an epoch resumes exactly
+        started = time.perf_counter()
+        losses = _train_epoch(engine, data, epoch, rank, world_size, device, bar)
+        seconds = time.perf_counter() - started
+        dev_f1 = {view: _dev_f1(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
+        entry = {
+            "epoch": epoch + 1,
+            "losses": losses,
+            "dev_f1": dev_f1,
+            "seconds": seconds,
+            "sentences_per_second": len(examples) / seconds,
+        }
+        progress = checkpoints.Progress(epoch + 1, (*progress.history, entry))
+        _report(engine, tagger, progress, config, rank)
+
+
+def _train_epoch(
+    engine: Any, data: TrainingSet, epoch: int, rank: int, world_size: int, device: torch.device, bar: Any
+) -> dict[str, float]:
+    """Run an epoch's steps; the mean of each loss over its sentences, over all ranks."""
+    engine.train()
+    sums: dict[str, torch.Tensor] = {}
+    num_sentences = 0
+    for number, step in enumerate(data.steps(epoch)):
+        group_sentences = sum(len(batch) for batch in step)
+        for place, batch in enumerate(step):
+            engine.set_gradient_accumulation_boundary(place == len(step) - 1)
+            losses = engine(*data.share(batch, rank, world_size, device))
+            engine.backward(losses["loss"] * (world_size / group_sentences))  # ranks are averaged: a global mean
+            engine.step()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+        num_sentences += group_sentences
+        if bar:
+            bar.update(1)
+        if (number + 1) % 50 == 0:
+            _check_finite(sums, f"epoch {epoch + 1}, step {number + 1}")
+    means = {name: value / num_sentences for name, value in sums.items()}
+    if world_size > 1:
+        for name in sorted(means):
+            torch.distributed.all_reduce(means[name])
+    _check_finite(means, f"epoch {epoch + 1}")
+    return {name: value.item() for name, value in means.items()}
+
+
+def _check_finite(losses: dict[str, torch.Tensor], where: str) -> None:
+    bad = [name for name, value in losses.items() if not math.isfinite(value.item())]
+    if bad:
+        raise FloatingPointError(
+            f"{where}: {', '.join(bad)} not finite; lower optim.*_lr or optim.clip, or use float32"
+        )
+
+
+def _dev_f1(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_size: int) -> float:
+    tagger.model.eval()
+    counts = count_predictions(tagger, examples, view)
+    if world_size > 1:
+        gathered: list[Any] = [None] * world_size
+        torch.distributed.all_gather_object(gathered, counts)
+        counts = sum(gathered[1:], start=gathered[0])
+    return counts.scores().f1
+
+
+def _engine(step: CooperativeStep, config: Config, num_steps: int) -> Any:
+    """DeepSpeed around the step: AdamW by parameter group, linear schedule, clipping, ZeRO."""
+    import deepspeed  # after DS_ACCELERATOR is set
+
+    optim = config.optim
+    groups = parameter_groups(
+        step.model,
+        encoder_lr=optim.encoder_lr,
+        head_lr=optim.head_lr,
+        crf_lr=optim.crf_lr,
+        weight_decay=optim.weight_decay,
+    )
+    optimizer = torch.optim.AdamW(groups)
+    schedule = linear_schedule(num_steps, warmup=optim.warmup)
+    engine, *_ = deepspeed.initialize(
+        model=step,
+        optimizer=optimizer,
+        lr_scheduler=lambda inner: torch.optim.lr_scheduler.LambdaLR(inner, schedule),
+        dist_init_required=False,
+        config={
+            "train_micro_batch_size_per_gpu": 1,  # batches are planned here, not by DeepSpeed
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": optim.clip,
+            "zero_optimization": {"stage": config.run.zero_stage},
+            "zero_allow_untested_optimizer": True,
+            "steps_per_print": 10**9,
+        },
+    )
+    return engine
+
+
+def _restore(engine: Any) -> checkpoints.Progress:
+    """Continue from the run's last checkpoint, when Ray Train found one."""
+    last = ray.train.get_checkpoint()
+    if last is None:
+        return checkpoints.Progress()
+    with last.as_directory() as folder:
+        engine.load_checkpoint(str(Path(folder) / checkpoints.STATE_FOLDER))
+        return checkpoints.read_progress(Path(folder))
+
+
+def _report(engine: Any, tagger: Tagger, progress: checkpoints.Progress, config: Config, rank: int) -> None:
+    """Write a checkpoint (every rank its part) and hand it to Ray Train, scored by the mean of both views' dev F1."""
+    entry = progress.history[-1]
+    mean_f1 = sum(entry["dev_f1"].values()) / len(entry["dev_f1"])
+    folder = Path(tempfile.mkdtemp(prefix="ctxner-checkpoint-"))
+    try:
+        engine.save_checkpoint(str(folder / checkpoints.STATE_FOLDER))
+        if rank == 0:
+            provenance = {"config": config.model_dump(mode="json"), "config_digest": config.digest(), **entry}
+            checkpoints.write_model(tagger.model, tagger.tokenizer, folder / checkpoints.MODEL_FOLDER, provenance)
+            checkpoints.write_progress(folder, progress)
+            logger.info("epoch %d %s", entry["epoch"], json.dumps(entry))
+        metrics = {
+            "epoch": entry["epoch"],
+            "mean_f1": mean_f1,
+            **{f"{view}_f1": f1 for view, f1 in entry["dev_f1"].items()},
+        }
+        ray.train.report(metrics, checkpoint=Checkpoint.from_directory(str(folder)))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _absolute(config: Config) -> Config:
+    """Workers change directory, so their paths are absolute."""
+    paths = {name: Path(path).resolve() for name, path in config.data if isinstance(path, Path)}
+    return config.model_copy(update={"data": config.data.model_copy(update=paths)})
+
+
+def _check_resources(config: Config) -> None:
+    """Refuse what the cluster cannot schedule, instead of waiting for it."""
+    if not ray.is_initialized():
+        ray.init()
+    have, run = ray.cluster_resources(), config.run
+    kind, wanted = ("GPU", run.gpus * run.workers) if run.gpus else ("CPU", run.workers)
+    if have.get(kind, 0) < wanted:
+        raise ValueError(
+            f"run.workers={run.workers} wants {wanted} {kind}s but the cluster has {have.get(kind, 0):g}; "
+            "lower run.workers or add nodes"
+        )
+    if not run.gpus and shutil.which("g++") is None:
+        raise ValueError(
+            "no C++ compiler (g++) found: DeepSpeed compiles one small operation on CPUs; install g++ or use GPUs"
+        )

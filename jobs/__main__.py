@@ -1,0 +1,5 @@
+"""`python -m jobs ...` is `ctxner ...`."""
+
+from jobs.cli import main
+
+main()

@@ -1,0 +1,175 @@
+"""The `ctxner` command: Typer's declarations only; the work is in one module a job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ctxner.config import Config, load_config
+from jobs import console as terminal
+
+app = typer.Typer(
+    help="Named-entity recognition that looks things up: index, retrieve, train, evaluate, tag.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; defaults without one.")]
+Overrides = Annotated[list[str], typer.Option("--set", "-s", help="section.key=value over the config; repeatable.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Model = Annotated[str, typer.Argument(help="Model folder that `ctxner train` wrote, or a hub id.")]
+_NONE: list[str] = []
+
+
+@app.command()
+def index(
+    corpus: Annotated[list[Path], typer.Option("--corpus", help="JSONL, JSONL.gz, text or Parquet; repeatable.")] = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Index folder (default: index.folder).")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Lucene analyzer, e.g. en, de (default: index.language).")
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Build a Lucene index of a corpus.
+
+    Example: `ctxner index --corpus corpus.jsonl.gz --out runs/index`
+    """
+    from jobs import index as job
+
+    given = {"corpus": corpus or None, "folder": out, "language": language}
+    settings = _with(load_config(config, overrides), "index", given)
+    if not settings.index.corpus:
+        raise ValueError("no corpus; give --corpus FILE or set index.corpus")
+    _finish(lambda: job.plan(settings) if dry_run else job.run(settings), json)
+
+
+@app.command()
+def retrieve(
+    split: Annotated[
+        list[str], typer.Option(help="train, dev or test; repeatable; all configured ones by default.")
+    ] = [],  # noqa: B006
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Retrieve and re-rank passages for every sentence of a data set.
+
+    Example: `ctxner retrieve -c jobs/configs/wnut17-small.yaml`
+    """
+    from jobs import retrieve as job
+
+    settings = load_config(config, overrides)
+    _finish(lambda: job.plan(settings, split) if dry_run else job.run(settings, split), json)
+
+
+@app.command()
+def train(
+    config: ConfigFile = None, overrides: Overrides = _NONE, dry_run: DryRun = False, json: AsJson = False
+) -> None:
+    """Train a tagger on both views by cooperative learning.
+
+    Example: `ctxner train -c jobs/configs/wnut17-small.yaml --set run.workers=2`
+    """
+    from jobs import train as job
+
+    settings = load_config(config, overrides)
+    _finish(lambda: job.plan(settings) if dry_run else job.run(settings), json)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    split: Annotated[str, typer.Option(help="Which file of the data section.")] = "test",
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Score both views of a model against gold tags.
+
+    Example: `ctxner evaluate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml`
+    """
+    from jobs import evaluate as job
+
+    settings = load_config(config, overrides)
+    _finish(lambda: job.plan(settings, model, split) if dry_run else job.run(settings, model, split), json)
+
+
+@app.command()
+def tag(
+    model: Model,
+    text: Annotated[list[str], typer.Argument(help="Texts; without any, lines of standard input.")] = [],  # noqa: B006
+    index: Annotated[Path | None, typer.Option(help="Index to look things up in: the context view.")] = None,
+    passage: Annotated[list[str], typer.Option(help="A passage at hand, instead of an index; repeatable.")] = [],  # noqa: B006
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Tag text.
+
+    Example: `ctxner tag runs/demo/cl-kl/model "We met in Velmora." --index runs/demo/index`
+    """
+    from jobs import tag as job
+
+    settings = load_config(config, overrides)
+    texts = text or [line.rstrip("\n") for line in sys.stdin]
+    where = {"index": index, "passages": passage}
+    _finish(
+        lambda: job.plan(settings, model, texts, **where) if dry_run else job.run(settings, model, texts, **where), json
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the demo makes.")] = Path(
+        "runs/demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the invented world and of training.")] = 0,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Invent a small world, index it, retrieve, train every mode and compare; offline, a few minutes on two cores.
+
+    Example: `ctxner demo --out runs/demo`
+    """
+    from jobs import demo as job
+
+    _finish(lambda: job.plan(out, seed) if dry_run else job.run(out, seed), json)
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one clear message and exit code 1."""
+    terminal.set_up_logging()
+    try:
+        app()
+    except (ValueError, FloatingPointError) as error:
+        terminal.fail(str(error))
+        sys.exit(1)
+
+
+def _with(config: Config, section: str, given: dict[str, Any]) -> Config:
+    """The config with the options that were given in place of a section's values."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    own = getattr(config, section).model_copy(update=chosen)
+    return config.model_copy(update={section: own})
+
+
+def _finish(job: Callable[[], dict[str, Any]], json: bool) -> None:
+    """Run a job with stdout kept for its result, and print that."""
+    with terminal.results() as write:
+        result = job()
+        if json:
+            write(terminal.as_json(result))
+    if not json:
+        terminal.show(result)

@@ -1,0 +1,21 @@
+"""Connecting a command to Ray: the cluster it was submitted to, else one started on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+
+def connect() -> None:
+    """Join `RAY_ADDRESS` (set by `ray job submit`) or start a local Ray; quiet, and workers get what they need to know."""
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "DEEPSPEED_LOG_LEVEL": "warning"}
+    os.environ.update({name: value for name, value in quiet.items() if name not in os.environ})
+    import ray
+
+    if ray.is_initialized():
+        return
+    ray.init(
+        address=os.environ.get("RAY_ADDRESS"),
+        logging_level=logging.WARNING,
+        runtime_env={"env_vars": quiet},
+    )

@@ -1,0 +1,97 @@
+"""What all commands share at the terminal: one Rich console on stderr, progress bars, and stdout kept for results."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+console = Console(stderr=True)
+
+
+@contextmanager
+def results() -> Iterator[Callable[[str], None]]:
+    """Keep stdout for the result: whatever else writes there meanwhile (Ray, DeepSpeed, Java) goes to stderr."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield lambda text: _write_all(saved, text + "\n")
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def as_json(value: Any) -> str:
+    """A result as one JSON object on one line."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar with a count and an ETA; yields a function that takes how much is done so far."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def set_up_logging() -> None:
+    """Log to stderr; libraries only speak up from warnings on."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
+    )
+    logging.getLogger("ctxner").setLevel(logging.INFO)
+    logging.getLogger("jobs").setLevel(logging.INFO)
+
+
+def fail(message: str) -> None:
+    """Print an error's message."""
+    console.print("error:", Text(message), style="red", highlight=False)
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Print a result for people, on stdout: scores as a table, the rest as aligned lines."""
+    out = Console()
+    scores = result.get("scores")
+    if isinstance(scores, Mapping):
+        out.print(_score_table(scores))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in result.items():
+        if key != "scores":
+            table.add_row(Text(key, style="bold"), Text(value if isinstance(value, str) else as_json(value)))
+    out.print(table)
+
+
+def _score_table(scores: Mapping[str, Any]) -> Table:
+    """Views as columns of precision, recall and F1 in percent, entity types as rows."""
+    table = Table("type", *(f"{view} {name}" for view in scores for name in ("P", "R", "F1")), "gold")
+    types = dict.fromkeys(type for view in scores.values() for type in view["per_type"])
+    for name in ("all", *types):
+        rows = [view["micro"] if name == "all" else view["per_type"].get(name, {}) for view in scores.values()]
+        cells = [f"{100 * row.get(part, 0):.1f}" for row in rows for part in ("precision", "recall", "f1")]
+        table.add_row(name, *cells, str(rows[0].get("num_gold", 0)), style="bold" if name == "all" else "")
+    return table
+
+
+def _write_all(descriptor: int, text: str) -> None:
+    rest = text.encode("utf-8", "replace")
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

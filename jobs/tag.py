@@ -1,0 +1,58 @@
+"""`ctxner tag`: text -> entities, with contexts when an index or passages are given."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ctxner.config import Config, packaged_encoder
+from ctxner.schema import Example, ScoredPassage, Sentence
+
+
+def run(
+    config: Config, model: Path, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Tag texts; returns entities with character offsets, and the passages that were read beside each sentence."""
+    from ctxner.predictor import Tagger, as_scored, sentences_of
+
+    parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
+    sentences = [sentence for own in parts for sentence in own]
+    if index is not None and sentences:
+        found = _retrieve(config, index, sentences)
+    else:
+        found = [as_scored(passages)] * len(sentences)
+    view = "context" if index is not None or passages else "plain"
+    examples = [Example(*pair) for pair in zip(sentences, found, strict=True)]
+    predictions = iter(Tagger.from_pretrained(model).predict(examples, view=view))
+    return {
+        "view": view,
+        "texts": [_tagged(text, [next(predictions) for _ in own]) for text, own in zip(texts, parts, strict=True)],
+    }
+
+
+def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> list[tuple[ScoredPassage, ...]]:
+    from ctxner.retrieval.bm25 import BM25Searcher
+    from ctxner.retrieval.rerank import BERTScoreReranker
+
+    settings = config.retrieval
+    searcher = BM25Searcher(
+        index, k1=settings.k1, b=settings.b, query_mode=settings.query, max_query_terms=settings.max_query_terms
+    )
+    hits = [result.hits for result in searcher.search(sentences, depth=settings.depth)]
+    reranker = BERTScoreReranker(
+        settings.encoder or packaged_encoder(), layer=settings.layer, use_idf=settings.idf, dtype=settings.dtype
+    )
+    return reranker.rerank(sentences, hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates)
+
+
+def _tagged(text: str, predictions: Sequence[Any]) -> dict[str, Any]:
+    passages = [
+        {"id": own.passage.id, "source": own.passage.source, "text": own.passage.text, "rerank_score": own.rerank_score}
+        for prediction in predictions
+        for own in prediction.passages
+        if own.dropped is None
+    ]
+    entities = [dataclasses.asdict(entity) for prediction in predictions for entity in prediction.entities]
+    return {"text": text, "entities": entities, "passages": passages}

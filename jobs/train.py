@@ -1,0 +1,24 @@
+"""`ctxner train`: contexts and gold tags -> the tagger with the best mean dev F1 of both views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctxner.config import Config
+from jobs.cluster import connect
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train; returns where the model is and its dev scores."""
+    connect()
+    from ctxner.training.worker import train
+
+    result = train(config)
+    return {"model": str(result.model), "run": str(result.folder), "best": result.best, "epochs": len(result.history)}
+
+
+def plan(config: Config) -> dict[str, Any]:
+    """The arithmetic of a run: sentences, steps, pieces, padding, parameters."""
+    from ctxner.training.worker import plan
+
+    return plan(config)
