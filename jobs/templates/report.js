@@ -28,7 +28,7 @@
     count.textContent = `${shown} of ${cards.length} sentences`;
     nothing.hidden = shown > 0;
   };
-  form.addEventListener("input", apply);
+  for (const event of ["input", "change"]) form.addEventListener(event, apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(apply));
   form.hidden = false;
