@@ -76,6 +76,11 @@ def test_any_columns_can_be_chosen_or_the_tags_left_out(tmp_path):
     assert read_columns(path, ColumnFormat(2, None)).sentences == [Sentence("some-0", ("Bo", "ran"))]
 
 
+def test_crlf_does_not_reach_a_token_in_the_last_column(tmp_path):
+    path = columns(tmp_path, "B-x\tBo\r\nO\tran\r\n")
+    assert read(path, token_column=-1, tag_column=0) == [("Bo ran", "S-x O")]
+
+
 def test_hash_tags_are_words_and_not_comments(tmp_path):
     path = columns(tmp_path, "#Monday\tO\n#\tO\n# x\tO\n\n#\tO\n")
     assert read_columns(path, ColumnFormat()).sentences[0].words == ("#Monday", "#", "# x")

@@ -20,7 +20,7 @@ TEXT = st.text(max_size=60) | st.text(alphabet="aZ9 .,'’-_@#:/&;s\n\t\ud800\u2
         ("@paulwalk It's the view, I don't", "@paulwalk It 's the view , I don't"),
         ("see http://bit.ly/a0F3dO. (www.x.org/a_(b))!", "see http://bit.ly/a0F3dO . ( www.x.org/a_(b )) !"),
         ("#NowPlaying 10:30 30,000 $5.50 100% 1/2", "#NowPlaying 10:30 30,000 $5.50 100% 1/2"),
-        ("Sci-fi AT&T &amp; p.m. U.S. O’Neil’s", "Sci-fi AT&T &amp; p.m. U.S. O’Neil ’s"),
+        ("Sci-fi AT&T x&amp;y p.m. U.S. O’Neil’s", "Sci-fi AT&T x &amp; y p.m. U.S. O’Neil ’s"),
         ("great :) :D <3 ... !!! -_-", "great :) :D <3 ... !!! -_-"),
         ("Amazon.com me@x.co.uk end.Start", "Amazon.com me@x.co.uk end . Start"),
         ("👍🏽👍🏽❤️ 👩‍👩‍👧 🇩🇪🇫🇷", "👍🏽 👍🏽 ❤️ 👩‍👩‍👧 🇩🇪 🇫🇷"),
