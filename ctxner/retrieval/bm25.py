@@ -16,7 +16,14 @@ from typing import Any
 
 from ctxner.retrieval.index import analyzer_for, open_directory, read_manifest, stored_passage
 from ctxner.retrieval.jvm import java_class
-from ctxner.retrieval.query import MAX_QUERY_TERMS, QueryMode, bag_of_words, weighted_query
+from ctxner.retrieval.query import (
+    ENGLISH_STOP_WORDS,
+    MAX_QUERY_TERMS,
+    MAX_WORD_LENGTH,
+    QueryMode,
+    bag_of_words,
+    weighted_query,
+)
 from ctxner.schema import Passage, ScoredPassage, Sentence
 
 _log = logging.getLogger(__name__)
@@ -78,6 +85,7 @@ class BM25Searcher:
         self._max_query_terms = max_query_terms
         self._num_threads = num_threads
         self._analyzer = analyzer_for(self.manifest.language)
+        self._stop_words = ENGLISH_STOP_WORDS if self.manifest.language == "en" else frozenset[str]()
         self._reader, self._searcher = _open_searcher(Path(folder, self.manifest.lucene_folder), k1, b)
         self.document_frequency = lru_cache(maxsize=1 << 17)(self._document_frequency)
 
@@ -107,7 +115,13 @@ class BM25Searcher:
         """The query that a sentence of these words is searched with."""
         if self._query_mode == "bag":
             return bag_of_words(words, max_terms=self._max_query_terms)
-        return weighted_query(words, self.document_frequency, self.num_documents, max_terms=self._max_query_terms)
+        return weighted_query(
+            words,
+            self.document_frequency,
+            self.num_documents,
+            max_terms=self._max_query_terms,
+            stop_words=self._stop_words,
+        )
 
     def close(self) -> None:
         """Release the index's files."""
@@ -164,6 +178,7 @@ def _open_searcher(lucene_folder: Path, k1: float, b: float) -> tuple[Any, Any]:
         raise ValueError(f"{lucene_folder}: Lucene cannot open the index ({error}); build it again") from error
     reader = jnius.cast("org.apache.lucene.index.IndexReader", opened)
     searcher = java_class("org.apache.lucene.search.IndexSearcher")(reader)
+    searcher.setMaxClauseCount(MAX_QUERY_TERMS * MAX_WORD_LENGTH)  # an analyzer may split a word at every letter
     searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(k1, b))
     return reader, searcher
 

@@ -193,7 +193,7 @@ def _write_documents(
 def _document_generator() -> Any:
     arguments = java_class("io.anserini.index.IndexCollection$Args")()
     arguments.storeRaw = True
-    arguments.storePositions = True  # for phrases
+    arguments.storePositions = True  # so that exact phrases can be looked up
     return java_class("io.anserini.index.generator.DefaultLuceneDocumentGenerator")(arguments)
 
 

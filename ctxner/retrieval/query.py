@@ -1,8 +1,9 @@
 """Sentence -> search query, in pure Python; `ctxner.retrieval.bm25` runs it.
 
 A whole sentence as a bag of words drowns in its common words, the more the noisier the text is. `weighted_query` drops
-what names nothing (addresses, stop words, very common words), weighs what looks like a name or is rare, and adds
-adjacent words as phrases.
+what names nothing (addresses, stop words), and weighs what is rare or looks like a name. How much that finds is
+measured by `tests/benchmarks/query_quality.py`. Tried there and left out, as they gained nothing: phrases of adjacent
+words, dropping words by their frequency, splitting hash tags at capitals, a lower weight for a sentence's first word.
 """
 
 from __future__ import annotations
@@ -13,34 +14,37 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 QueryMode = Literal["weighted", "bag"]
-MAX_QUERY_TERMS = 512  # Lucene refuses 1,024 clauses; a phrase is a clause too
-_MAX_WORD_LENGTH = 128  # characters; longer "words" are cut, Lucene's own limit being 255
-_CAPITAL_BOOST = 2.0
+MAX_QUERY_TERMS = 512
+MAX_WORD_LENGTH = 64  # characters of a word that are searched for
+_CAPITAL_BOOST = 1.5  # 2 is as good on tweets, and worse on PubMed, whose capitals mostly begin sentences
 
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufffe\uffff]")
-_ADDRESS = re.compile(r"(?:https?:|www\.|pic\.twitter)|\S+@\S+\.\S+", re.IGNORECASE)
-_TERM = re.compile(r"\w+(?:['’.]\w+)*")
-_STOP_WORDS = frozenset(
-    """a about after again all also am an and any are as at be because been before being but by can could did do does
-    doing don't down each even for from get go got had has have having he her here him his how i i'd i'll i'm i've if in
-    into is isn't it it's its just know like lol make me more most much my new no nor not now of off on one only or
-    other our out over own rt s same say see she should so some such t than that that's the their them then there these
-    they this those through to today too u under until up us very via want was we were what when where which while who
-    why will with would you you're your amp n't ' gonna im dont cant ur pls plz thx omg wtf smh via""".split()
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_ADDRESS = re.compile(r"https?:|www\.|pic\.twitter|\S+@\S+\.\S+", re.IGNORECASE)
+_TERM = re.compile(r"\w+(?:['’.]\w+)*")  # "o'neill" and "u.s" are one; a user name and a hash tag lose their mark
+ENGLISH_STOP_WORDS = frozenset(
+    re.findall(
+        r"\S+",
+        """a about after again all also am amp an and any are as at be because been before being but by can can't could
+        did do does doing don't dont down each even for from get go gonna got had has have having he her here him his
+        how i i'd i'll i'm i've if im in into is isn't it it's its just know like ll lol make me more most much my n't
+        new no nor not now of off omg on one only or other our out over own pls plz re rt s same say see she should
+        smh so some such t than that that's the their them then there these they this those through thx to today too u
+        under until up ur us ve very via want was we were what when where which while who why will with would wtf you
+        you're your""",
+    )
 )
 
 
 def clean_text(text: str) -> str:
     """Replace control characters by blanks and lone surrogates by U+FFFD; tabs and newlines stay."""
-    return _UNSAFE.sub(lambda match: "�" if "\ud800" <= match[0] <= "\udfff" else " ", text)
+    return _UNSAFE.sub(lambda match: "\ufffd" if "\ud800" <= match[0] <= "\udfff" else " ", text)
 
 
 def bag_of_words(words: Sequence[str], *, max_terms: int = MAX_QUERY_TERMS) -> str:
     """The sentence as it is, up to `max_terms` distinct terms: the reference for `weighted_query`."""
     kept: list[str] = []
     terms: set[str] = set()
-    for word in words:
-        word = clean_text(word[:_MAX_WORD_LENGTH])
+    for word in _cleaned(words):
         terms.update(re.findall(r"\w+", word.lower()))
         if len(terms) > max_terms:
             break
@@ -55,38 +59,46 @@ def weighted_query(
     num_documents: int,
     *,
     max_terms: int = 64,
+    stop_words: frozenset[str] = ENGLISH_STOP_WORDS,
 ) -> str:
     """A query in the syntax of Lucene's classic parser: `term^weight`, heaviest first.
+
+    A weight is the term's idf, from 0 to 1, and half as much again for a term that is not in lower case in a sentence
+    where case tells anything. BM25 multiplies it by its own idf, so that rare words count about quadratically.
 
     Args:
         words: The sentence's words; their case matters.
         document_frequency: Number of passages with a term; terms in none are left out.
         num_documents: Passages in the index.
-        max_terms: Most distinct terms; the lightest go first.
+        max_terms: Most distinct terms; the lightest are left out.
+        stop_words: Lower-case words never searched for, except in capitals ("US").
 
     Returns:
         "" when nothing is worth searching for, e.g. for emoji only.
     """
     weights: dict[str, float] = {}
-    for term, is_capital in _terms(words):
+    for term, is_capital in _terms(words, stop_words):
         frequency = document_frequency(term)
         if frequency == 0:
             continue
-        idf = math.log(1 + num_documents / frequency) / math.log(1 + num_documents)  # in (0, 1]
+        idf = math.log(1 + num_documents / frequency) / math.log(1 + num_documents)
         weights[term] = max(weights.get(term, 0.0), idf * (_CAPITAL_BOOST if is_capital else 1.0))
     heaviest = sorted(weights, key=lambda term: (-weights[term], term))[:max_terms]
     return " ".join(f"{term}^{weights[term]:.2f}" for term in heaviest)
 
 
-def _terms(words: Sequence[str]) -> Iterator[tuple[str, bool]]:
-    """(lower-case term, does it look like a name?) of every word that is not a stop word."""
-    cased = [word for word in words if word.lower() != word.upper()]
-    case_tells = any(word.islower() for word in cased)
-    for word in words:
-        word = clean_text(word[:_MAX_WORD_LENGTH])
+def _terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterator[tuple[str, bool]]:
+    """(lower-case term, does it look like a name?) of everything that is no address and no stop word."""
+    case_tells = any(word.islower() for word in words)
+    for word in _cleaned(words):
         if _ADDRESS.match(word):
             continue
         for match in _TERM.finditer(word):
-            term = match[0].lower()
-            if term not in _STOP_WORDS:
-                yield term, case_tells and not match[0].islower()
+            surface, term = match[0], match[0].lower()
+            is_acronym = case_tells and len(surface) > 1 and surface.isupper()
+            if is_acronym or term not in stop_words:
+                yield term, case_tells and not surface.islower() and not surface.isnumeric()
+
+
+def _cleaned(words: Sequence[str]) -> Iterator[str]:
+    return (clean_text(word[:MAX_WORD_LENGTH]) for word in words)
