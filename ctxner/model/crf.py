@@ -67,7 +67,7 @@ class LinearChainCRF(nn.Module):
         """
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1)
-        if self.legal_transitions is not None:
+        if self.legal_transitions is not None and self.penalties is not None:
             start, matrix, end = self.legal_transitions
             rows_KL = torch.tensor([start, *matrix, end], device=self.penalties.device)
             self.penalties.copy_(torch.where(rows_KL, 0.0, ILLEGAL_SCORE))
@@ -76,7 +76,9 @@ class LinearChainCRF(nn.Module):
         start, matrix, end = legal_transitions
         found = (len(start), len(matrix), {len(row) for row in matrix}, len(end))
         if found != (self.num_tags, self.num_tags, {self.num_tags}, self.num_tags):
-            raise ValueError(f"legal_transitions have sizes {found}; wanted L, L, L and L with L = {self.num_tags} tags")
+            raise ValueError(
+                f"legal_transitions have sizes {found}; wanted L, L, L and L with L = {self.num_tags} tags"
+            )
         self._mixing_steps = _mixing_steps(legal_transitions)
         self.register_buffer("penalties", torch.empty(self.num_tags + 2, self.num_tags), persistent=False)
 
@@ -109,10 +111,10 @@ class LinearChainCRF(nn.Module):
     @torch.no_grad()
     def viterbi(self, emissions_BTL: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
         """The best tags [B, T] (int64, 0 on padding; the lowest id wins a tie) and their score [B]."""
-        scores = self._scores(emissions_BTL, mask_BT)
         # float32 finds pytorch-crf's paths; over long texts its rounding could pick a worse one, so they take float64.
         narrow = emissions_BTL.dtype != torch.float64 and mask_BT.shape[1] <= 512
-        tags_TB = decoding.best_path(scores.to(torch.float32) if narrow else scores)
+        scores = self._scores(emissions_BTL, mask_BT, dtype=torch.float32 if narrow else torch.float64)
+        tags_TB = decoding.best_path(scores)
         return tags_TB.T.contiguous(), decoding.path_score(scores, tags_TB).to(_result_dtype(emissions_BTL))
 
     @torch.no_grad()
@@ -199,16 +201,18 @@ class LinearChainCRF(nn.Module):
         kl_B = (torch.xlogy(p_TBL, p_TBL) - p_TBL * log_q_TBL).sum((0, 2))
         return kl_B.to(_result_dtype(student_emissions_BTL))
 
-    def _scores(self, emissions_BTL: Tensor, mask_BT: Tensor, temperature: float = 1.0) -> Scores:
-        """Checked scores in float64, time-major, with the constraints added."""
+    def _scores(
+        self, emissions_BTL: Tensor, mask_BT: Tensor, temperature: float = 1.0, *, dtype: torch.dtype = torch.float64
+    ) -> Scores:
+        """Checked scores, time-major, with the constraints added."""
         self._check(emissions_BTL, mask_BT, temperature)
-        mask_TB = mask_BT.T
-        emissions_TBL = emissions_BTL.transpose(0, 1).double().masked_fill(~mask_TB.unsqueeze(2), 0.0)
+        mask_TB = mask_BT.T.contiguous()
+        emissions_TBL = emissions_BTL.transpose(0, 1).to(dtype).masked_fill(~mask_TB.unsqueeze(2), 0.0)
         parameters = [self.start_transitions, self.transitions, self.end_transitions]
-        start, steps, end = (x.double() for x in parameters)
+        start, steps, end = (x.to(dtype) for x in parameters)
         if temperature != 1.0:
             emissions_TBL, start, steps, end = (x / temperature for x in (emissions_TBL, start, steps, end))
-        interval = self._interval(mask_BT, emissions_TBL, steps, start, end)
+        interval = self._interval(mask_TB, emissions_TBL, steps, start, end)
         if self.penalties is not None:
             start, steps, end = start + self.penalties[0], steps + self.penalties[1:-1], end + self.penalties[-1]
         return Scores(emissions_TBL, start, steps, end, mask_TB, interval)
@@ -228,13 +232,17 @@ class LinearChainCRF(nn.Module):
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}; wanted a positive number")
 
-    def _interval(self, mask_BT: Tensor, *parts: Tensor) -> int | None:
+    @torch.no_grad()
+    def _interval(self, mask_TB: Tensor, *parts: Tensor) -> int | None:
         """The scaled recursion's rescaling interval; the mask's contents are checked in the same host transfer."""
-        wordless, gap = ~mask_BT[:, 0], (mask_BT[:, 1:] & ~mask_BT[:, :-1]).any()
-        ranges = [(part.amax() - part.amin()) for part in parts]
-        has_wordless, has_gap, emission, step, *edges = torch.stack((wordless.any(), gap, *ranges)).tolist()
-        if has_wordless or has_gap:
-            rows = (wordless | (mask_BT[:, 1:] & ~mask_BT[:, :-1]).any(1)).nonzero().flatten().tolist()
+        broken_TB = mask_TB.clone()  # word 0 of a wordless sentence, and words that follow padding
+        broken_TB[0] = ~mask_TB[0]
+        broken_TB[1:] &= ~mask_TB[:-1]
+        has_broken, emission, step, *edges = torch.stack(
+            (broken_TB.any(), *(x.max() - x.min() for x in parts))
+        ).tolist()
+        if has_broken:
+            rows = broken_TB.any(0).nonzero().flatten().tolist()
             raise ValueError(
                 f"mask rows {rows} hold no word, or padding before a word; wanted words first, at least one"
             )

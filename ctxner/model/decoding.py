@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctxner.model.forward_backward import Scores, last_words
+from ctxner.model.forward_backward import Scores
 
 # B batch, T words, L tags, N paths a sentence, M = L * N, K = L + 1 (every tag, and the end of the sentence)
 
 
+@torch.no_grad()
 def best_path(scores: Scores) -> Tensor:
     """The highest-scoring tags of each sentence, [T, B]; 0 on padding. The lowest tag id wins a tie, as in pytorch-crf.
 
@@ -48,6 +49,7 @@ def _best_scores(scores: Scores) -> Tensor:
     return best_TLB.transpose(1, 2)
 
 
+@torch.no_grad()
 def best_paths(scores: Scores, num_paths: int) -> tuple[Tensor, Tensor]:
     """The `num_paths` highest-scoring distinct paths, best first.
 
@@ -76,9 +78,9 @@ def best_paths(scores: Scores, num_paths: int) -> tuple[Tensor, Tensor]:
 
 def path_score(scores: Scores, tags_TB: Tensor) -> Tensor:
     """Score of one path a sentence, [B]; tags on padding are ignored but must be ids."""
-    word_TB = scores.emissions_TBL.gather(2, tags_TB.unsqueeze(2)).squeeze(2)
-    word_TB = word_TB + scores.end_L[tags_TB] * last_words(scores.mask_TB)
-    num_tags = scores.start_L.numel()
-    step_TB = scores.transitions_LL.flatten()[tags_TB[:-1] * num_tags + tags_TB[1:]]
-    before_TB = torch.cat((scores.start_L[tags_TB[:1]], step_TB))
-    return ((word_TB + before_TB) * scores.mask_TB).sum(0)
+    last_1B = scores.mask_TB.sum(0, keepdim=True) - 1
+    step_N = (tags_TB[:-1] * scores.start_L.numel() + tags_TB[1:]).flatten()
+    step_TB = scores.transitions_LL.flatten().gather(0, step_N).view(-1, tags_TB.shape[1])
+    words_TB = scores.emissions_TBL.gather(2, tags_TB.unsqueeze(2)).squeeze(2)
+    edges_B = scores.start_L.gather(0, tags_TB[0]) + scores.end_L.gather(0, tags_TB.gather(0, last_1B)[0])
+    return edges_B + (words_TB * scores.mask_TB).sum(0) + (step_TB * scores.mask_TB[1:]).sum(0)

@@ -25,7 +25,7 @@ _TINY = 1e-300  # stands for an impossible probability under a logarithm
 
 
 class Scores(NamedTuple):
-    """A batch of chains: float64, time-major, padding's emissions 0, constraints already added.
+    """A batch of chains: float64 (best paths also take float32), time-major, padding's emissions 0, constraints added.
 
     `interval` is how many words the scaled recursion may run between two rescalings; None means log space only.
     """
@@ -36,13 +36,6 @@ class Scores(NamedTuple):
     end_L: Tensor
     mask_TB: Tensor
     interval: int | None
-
-    def to(self, dtype: torch.dtype) -> Scores:
-        """The same scores in another dtype."""
-        emissions_TBL, start_L, transitions_LL, end_L, mask_TB, interval = self
-        return Scores(
-            emissions_TBL.to(dtype), start_L.to(dtype), transitions_LL.to(dtype), end_L.to(dtype), mask_TB, interval
-        )
 
 
 class Posterior(NamedTuple):
@@ -169,29 +162,31 @@ def _posterior_in_log_space(scores: Scores, *, time_steps: int) -> tuple[Tensor,
 def _messages(scores: Scores) -> _Messages:
     """Forward and backward messages by scaled products of probabilities.
 
-    Padding weighs 0, so the forward message dies after a sentence's last word and the backward one is 0 until `end`
-    enters there; no step needs the mask.
+    Each sentence is mirrored within its own length, so that both messages start at word 0. Padding weighs 0: a message
+    dies behind its sentence, and no step needs the mask.
     """
     emissions_TBL, start_L, transitions_LL, end_L, mask_TB, interval = scores
     assert interval is not None
-    highest = emissions_TBL.max()
-    weight_TBL = (emissions_TBL - highest).exp_().mul_(mask_TB.unsqueeze(2))
-    step_LL = (transitions_LL - transitions_LL.max()).exp_()
-    lengths_B = mask_TB.sum(0)
+    mask_TB1, lengths_B = mask_TB.unsqueeze(2).to(emissions_TBL.dtype), mask_TB.sum(0)
+    highest, steepest = emissions_TBL.max(), transitions_LL.max()
+    weight_TBL = (emissions_TBL - highest).exp_().mul_(mask_TB1)
+    step_LL = (transitions_LL - steepest).exp_()
+    mirror_N = _mirror(mask_TB, lengths_B)
+    mirrored_TBL = weight_TBL.flatten(0, 1).index_select(0, mirror_N).view_as(weight_TBL)
     before_TDBL, scale_TDB1 = _propagate(
-        torch.stack((weight_TBL, weight_TBL.flip(0)), 1),
-        _entries(start_L, end_L, lengths_B, len(mask_TB)),
+        torch.stack((weight_TBL, mirrored_TBL), 1),
+        torch.stack(((start_L - start_L.max()).exp_(), (end_L - end_L.max()).exp_())),
         torch.stack((step_LL, step_LL.T)),
         interval,
     )
+    beta_TBL = before_TDBL[:, 1].flatten(0, 1).index_select(0, mirror_N).view_as(weight_TBL)
     alpha_TBL = before_TDBL[:, 0] * weight_TBL
-    beta_TBL = before_TDBL[:, 1].flip(0)
     joint_TBL = alpha_TBL * beta_TBL
-    total_TB1 = joint_TBL.sum(2, keepdim=True).masked_fill_(~mask_TB.unsqueeze(2), 1.0)
-    offset_B = lengths_B * highest + (lengths_B - 1) * transitions_LL.max() + start_L.max() + end_L.max()
-    log_z_B = total_TB1[0, :, 0].log() + scale_TDB1[:, 1, :, 0].log().sum(0) + offset_B
+    total_TB1 = joint_TBL.sum(2, keepdim=True).add_(1.0 - mask_TB1)
+    log_scale_B = (scale_TDB1[:-1, 1, :, 0].log() * mask_TB[1:]).sum(0)
+    offset_B = lengths_B * highest + (lengths_B - 1) * steepest + start_L.max() + end_L.max()
     return _Messages(
-        log_z_B,
+        total_TB1[0, :, 0].log() + log_scale_B + offset_B,
         joint_TBL.div_(total_TB1),
         alpha_TBL.div_(scale_TDB1[:, 0]),
         step_LL,
@@ -199,29 +194,27 @@ def _messages(scores: Scores) -> _Messages:
     )
 
 
-def _entries(start_L: Tensor, end_L: Tensor, lengths_B: Tensor, num_words: int) -> Tensor:
-    """What enters a message from outside: `start` at the first word, `end` at each sentence's last; [T, D, B, L]."""
-    batch, num_tags = len(lengths_B), len(start_L)
-    enter_TDBL = start_L.new_zeros(num_words, 2, batch, num_tags)
-    enter_TDBL[0, 0] = (start_L - start_L.max()).exp_()
-    enter_TDBL[num_words - lengths_B, 1, torch.arange(batch, device=start_L.device)] = (end_L - end_L.max()).exp_()
-    return enter_TDBL
+def _mirror(mask_TB: Tensor, lengths_B: Tensor) -> Tensor:
+    """For each row of [T * B], the row of the word as far from its sentence's other end; padding stays in place."""
+    num_words, batch = mask_TB.shape
+    word_T1 = torch.arange(num_words, device=mask_TB.device).unsqueeze(1)
+    other_TB = torch.where(mask_TB, lengths_B - 1 - word_T1, word_T1)
+    return (other_TB * batch + torch.arange(batch, device=mask_TB.device)).flatten()
 
 
-def _propagate(weight_TDBL: Tensor, enter_TDBL: Tensor, step_DLL: Tensor, interval: int) -> tuple[Tensor, Tensor]:
+def _propagate(weight_TDBL: Tensor, enter_DL: Tensor, step_DLL: Tensor, interval: int) -> tuple[Tensor, Tensor]:
     """Both messages before each word's own weight, [T, D, B, L], and what was divided out after it, [T, D, B, 1]."""
-    before_TDBL = torch.empty_like(enter_TDBL)
-    scale_TDB1 = torch.ones_like(enter_TDBL[..., :1])
-    last = len(enter_TDBL) - 1
-    message_DBL = torch.zeros_like(enter_TDBL[0])
-    rows = zip(enter_TDBL.unbind(), before_TDBL.unbind(), weight_TDBL.unbind(), strict=True)
-    for word, (enter_DBL, before_DBL, weight_DBL) in enumerate(rows):
-        torch.baddbmm(enter_DBL, message_DBL, step_DLL, out=before_DBL)
-        message_DBL = before_DBL * weight_DBL
-        if word % interval == interval - 1 and word < last:
+    before_TDBL = torch.empty_like(weight_TDBL)
+    scale_TDB1 = torch.ones_like(weight_TDBL[..., :1])
+    before_TDBL[0] = enter_DL.unsqueeze(1)
+    message_DBL = before_TDBL[0] * weight_TDBL[0]
+    rows = zip(before_TDBL[1:].unbind(), weight_TDBL[1:].unbind(), strict=True)
+    for word, (before_DBL, weight_DBL) in enumerate(rows):
+        if word % interval == interval - 1:
             top_DB1 = message_DBL.amax(2, keepdim=True)
-            scale_DB1 = scale_TDB1[word].copy_(torch.where(top_DB1 > 0, top_DB1, 1.0))
-            message_DBL /= scale_DB1
+            message_DBL /= scale_TDB1[word].copy_(top_DB1 + (top_DB1 == 0))
+        torch.bmm(message_DBL, step_DLL, out=before_DBL)
+        message_DBL = before_DBL * weight_DBL
     return before_TDBL, scale_TDB1
 
 

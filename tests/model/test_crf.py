@@ -246,6 +246,16 @@ def test_state_dict_has_torchcrf_keys_even_when_constrained():
     assert _crf(3, constrained=True).state_dict().keys() == torchcrf.CRF(3).state_dict().keys()
 
 
+def test_constraints_survive_being_built_without_storage():
+    """Hugging Face's from_pretrained builds on the meta device, then resets what no checkpoint holds."""
+    wanted, (emissions_BTL, _, mask_BT) = _crf(4, constrained=True), _batch(4)
+    with torch.device("meta"):
+        crf = LinearChainCRF(4, legal_transitions=_legal(4))
+    crf.to_empty(device="cpu").reset_parameters()
+    crf.load_state_dict(wanted.state_dict())
+    assert crf.log_partition(emissions_BTL, mask_BT).equal(wanted.log_partition(emissions_BTL, mask_BT))
+
+
 @pytest.mark.parametrize("garbage", [math.nan, math.inf, 1e30])
 def test_padding_and_neighbours_change_nothing(garbage):
     crf, (emissions_BTL, tags_BT, mask_BT) = _crf(4, constrained=True), _batch(4)
