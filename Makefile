@@ -1,0 +1,46 @@
+# make demo | test | check | bench, each from a bare clone with python3 (>= 3.11) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.ctxner-installed
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help install demo test slow check format bench clean
+
+help:
+	@echo "make demo    the whole path on an invented world: a few minutes, offline; ends in an HTML report"
+	@echo "make test    the tests (make slow: the long ones too)"
+	@echo "make check   format, lint, types"
+	@echo "make bench   benchmarks as JSON lines; ONLY=name for one"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ctxner needs Python 3.11 or newer; found %d.%d: make PYTHON=python3.11 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -qq -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/ctxner demo
+
+test: install
+	$(BIN)/python -m pytest
+
+slow: install
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install
+	$(BIN)/python -m tests.benchmarks.run $(ONLY)
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs

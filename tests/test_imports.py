@@ -1,0 +1,95 @@
+"""Dependencies point one way, and importing the library is cheap: read from the source, and from a fresh interpreter."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Layers of DESIGN, lowest first; a module imports only from lower layers and from its own package.
+LAYERS = (
+    {"ctxner.schema"},
+    {"ctxner.words", "ctxner.textfiles", "ctxner.labels"},
+    {"ctxner.jsonl"},
+    {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
+    {"ctxner.config", "ctxner.views", "ctxner.contexts"},
+    {"ctxner.predictor", "ctxner.training.step", "ctxner.training.checkpoint"},
+    {"ctxner.pipelines", "ctxner.training.worker", "ctxner.training.plan"},
+    {"jobs", "serving"},
+)
+CONFIG_ALLOWED = {"ctxner.pipelines", "ctxner.training.worker", "ctxner.training.plan", "jobs", "serving"}
+RAY_ALLOWED = {"ctxner.pipelines", "ctxner.training.worker", "jobs", "serving"}
+
+
+def _modules() -> list[tuple[str, Path]]:
+    files = [path for package in ("ctxner", "jobs", "serving") for path in (ROOT / package).rglob("*.py")]
+    return [(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path) for path in files]
+
+
+def _imports(path: Path) -> set[str]:
+    """Modules imported anywhere in a file, `TYPE_CHECKING` blocks included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _unit(module: str) -> str | None:
+    """The entry of LAYERS that a module belongs to."""
+    units = [unit for layer in LAYERS for unit in layer if module == unit or module.startswith(unit + ".")]
+    return max(units, key=len, default=None)
+
+
+def _rank(unit: str) -> int:
+    return next(rank for rank, layer in enumerate(LAYERS) if unit in layer)
+
+
+@pytest.mark.parametrize(("module", "path"), _modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_point_only_to_lower_layers(module, path):
+    unit = _unit(module)
+    if unit is None:
+        assert module in {"ctxner", "ctxner.training"}, f"{module} has no place in LAYERS"
+        return
+    for imported in _imports(path):
+        other = _unit(imported)
+        if other is not None and other != unit and (unit, other) != ("ctxner.training.worker", "ctxner.training.plan"):
+            assert _rank(other) < _rank(unit), f"{module} imports {imported}: not to its left"
+        assert other != "ctxner.config" or unit in CONFIG_ALLOWED, (
+            f"{module} imports the config: give it plain arguments"
+        )
+
+
+@pytest.mark.parametrize(("module", "path"), _modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_ray_and_deepspeed_stay_at_the_edge_and_lucene_in_retrieval(module, path):
+    roots = {name.split(".")[0] for name in _imports(path)}
+    if _unit(module) not in RAY_ALLOWED:
+        assert not roots & {"ray", "deepspeed"}
+    if not module.startswith("ctxner.retrieval"):
+        assert not roots & {"jnius", "pyserini"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import ctxner, ctxner.schema, ctxner.labels, ctxner.conll, ctxner.evaluation, ctxner.config",
+        "import jobs.cli",
+    ],
+)
+def test_importing_loads_neither_java_nor_ray_nor_torch(statement):
+    heavy = ("ray", "jnius", "pyserini", "torch", "transformers", "deepspeed", "pyarrow")
+    code = f"{statement}; import sys; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"
+
+
+def test_the_tagger_can_be_imported_without_java_or_ray():
+    code = "from ctxner import Tagger; import sys; print([name for name in ('ray', 'jnius', 'deepspeed') if name in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
