@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 TYPES = ("company", "person", "place", "ship", "song")
 SYLLABLES = (
-    *("bra", "dol", "dun", "fen", "gi", "ha", "ki", "la", "lo", "mar", "mos", "ni"),
-    *("pol", "quo", "ru", "sha", "ta", "ten", "tor", "ve", "wi", "yo", "zel", "zu"),
+    *("bra", "dol", "dun", "fen", "gi", "ha", "jo", "ka", "ki", "la", "lo", "mar", "mos", "ne", "ni"),
+    *("pol", "quo", "ri", "ru", "sha", "su", "ta", "ten", "tor", "ve", "wi", "yo", "zan", "zel", "zu"),
 )
 SOURCES = ("almanac", "gazette", "letters")
 
@@ -79,27 +79,28 @@ TELLING_PAIRS = (  # the types of {X} and {Y}; each type twice
     ("ship", "company", "{X} carried cargo for shareholders of {Y}"),
 )
 
+# Few cue words: an encoder must learn what they tell from a few hundred sentences.
 ADJECTIVES = ("small", "famous", "quiet", "popular", "modest", "beloved", "curious", "renowned")
 TAILS = ("much loved in the north", "mentioned in many old letters", "that few people remember", "described long ago")
 NOUNS = {
-    "company": ("company", "firm", "bank", "brewery", "manufacturer", "retailer"),
-    "person": ("singer", "painter", "teacher", "nurse", "poet", "surgeon"),
-    "place": ("village", "town", "island", "valley", "city", "port"),
-    "ship": ("ship", "ferry", "freighter", "trawler", "schooner", "vessel"),
-    "song": ("song", "ballad", "tune", "lullaby", "anthem", "melody"),
+    "company": ("company", "firm", "bank", "brewery"),
+    "person": ("singer", "painter", "teacher", "nurse"),
+    "place": ("village", "town", "island", "valley"),
+    "ship": ("ship", "ferry", "freighter", "trawler"),
+    "song": ("song", "ballad", "tune", "lullaby"),
 }
 FACTS = _by_type(
     """
     company: employs forty workers and sells furniture | was founded by investors and makes tools
-    company: pays its shareholders every spring | sells insurance through nine offices
+    company: pays its shareholders every spring
     person: was born in winter and studied medicine | taught children and raised two daughters
-    person: retired early and wrote her memoirs | won a medal and married young
+    person: retired early and wrote her memoirs
     place: lies in the north beside a river | has two churches and nine hundred inhabitants
-    place: is reached by one mountain road | stands on hills above the coast
+    place: is reached by one mountain road
     ship: sailed the strait under three captains | carries cargo and a crew of nine
-    ship: was launched at a shipyard long ago | has a steel hull and two masts
+    ship: was launched at a shipyard long ago
     song: was recorded in one night with violins | has a slow chorus and gentle lyrics
-    song: was composed in a minor key | is played on guitar at weddings
+    song: was composed in a minor key
     """
 )
 ENTRIES = (
@@ -215,7 +216,7 @@ def _names(rng: random.Random, num_sentences: int, used_words: set[str]) -> list
 
 
 def _word(rng: random.Random, used_words: set[str]) -> str:
-    word = "".join(rng.choices(SYLLABLES, k=rng.choice((2, 2, 3))))
+    word = "".join(rng.choices(SYLLABLES, k=rng.choice((2, 2, 2, 3))))
     while word in used_words:
         word += rng.choice(SYLLABLES)
     used_words.add(word)
