@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from ctxner.conll import ColumnFormat
 
@@ -94,6 +102,9 @@ class ModelConfig(Section):
     encoder: str | None = None  # folder or hub id; None: the packaged MiniLM
     dropout: Probability = 0.1
     word_dropout: Probability = 0.0  # share of words whose vector is zeroed in training
+    freeze_embeddings: bool = (
+        False  # keep the piece embeddings as pre-trained: half of MiniLM's parameters and step time
+    )
     legal_transitions: bool = True  # forbid tag sequences that BIOES forbids, in training and decoding
     max_pieces: PositiveInt = 512  # a view, special pieces included; the encoder's own limit is a further bound
     max_passages: NonNegativeInt = 6

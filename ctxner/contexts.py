@@ -1,6 +1,6 @@
 """Contexts files: the passages retrieved for each sentence, in Parquet, joined to the data by sentence id.
 
-A contexts file never holds gold tags; it holds the words, so that a join with other data than it was made for is refused.
+A contexts file never holds gold tags; it holds the words, so that a join with other data is refused.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def join_contexts(sentences: Sequence[Sentence], contexts: Mapping[str, Context]
     known = {sentence.id for sentence in sentences}
     if strangers := [name for name in contexts if name not in known]:
         raise ValueError(
-            f"contexts: {len(strangers)} unknown sentence ids, first {strangers[0]!r}; run `ctxner retrieve` for this data"
+            f"contexts: {len(strangers)} unknown sentence ids, first {strangers[0]!r}; "
+            "run `ctxner retrieve` for this data"
         )
     return [Example(sentence, _context_of(sentence, contexts).passages) for sentence in sentences]
 

@@ -188,7 +188,7 @@ def _write(
     counts = {"sentences": 0, "errors": 0, "without_query": 0, "kept_passages": 0}
     try:
         for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-            table = batch.cast(context_schema())
+            table: pa.Table = batch.cast(context_schema())  # type: ignore[union-attr]
             _count(table, counts)
             for split, part in _by_split(table):
                 writers[split].write_table(part)
@@ -228,8 +228,8 @@ def _check_resources(config: Config) -> None:
     have, wanted = ray.cluster_resources().get("CPU", 0), 1 + 0.5 * (1 + config.retrieval.actors)
     if have < wanted:
         raise ValueError(
-            f"retrieval.actors={config.retrieval.actors} wants {wanted:g} CPUs (half of one an actor, one for Ray Data), but "
-            f"the cluster has {have:g}; lower retrieval.actors or add nodes"
+            f"retrieval.actors={config.retrieval.actors} wants {wanted:g} CPUs (half of one an actor, one for Ray "
+            f"Data), but the cluster has {have:g}; lower retrieval.actors or add nodes"
         )
 
 

@@ -72,7 +72,9 @@ class Tagger:
         Raises:
             ValueError: No model or tokenizer there.
         """
-        return cls(load_tagger(path).to(device), load_tokenizer(str(path)), batch_pieces=batch_pieces)
+        model = load_tagger(path)
+        model.to(device)  # type: ignore[arg-type]
+        return cls(model, load_tokenizer(str(path)), batch_pieces=batch_pieces)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write config.json, model.safetensors and the tokenizer's files."""
@@ -196,7 +198,7 @@ def sentences_of(text: str | Sequence[str] | Sentence, name: str) -> list[Senten
         return [text] if text.words else []
     if not isinstance(text, str):
         return [Sentence(name, tuple(text))] if text else []
-    found = []
+    found: list[Sentence] = []
     for start, end in split_sentences(text):
         offsets = tuple((start + first, start + last) for first, last in split_words(text[start:end]))
         if offsets:

@@ -46,7 +46,7 @@ class Sentence:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.words):
                 raise ValueError(
-                    f"sentence {self.id!r}: {len(value)} {name} for {len(self.words)} words; give one {name[:-1]} a word"
+                    f"sentence {self.id!r}: {len(value)} {name} for {len(self.words)} words; give one a word"
                 )
 
     def located(self) -> tuple[str, tuple[tuple[int, int], ...]]:
@@ -103,7 +103,8 @@ class ScoredPassage:
         bm25_rank: Rank by that score, from 1.
         rerank_score: BERTScore F1 in [-1, 1] against the sentence, or None when not re-ranked.
         num_pieces: Pieces used in the context view, or None before the view is built.
-        dropped: Why the passage is not in the context view (`near_duplicate`, `below_depth`, `piece_budget`), or None when kept.
+        dropped: Why the passage is not in the context view, or None when kept: `near_duplicate`, `below_depth`,
+            `piece_budget` or `no_pieces`.
     """
 
     passage: Passage

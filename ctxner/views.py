@@ -1,4 +1,4 @@
-"""Plain and context views: words and passages -> rows of pieces that an encoder reads, and where each word's first piece is.
+"""Plain and context views: words and passages -> rows of pieces for an encoder, and where each word begins.
 
 A view is one or more windows (encoder rows) of one sentence. The sentence always wins over its passages: a passage that
 does not fit whole is skipped and says so. Nothing is fetched here and nothing is learnt.
@@ -42,10 +42,17 @@ class View:
 
     @property
     def num_rows(self) -> int:
+        """Windows."""
         return len(self.windows)
 
     @property
+    def num_pieces(self) -> int:
+        """Pieces of all windows."""
+        return sum(len(window) for window in self.windows)
+
+    @property
     def longest_row(self) -> int:
+        """Pieces of the longest window."""
         return max(len(window) for window in self.windows)
 
 
@@ -69,8 +76,9 @@ class ViewBatch:
 
     def to(self, device: torch.device | str) -> ViewBatch:
         """The same batch on another device."""
-        fields = (getattr(self, name) for name in self.__slots__)
-        return ViewBatch(*(None if field is None else field.to(device, non_blocking=True) for field in fields))
+        rest = (self.attention_RP, self.word_index_BT, self.mask_BT)
+        tags_BT = None if self.tags_BT is None else self.tags_BT.to(device)
+        return ViewBatch(self.input_ids_RP.to(device), *(field.to(device) for field in rest), tags_BT)
 
 
 class ViewBuilder:
@@ -222,7 +230,7 @@ def epoch_batches(
     order = list(range(len(rows)))
     rng.shuffle(order)
     pool_size = pool_batches * max_sentences
-    batches = []
+    batches: list[list[int]] = []
     for first in range(0, len(order), pool_size):
         pool = order[first : first + pool_size]
         packed = pack_batches([rows[index] for index in pool], max_pieces=max_pieces, max_sentences=max_sentences)
@@ -231,14 +239,12 @@ def epoch_batches(
     return batches
 
 
-def padding_share(
-    rows: Sequence[tuple[int, int]], num_pieces: Sequence[int], batches: Iterable[Sequence[int]]
-) -> float:
-    """Share of padding among all pieces of the batches (num_pieces: real pieces of each sentence over its rows)."""
+def padding_share(views: Sequence[View], batches: Iterable[Sequence[int]]) -> float:
+    """Share of padding among all pieces of the batches (indices into `views`)."""
     real = padded = 0
     for batch in batches:
-        real += sum(num_pieces[index] for index in batch)
-        padded += sum(rows[index][0] for index in batch) * max(rows[index][1] for index in batch)
+        real += sum(views[index].num_pieces for index in batch)
+        padded += sum(views[index].num_rows for index in batch) * max(views[index].longest_row for index in batch)
     return 1 - real / padded if padded else 0.0
 
 

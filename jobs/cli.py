@@ -124,10 +124,8 @@ def tag(
 
     settings = load_config(config, overrides)
     texts = text or [line.rstrip("\n") for line in sys.stdin]
-    where = {"index": index, "passages": passage}
-    _finish(
-        lambda: job.plan(settings, model, texts, **where) if dry_run else job.run(settings, model, texts, **where), json
-    )
+    act = job.plan if dry_run else job.run
+    _finish(lambda: act(settings, model, texts, index=index, passages=passage), json)
 
 
 @app.command()

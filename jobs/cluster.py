@@ -7,7 +7,7 @@ import os
 
 
 def connect() -> None:
-    """Join `RAY_ADDRESS` (set by `ray job submit`) or start a local Ray; quiet, and workers get what they need to know."""
+    """Join `RAY_ADDRESS` (set by `ray job submit`), or start a local Ray; its libraries keep quiet."""
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "DEEPSPEED_LOG_LEVEL": "warning"}
     os.environ.update({name: value for name, value in quiet.items() if name not in os.environ})
     import ray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config
@@ -11,7 +10,7 @@ from ctxner.labels import tags_to_spans
 from jobs.console import console, progress
 
 
-def run(config: Config, model: Path, split: str) -> dict[str, Any]:
+def run(config: Config, model: str, split: str) -> dict[str, Any]:
     """Score both views of a split; returns precision, recall and F1 by view, in all and by type."""
     from ctxner.contexts import load_examples
     from ctxner.predictor import VIEWS, Tagger
@@ -31,4 +30,16 @@ def run(config: Config, model: Path, split: str) -> dict[str, Any]:
         with progress(f"tagging, {view} view", len(examples)) as done:
             predictions = tagger.predict(examples, view=view, on_progress=done)
         scores[view] = count_spans(gold, [prediction.spans for prediction in predictions]).scores().to_dict()
-    return {"model": str(model), "split": split, "sentences": len(examples), "scores": scores}
+    return {"model": model, "split": split, "sentences": len(examples), "scores": scores}
+
+
+def plan(config: Config, model: str, split: str) -> dict[str, Any]:
+    """What `run` would do; checks the data, the contexts and the model's folder."""
+    from ctxner.contexts import load_examples
+    from ctxner.model.tagger import load_tagger
+
+    data = config.data
+    examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
+    views = ["plain", "context"] if data.contexts else ["plain"]
+    types = list(load_tagger(model).labels.types)
+    return {"model": model, "types": types, "split": split, "sentences": len(examples), "views": views}

@@ -12,10 +12,10 @@ from ctxner.schema import Example, ScoredPassage, Sentence
 
 
 def run(
-    config: Config, model: Path, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
+    config: Config, model: str, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Tag texts; returns entities with character offsets, and the passages that were read beside each sentence."""
-    from ctxner.predictor import Tagger, as_scored, sentences_of
+    from ctxner.predictor import Tagger, ViewName, as_scored, sentences_of
 
     parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
     sentences = [sentence for own in parts for sentence in own]
@@ -23,13 +23,26 @@ def run(
         found = _retrieve(config, index, sentences)
     else:
         found = [as_scored(passages)] * len(sentences)
-    view = "context" if index is not None or passages else "plain"
+    view: ViewName = "context" if index is not None or passages else "plain"
     examples = [Example(*pair) for pair in zip(sentences, found, strict=True)]
     predictions = iter(Tagger.from_pretrained(model).predict(examples, view=view))
     return {
         "view": view,
         "texts": [_tagged(text, [next(predictions) for _ in own]) for text, own in zip(texts, parts, strict=True)],
     }
+
+
+def plan(
+    config: Config, model: str, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What `run` would do; checks the model's folder and the index."""
+    from ctxner.model.tagger import load_tagger
+    from ctxner.predictor import sentences_of
+    from ctxner.retrieval.index import read_manifest
+
+    num_sentences = sum(len(sentences_of(text, str(number))) for number, text in enumerate(texts))
+    found = {"model": model, "types": list(load_tagger(model).labels.types), "sentences": num_sentences}
+    return {**found, "passages_in_index": read_manifest(index).num_documents} if index else found
 
 
 def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> list[tuple[ScoredPassage, ...]]:

@@ -18,7 +18,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def plan(config: Config) -> dict[str, Any]:
-    """The arithmetic of a run: sentences, steps, pieces, padding, parameters."""
-    from ctxner.training.worker import plan
+    """What `run` would do: the arithmetic of the run."""
+    from ctxner.training.plan import plan
 
     return plan(config)

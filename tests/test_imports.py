@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 # Layers of DESIGN, lowest first; a module imports only from lower layers and from its own package.
 LAYERS = (
     {"ctxner.schema"},
-    {"ctxner.words", "ctxner.textfiles", "ctxner.labels"},
+    {"ctxner.words", "ctxner.labels"},
+    {"ctxner.textfiles"},
     {"ctxner.jsonl"},
     {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
     {"ctxner.config", "ctxner.views", "ctxner.contexts"},

@@ -78,7 +78,11 @@ class EncoderCRF(PreTrainedModel):
         Args:
             path: Folder or hub id of an encoder; `trust_remote_code` stays off and only safetensors are read.
             labels: What to tag.
+            dropout: Of the word vectors before the linear head, in training.
+            word_dropout: Share of words whose vector is zeroed, in training.
+            legal_transitions: Forbid what BIOES forbids.
             max_pieces: A view's limit; lowered to what the encoder's positions allow.
+            max_passages: Passages in the context view, at most.
 
         Raises:
             ValueError: No encoder there.
@@ -133,7 +137,7 @@ def load_encoder(path: str) -> PreTrainedModel:
         encoder = AutoModel.from_pretrained(path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"encoder {path!r}: no model folder with config.json and model.safetensors, nor a hub id that can be reached "
+            f"encoder {path!r}: no folder with config.json and model.safetensors, nor a hub id within reach "
             f"({type(error).__name__}: {str(error).splitlines()[0]})"
         ) from None
     _drop_pooler(encoder)
@@ -170,8 +174,8 @@ def load_tagger(path: str | Path) -> EncoderCRF:
         return EncoderCRF.from_pretrained(str(path), use_safetensors=True).eval()
     except OSError as error:
         raise ValueError(
-            f"model {str(path)!r}: no folder that ctxner saved (config.json, model.safetensors), nor a hub id that can be "
-            f"reached; train one with `ctxner train` ({str(error).splitlines()[0]})"
+            f"model {str(path)!r}: no folder that ctxner saved (config.json, model.safetensors), nor a hub id within "
+            f"reach; train one with `ctxner train` ({str(error).splitlines()[0]})"
         ) from None
 
 
@@ -185,4 +189,4 @@ def _plain_config(config: PreTrainedConfig) -> dict[str, Any]:
 
 def _drop_pooler(encoder: nn.Module) -> None:
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+        encoder.pooler = None  # type: ignore[assignment]

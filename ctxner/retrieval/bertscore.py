@@ -12,9 +12,11 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -163,26 +165,41 @@ def _padded(rows: Sequence[Sequence[float]], fill: float) -> Tensor:
 
 def _load_encoder(path: str, layer: int | None, dtype: torch.dtype) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and encoder, cut after `layer`."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # it would report the layers left out
-    try:
+    with _loading(path):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        num_layers = config.num_hidden_layers
-        if layer is not None and not 1 <= layer <= num_layers:
-            raise ValueError(f"layer is {layer}; encoder {path!r} has layers 1 to {num_layers}")
-        config.num_hidden_layers = layer or num_layers
+        num_layers: int = config.num_hidden_layers
+    if layer is not None and not 1 <= layer <= num_layers:
+        raise ValueError(f"layer is {layer}; encoder {path!r} has layers 1 to {num_layers}")
+    config.num_hidden_layers = layer or num_layers
+    with _loading(path):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        encoder = AutoModel.from_pretrained(
-            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        encoder, report = AutoModel.from_pretrained(
+            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-    except (OSError, KeyError, AttributeError) as error:
+        missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+        if missing:
+            raise ValueError(f"no weights for {', '.join(missing[:3])}")
+    return tokenizer, encoder.eval()
+
+
+@contextmanager
+def _loading(path: str) -> Iterator[None]:
+    """Keep transformers from reporting the layers left out (and bars), and name the encoder in its errors."""
+    verbosity, shows_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
         raise ValueError(
-            f"encoder {path!r} does not load ({str(error).splitlines()[0]}); wanted a hub id, or a folder with "
-            "config.json, model.safetensors and tokenizer files"
+            f"encoder {path!r} does not load ({reason}); wanted a hub id, or a folder with config.json, "
+            "model.safetensors and tokenizer files"
         ) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
-    return tokenizer, encoder.eval()
+        if shows_bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _piece_limit(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel) -> int:

@@ -26,11 +26,13 @@ def start_jvm(*, heap_mib: int = 512) -> None:
 
     Args:
         heap_mib: Most memory Java's heap may take; fixed by the first call of the process. Lucene reads an index
-            through the page cache, so that a large index needs no larger heap.
+            through the page cache, so that a large index needs no larger heap. Java itself ends the process, with a
+            message, when the machine has not that much.
 
     Raises:
         RuntimeError: Java, the jar or the bridge `pyjnius` is missing or does not start, or other code has
-            started a JVM without the jar.
+            started a JVM.
+        ValueError: The heap is too small for Lucene.
     """
     global _started
     with _start_lock:

@@ -27,7 +27,7 @@ class CooperativeStep(nn.Module):
 
     def __init__(self, model: EncoderCRF, *, mode: str, weights: LossWeights, bfloat16: bool = False) -> None:
         super().__init__()
-        self.model, self.mode, self.weights, self.bfloat16 = model, mode, weights, bfloat16
+        self.model, self.mode, self.weights, self.narrow = model, mode, weights, bfloat16
 
     def forward(self, plain: ViewBatch | None, context: ViewBatch | None, weight_B: Tensor) -> dict[str, Tensor]:
         """Weighted sums over the batch's sentences; the caller divides by the global number of sentences.
@@ -43,10 +43,10 @@ class CooperativeStep(nn.Module):
         losses, crf = {}, self.model.crf
         if plain is not None:
             plain_BTH, plain_BTL = self._forward(plain)
-            losses["nll"] = self.weights.plain * nll(crf, plain_BTL, plain.tags_BT, plain.mask_BT)
+            losses["nll"] = self.weights.plain * nll(crf, plain_BTL, _gold(plain), plain.mask_BT)
         if context is not None:
             context_BTH, context_BTL = self._forward(context)
-            losses["nll_ext"] = self.weights.context * nll(crf, context_BTL, context.tags_BT, context.mask_BT)
+            losses["nll_ext"] = self.weights.context * nll(crf, context_BTL, _gold(context), context.mask_BT)
         if plain is not None and context is not None:
             losses[self.mode] = self.weights.cl * (
                 cl_l2(context_BTH, plain_BTH, plain.mask_BT, divide_by_width=self.weights.l2_divide_by_width)
@@ -72,8 +72,13 @@ class CooperativeStep(nn.Module):
         )
 
     def _forward(self, view: ViewBatch) -> tuple[Tensor, Tensor]:
-        with torch.autocast(view.mask_BT.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(view.mask_BT.device.type, torch.bfloat16, enabled=self.narrow):
             return self.model(view.input_ids_RP, view.attention_RP, view.word_index_BT)
+
+
+def _gold(view: ViewBatch) -> Tensor:
+    assert view.tags_BT is not None, "training batches carry tags"
+    return view.tags_BT
 
 
 def parameter_groups(
@@ -83,6 +88,8 @@ def parameter_groups(
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     rates = {"encoder": encoder_lr, "head": head_lr, "crf": crf_lr}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         part = name.split(".", 1)[0]
         groups.setdefault((part, parameter.ndim > 1 and part != "crf"), []).append(parameter)
     return [

@@ -6,7 +6,6 @@ number of workers changes nothing but the speed. The step itself is `ctxner.trai
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
@@ -14,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +21,19 @@ from typing import Any
 import ray.train
 import torch
 from ray.experimental import tqdm_ray
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from ctxner.config import Config, DataConfig, packaged_encoder, parse_config
-from ctxner.contexts import load_examples
+from ctxner.config import Config, packaged_encoder, parse_config
 from ctxner.evaluation import SpanCounts, count_spans
 from ctxner.labels import LabelSet, tags_to_spans
-from ctxner.model.losses import PRESETS
-from ctxner.model.tagger import EncoderCRF, load_tokenizer
+from ctxner.model.tagger import load_tokenizer
 from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
+from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
-from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, pack_batches
+from ctxner.views import ViewBuilder
 
 logger = logging.getLogger(__name__)
 
@@ -89,90 +87,16 @@ def train(config: Config) -> TrainResult:
             checkpoint_config=CheckpointConfig(
                 num_to_keep=run.keep_checkpoints, checkpoint_score_attribute="mean_f1", checkpoint_score_order="max"
             ),
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=3),
+            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=3),  # type: ignore[call-arg]
         ),
     ).fit()
+    assert result.best_checkpoints, "every epoch reports a checkpoint"
+    assert result.checkpoint
     best, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["mean_f1"])
     model = checkpoints.publish_model(Path(best.path), folder / "model")
     history = list(checkpoints.read_progress(Path(result.checkpoint.path)).history)
     (folder / "history.json").write_text(json.dumps(history, indent=1))
     return TrainResult(model, folder, history[metrics["epoch"] - 1], history)
-
-
-class TrainingSet:
-    """Both views of the training sentences and the plan of every epoch; nothing here depends on the rank."""
-
-    def __init__(self, examples: Sequence[Example], labels: LabelSet, views: ViewBuilder, config: Config) -> None:
-        self.config, self.builder = config, views
-        self.tags = [labels.encode(example.sentence.tags or (), source=example.sentence.id) for example in examples]
-        self.plain = [views.plain(example.sentence) for example in examples] if config.loss.mode != "context" else None
-        self.context = [views.context(example) for example in examples] if config.loss.mode != "plain" else None
-        used = [own for own in (self.plain, self.context) if own is not None]
-        self.rows = [
-            (max(view.num_rows for view in both), sum(view.longest_row for view in both))
-            for both in zip(*used, strict=True)
-        ]
-
-    def steps(self, epoch: int) -> list[list[list[int]]]:
-        """The optimizer steps of an epoch, each a list of micro-batches of sentence indices."""
-        optim = self.config.optim
-        batches = epoch_batches(
-            self.rows,
-            max_pieces=optim.batch_pieces,
-            max_sentences=optim.batch_sentences,
-            seed=self.config.run.seed,
-            epoch=epoch,
-        )
-        return [batches[first : first + optim.accumulate] for first in range(0, len(batches), optim.accumulate)]
-
-    def num_steps(self) -> int:
-        """Optimizer steps of all epochs."""
-        return sum(len(self.steps(epoch)) for epoch in range(self.config.optim.epochs))
-
-    def share(
-        self, batch: Sequence[int], rank: int, world_size: int, device: torch.device
-    ) -> tuple[ViewBatch | None, ViewBatch | None, torch.Tensor]:
-        """A rank's part of a micro-batch; a rank without a sentence gets one of weight zero, so that all take part."""
-        mine = list(batch[rank::world_size])
-        weight_B = torch.ones(max(1, len(mine)), device=device)
-        if not mine:
-            mine, weight_B = [batch[0]], weight_B * 0
-        return self._collate(self.plain, mine, device), self._collate(self.context, mine, device), weight_B
-
-    def _collate(self, views: list[View] | None, indices: list[int], device: torch.device) -> ViewBatch | None:
-        if views is None:
-            return None
-        return self.builder.collate([views[index] for index in indices], [self.tags[index] for index in indices]).to(
-            device
-        )
-
-
-def load_split(data: DataConfig, split: str) -> list[Example]:
-    """A configured split joined to its contexts; ValueError for whatever is wrong with its files."""
-    return load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
-
-
-def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
-    """A new tagger as the config describes it."""
-    model = config.model
-    return EncoderCRF.from_encoder(
-        model.encoder or packaged_encoder(),
-        labels,
-        dropout=model.dropout,
-        word_dropout=model.word_dropout,
-        legal_transitions=model.legal_transitions,
-        max_pieces=model.max_pieces,
-        max_passages=model.max_passages,
-    )
-
-
-def build_step(model: EncoderCRF, config: Config) -> CooperativeStep:
-    """The config's losses around a model."""
-    chosen = {
-        name: getattr(config.loss, name) for name in ("kl", "temperature") if getattr(config.loss, name) is not None
-    }
-    weights = dataclasses.replace(PRESETS[config.loss.preset], **chosen)
-    return CooperativeStep(model, mode=config.loss.mode, weights=weights, bfloat16=config.run.precision == "bfloat16")
 
 
 def count_predictions(tagger: Tagger, examples: Sequence[Example], view: ViewName) -> SpanCounts:
@@ -196,10 +120,15 @@ def _worker(tree: dict[str, Any]) -> None:
     tokenizer = load_tokenizer(config.model.encoder or packaged_encoder())
     views = ViewBuilder(tokenizer, max_pieces=model.config.max_pieces, max_passages=model.config.max_passages)
     data = TrainingSet(examples, labels, views, config)
-    engine = _engine(build_step(model.to(device), config), config, data.num_steps())
+    model.to(device)  # type: ignore[arg-type]
+    engine = _engine(build_step(model, config), config, data.num_steps())
     tagger = Tagger(model, tokenizer)
     progress = _restore(engine)
-    bar = tqdm_ray.tqdm(total=data.num_steps(), desc=config.loss.mode, unit="step") if rank == 0 else None
+    bar = (
+        tqdm_ray.tqdm(total=data.num_steps(), desc=config.loss.mode, unit="step", flush_interval_s=5.0)
+        if rank == 0
+        else None
+    )
     if bar:
         bar.update(sum(len(data.steps(epoch)) for epoch in range(progress.epoch)))
     for epoch in range(progress.epoch, config.optim.epochs):
@@ -278,7 +207,7 @@ def _engine(step: CooperativeStep, config: Config, num_steps: int) -> Any:
         crf_lr=optim.crf_lr,
         weight_decay=optim.weight_decay,
     )
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups, fused=True)
     schedule = linear_schedule(num_steps, warmup=optim.warmup)
     engine, *_ = deepspeed.initialize(
         model=step,
