@@ -76,9 +76,13 @@ class ViewBatch:
 
     def to(self, device: torch.device | str) -> ViewBatch:
         """The same batch on another device."""
-        rest = (self.attention_RP, self.word_index_BT, self.mask_BT)
-        tags_BT = None if self.tags_BT is None else self.tags_BT.to(device)
-        return ViewBatch(self.input_ids_RP.to(device), *(field.to(device) for field in rest), tags_BT)
+        return ViewBatch(
+            self.input_ids_RP.to(device),
+            self.attention_RP.to(device),
+            self.word_index_BT.to(device),
+            self.mask_BT.to(device),
+            None if self.tags_BT is None else self.tags_BT.to(device),
+        )
 
 
 class ViewBuilder:
