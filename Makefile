@@ -25,7 +25,8 @@ demo: install
 	$(BIN)/ctxner demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ray and not slow and not gpu"
+	$(BIN)/python -m pytest -m "ray and not slow and not gpu"
 
 slow: install
 	$(BIN)/python -m pytest -m "not gpu"

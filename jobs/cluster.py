@@ -10,6 +10,7 @@ def connect() -> None:
     """Join `RAY_ADDRESS` (set by `ray job submit`), or start a local Ray; its libraries keep quiet."""
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "DEEPSPEED_LOG_LEVEL": "warning"}
     os.environ.update({name: value for name, value in quiet.items() if name not in os.environ})
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # a JVM may start in this process later
     import ray
 
     if ray.is_initialized():

@@ -36,12 +36,12 @@ def run(out: Path, seed: int, modes: Sequence[str] = MODES) -> dict[str, Any]:
     if out.exists() and any(out.iterdir()) and not (out / "world").is_dir():
         raise ValueError(f"{out}: not empty and not an earlier demo; give another --out")
     shutil.rmtree(out, ignore_errors=True)
+    connect()  # before the index: Ray's signal handlers must not replace a running JVM's
     world = make_world(seed=seed)
     write_world(world, out / "world")
     config = settings(out, seed)
     manifest = index_job.run(config)
     timings["index"] = manifest["seconds"]
-    connect()
     retrieved = retrieve_job.run(config, SPLITS)
     timings["retrieve"] = retrieved["seconds"]
     scores: dict[str, Any] = {}
@@ -65,7 +65,7 @@ def run(out: Path, seed: int, modes: Sequence[str] = MODES) -> dict[str, Any]:
         out / "report.html", title="ctxner demo", scores=_micro(scores), curves=curves, sentences=tagged, facts=facts
     )
     _show(scores, tagged)
-    console.print(f"report: {report}", highlight=False)
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)
     result = {
         "scores": {mode: {view: found["micro"]["f1"] for view, found in own.items()} for mode, own in scores.items()},
         "report": str(report),
