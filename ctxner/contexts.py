@@ -68,6 +68,10 @@ def read_contexts(path: Path) -> dict[str, Context]:
         raise ValueError(f"{path}: not a Parquet file of contexts: {error}") from None
     if missing := set(context_schema().names) - set(table.column_names):
         raise ValueError(f"{path}: lacks the columns {sorted(missing)}; make it with `ctxner retrieve`")
+    try:
+        table = table.select(context_schema().names).cast(context_schema())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(f"{path}: columns have other types ({error}); make it with `ctxner retrieve`") from None
     contexts: dict[str, Context] = {}
     for row in table.to_pylist():
         if row["sentence_id"] in contexts:

@@ -1,0 +1,171 @@
+"""Settings: every bad one is refused with what would be right, and the digest stands for all of them."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from ctxner.config import Config, ModelConfig, load_config, packaged_encoder, parse_config
+
+
+def _write(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "job.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def _leaves(section: BaseModel, prefix: tuple[str, ...] = ()):
+    for name, value in section:
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, (*prefix, name))
+        else:
+            yield (*prefix, name), value
+
+
+OTHER_VALUES = {
+    "data.train": "a", "data.dev": "a", "data.test": "a", "data.contexts": "a", "data.scheme": "BIOES",
+    "data.tag_column": 3, "index.corpus": ["a"], "index.folder": "a", "index.language": "de", "retrieval.query": "bag",
+    "retrieval.encoder": "a", "retrieval.layer": 2, "retrieval.dtype": "bfloat16", "model.encoder": "a",
+    "loss.mode": "plain", "loss.preset": "released_code", "loss.kl": "marginal", "loss.temperature": 0.5,
+    "run.storage": "a", "run.name": "a", "run.threads": 3, "run.precision": "bfloat16",
+}  # fmt: skip
+
+
+def _another(name: str, value: object) -> object:
+    if name in OTHER_VALUES:
+        return OTHER_VALUES[name]
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value * 0.5 + 0.1
+
+
+@pytest.mark.parametrize(("path", "value"), list(_leaves(Config())), ids=lambda item: str(item)[:40])
+def test_the_digest_changes_with_any_setting(path, value):
+    section, name = path
+    changed = parse_config({section: {name: _another(f"{section}.{name}", value)}})
+    assert getattr(getattr(changed, section), name) != value
+    assert changed.digest() != Config().digest()
+
+
+def test_the_digest_does_not_depend_on_how_a_config_was_given(tmp_path):
+    path = _write(tmp_path, "optim: {epochs: 9}\nmodel: {dropout: 0.2}\n")
+    overridden = load_config(None, ["model.dropout=0.2", "optim.epochs=9"])
+    assert load_config(path).digest() == overridden.digest() == parse_config(overridden.model_dump()).digest()
+
+
+def test_an_unknown_key_lists_every_valid_one(tmp_path):
+    path = _write(tmp_path, "model:\n  droput: 0.2\n")
+    with pytest.raises(ValueError, match=r"model\.droput: unknown key 'droput'") as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+    assert all(name in str(caught.value) for name in ModelConfig.model_fields)
+
+
+def test_an_unknown_section_lists_the_sections():
+    with pytest.raises(ValueError, match="unknown key 'modle'; valid here: data, index, retrieval, model, loss, optim"):
+        load_config(None, ["modle.dropout=0.2"])
+
+
+def test_every_problem_of_a_config_is_told_at_once():
+    with pytest.raises(ValueError, match="epochs") as caught:
+        load_config(None, ["optim.epochs=0", "loss.mode=cl-l3", "run.sede=1"])
+    assert [line.split(":")[1].strip() for line in str(caught.value).splitlines()] == [
+        "loss.mode", "optim.epochs", "run.sede",
+    ]  # fmt: skip
+    assert "found 'cl-l3'" in str(caught.value)
+
+
+def test_overrides_are_yaml_and_win_over_the_file_and_earlier_ones(tmp_path):
+    path = _write(tmp_path, "optim: {encoder_lr: 1, epochs: 2}\nindex: {corpus: [x]}\nrun:\nmodel: {encoder: e}\n")
+    config = load_config(
+        path,
+        ["optim.encoder_lr=1e-4", "index.corpus=[a, b]", "run.resume=true", "model.encoder=null", "run.name=a=b"]
+        + ["optim.epochs=4", "optim.epochs=5"],
+    )
+    assert (config.optim.encoder_lr, config.optim.epochs) == (1e-4, 5)
+    assert config.index.corpus == (Path("a"), Path("b"))
+    assert (config.run.resume, config.model.encoder, config.run.name) == (True, None, "a=b")
+
+
+@pytest.mark.parametrize("item", ["epochs=3", "optim.epochs", "=3", "optim.=3", "", ".=1"])
+def test_an_override_that_is_no_assignment_says_what_one_looks_like(item):
+    with pytest.raises(ValueError, match=r"wanted section\.key=value"):
+        load_config(None, [item])
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("optim.epochs=[1", "the value is not YAML"),
+        ("optim.epochs.x=3", r"optim\.epochs: found \{'x': 3\}"),
+        ("optim.epochs=!!python/object/apply:os.getpid []", "the value is not YAML"),
+    ],
+)
+def test_an_override_with_a_bad_value_is_refused(item, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(None, [item])
+
+
+def test_an_override_below_a_value_of_the_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'epochs' is a value, not a section"):
+        load_config(_write(tmp_path, "optim: {epochs: 3}"), ["optim.epochs.x=3"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("optim: [1", "not a readable YAML file"),
+        (b"\xff\xfe\x00binary", "not a readable YAML file"),
+        ("- optim\n- model\n", "found list, wanted sections"),
+        ("just words", "found str, wanted sections"),
+        ("optim:\n", "optim: found None"),
+        ("1: 2\n", "Keys should be strings"),
+    ],
+)
+def test_a_file_that_is_no_tree_of_sections_is_refused(tmp_path, content, message):
+    path = _write(tmp_path, content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.yaml"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_an_empty_file_means_the_defaults(tmp_path):
+    assert load_config(_write(tmp_path, "# nothing\n")) == Config() == load_config()
+
+
+def test_yaml_with_python_tags_runs_nothing(tmp_path):
+    made = tmp_path / "made"
+    path = _write(tmp_path, f"run:\n  name: !!python/object/apply:os.mkdir ['{made}']\n")
+    with pytest.raises(ValueError, match="not a readable YAML file"):
+        load_config(path)
+    assert not made.exists()
+
+
+def test_settings_cannot_be_changed_after_they_are_made():
+    config = Config()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.optim.epochs = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        config.optim = config.optim
+
+
+def test_the_shipped_configs_load():
+    paths = sorted((Path(__file__).parents[1] / "jobs" / "configs").glob("*.yaml"))
+    assert paths
+    assert all(load_config(path) for path in paths)
+
+
+def test_a_split_without_a_file_says_which_setting_is_missing():
+    with pytest.raises(ValueError, match=r"set data\.dev"):
+        Config().data.path("dev")
+    with pytest.raises(ValueError, match="splits: train, dev, test"):
+        Config().data.path("scheme")
+
+
+def test_the_packaged_encoder_is_a_folder_with_safe_weights():
+    assert (Path(packaged_encoder()) / "model.safetensors").is_file()

@@ -1,0 +1,165 @@
+"""Contexts files: what is written comes back, and a file that does not belong to the data is refused."""
+
+import threading
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ctxner.conll import ColumnFormat
+from ctxner.contexts import Context, join_contexts, load_examples, read_contexts, write_contexts
+from ctxner.schema import Passage, ScoredPassage, Sentence, context_schema
+
+
+def _passage(number: int, **changes) -> ScoredPassage:
+    own = Passage(f"p{number}", "wiki", f"Text {number} \U0001f600\r\n日本", "Title" if number else "")
+    return ScoredPassage(own, 2.5 + number, number + 1, **changes)
+
+
+CONTEXTS = {
+    "s-1": Context(("Paris", "é\ufe0f", ""), "paris^2.0", (_passage(0, rerank_score=0.5), _passage(1))),
+    "s-0": Context(("a",), "", (), error="RuntimeError: no searcher"),
+    "日-2": Context(("b", "c"), "b", (_passage(2, dropped="near_duplicate"),)),
+}
+
+
+def test_contexts_come_back_as_written(tmp_path):
+    write_contexts(CONTEXTS, tmp_path / "new" / "train.parquet")
+    found = read_contexts(tmp_path / "new" / "train.parquet")
+    assert found == CONTEXTS
+    assert list(found) == list(CONTEXTS)
+
+
+def test_no_contexts_at_all_come_back_too(tmp_path):
+    write_contexts({}, tmp_path / "none.parquet")
+    assert read_contexts(tmp_path / "none.parquet") == {}
+
+
+def test_a_folder_is_read_as_the_union_of_its_files_and_hidden_ones_are_left_out(tmp_path):
+    write_contexts({"s-1": CONTEXTS["s-1"]}, tmp_path / "a.parquet")
+    write_contexts({"s-0": CONTEXTS["s-0"]}, tmp_path / "b.parquet")
+    (tmp_path / ".c.parquet.123").write_bytes(b"PAR1 half")
+    (tmp_path / "_SUCCESS").touch()
+    assert read_contexts(tmp_path) == {name: CONTEXTS[name] for name in ("s-1", "s-0")}
+
+
+def test_a_sentence_id_in_two_files_is_refused(tmp_path):
+    for name in ("a", "b"):
+        write_contexts({"s-1": CONTEXTS["s-1"]}, tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match="'s-1' occurs twice"):
+        read_contexts(tmp_path)
+
+
+def test_passages_are_joined_by_id_not_by_position():
+    sentences = [Sentence(name, CONTEXTS[name].words) for name in ("日-2", "s-1", "s-0")]
+    examples = join_contexts(sentences, CONTEXTS)
+    assert [example.sentence.id for example in examples] == ["日-2", "s-1", "s-0"]
+    assert all(example.passages == CONTEXTS[example.sentence.id].passages for example in examples)
+
+
+def test_unknown_sentence_ids_are_refused():
+    with pytest.raises(ValueError, match="2 unknown sentence ids, first 's-0'"):
+        join_contexts([Sentence("s-1", CONTEXTS["s-1"].words)], CONTEXTS)
+
+
+def test_a_sentence_without_contexts_is_refused():
+    with pytest.raises(ValueError, match=r"none for sentence 's-9'; run `ctxner retrieve`"):
+        join_contexts([Sentence("s-9", ("a",))], {})
+
+
+def test_contexts_of_other_words_under_the_same_id_are_refused():
+    with pytest.raises(ValueError, match=r"'s-0' was retrieved for 'a', but the data has 'A'"):
+        join_contexts([Sentence("s-0", ("A",))], {"s-0": CONTEXTS["s-0"]})
+
+
+def test_lone_surrogates_survive_as_question_marks_and_still_join(tmp_path):
+    sentence = Sentence("s-0", ("a\ud800b", "\udfff", "ok"))
+    write_contexts({"s-0": Context(sentence.words, "ok", ())}, tmp_path / "x.parquet")
+    found = read_contexts(tmp_path / "x.parquet")
+    assert found["s-0"].words == ("a?b", "?", "ok")
+    assert join_contexts([sentence], found)[0].sentence is sentence
+
+
+def test_a_missing_file_says_how_to_make_it(tmp_path):
+    with pytest.raises(ValueError, match=r"no contexts file; make it with `ctxner retrieve`"):
+        read_contexts(tmp_path / "absent.parquet")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PAR1 half a file", b"\x00" * 100])
+def test_a_file_that_is_no_parquet_is_refused(tmp_path, content):
+    path = tmp_path / "x.parquet"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not a Parquet file of contexts"):
+        read_contexts(path)
+
+
+def test_a_truncated_contexts_file_is_refused(tmp_path):
+    path = tmp_path / "x.parquet"
+    write_contexts(CONTEXTS, path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="not a Parquet file of contexts"):
+        read_contexts(path)
+
+
+def test_another_table_is_refused_by_its_missing_columns(tmp_path):
+    pq.write_table(pa.table({"sentence_id": ["a"], "words": [["a"]]}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"lacks the columns \['error', 'passages', 'query'\]"):
+        read_contexts(tmp_path / "x.parquet")
+
+
+def test_a_table_with_the_names_but_other_types_is_refused(tmp_path):
+    table = pa.table({name: ["a"] for name in context_schema().names})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="columns have other types"):
+        read_contexts(tmp_path / "x.parquet")
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="ctxner retrieve"):
+        read_contexts(tmp_path)
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "x.parquet"
+    contexts = {f"s-{number}": CONTEXTS["s-1"] for number in range(300)}
+    write_contexts(contexts, path)
+    stop, sizes = threading.Event(), []
+
+    def rewrite():
+        for _ in range(40):
+            write_contexts(contexts, path)
+        stop.set()
+
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    while not stop.is_set():
+        content = path.read_bytes()
+        sizes.append((len(content), content[:4], content[-4:]))
+    writer.join()
+    assert set(sizes) == {(path.stat().st_size, b"PAR1", b"PAR1")}
+    assert [found.name for found in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.parquet"
+    write_contexts(CONTEXTS, path)
+    broken = Context(("a",), "q", (ScoredPassage(Passage("p", "wiki", "t"), "high", 1),))  # type: ignore[arg-type]
+    with pytest.raises((ValueError, TypeError)):
+        write_contexts({**CONTEXTS, "s-9": broken}, path)
+    assert read_contexts(path) == CONTEXTS
+    assert [found.name for found in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_a_data_file_loads_with_and_without_its_contexts(tmp_path):
+    data, contexts = tmp_path / "dev.conll", tmp_path / "dev.parquet"
+    data.write_text("Paris B-LOC\nsleeps O\n\nIt O\nrains O\n")
+    alone = load_examples(data, ColumnFormat())
+    assert [example.passages for example in alone] == [(), ()]
+    own = {alone[1].sentence.id: (_passage(1),), alone[0].sentence.id: ()}
+    write_contexts(
+        {ex.sentence.id: Context(ex.sentence.words, "q", own[ex.sentence.id]) for ex in reversed(alone)}, contexts
+    )
+    assert [example.passages for example in load_examples(data, ColumnFormat(), contexts=contexts)] == [
+        (),
+        (_passage(1),),
+    ]
