@@ -151,7 +151,7 @@ def main() -> None:
     terminal.set_up_logging()
     try:
         app()
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         terminal.fail(str(error))
         sys.exit(1)
 

@@ -63,8 +63,8 @@ def set_up_logging() -> None:
 
 
 def fail(message: str) -> None:
-    """Print an error's message."""
-    console.print("error:", Text(message), style="red", highlight=False)
+    """Print an error's message, unbroken: paths in it are to be copied."""
+    console.print("error:", Text(message), style="red", highlight=False, soft_wrap=True)
 
 
 def show(result: Mapping[str, Any]) -> None:

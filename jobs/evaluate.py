@@ -7,16 +7,15 @@ from typing import Any
 from ctxner.config import Config
 from ctxner.evaluation import count_spans
 from ctxner.labels import tags_to_spans
+from ctxner.schema import Example
 from jobs.console import console, progress
 
 
 def run(config: Config, model: str, split: str) -> dict[str, Any]:
     """Score both views of a split; returns precision, recall and F1 by view, in all and by type."""
-    from ctxner.contexts import load_examples
     from ctxner.predictor import VIEWS, Tagger
 
-    data = config.data
-    examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
+    examples = _gold(config, split)
     tagger = Tagger.from_pretrained(model)
     gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
     unknown = {span.type for spans in gold for span in spans} - set(tagger.labels.types)
@@ -35,11 +34,21 @@ def run(config: Config, model: str, split: str) -> dict[str, Any]:
 
 def plan(config: Config, model: str, split: str) -> dict[str, Any]:
     """What `run` would do; checks the data, the contexts and the model's folder."""
-    from ctxner.contexts import load_examples
     from ctxner.model.tagger import load_tagger
+
+    examples = _gold(config, split)
+    views = ["plain", "context"] if config.data.contexts else ["plain"]
+    types = list(load_tagger(model).labels.types)
+    return {"model": model, "types": types, "split": split, "sentences": len(examples), "views": views}
+
+
+def _gold(config: Config, split: str) -> list[Example]:
+    from ctxner.contexts import load_examples
 
     data = config.data
     examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
-    views = ["plain", "context"] if data.contexts else ["plain"]
-    types = list(load_tagger(model).labels.types)
-    return {"model": model, "types": types, "split": split, "sentences": len(examples), "views": views}
+    if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
+        raise ValueError(
+            f"{data.path(split)}: {len(untagged)} sentences have no gold tags, first {untagged[0]!r}; nothing to score"
+        )
+    return examples

@@ -6,10 +6,12 @@ from typing import Any
 
 from ctxner.config import Config
 from jobs.cluster import connect
+from jobs.console import as_json, console
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train; returns where the model is and its dev scores."""
+    """Train; returns where the model is and its dev scores. What is wrong with the files is found before Ray starts."""
+    console.print("plan:", as_json(plan(config)), highlight=False, markup=False, soft_wrap=True)
     connect()
     from ctxner.training.worker import train
 

@@ -82,7 +82,7 @@ def train(config: Config) -> TrainResult:
             resources_per_worker={"GPU": run.gpus} if run.gpus else {"CPU": 1},
         ),
         run_config=ray.train.RunConfig(
-            name=name,
+            name=folder.name,
             storage_path=str(folder.parent),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=run.keep_checkpoints, checkpoint_score_attribute="mean_f1", checkpoint_score_order="max"
@@ -261,7 +261,11 @@ def _report(engine: Any, tagger: Tagger, progress: checkpoints.Progress, config:
 def _absolute(config: Config) -> Config:
     """Workers change directory, so their paths are absolute."""
     paths = {name: Path(path).resolve() for name, path in config.data if isinstance(path, Path)}
-    return config.model_copy(update={"data": config.data.model_copy(update=paths)})
+    encoder = config.model.encoder
+    if encoder is not None and Path(encoder).is_dir():
+        encoder = str(Path(encoder).resolve())
+    data, model = config.data.model_copy(update=paths), config.model.model_copy(update={"encoder": encoder})
+    return config.model_copy(update={"data": data, "model": model})
 
 
 def _check_resources(config: Config) -> None:

@@ -155,5 +155,5 @@ def test_plan_refuses_an_empty_training_file(files: dict[str, dict], tmp_path: P
 
 
 def test_plan_refuses_a_wrong_encoder_path(files: dict[str, dict], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no folder with config.json"):
+    with pytest.raises(ValueError, match="no folder with config"):
         plan(parse_config({**files, "model": {"encoder": str(tmp_path / "absent")}}))
