@@ -7,10 +7,12 @@ Views are built in `ctxner.views`, losses in `ctxner.model.losses`, entities in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -134,8 +136,11 @@ def load_encoder(path: str) -> PreTrainedModel:
         ValueError: Nothing loadable there; says what was tried.
     """
     try:
-        encoder = AutoModel.from_pretrained(path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
+        encoder, report = AutoModel.from_pretrained(
+            path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+        _refuse_gaps(name for name in report["missing_keys"] if "pooler" not in name)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(
             f"encoder {path!r}: no folder with config.json and model.safetensors, nor a hub id within reach "
             f"({type(error).__name__}: {str(error).splitlines()[0]})"
@@ -171,20 +176,28 @@ def load_tagger(path: str | Path) -> EncoderCRF:
         ValueError: No tagger there.
     """
     try:
-        return EncoderCRF.from_pretrained(str(path), use_safetensors=True).eval()
-    except OSError as error:
+        model, report = EncoderCRF.from_pretrained(str(path), use_safetensors=True, output_loading_info=True)
+        _refuse_gaps(report["missing_keys"])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(
             f"model {str(path)!r}: no folder that ctxner saved (config.json, model.safetensors), nor a hub id within "
             f"reach; train one with `ctxner train` ({str(error).splitlines()[0]})"
         ) from None
+    return model.eval()
 
 
 def _plain_config(config: PreTrainedConfig) -> dict[str, Any]:
     """The encoder's config as JSON, without where it was loaded from."""
     tree = config.to_dict()
-    for key in ("_name_or_path", "transformers_version", "architectures", "dtype"):
+    for key in ("_name_or_path", "transformers_version", "architectures", "dtype", "auto_map"):
         tree.pop(key, None)
     return tree
+
+
+def _refuse_gaps(missing: Iterable[str]) -> None:
+    """Hugging Face fills what a file lacks with random numbers and a warning."""
+    if names := sorted(missing):
+        raise ValueError(f"no weights for {', '.join(names[:3])}")
 
 
 def _drop_pooler(encoder: nn.Module) -> None:
