@@ -143,7 +143,7 @@ class RunConfig(Section):
     gpus: NonNegativeInt = 0  # a worker; 0 trains on CPUs with gloo
     threads: PositiveInt | None = None  # torch threads a CPU worker; None: this node's CPUs / workers
     precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder's arithmetic; the CRF is always float32
-    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    zero_stage: Annotated[int, Field(ge=0, le=2)] = 0
     seed: int = 0
     keep_checkpoints: PositiveInt = 2
     resume: bool = False

@@ -105,7 +105,7 @@ class Tagger:
             texts a list for each.
 
         Raises:
-            ValueError: Passages for an unknown id.
+            ValueError: Passages for an unknown id, or a string in place of a sequence of passages.
         """
         if isinstance(texts, str):
             return self._tag_many([texts], {"0": passages or ()} if not isinstance(passages, Mapping) else passages)[0]
@@ -117,7 +117,9 @@ class Tagger:
         parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
         known = [own.id if isinstance(own, Sentence) else str(number) for number, own in enumerate(texts)]
         if strangers := set(passages) - set(known):
-            raise ValueError(f"passages for unknown sentence ids {sorted(strangers)[:3]}; known: {known[:3]} ...")
+            raise ValueError(
+                f"passages for unknown sentence ids {sorted(strangers, key=str)[:3]}; known: {known[:3]} ..."
+            )
         examples = [
             Example(sentence, as_scored(passages.get(name, ())))
             for name, sentences in zip(known, parts, strict=True)
@@ -208,7 +210,15 @@ def sentences_of(text: str | Sequence[str] | Sentence, name: str) -> list[Senten
 
 
 def as_scored(passages: Iterable[str | Passage | ScoredPassage]) -> tuple[ScoredPassage, ...]:
-    """Passages at hand in the form that retrieval gives them; their order is their rank."""
+    """Passages at hand in the form that retrieval gives them; their order is their rank.
+
+    Raises:
+        ValueError: One string where a sequence of them is wanted.
+    """
+    if isinstance(passages, str):
+        raise ValueError(
+            f"passages: wanted a sequence of passages, found one string {passages[:40]!r}; put it in a list"
+        )
     found = []
     for rank, passage in enumerate(passages, start=1):
         if isinstance(passage, str):

@@ -34,8 +34,8 @@ class TrainingSet:
         self.plain = [views.plain(example.sentence) for example in examples] if config.loss.mode != "context" else None
         self.context = [views.context(example) for example in examples] if config.loss.mode != "plain" else None
         used = [own for own in (self.plain, self.context) if own is not None]
-        self.rows = [
-            (max(view.num_rows for view in both), sum(view.longest_row for view in both))
+        self.shapes = [
+            (max(view.num_rows for view in both), *(view.longest_row for view in both))
             for both in zip(*used, strict=True)
         ]
 
@@ -43,7 +43,7 @@ class TrainingSet:
         """The optimizer steps of an epoch, each a list of micro-batches of sentence indices."""
         optim = self.config.optim
         batches = epoch_batches(
-            self.rows,
+            self.shapes,
             max_pieces=optim.batch_pieces,
             max_sentences=optim.batch_sentences,
             seed=self.config.run.seed,
