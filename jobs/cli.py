@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctxner.config import Config, load_config
+from ctxner.config import DEMO_MODES, Config, load_config
 from jobs import console as terminal
 
 app = typer.Typer(
@@ -134,16 +134,17 @@ def demo(
         "runs/demo"
     ),
     seed: Annotated[int, typer.Option(help="Of the invented world and of training.")] = 0,
+    mode: Annotated[list[str], typer.Option(help="plain, context, cl-l2 or cl-kl; repeatable.")] = list(DEMO_MODES),  # noqa: B006
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Invent a small world, index it, retrieve, train every mode and compare; offline, a few minutes on two cores.
+    """Invent a small world, index it, retrieve, train in several modes and compare; offline, minutes on two cores.
 
-    Example: `ctxner demo --out runs/demo`
+    Example: `ctxner demo --mode plain --mode cl-l2 --mode cl-kl`
     """
     from jobs import demo as job
 
-    _finish(lambda: job.plan(out, seed) if dry_run else job.run(out, seed), json)
+    _finish(lambda: job.plan(out, seed, mode) if dry_run else job.run(out, seed, mode), json)
 
 
 def main() -> None:
