@@ -176,7 +176,8 @@ def load_tagger(path: str | Path) -> EncoderCRF:
         ValueError: No tagger there.
     """
     try:
-        model, report = EncoderCRF.from_pretrained(str(path), use_safetensors=True, output_loading_info=True)
+        loaded: Any = EncoderCRF.from_pretrained(str(path), use_safetensors=True, output_loading_info=True)
+        model, report = loaded
         _refuse_gaps(report["missing_keys"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(
