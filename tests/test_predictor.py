@@ -1,0 +1,292 @@
+"""Prediction: exact offsets on any text, no dependence on batches, and no context that leaks between sentences."""
+
+import dataclasses
+import itertools
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModel, BertConfig
+
+from ctxner.labels import LabelSet, tags_to_spans
+from ctxner.model.tagger import EncoderCRF, load_tokenizer
+from ctxner.predictor import Prediction, Tagger, as_scored, sentences_of
+from ctxner.schema import Example, Passage, Sentence
+
+# B sentences, T words, L tags
+
+LABELS = LabelSet(("person", "place"))
+WORDS = [
+    "Paris", "Hilton", "sings", "in", "London", ",", "don't", "@you", "#think", "so", "?", "Müller", "日", "👍🏽",
+    "http://t.co/x", "10:30", "loooong",
+]  # fmt: skip
+TEXT = st.text(max_size=50) | st.text(alphabet="Paz9 .,'\n\r\t\ud800\u200d\u0301日👍🏽é", max_size=80)
+
+
+@pytest.fixture(scope="module")
+def tagger(minilm, tmp_path_factory) -> Tagger:
+    """A tiny random BERT whose emissions are scaled until it finds entities."""
+    path = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=128, initializer_range=0.4,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(path)
+    model = EncoderCRF.from_encoder(str(path), LABELS, max_passages=3)
+    own = Tagger(model, load_tokenizer(minilm))
+    batch = own.views.collate([own.views.plain(Sentence("s", tuple(WORDS)))])
+    with torch.no_grad():  # centre the emissions: a random encoder's vectors have much in common
+        torch.nn.init.normal_(model.head.weight, std=1.0)
+        _, emissions_BTL = model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
+        model.head.bias -= emissions_BTL.mean((0, 1))
+    return own
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Example]:
+    """Sentences of 1 to 70 words (the longest in windows), most with passages."""
+    rng = random.Random(0)
+    found = []
+    for number in range(40):
+        words = tuple(rng.choices(WORDS, k=rng.choice([1, 2, 5, 9, 14, 70])))
+        texts = [" ".join(rng.choices(WORDS, k=rng.randint(3, 40))) for _ in range(rng.randint(0, 4))]
+        found.append(Example(Sentence(f"s-{number}", words), as_scored(texts)))
+    return found
+
+
+def _with_budget(tagger: Tagger, batch_pieces: int) -> Tagger:
+    return Tagger(tagger.model, tagger.tokenizer, batch_pieces=batch_pieces)
+
+
+def _assert_same(found: list[Prediction], wanted: list[Prediction]) -> None:
+    assert [(own.sentence_id, own.tags, own.spans, own.passages) for own in found] == [
+        (own.sentence_id, own.tags, own.spans, own.passages) for own in wanted
+    ]
+    for first, second in zip(found, wanted, strict=True):
+        assert first.entropy == pytest.approx(second.entropy, abs=1e-3)
+        assert [e.confidence for e in first.entities] == pytest.approx(
+            [e.confidence for e in second.entities], abs=1e-4
+        )
+
+
+def test_the_fixture_finds_entities_of_both_types_and_lengths(tagger, examples):
+    spans = [span for own in tagger.predict(examples, view="plain") for span in own.spans]
+    assert len(spans) > 20
+    assert {span.type for span in spans} == set(LABELS.types)
+    assert {1, 2} < {span.end - span.start for span in spans}
+
+
+@pytest.mark.parametrize("view", ["plain", "context"])
+@pytest.mark.parametrize("batch_pieces", [64, 300, 2048])
+def test_predictions_do_not_depend_on_the_batch_size(tagger, examples, view, batch_pieces):
+    wanted = tagger.predict(examples, view=view)
+    _assert_same(_with_budget(tagger, batch_pieces).predict(examples, view=view), wanted)
+
+
+@pytest.mark.parametrize("view", ["plain", "context"])
+def test_predictions_do_not_depend_on_the_order_or_the_company(tagger, examples, view):
+    wanted = tagger.predict(examples, view=view)
+    order = random.Random(1).sample(range(len(examples)), len(examples))
+    shuffled = tagger.predict([examples[index] for index in order], view=view)
+    _assert_same([shuffled[order.index(index)] for index in range(len(examples))], wanted)
+    alone = [tagger.predict([example], view=view)[0] for example in examples[:12]]
+    _assert_same(alone, wanted[:12])
+
+
+def test_context_changes_its_own_sentence_and_never_leaks_into_another(tagger, examples):
+    before = tagger.predict(examples, view="context")
+    changed = 0
+    for number in (0, 3, 7, 11):
+        own = dataclasses.replace(examples[number], passages=as_scored(["Zurich is a city of banks", "Lake " * 20]))
+        after = tagger.predict([*examples[:number], own, *examples[number + 1 :]], view="context")
+        others = [index for index in range(len(examples)) if index != number]
+        _assert_same([after[index] for index in others], [before[index] for index in others])
+        changed += after[number].entropy != pytest.approx(before[number].entropy, abs=1e-3)
+    assert changed >= 2
+
+
+def test_without_passages_both_views_say_the_same(tagger, examples):
+    bare = [Example(example.sentence) for example in examples]
+    plain, context = tagger.predict(bare, view="plain"), tagger.predict(bare, view="context")
+    assert {own.view for own in plain} | {own.view for own in context} == {"plain", "context"}
+    _assert_same(context, plain)
+
+
+def test_the_plain_view_ignores_passages(tagger, examples):
+    bare = [Example(example.sentence) for example in examples]
+    _assert_same(tagger.predict(examples, view="plain"), tagger.predict(bare, view="plain"))
+
+
+def test_used_and_dropped_passages_come_back_in_order(tagger, examples):
+    for example, own in zip(examples, tagger.predict(examples, view="context"), strict=True):
+        assert [scored.passage for scored in own.passages] == [scored.passage for scored in example.passages]
+        assert all((scored.num_pieces is None) != (scored.dropped is None) for scored in own.passages)
+
+
+def test_many_sentences_come_back_in_order_with_progress(tagger, monkeypatch):
+    monkeypatch.setattr("ctxner.predictor._CHUNK", 16)
+    examples = [Example(Sentence(f"s-{number}", tuple(WORDS[: 1 + number % 9]))) for number in range(50)]
+    seen: list[int] = []
+    found = tagger.predict(examples, view="plain", on_progress=seen.append)
+    assert [own.sentence_id for own in found] == [example.sentence.id for example in examples]
+    assert seen == [16, 32, 48, 50]
+    assert tagger.predict([], view="plain") == []
+
+
+def test_tags_are_legal_and_spell_the_entities(tagger, examples):
+    for example, own in zip(examples, tagger.predict(examples, view="context"), strict=True):
+        assert len(own.tags) == len(example.sentence.words)
+        assert tags_to_spans(own.tags) == own.spans  # raises on an illegal sequence
+        assert [entity.text for entity in own.entities] == [
+            " ".join(example.sentence.words[span.start : span.end]) for span in own.spans
+        ]
+
+
+@torch.no_grad()
+def test_confidence_and_entropy_are_those_of_the_enumerated_paths(tagger):
+    examples = [Example(Sentence(str(n), tuple(WORDS[n : n + size]))) for n, size in enumerate((4, 1, 3, 4, 2, 4, 4))]
+    num_entities = 0
+    for example, own in zip(examples, tagger.predict(examples, view="plain"), strict=True):
+        batch = tagger.views.collate([tagger.views.plain(example.sentence)])
+        _, emissions_BTL = tagger.model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
+        paths = torch.tensor(list(itertools.product(range(len(LABELS)), repeat=len(own.tags))))
+        repeated = (emissions_BTL.expand(len(paths), -1, -1), batch.mask_BT.expand(len(paths), -1))
+        p_B = tagger.model.crf.path_score(repeated[0], paths, repeated[1]).double().softmax(0)
+        assert list(own.tags) == [LABELS.tags[tag] for tag in paths[p_B.argmax()].tolist()]
+        assert own.entropy == pytest.approx(float(torch.special.entr(p_B).sum()), abs=1e-4)
+        for entity in own.entities:
+            tags = torch.tensor(LABELS.encode(own.tags[entity.first_word : entity.last_word]))
+            same_B = (paths[:, entity.first_word : entity.last_word] == tags).all(1)
+            assert entity.confidence == pytest.approx(float(p_B[same_B].sum()), abs=1e-4)
+            num_entities += 1
+    assert num_entities >= 3
+
+
+def test_confidence_is_a_probability_and_entropy_is_bounded_by_the_tags(tagger, examples):
+    for own in tagger.predict(examples, view="context"):
+        assert all(0 < entity.confidence <= 1 for entity in own.entities)
+        assert 0 <= own.entropy <= len(own.tags) * torch.tensor(float(len(LABELS))).log()
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=TEXT)
+def test_offsets_are_exact_on_any_text(tagger, text):
+    position = 0
+    for entity in tagger.tag(text):
+        assert text[entity.start : entity.end] == entity.text
+        assert position <= entity.start < entity.end <= len(text)
+        assert entity.text.strip() == entity.text
+        position = entity.end
+
+
+def test_offsets_run_through_all_sentences_of_a_text(tagger):
+    text = "Paris Hilton sings.\r\n\r\n👍🏽 Mu\u0308ller thinks so! Is 日本 far?\nYes, London is. " * 6
+    found = tagger.tag(text)
+    assert all(text[entity.start : entity.end] == entity.text for entity in found)
+    sentences = sentences_of(text, "t")
+    assert len(sentences) > 18
+    starts = [sentence.offsets[0][0] for sentence in sentences]
+    assert len({sum(entity.start >= start for start in starts) for entity in found}) > 6
+    wanted = [
+        entity
+        for one in sentences
+        for own in [tagger.predict([Example(one)], view="plain")[0]]
+        for entity in own.entities
+    ]
+    assert [(entity.start, entity.end, entity.type) for entity in found] == [(e.start, e.end, e.type) for e in wanted]
+    assert [sentence.words for sentence in sentences[:2]] == [
+        ("Paris", "Hilton", "sings", "."), ("👍🏽", "Mu\u0308ller", "thinks", "so", "!"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\r\n\t \u200b", "\ud800", "\x00\x07"])
+def test_a_text_without_words_has_no_entities(tagger, text):
+    assert tagger.tag(text) == []
+    assert tagger.tag([text, "Paris Hilton sings", []])[::2] == [[], []]
+    assert tagger.tag(text, passages=["Paris is a city"]) == []
+
+
+def test_no_texts_have_no_entities(tagger):
+    assert tagger.tag([]) == []
+
+
+@pytest.mark.parametrize("words", [["word"] * 10_000, ["x" * 100_000, "b"], ["", "\ufe0f", "\x00"], ["\ud83d", "a"]])
+def test_hostile_word_lists_are_tagged_whole(tagger, words):
+    (found,) = tagger.predict([Example(Sentence("s", tuple(words)))], view="context")
+    assert len(found.tags) == len(words)
+    text = " ".join(words)
+    assert all(text[entity.start : entity.end] == entity.text for entity in tagger.tag([words])[0])
+
+
+def test_texts_word_lists_and_sentences_are_tagged_alike(tagger):
+    words = ("Paris", "Hilton", "sings", "in", "London", "so", "loooong")
+    text = " ".join(words)
+    alone = tagger.tag(text)
+    assert alone
+    both = tagger.tag([text, list(words), words, Sentence("own", words)])
+    for found in both:
+        assert [(e.text, e.type, e.start, e.end) for e in found] == [(e.text, e.type, e.start, e.end) for e in alone]
+
+
+def test_a_sentence_cut_from_a_text_keeps_the_offsets_into_it(tagger):
+    sentence = sentences_of("\n\n  Paris Hilton sings in London", "t")[0]
+    (shifted,), (alone,) = tagger.tag([sentence]), tagger.tag([list(sentence.words)])
+    assert [entity.start - 4 for entity in shifted] == [entity.start for entity in alone]
+    assert shifted
+
+
+def _answers(entities) -> list:
+    return [(entity.start, entity.end, entity.type, round(entity.confidence, 3)) for entity in entities]
+
+
+def test_passages_of_one_text_switch_on_the_context_view(tagger):
+    text, passages = "Paris Hilton sings", ["Paris Hilton is a singer", Passage("p", "wiki", "London")]
+    example = Example(sentences_of(text, "0")[0], as_scored(passages))
+    (wanted,) = tagger.predict([example], view="context")
+    assert wanted.passages[0].num_pieces
+    assert _answers(tagger.tag(text, passages=passages)) == _answers(wanted.entities)
+    assert _answers(tagger.tag(text, passages={"0": passages})) == _answers(wanted.entities)
+
+
+def test_passages_reach_the_sentence_with_their_id_only(tagger):
+    texts = ["Paris Hilton sings", Sentence("own", ("London", "is", "far")), ["Müller", "thinks"]]
+    passages = ["Zurich is a city of banks"]
+    bare = [_answers(own) for own in tagger.tag(texts)]
+    for number, name in enumerate(("0", "own", "2")):
+        example = Example(sentences_of(texts[number], name)[0], as_scored(passages))
+        found = [_answers(own) for own in tagger.tag(texts, passages={name: passages})]
+        assert found.pop(number) == _answers(tagger.predict([example], view="context")[0].entities)
+        assert found == bare[:number] + bare[number + 1 :]
+
+
+@pytest.mark.parametrize("ids", [["1"], ["own", "0", "7"], [0], [None, "x"]])
+def test_passages_for_unknown_sentence_ids_are_refused(tagger, ids):
+    with pytest.raises(ValueError, match="passages for unknown sentence ids"):
+        tagger.tag(["Paris", Sentence("own", ("London",))], passages={name: ["text"] for name in ids})
+
+
+def test_a_sequence_of_passages_for_several_texts_is_refused(tagger):
+    with pytest.raises(ValueError, match="wanted a mapping from sentence id to passages"):
+        tagger.tag(["Paris", "London"], passages=["text"])
+
+
+@pytest.mark.parametrize("passages", ["Paris is a city", {"0": "Paris is a city"}])
+def test_a_bare_string_is_not_taken_for_a_sequence_of_passages(tagger, passages):
+    with pytest.raises(ValueError, match="wanted a sequence of passages, found one string"):
+        tagger.tag("Paris", passages=passages)
+
+
+def test_a_saved_tagger_answers_the_same(tagger, examples, tmp_path):
+    tagger.save_pretrained(tmp_path)
+    again = Tagger.from_pretrained(tmp_path)
+    assert again.labels == LABELS
+    assert again.predict(examples, view="context") == tagger.predict(examples, view="context")
+    assert not [path for path in tmp_path.iterdir() if path.suffix in {".bin", ".pt", ".pkl", ".py"}]
+
+
+def test_a_folder_that_is_no_tagger_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="ctxner train"):
+        Tagger.from_pretrained(tmp_path / "absent")
