@@ -259,14 +259,18 @@ def test_padding_is_masked_and_nothing_else_is(tokenizer):
     assert (batch.input_ids_RP.dtype, batch.mask_BT.dtype) == (torch.int64, torch.bool)
 
 
-@given(rows=ROWS, max_pieces=st.integers(1, 3000), max_sentences=st.none() | st.integers(1, 9))
-def test_batches_cover_every_sentence_once_within_the_budget(rows, max_pieces, max_sentences):
-    batches = pack_batches(rows, max_pieces=max_pieces, max_sentences=max_sentences)
-    assert sorted(itertools.chain.from_iterable(batches)) == list(range(len(rows)))
+@given(
+    shapes=ROWS | st.lists(st.tuples(st.integers(1, 4), st.integers(1, 90), st.integers(1, 600)), max_size=80),
+    max_pieces=st.integers(1, 3000),
+    max_sentences=st.none() | st.integers(1, 9),
+)
+def test_batches_cover_every_sentence_once_within_the_budget_of_all_views(shapes, max_pieces, max_sentences):
+    batches = pack_batches(shapes, max_pieces=max_pieces, max_sentences=max_sentences)
+    assert sorted(itertools.chain.from_iterable(batches)) == list(range(len(shapes)))
     for batch in batches:
-        padded = sum(rows[index][0] for index in batch) * max(rows[index][1] for index in batch)
-        assert padded <= max_pieces or len(batch) == 1
-        assert len(batch) <= (max_sentences or len(rows))
+        rows, *widths = zip(*(shapes[index] for index in batch), strict=True)
+        assert sum(rows) * sum(map(max, widths)) <= max_pieces or len(batch) == 1
+        assert len(batch) <= (max_sentences or len(shapes))
 
 
 @given(rows=ROWS, seed=st.integers(0, 5), epoch=st.integers(0, 5))
