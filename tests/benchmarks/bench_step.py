@@ -1,0 +1,102 @@
+"""The cooperative step against its encoder alone, and how much of the planned batches is padding.
+
+`cooperative_step`: both views forward, NLL twice, exact KL and backward, against forward and backward of the bare
+encoder on the same token batches (both views', one after the other, a sum as loss); alternating rounds in one process,
+the ratio is the median of the rounds' reference / ours. Its bound is 1: what the losses cost comes on top.
+`padding_...`: pieces / positions, of the batches that a run of the default settings would plan.
+
+Sentences and their passages are those of WNUT-17 where ../shared/data and runs/wnut17/contexts exist, else the demo's
+world with two passages each.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ctxner.config import Config, packaged_encoder, parse_config
+from ctxner.demo import make_world
+from ctxner.labels import LabelSet
+from ctxner.model.tagger import load_tokenizer
+from ctxner.schema import Example, ScoredPassage
+from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
+from ctxner.views import ViewBatch, ViewBuilder
+
+NAMES = ["cooperative_step", "padding_plain", "padding_context"]
+_ROOT = Path(__file__).parents[2]
+_DATA, _CONTEXTS = _ROOT.parent / "shared" / "data" / "wnut17", _ROOT / "runs" / "wnut17" / "contexts"
+_STEP_FLOOR, _PADDING_FLOOR = 0.85, 0.92
+_BATCHES, _ROUNDS = 6, 7
+CPU = torch.device("cpu")
+
+
+def main(names: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Yield the figures asked for."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.manual_seed(0)
+    examples, config = _examples()
+    labels = LabelSet.from_sentences(example.sentence for example in examples)
+    model = build_model(config, labels)
+    views = ViewBuilder(load_tokenizer(packaged_encoder()), max_pieces=model.config.max_pieces)
+    data = TrainingSet(examples, labels, views, config)
+    for name in names:
+        if name == "cooperative_step":
+            yield {"benchmark": name, "floor": _STEP_FLOOR, "unit": "ms a step", **_step(model, data, config)}
+        else:
+            yield {"benchmark": name, "floor": _PADDING_FLOOR, **_padding(data, name.removeprefix("padding_"))}
+
+
+def _examples() -> tuple[list[Example], Config]:
+    """WNUT-17 with its contexts where both are at hand, else the demo's world."""
+    train = _DATA / "train.conll"
+    if train.exists() and (_CONTEXTS / "train.parquet").exists():
+        config = parse_config({"data": {"train": train, "contexts": _CONTEXTS}, "model": {"max_pieces": 192}})
+        return load_split(config.data, "train"), config
+    world = make_world()
+    passages = [ScoredPassage(passage, 1.0, 1) for passage in world.corpus]
+    pairs = zip(passages[::2], passages[1::2], strict=False)
+    return [Example(own, pair) for own, pair in zip(world.train, pairs, strict=False)], parse_config({})
+
+
+def _padding(data: TrainingSet, view: str) -> dict[str, object]:
+    """Pieces in an epoch's batches of a view against positions, padding included."""
+    pieces, share = data.num_pieces()[view], data.padding()[view]
+    positions = round(pieces / (1 - share))
+    return {"unit": "pieces an epoch", "ratio": round(1 - share, 4), "ours": positions, "reference": pieces}
+
+
+def _step(model: torch.nn.Module, data: TrainingSet, config: Config) -> dict[str, float]:
+    """Median milliseconds of a step of each, over the same micro-batches in every round."""
+    step = build_step(model, config).train()
+    batches = [batch for own in data.steps(0)[:_BATCHES] for batch in own]
+    shares = [data.share(batch, 0, 1, CPU) for batch in batches]
+
+    def ours(plain: ViewBatch, context: ViewBatch, weight_B: Tensor) -> None:
+        step(plain, context, weight_B)["loss"].backward()
+
+    def reference(plain: ViewBatch, context: ViewBatch, weight_B: Tensor) -> None:
+        hidden = [
+            model.encoder(input_ids=own.input_ids_RP, attention_mask=own.attention_RP) for own in (plain, context)
+        ]
+        sum(own.last_hidden_state.sum() for own in hidden).backward()
+
+    times = [[_milliseconds(call, model, *own) for call in (ours, reference)] for _ in range(_ROUNDS) for own in shares]
+    times = times[len(shares) :]  # the first round warms up
+    return {
+        "ratio": round(statistics.median(b / a for a, b in times), 3),
+        "ours": round(statistics.median(a for a, _ in times), 1),
+        "reference": round(statistics.median(b for _, b in times), 1),
+    }
+
+
+def _milliseconds(call: Callable[..., None], model: torch.nn.Module, *batch: object) -> float:
+    model.zero_grad(set_to_none=True)
+    start = time.perf_counter()
+    call(*batch)
+    return (time.perf_counter() - start) * 1e3
