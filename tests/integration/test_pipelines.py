@@ -1,0 +1,164 @@
+"""Retrieval on a real local Ray over a real Lucene index: one row a sentence, in order, and the same every time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.ray
+ray = pytest.importorskip("ray")
+
+from ctxner.config import Config, parse_config  # noqa: E402
+from ctxner.contexts import join_contexts, read_contexts  # noqa: E402
+from ctxner.demo import World, make_world, write_world  # noqa: E402
+from ctxner.pipelines import retrieve  # noqa: E402
+from ctxner.schema import Sentence, context_schema  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(num_train=30, num_dev=8, num_test=0)
+
+
+@pytest.fixture(scope="module")
+def config(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
+    """A started Ray of two CPUs and an index of the world's corpus.
+
+    The index is built by the command, in another process: a JVM must not start before Ray does.
+    """
+    folder = tmp_path_factory.mktemp("pipelines")
+    write_world(world, folder)
+    build = [sys.executable, "-m", "jobs", "index", "--corpus", folder / "corpus.jsonl", "--out", folder / "index"]
+    subprocess.run(build, check=True, capture_output=True)
+    assert not ray.is_initialized()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield parse_config({"index": {"folder": str(folder / "index")}, "retrieval": {"depth": 8, "keep": 2}})
+    ray.shutdown()
+
+
+def splits_of(world: World) -> dict[str, Sequence[Sentence]]:
+    """The world's sentences and three odd ones: of no searchable word, and a known name beside a lone surrogate."""
+    known = world.corpus[0].title.split()[0]
+    odd = (
+        Sentence("emoji", ("😀", "🎉🎉")),
+        Sentence("surrogate", ("\ud83d",)),
+        Sentence("half", ("Sailors", "on", "\udc00", known)),
+    )
+    return {"train": (*world.train, *odd), "dev": world.dev}
+
+
+@pytest.fixture(scope="module")
+def contexts(config: Config, world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that one retrieval run wrote; the number of sentences done was reported on the way."""
+    folder, done = tmp_path_factory.mktemp("contexts"), []
+    manifest = retrieve(splits_of(world), config, folder, on_progress=done.append)
+    assert done[-1] == manifest["sentences"] == 30 + 3 + 8
+    return folder
+
+
+def test_every_sentence_has_one_row_in_order(contexts: Path, world: World) -> None:
+    for split, sentences in splits_of(world).items():
+        table = pq.read_table(contexts / f"{split}.parquet")
+        assert table.schema.names == context_schema().names
+        assert table["sentence_id"].to_pylist() == [sentence.id for sentence in sentences]
+        assert len(join_contexts(sentences, read_contexts(contexts / f"{split}.parquet"))) == len(sentences)
+    assert not [path for path in contexts.iterdir() if path.name.startswith(".")], "nothing is left aside"
+
+
+def test_kept_passages_are_the_index_own_and_carry_their_scores(contexts: Path, world: World) -> None:
+    corpus = {passage.id: passage for passage in world.corpus}
+    num_kept = 0
+    for context in read_contexts(contexts / "dev.parquet").values():
+        kept = [scored for scored in context.passages if scored.dropped is None]
+        num_kept += len(kept)
+        assert len(kept) <= 2
+        assert [own.rerank_score for own in kept] == sorted((own.rerank_score for own in kept), reverse=True)
+        for scored in context.passages:
+            source = corpus[scored.passage.id]
+            assert (scored.passage.source, scored.passage.text) == (source.source, source.text)
+            assert scored.bm25_score > 0
+            assert scored.bm25_rank >= 1
+    assert num_kept > 8
+
+
+def test_passages_of_a_sentence_that_names_someone_name_them(contexts: Path, world: World) -> None:
+    found = read_contexts(contexts / "dev.parquet")
+    mentions = [
+        (own.id, word) for own in world.dev for word, tag in zip(own.words, own.tags, strict=True) if tag != "O"
+    ]
+    told = [any(word in scored.passage.text for scored in found[id].passages) for id, word in mentions]
+    assert sum(told) / len(told) > 0.9
+
+
+def test_files_and_manifest_hold_no_gold_tags(contexts: Path, world: World) -> None:
+    tags = {tag for sentence in world.train for tag in sentence.tags} - {"O"}
+    for split in ("train", "dev"):
+        rows = pq.read_table(contexts / f"{split}.parquet").to_pylist()
+        values = {str(value) for row in rows for value in (*row.values(), *row["words"])}
+        assert not tags & values
+        assert "tags" not in rows[0]
+    assert not any(tag in (contexts / "manifest.json").read_text() for tag in tags)
+
+
+def test_manifest_says_what_was_searched_and_how(contexts: Path, config: Config, world: World) -> None:
+    manifest = json.loads((contexts / "manifest.json").read_text())
+    assert manifest["index"]["num_documents"] == len(world.corpus)
+    assert manifest["retrieval"] == config.retrieval.model_dump(mode="json")
+    rows = [row for split in ("train", "dev") for row in read_contexts(contexts / f"{split}.parquet").values()]
+    kept = [scored for row in rows for scored in row.passages if scored.dropped is None]
+    assert manifest["kept_passages"] == len(kept)
+    assert manifest["errors"] == 0
+    assert manifest["without_query"] == sum(not row.query for row in rows) >= 2
+
+
+def test_sentence_without_searchable_words_gets_a_row_without_passages(contexts: Path, world: World) -> None:
+    found = read_contexts(contexts / "train.parquet")
+    for name in ("emoji", "surrogate"):
+        assert (found[name].query, found[name].passages, found[name].error) == ("", (), None)
+    known = world.corpus[0].title.split()[0]
+    assert any(known in scored.passage.text for scored in found["half"].passages)
+
+
+def test_second_run_gives_identical_rows(config: Config, contexts: Path, world: World, tmp_path: Path) -> None:
+    retrieve(splits_of(world), config, tmp_path)
+    for split in ("train", "dev"):
+        assert pq.read_table(tmp_path / f"{split}.parquet").equals(pq.read_table(contexts / f"{split}.parquet"))
+
+
+def test_sentence_id_twice_is_refused(config: Config, world: World, tmp_path: Path) -> None:
+    twice = [world.train[0], dataclasses.replace(world.train[1], id=world.train[0].id)]
+    with pytest.raises(ValueError, match=r"train: sentence id 'train-00000' occurs twice; ids must be unique"):
+        retrieve({"train": twice}, config, tmp_path)
+
+
+def test_same_id_in_two_splits_is_two_rows(config: Config, world: World, tmp_path: Path) -> None:
+    other = dataclasses.replace(world.train[1], id=world.train[0].id)
+    retrieve({"train": [world.train[0]], "dev": [other]}, config, tmp_path)
+    for split, sentence in (("train", world.train[0]), ("dev", other)):
+        [(name, context)] = read_contexts(tmp_path / f"{split}.parquet").items()
+        assert (name, context.words) == (sentence.id, sentence.words)
+
+
+def test_nothing_to_retrieve_for_is_refused(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no sentences to retrieve for in dev"):
+        retrieve({"dev": []}, config, tmp_path)
+
+
+def test_missing_index_is_refused_before_anything_starts(config: Config, world: World, tmp_path: Path) -> None:
+    elsewhere = config.model_copy(update={"index": config.index.model_copy(update={"folder": tmp_path / "absent"})})
+    with pytest.raises(FileNotFoundError, match="no such index folder; build one with `ctxner index`"):
+        retrieve(splits_of(world), elsewhere, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_actors_than_the_cluster_holds_are_refused(config: Config, world: World, tmp_path: Path) -> None:
+    greedy = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"actors": 9})})
+    with pytest.raises(ValueError, match=r"retrieval\.actors=9 wants 6 CPUs .* but the cluster has 2; lower"):
+        retrieve(splits_of(world), greedy, tmp_path / "out")
