@@ -14,8 +14,11 @@ from jobs.console import progress
 
 
 def run(config: Config, splits: Sequence[str]) -> dict[str, Any]:
-    """Retrieve for the splits; returns the manifest."""
+    """Retrieve for the splits; returns the manifest. What is wrong with the files is found before Ray starts."""
+    from ctxner.retrieval.index import read_manifest
+
     sentences, folder = read_splits(config, splits), contexts_folder(config)
+    read_manifest(config.index.folder)
     connect()
     from ctxner.pipelines import retrieve
 
