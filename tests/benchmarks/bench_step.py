@@ -32,7 +32,7 @@ NAMES = ["cooperative_step", "padding_plain", "padding_context"]
 _ROOT = Path(__file__).parents[2]
 _DATA, _CONTEXTS = _ROOT.parent / "shared" / "data" / "wnut17", _ROOT / "runs" / "wnut17" / "contexts"
 _STEP_FLOOR, _PADDING_FLOOR = 0.85, 0.92
-_BATCHES, _ROUNDS = 6, 7
+_BATCHES, _ROUNDS = 3, 5
 CPU = torch.device("cpu")
 
 

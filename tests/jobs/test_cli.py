@@ -1,0 +1,251 @@
+"""The commands as a user meets them: help with examples, one JSON object, dry runs that write nothing, clear errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ctxner.contexts import Context, write_contexts
+from ctxner.demo import World, make_world, write_world
+from ctxner.schema import ScoredPassage
+
+COMMANDS = ("index", "retrieve", "train", "evaluate", "tag", "demo")
+Called = tuple[int, str, str]  # exit code, stdout, stderr
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(num_train=12, num_dev=4, num_test=5)
+
+
+@pytest.fixture
+def folder(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: the world's files and contexts for all of its sentences."""
+    write_world(world, tmp_path / "world")
+    for split in ("train", "dev", "test"):
+        passage = ScoredPassage(world.corpus[0], 1.0, 1)
+        rows = {f"{split}-{n}": Context(own.words, "q", (passage,)) for n, own in enumerate(getattr(world, split))}
+        write_contexts(rows, tmp_path / "contexts" / f"{split}.parquet")
+    (tmp_path / "config.yaml").write_text(
+        "data: {train: world/train.conll, dev: world/dev.conll, test: world/test.conll, contexts: contexts}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model(world: World, minilm: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A saved tagger with random weights: what it finds is chance, where it finds it is not."""
+    import torch
+    from transformers import BertConfig
+
+    from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig, load_tokenizer
+    from ctxner.predictor import Tagger
+
+    torch.manual_seed(0)
+    encoder = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    tagger = EncoderCRF(EncoderCRFConfig(encoder=encoder.to_dict(), types=list(world.types)))
+    torch.nn.init.normal_(tagger.head.weight, std=2.0)
+    path = tmp_path_factory.mktemp("model")
+    Tagger(tagger, load_tokenizer(minilm)).save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Called]:
+    """Run a command in this process; an exception that would be a traceback fails the test."""
+
+    def run(*arguments: object) -> Called:
+        from jobs.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["ctxner", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capfd.readouterr()
+
+    return run
+
+
+def call_apart(*arguments: object, stdin: str | None = None) -> Called:
+    """Run a command in a process of its own, as what starts a JVM has to."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "jobs", *map(str, arguments)], input=stdin, capture_output=True, text=True, check=False
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def listing(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str, call: Callable[..., Called]) -> None:
+    code, out, _ = call(command, "--help")
+    assert code == 0
+    assert f"ctxner {command} " in out[out.index("Example") :]
+
+
+def test_index_prints_exactly_one_json_object_and_the_rest_on_stderr(folder: Path) -> None:
+    code, out, err = call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "runs/index", "--json")
+    assert (code, out.count("\n")) == (0, 1)
+    found = json.loads(out)
+    assert found["num_documents"] == len((folder / "world/corpus.jsonl").read_text().splitlines())
+    assert found["folder"] == "runs/index"
+    assert (folder / "runs/index/manifest.json").exists()
+    assert "indexing passages" in err
+
+
+def test_dry_run_of_index_counts_passages_and_writes_nothing(folder: Path) -> None:
+    before = listing(folder)
+    code, out, _ = call_apart("index", "--corpus", "world/corpus.jsonl", "--dry-run", "--json")
+    assert code == 0
+    assert json.loads(out)["num_passages"] == len((folder / "world/corpus.jsonl").read_text().splitlines())
+    assert listing(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (("train", "-c", "config.yaml"), {"sentences": {"train": 12, "dev": 4}}),
+        (("evaluate", "MODEL", "-c", "config.yaml"), {"sentences": 5, "views": ["plain", "context"]}),
+        (("tag", "MODEL", "We met in Velmora. It rained."), {"sentences": 2}),
+        (("demo", "--out", "made"), {"out": "made"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_dry_run_prints_the_plan_and_writes_nothing(
+    command: tuple[str, ...], expected: dict, folder: Path, model: str, call: Callable[..., Called]
+) -> None:
+    before = listing(folder)
+    code, out, _ = call(*(model if word == "MODEL" else word for word in command), "--dry-run", "--json")
+    assert code == 0
+    assert json.loads(out).items() >= expected.items()
+    assert listing(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("index",), "no corpus; give --corpus FILE or set index.corpus"),
+        (("index", "--corpus", "config.yaml"), "unknown corpus format"),
+        (("retrieve",), "no data set"),
+        (("retrieve", "-c", "config.yaml", "--set", "index.folder=absent"), "absent: no such index folder"),
+        (("retrieve", "-c", "config.yaml", "--split", "tset"), "split 'tset' has no file"),
+        (("train",), "split 'train' has no file; set data.train"),
+        (("train", "-c", "absent.yaml"), "absent.yaml: not a readable YAML file"),
+        (("train", "--set", "optim.epoch=3"), "unknown key 'epoch'; valid here: encoder_lr"),
+        (("train", "--set", "optim.epochs=0"), "optim.epochs: found 0"),
+        (("train", "--set", "epochs"), "wanted section.key=value"),
+        (("train", "-c", "config.yaml", "--set", "data.train=absent.conll"), "absent.conll"),
+        (("train", "-c", "config.yaml", "--set", "data.train=empty.conll"), "empty.conll: no sentence in the file"),
+        (("train", "-c", "config.yaml", "--set", "data.tag_column=null"), "tag_column"),
+        (("train", "-c", "config.yaml", "--set", "model.encoder=absent"), "encoder 'absent': no folder"),
+        (("train", "-c", "config.yaml", "--set", "data.contexts=absent"), "no contexts file"),
+        (("evaluate", "absent", "-c", "config.yaml"), "model 'absent': no folder that ctxner saved"),
+        (("evaluate", "MODEL", "-c", "config.yaml", "--split", "tset"), "split 'tset' has no file"),
+        (
+            ("evaluate", "MODEL", "-c", "config.yaml", "--set", "data.test=bare.jsonl", "--set", "data.contexts=null"),
+            "no gold tags",
+        ),
+        (("tag", "absent", "Some text."), "model 'absent': no folder that ctxner saved"),
+        (("tag", "contexts", "Some text."), "model 'contexts': no folder that ctxner saved"),
+        (("tag", "MODEL", "Some text.", "--index", "absent"), "absent: no such index folder"),
+        (("demo", "--out", "contexts"), "not empty and not an earlier demo"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_a_user_can_mend_is_one_message_on_stderr_and_exit_code_1(
+    command: tuple[str, ...], message: str, folder: Path, model: str, call: Callable[..., Called]
+) -> None:
+    (folder / "empty.conll").write_text("")
+    (folder / "bare.jsonl").write_text('{"id": "test-0", "text": "No tags here"}\n')
+    before = listing(folder)
+    code, out, err = call(*(model if word == "MODEL" else word for word in command))
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.count("error:") == 1
+    assert "Traceback" not in err
+    assert listing(folder) == before
+
+
+def test_missing_corpus_file_is_one_message_and_leaves_no_index(folder: Path) -> None:
+    before = listing(folder)
+    code, out, err = call_apart("index", "--corpus", "absent.jsonl", "--out", "index", "--json")
+    assert (code, out) == (1, "")
+    assert "error: absent.jsonl: no such corpus file\n" in err
+    assert "Traceback" not in err
+    assert listing(folder) == before
+
+
+@pytest.mark.parametrize("command", [("bake",), ("train", "--fast"), ("evaluate",)])
+def test_wrong_usage_is_exit_code_2(command: tuple[str, ...], call: Callable[..., Called]) -> None:
+    code, out, err = call(*command)
+    assert (code, out) == (2, "")
+    assert "Usage:" in err
+
+
+def test_type_that_the_model_lacks_counts_as_missed_and_says_so(
+    folder: Path, model: str, call: Callable[..., Called]
+) -> None:
+    (folder / "alien.conll").write_text("Zorg\tB-alien\nlanded\tO\n")
+    settings = ("--set", "data.test=alien.conll", "--json")
+    code, out, err = call("evaluate", model, *settings)
+    assert code == 0
+    assert json.loads(out)["scores"]["plain"]["per_type"]["alien"]["recall"] == 0
+    assert "types ['alien'] are in the data but not in the model" in err
+
+
+def test_evaluate_scores_both_views_by_type(folder: Path, model: str, call: Callable[..., Called]) -> None:
+    code, out, _ = call("evaluate", model, "-c", "config.yaml", "--json")
+    assert code == 0
+    scores = json.loads(out)["scores"]
+    assert set(scores) == {"plain", "context"}
+    assert scores["plain"]["micro"]["num_gold"] == scores["context"]["micro"]["num_gold"] > 0
+
+
+TEXT = "We met Zorblat in Velmora. Then the Quodun sank, sadly."
+
+
+def test_tag_gives_entities_with_offsets_into_the_text(model: str, call: Callable[..., Called]) -> None:
+    code, out, _ = call("tag", model, TEXT, "Second text here.", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["view"] == "plain"
+    assert [own["text"] for own in found["texts"]] == [TEXT, "Second text here."]
+    entities = [(own["text"], entity) for own in found["texts"] for entity in own["entities"]]
+    assert entities
+    assert all(text[entity["start"] : entity["end"]] == entity["text"] for text, entity in entities)
+    assert all(0 <= entity["confidence"] <= 1 for _, entity in entities)
+
+
+def test_tag_reads_a_passage_at_hand_in_the_context_view(model: str, call: Callable[..., Called]) -> None:
+    code, out, _ = call("tag", model, "We met in Velmora.", "--passage", "Velmora is a village.", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["view"] == "context"
+    assert [passage["text"] for passage in found["texts"][0]["passages"]] == ["Velmora is a village."]
+
+
+def test_tag_shows_its_entities_to_people_too(model: str, call: Callable[..., Called]) -> None:
+    code, out, _ = call("tag", model, TEXT)
+    assert code == 0
+    assert "Zorblat" in out
+
+
+def test_tag_reads_lines_of_stdin_and_looks_them_up_in_an_index(folder: Path, model: str, world: World) -> None:
+    assert call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "index")[0] == 0
+    name = world.corpus[0].title
+    code, out, err = call_apart("tag", model, "--index", "index", "--json", stdin=f"I think about {name}.\n😀\n\n")
+    assert (code, out.count("\n")) == (0, 1), err
+    found = json.loads(out)
+    assert found["view"] == "context"
+    about, emoji, empty = found["texts"]
+    ids = {passage.id for passage in world.corpus}
+    assert any(name in passage["text"] and passage["id"] in ids for passage in about["passages"])
+    assert emoji["passages"] == []
+    assert (empty["entities"], empty["passages"]) == ([], [])
