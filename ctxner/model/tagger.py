@@ -27,6 +27,9 @@ from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
 
 
+_ENCODER_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+
+
 class EncoderCRFConfig(PreTrainedConfig):
     """Hugging Face config of a tagger: its encoder's config, its entity types and its view limits."""
 
@@ -70,6 +73,7 @@ class EncoderCRF(PreTrainedModel):
         labels: LabelSet,
         *,
         dropout: float = 0.1,
+        encoder_dropout: float | None = None,
         word_dropout: float = 0.0,
         legal_transitions: bool = True,
         max_pieces: int = 512,
@@ -81,6 +85,8 @@ class EncoderCRF(PreTrainedModel):
             path: Folder or hub id of an encoder; `trust_remote_code` stays off and only safetensors are read.
             labels: What to tag.
             dropout: Of the word vectors before the linear head, in training.
+            encoder_dropout: Of the encoder's layers and attention, in training; None keeps what its config says. With 0
+                PyTorch's fused attention serves training on CPUs too.
             word_dropout: Share of words whose vector is zeroed, in training.
             legal_transitions: Forbid what BIOES forbids.
             max_pieces: A view's limit; lowered to what the encoder's positions allow.
@@ -90,8 +96,11 @@ class EncoderCRF(PreTrainedModel):
             ValueError: No encoder there.
         """
         encoder = load_encoder(path)
+        tree = _plain_config(encoder.config)
+        if encoder_dropout is not None:
+            tree |= {name: encoder_dropout for name in _ENCODER_DROPOUTS if name in tree}
         config = EncoderCRFConfig(
-            encoder=_plain_config(encoder.config),
+            encoder=tree,
             types=list(labels.types),
             dropout=dropout,
             word_dropout=word_dropout,

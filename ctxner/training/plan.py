@@ -97,6 +97,7 @@ def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
         settings.encoder or packaged_encoder(),
         labels,
         dropout=settings.dropout,
+        encoder_dropout=settings.encoder_dropout,
         word_dropout=settings.word_dropout,
         legal_transitions=settings.legal_transitions,
         max_pieces=settings.max_pieces,
