@@ -216,7 +216,7 @@ def _names(rng: random.Random, num_sentences: int, used_words: set[str]) -> list
 
 
 def _word(rng: random.Random, used_words: set[str]) -> str:
-    word = "".join(rng.choices(SYLLABLES, k=rng.choice((2, 2, 2, 3))))
+    word = "".join(rng.choices(SYLLABLES, k=2))
     while word in used_words:
         word += rng.choice(SYLLABLES)
     used_words.add(word)

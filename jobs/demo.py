@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     pass
 
 SETTINGS = Path(__file__).parent / "configs" / "demo.yaml"
+_MARK = ".ctxner-demo"
 _SHOWN = 4  # sentences printed at the end
 
 
@@ -33,9 +34,7 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
     from ctxner.demo import make_world, write_world
 
     started, timings = time.perf_counter(), {}
-    if out.exists() and any(out.iterdir()) and not (out / "world").is_dir():
-        raise ValueError(f"{out}: not empty and not an earlier demo; give another --out")
-    shutil.rmtree(out, ignore_errors=True)
+    _clear(out)
     connect()  # before the index: Ray's signal handlers must not replace a running JVM's
     world = make_world(seed=seed)
     write_world(world, out / "world")
@@ -100,6 +99,15 @@ def settings(out: Path, seed: int) -> Config:
     return load_config(
         SETTINGS, [*files, *places, f"index.corpus=[{out / 'world' / 'corpus.jsonl'}]", f"run.seed={seed}"]
     )
+
+
+def _clear(out: Path) -> None:
+    """An empty folder with the demo's mark; only a folder that has it is ever emptied."""
+    if out.exists() and any(out.iterdir()) and not (out / _MARK).is_file():
+        raise ValueError(f"{out}: not empty and not made by an earlier demo; give another --out")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / _MARK).touch()
 
 
 def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any], list[dict], list[TaggedSentence]]:

@@ -26,7 +26,6 @@ from transformers import (
 from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
 
-
 _ENCODER_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 
 
@@ -43,6 +42,9 @@ class EncoderCRFConfig(PreTrainedConfig):
     max_pieces: int = 512
     max_passages: int = 6
     provenance: dict | None = None  # config and data hashes, scores, versions; written by training
+
+
+AutoConfig.register(EncoderCRFConfig.model_type, EncoderCRFConfig)  # so that AutoTokenizer knows the folder's config
 
 
 class EncoderCRF(PreTrainedModel):

@@ -23,6 +23,7 @@ import torch
 from ray.experimental import tqdm_ray
 from ray.train import Checkpoint, CheckpointConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import WorkerGroupError
 
 from ctxner.config import Config, packaged_encoder, parse_config
 from ctxner.evaluation import SpanCounts, count_spans
@@ -73,7 +74,7 @@ def train(config: Config) -> TrainResult:
     _check_resources(config)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.model_dump_json(indent=1))
-    result = TorchTrainer(
+    trainer = TorchTrainer(
         _worker,
         train_loop_config=_absolute(config).model_dump(mode="json"),
         scaling_config=ScalingConfig(
@@ -89,7 +90,14 @@ def train(config: Config) -> TrainResult:
             ),
             failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=3),  # type: ignore[call-arg]
         ),
-    ).fit()
+    )
+    try:
+        result = trainer.fit()
+    except WorkerGroupError as error:
+        for rank, cause in sorted(error.worker_failures.items()):
+            if isinstance(cause, ValueError | FloatingPointError):  # what a user can mend, without Ray's traceback
+                raise type(cause)(f"worker {rank}: {cause}") from error
+        raise
     assert result.best_checkpoints, "every epoch reports a checkpoint"
     assert result.checkpoint
     best, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["mean_f1"])

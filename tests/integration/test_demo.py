@@ -25,6 +25,7 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def _demo(seed: int, out: Path) -> Path:
     command = [sys.executable, "-m", "jobs", "demo", "--json", "--seed", str(seed), "--out", str(out)]
+    command += ["--mode", "plain", "--mode", "cl-kl"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert ended.stdout.count("\n") == 1, "exactly one JSON object on stdout"
