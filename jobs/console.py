@@ -73,11 +73,25 @@ def show(result: Mapping[str, Any]) -> None:
     scores = result.get("scores")
     if isinstance(scores, Mapping):
         out.print(_score_table(scores))
+    for tagged in result.get("texts", ()):
+        _show_tagged(out, tagged)
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in result.items():
-        if key != "scores":
+        if key not in ("scores", "texts"):
             table.add_row(Text(key, style="bold"), Text(value if isinstance(value, str) else as_json(value)))
     out.print(table)
+
+
+def _show_tagged(out: Console, tagged: Mapping[str, Any]) -> None:
+    """A text, its entities and the passages that were read beside it."""
+    text = Text(tagged["text"])
+    for entity in tagged["entities"]:
+        text.stylize("bold reverse", entity["start"], entity["end"])
+    out.print(text)
+    for entity in tagged["entities"]:
+        out.print(Text(f"  {entity['text']} = {entity['type']} ({entity['confidence']:.2f})"))
+    for passage in tagged["passages"]:
+        out.print(Text(f"  read {passage['id']}: {passage['text']}", style="dim"))
 
 
 def _score_table(scores: Mapping[str, Any]) -> Table:
