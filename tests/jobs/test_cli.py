@@ -155,7 +155,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (("tag", "absent", "Some text."), "model 'absent': no folder that ctxner saved"),
         (("tag", "contexts", "Some text."), "model 'contexts': no folder that ctxner saved"),
         (("tag", "MODEL", "Some text.", "--index", "absent"), "absent: no such index folder"),
-        (("demo", "--out", "contexts"), "not empty and not an earlier demo"),
+        (("demo", "--out", "contexts"), "not empty and not made by an earlier demo"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -249,3 +249,12 @@ def test_tag_reads_lines_of_stdin_and_looks_them_up_in_an_index(folder: Path, mo
     assert any(name in passage["text"] and passage["id"] in ids for passage in about["passages"])
     assert emoji["passages"] == []
     assert (empty["entities"], empty["passages"]) == ([], [])
+
+
+def test_demo_never_empties_a_folder_that_it_did_not_make(folder: Path, call: Callable[..., Called]) -> None:
+    before = sorted(folder.rglob("*"))
+    assert (folder / "world").is_dir()
+    code, _, err = call("demo", "--out", ".")
+    assert code == 1
+    assert "not made by an earlier demo" in err
+    assert sorted(folder.rglob("*")) == before

@@ -157,3 +157,12 @@ def test_plan_refuses_an_empty_training_file(files: dict[str, dict], tmp_path: P
 def test_plan_refuses_a_wrong_encoder_path(files: dict[str, dict], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no folder with config"):
         plan(parse_config({**files, "model": {"encoder": str(tmp_path / "absent")}}))
+
+
+def test_encoder_dropout_and_frozen_embeddings_are_what_the_config_says() -> None:
+    settings = {"encoder_dropout": 0.0, "freeze_embeddings": True, "dropout": 0.3}
+    model = build_model(parse_config({"model": settings}), LabelSet(WORLD.types))
+    assert {own.p for own in model.encoder.modules() if isinstance(own, torch.nn.Dropout)} == {0.0}
+    assert model.dropout.p == 0.3
+    frozen = [name for name, own in model.named_parameters() if not own.requires_grad]
+    assert frozen == ["encoder.embeddings.word_embeddings.weight"]
