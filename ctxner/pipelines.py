@@ -112,7 +112,8 @@ def retrieve(
         The manifest: index, settings, counts, seconds.
 
     Raises:
-        ValueError: No index, nothing to retrieve for, a sentence id twice, or too few CPUs.
+        FileNotFoundError: No index there.
+        ValueError: An unusable index, nothing to retrieve for, a sentence id twice, or too few CPUs.
     """
     started = time.perf_counter()
     index = read_manifest(config.index.folder)
