@@ -235,7 +235,7 @@ def epoch_batches(
     max_sentences: int,
     seed: int,
     epoch: int,
-    pool_batches: int = 64,
+    pool_batches: int = 128,
 ) -> list[list[int]]:
     """Training batches of one epoch: a global shuffle, bucketed by length within pools, batches in random order.
 
