@@ -104,8 +104,9 @@ class ModelConfig(Section):
     dropout: Probability = 0.1
     encoder_dropout: Probability | None = None  # in the encoder's layers; None: its own. 0 trains faster on CPUs
     word_dropout: Probability = 0.0  # share of words whose vector is zeroed in training
-    freeze_embeddings: bool = (
-        False  # keep the piece embeddings as pre-trained: half of MiniLM's parameters and step time
+    freeze_embeddings: bool = False  # as pre-trained: half of MiniLM's parameters
+    freeze_layers: NonNegativeInt = (
+        0  # lowest encoder layers kept as pre-trained; with frozen embeddings nothing goes backward below
     )
     legal_transitions: bool = True  # forbid tag sequences that BIOES forbids, in training and decoding
     max_pieces: PositiveInt = 512  # a view, special pieces included; the encoder's own limit is a further bound

@@ -276,9 +276,9 @@ def _sentence(id: str, template: str, mentions: Sequence[_Name]) -> Sentence:
 
 
 def _passages(rng: random.Random, names: list[_Name]) -> Iterator[Passage]:
-    """One or two entries a name, some passages that tell two names apart, and some about no name."""
+    """Two entries a name, some passages that tell two names apart, and some about no name."""
     for name in names:
-        for template in rng.sample(ENTRIES, rng.choice((1, 2))):
+        for template in rng.sample(ENTRIES, 2):
             yield _passage(rng, template, name)
         if len(names) > 1 and rng.random() < 0.15:
             other = rng.choice([n for n in rng.sample(names, 2) if n is not name])

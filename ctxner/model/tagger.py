@@ -180,6 +180,13 @@ def position_limit(encoder: nn.Module) -> int:
     return limit if padding is None else limit - padding - 1
 
 
+def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
+    """The transformer layers, lowest first, whatever the architecture names them; empty when it keeps no list."""
+    count = getattr(encoder.config, "num_hidden_layers", None)
+    lists = (module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
+    return next(lists, nn.ModuleList())
+
+
 def load_tagger(path: str | Path) -> EncoderCRF:
     """A saved tagger in evaluation mode.
 

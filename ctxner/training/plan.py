@@ -15,7 +15,7 @@ from ctxner.config import Config, DataConfig, packaged_encoder
 from ctxner.contexts import load_examples
 from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
-from ctxner.model.tagger import EncoderCRF, load_tokenizer
+from ctxner.model.tagger import EncoderCRF, encoder_layers, load_tokenizer
 from ctxner.schema import Example
 from ctxner.training.step import CooperativeStep
 from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, padding_share
@@ -103,7 +103,12 @@ def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
         max_pieces=settings.max_pieces,
         max_passages=settings.max_passages,
     )
-    model.encoder.get_input_embeddings().requires_grad_(not settings.freeze_embeddings)
+    embeddings = getattr(model.encoder, "embeddings", model.encoder.get_input_embeddings())
+    embeddings.requires_grad_(not settings.freeze_embeddings)
+    layers = encoder_layers(model.encoder)
+    if settings.freeze_layers > len(layers):
+        raise ValueError(f"model.freeze_layers={settings.freeze_layers}, but the encoder has {len(layers)} layers")
+    layers[: settings.freeze_layers].requires_grad_(False)
     return model
 
 

@@ -216,14 +216,21 @@ def test_the_limit_of_pieces_is_lowered_never_raised(bert):
     assert _tagger(bert, max_pieces=4096).config.max_pieces == 512
 
 
-@pytest.mark.parametrize("freeze", [True, False])
-def test_frozen_embeddings_get_no_gradient_and_all_else_does(bert, freeze):
-    model = build_model(parse_config({"model": {"encoder": bert, "freeze_embeddings": freeze}}), LABELS)
+@pytest.mark.parametrize("frozen", [{}, {"freeze_embeddings": True}, {"freeze_embeddings": True, "freeze_layers": 1}])
+def test_frozen_parts_get_no_gradient_and_all_else_does(bert, frozen):
+    model = build_model(parse_config({"model": {"encoder": bert, **frozen}}), LABELS)
     batch = _batch()
     _, emissions_BTL = _forward(model, batch)
     model.crf.nll(emissions_BTL, torch.zeros(2, 6, dtype=torch.long), batch.mask_BT).sum().backward()
     without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
-    assert without == ({"encoder.embeddings.word_embeddings.weight"} if freeze else set())
+    parts = {"freeze_embeddings": "encoder.embeddings.", "freeze_layers": "encoder.encoder.layer.0."}
+    frozen_parts = tuple(parts[setting] for setting in frozen)
+    assert without == {name for name, _ in model.named_parameters() if frozen_parts and name.startswith(frozen_parts)}
+
+
+def test_more_frozen_layers_than_there_are_is_refused(bert):
+    with pytest.raises(ValueError, match=r"model\.freeze_layers=99, but the encoder has \d layers"):
+        build_model(parse_config({"model": {"encoder": bert, "freeze_layers": 99}}), LABELS)
 
 
 @pytest.mark.parametrize("make", ["absent", "empty", "no weights", "broken weights", "broken config", "pickle"])
