@@ -19,7 +19,7 @@ SHARED_WORDS = 0.8  # of the shorter text's distinct words; from more on, two te
 _LONE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # written without blanks: a word each
 _WORD = re.compile(rf"[{_LONE}]|[^\W_{_LONE}]+")
 
-Surface = tuple[tuple[str, ...], str]  # normalised words of a mention, and its type
+Surface = tuple[tuple[str, ...], str]  # normalised words of a mention (as it is when it has none), and its type
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class LocatedMention:
     Attributes:
         sentence_id: Of its sentence.
         text: Its words, joined by blanks.
-        surface: Its normalised words and type.
+        surface: What it is compared by.
         rank: Of the best passage that it stands in, from 1; None when it stands in none.
     """
 
@@ -76,7 +76,7 @@ def gold_mentions(sentence: Sentence) -> Iterator[tuple[str, Surface]]:
     """The text and the surface of each gold mention, in order."""
     for span in tags_to_spans(sentence.tags or (), source=sentence.id):
         text = " ".join(sentence.words[span.start : span.end])
-        yield text, (tuple(normalised_words(text)), span.type)
+        yield text, (tuple(normalised_words(text)) or (text,), span.type)
 
 
 def shares_most_words(first: Set[str], second: Set[str]) -> bool:
@@ -99,7 +99,7 @@ def locate_mentions(examples: Iterable[Example]) -> list[LocatedMention]:
         passages = [_between_blanks(_title_and_text(passage)) for passage in _others(example)]
         for text, surface in gold_mentions(example.sentence):
             wanted = _between_blanks(surface[0])
-            rank = next((rank for rank, passage in enumerate(passages, 1) if surface[0] and wanted in passage), None)
+            rank = next((rank for rank, passage in enumerate(passages, 1) if wanted in passage), None)
             located.append(LocatedMention(example.sentence.id, text, surface, rank))
     return located
 
@@ -159,8 +159,7 @@ def ceiling(
     askers: dict[tuple[str, ...], set[int]] = {}  # mention -> sentences that have it and lack a passage with it
     for number, sentence in enumerate(own):
         for _, (mention, _) in gold_mentions(sentence):
-            if mention:
-                askers.setdefault(mention, set()).add(number)
+            askers.setdefault(mention, set()).add(number)
     waiting = {mention: set(numbers) for mention, numbers in askers.items()}
     by_anchor: dict[str, dict[tuple[str, ...], str]] = {}
     for mention in askers:  # a long word is mostly a rare one, so few passages are looked at
@@ -168,7 +167,7 @@ def ceiling(
     for passage in corpus:
         _strike_found(passage, by_anchor, waiting, words)
     located = [
-        LocatedMention(sentence.id, text, surface, 1 if surface[0] and number not in waiting[surface[0]] else None)
+        LocatedMention(sentence.id, text, surface, None if number in waiting[surface[0]] else 1)
         for number, sentence in enumerate(own)
         for text, surface in gold_mentions(sentence)
     ]
@@ -225,7 +224,7 @@ def _sentence_words(sentence: Sentence) -> list[str]:
 
 
 def _title_and_text(passage: Passage) -> list[str]:
-    return normalised_words(passage.title) + ["|"] + normalised_words(passage.text)  # no mention spans the two
+    return [*normalised_words(passage.title), "", *normalised_words(passage.text)]  # "": no mention spans the two
 
 
 def _between_blanks(words: Sequence[str]) -> str:
