@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ctxner.retrieval.coverage import (
@@ -23,8 +23,6 @@ from ctxner.retrieval.coverage import (
 from ctxner.retrieval.duplicates import THRESHOLD, Runs, character_runs, repeats_sentence
 from ctxner.retrieval.query import clean_text
 from ctxner.schema import Sentence
-
-_REPORT_EVERY = 2000  # texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +124,7 @@ def find_copies(
     *,
     same: bool = False,
     max_named: int = 100,
-    on_progress: Callable[[int], None] | None = None,
-) -> dict[str, SentenceCopies]:
+) -> list[SentenceCopies]:
     """Find the texts that repeat sentences; every text is compared with every sentence, exactly.
 
     Args:
@@ -135,31 +132,24 @@ def find_copies(
         sentences: What may have leaked.
         same: The texts are those of the sentences, in order: none counts as a copy of itself.
         max_named: Most ids kept a sentence; the counts are of all.
-        on_progress: Called with the number of texts compared so far.
 
     Returns:
-        Sentence id -> its copies, for sentences that have any, in the order of the sentences.
+        The copies of each sentence.
     """
     own = [text for _, text in texts_of(sentences)]
     runs, words = [character_runs(text) for text in own], [_words(text) for text in own]
     by_runs = OverlapIndex(runs, lambda size: math.ceil(THRESHOLD * size))
     by_words = OverlapIndex(words, lambda size: math.floor(SHARED_WORDS * size) + 1)
-    copies: dict[int, SentenceCopies] = {}
-    num_texts = 0
-    for num_texts, (id, text) in enumerate(texts, start=1):
-        itself = num_texts - 1 if same else None
+    copies = [SentenceCopies() for _ in own]
+    for place, (id, text) in enumerate(texts):
         text_runs, text_words = character_runs(text), _words(text)
         for number in by_runs.candidates(text_runs):
-            if number != itself and repeats_sentence(text_runs, runs[number]):
-                _add(copies.setdefault(number, SentenceCopies()), id, text, text_runs, runs[number], max_named)
+            if repeats_sentence(text_runs, runs[number]) and not (same and number == place):
+                _add(copies[number], id, text, text_runs, runs[number], max_named)
         for number in by_words.candidates(text_words):
-            if number != itself and shares_most_words(text_words, words[number]):
-                copies.setdefault(number, SentenceCopies()).num_word_copies += 1
-        if on_progress and num_texts % _REPORT_EVERY == 0:
-            on_progress(num_texts)
-    if on_progress:
-        on_progress(num_texts)
-    return {sentences[number].id: copies[number] for number in sorted(copies)}
+            if shares_most_words(text_words, words[number]) and not (same and number == place):
+                copies[number].num_word_copies += 1
+    return copies
 
 
 def texts_of(sentences: Iterable[Sentence]) -> Iterator[tuple[str, str]]:
@@ -168,13 +158,12 @@ def texts_of(sentences: Iterable[Sentence]) -> Iterator[tuple[str, str]]:
         yield sentence.id, clean_text(" ".join(sentence.words))
 
 
-def copy_shares(copies: Mapping[str, SentenceCopies], num_sentences: int) -> CopyShares:
+def copy_shares(copies: Sequence[SentenceCopies]) -> CopyShares:
     """How many of a split's sentences have a copy, from `find_copies`."""
-    found = copies.values()
     return CopyShares(
-        Tally(sum(own.num_exact > 0 for own in found), num_sentences),
-        Tally(sum(own.num_near > 0 for own in found), num_sentences),
-        Tally(sum(own.num_word_copies > 0 for own in found), num_sentences),
+        Tally(sum(own.num_exact > 0 for own in copies), len(copies)),
+        Tally(sum(own.num_near > 0 for own in copies), len(copies)),
+        Tally(sum(own.num_word_copies > 0 for own in copies), len(copies)),
     )
 
 

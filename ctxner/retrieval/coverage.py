@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 from dataclasses import dataclass
 
 from ctxner.labels import tags_to_spans
-from ctxner.schema import Example, Passage, Sentence
+from ctxner.schema import Example, Passage, Sentence, Span
 
 SHARED_WORDS = 0.8  # of the shorter text's distinct words; from more on, two texts count as one
 
@@ -51,13 +51,13 @@ class LocatedMention:
 
     Attributes:
         sentence_id: Of its sentence.
-        text: Its words, joined by blanks.
+        span: Its words.
         surface: What it is compared by.
         rank: Of the best passage that it stands in, from 1; None when it stands in none.
     """
 
     sentence_id: str
-    text: str
+    span: Span
     surface: Surface
     rank: int | None
 
@@ -72,11 +72,11 @@ def surfaces(sentences: Iterable[Sentence]) -> frozenset[Surface]:
     return frozenset(surface for sentence in sentences for _, surface in gold_mentions(sentence))
 
 
-def gold_mentions(sentence: Sentence) -> Iterator[tuple[str, Surface]]:
-    """The text and the surface of each gold mention, in order."""
+def gold_mentions(sentence: Sentence) -> Iterator[tuple[Span, Surface]]:
+    """The gold mentions in order: which words they are and what they are compared by."""
     for span in tags_to_spans(sentence.tags or (), source=sentence.id):
         text = " ".join(sentence.words[span.start : span.end])
-        yield text, (tuple(normalised_words(text)) or (text,), span.type)
+        yield span, (tuple(normalised_words(text)) or (text,), span.type)
 
 
 def shares_most_words(first: Set[str], second: Set[str]) -> bool:
@@ -97,10 +97,10 @@ def locate_mentions(examples: Iterable[Example]) -> list[LocatedMention]:
     located = []
     for example in examples:
         passages = [_between_blanks(_title_and_text(passage)) for passage in _others(example)]
-        for text, surface in gold_mentions(example.sentence):
+        for span, surface in gold_mentions(example.sentence):
             wanted = _between_blanks(surface[0])
             rank = next((rank for rank, passage in enumerate(passages, 1) if wanted in passage), None)
-            located.append(LocatedMention(example.sentence.id, text, surface, rank))
+            located.append(LocatedMention(example.sentence.id, span, surface, rank))
     return located
 
 
@@ -145,33 +145,37 @@ def word_coverage(examples: Iterable[Example], ks: Sequence[int]) -> dict[int, T
 def ceiling(
     corpus: Iterable[Passage], sentences: Iterable[Sentence], *, seen: Collection[Surface] = frozenset()
 ) -> MentionTally:
-    """Gold mentions that stand in any passage of the corpus that does not share most words with their sentence.
-
-    What a perfect search could find. The corpus is streamed once; memory is bounded by the sentences.
+    """Gold mentions that stand anywhere in the corpus (see `locate_in_corpus`): what a perfect search could find.
 
     Args:
         corpus: Passages in any order.
         sentences: Tagged sentences.
         seen: The mentions of the training data, from `surfaces`.
     """
+    return tally(locate_in_corpus(corpus, sentences), seen)
+
+
+def locate_in_corpus(corpus: Iterable[Passage], sentences: Iterable[Sentence]) -> list[LocatedMention]:
+    """Which gold mentions stand in a passage of the corpus that does not share most words with their sentence.
+
+    Their rank is 1. The corpus is streamed once; memory is bounded by the sentences.
+    """
     own = list(sentences)
     words = [frozenset(_sentence_words(sentence)) for sentence in own]
-    askers: dict[tuple[str, ...], set[int]] = {}  # mention -> sentences that have it and lack a passage with it
+    waiting: dict[tuple[str, ...], set[int]] = {}  # mention -> sentences that have it and lack a passage with it
     for number, sentence in enumerate(own):
         for _, (mention, _) in gold_mentions(sentence):
-            askers.setdefault(mention, set()).add(number)
-    waiting = {mention: set(numbers) for mention, numbers in askers.items()}
+            waiting.setdefault(mention, set()).add(number)
     by_anchor: dict[str, dict[tuple[str, ...], str]] = {}
-    for mention in askers:  # a long word is mostly a rare one, so few passages are looked at
+    for mention in waiting:  # a long word is mostly a rare one, so few passages are looked at
         by_anchor.setdefault(max(mention, key=len), {})[mention] = _between_blanks(mention)
     for passage in corpus:
         _strike_found(passage, by_anchor, waiting, words)
-    located = [
-        LocatedMention(sentence.id, text, surface, None if number in waiting[surface[0]] else 1)
+    return [
+        LocatedMention(sentence.id, span, surface, None if number in waiting[surface[0]] else 1)
         for number, sentence in enumerate(own)
-        for text, surface in gold_mentions(sentence)
+        for span, surface in gold_mentions(sentence)
     ]
-    return tally(located, seen)
 
 
 def tally(located: Sequence[LocatedMention], seen: Collection[Surface], *, deepest: int | None = None) -> MentionTally:
