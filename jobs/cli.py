@@ -129,6 +129,57 @@ def tag(
 
 
 @app.command()
+def audit(
+    corpus: Annotated[list[Path], typer.Option("--corpus", help="JSONL, JSONL.gz, text or Parquet; repeatable.")] = [],  # noqa: B006
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/audit.html"),
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Find sentences that have copies in the corpus or in other splits, and mentions that training has seen.
+
+    Example: `ctxner audit -c jobs/configs/wnut17-small.yaml --out runs/audit.html`
+    """
+    from jobs import audit as job
+
+    settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
+
+    def result() -> dict[str, Any]:
+        found = (job.plan if dry_run else job.run)(settings, out)
+        return found if json or dry_run else job.summary(found)
+
+    _finish(result, json)
+
+
+@app.command()
+def retrieval_report(
+    split: Annotated[str, typer.Option(help="Which file of the data section.")] = "dev",
+    k: Annotated[list[int], typer.Option("--k", help="Look at the first k passages; repeatable.")] = [1, 3, 6, 10],  # noqa: B006
+    ceiling: Annotated[bool, typer.Option("--ceiling", help="Look for the mentions in the whole corpus too.")] = False,
+    corpus: Annotated[list[Path], typer.Option("--corpus", help="For --ceiling (default: index.corpus).")] = [],  # noqa: B006
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/retrieval.html"),
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Measure what retrieval found: the share of gold mentions in the passages, scores, what was dropped and why.
+
+    Example: `ctxner retrieval-report -c jobs/configs/wnut17-small.yaml --split dev --ceiling`
+    """
+    from jobs import retrieval_report as job
+
+    settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
+
+    def result() -> dict[str, Any]:
+        found = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=out)
+        return found if json or dry_run else job.summary(found)
+
+    _finish(result, json)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the demo makes.")] = Path(
         "runs/demo"
