@@ -22,10 +22,11 @@ from ctxner.retrieval.audit import (
 from ctxner.retrieval.corpus import read_corpus
 from ctxner.schema import Passage, Sentence
 from jobs.console import progress
-from jobs.pages import as_dict, histogram, write_page
+from jobs.pages import as_dict, evenly, write_page
 from jobs.retrieve import read_splits
 
-MAX_EXAMPLES = 10  # shown of each comparison
+MAX_EXAMPLES = 10  # sentences shown of each comparison
+MAX_EXACT = 3  # of these, with an exact copy
 
 Overlap = tuple[SeenMentions, dict[str, SeenMentions]]  # in all, by type
 
@@ -130,8 +131,7 @@ def read_passages(corpus: Sequence[Path], description: str) -> Iterator[Passage]
 
 
 def _write(out: Path, comparisons: Sequence[Comparison], overlap: dict[str, Overlap], facts: dict[str, str]) -> None:
-    in_corpus = [one for one in comparisons if one.where == "corpus"]
-    closest = [[100 * own.closest.containment for own in one.copies if own.closest] for one in in_corpus]
+    in_corpus = [one for one in reversed(comparisons) if one.where == "corpus"]
     last = list(overlap)[-1:]  # test, when it is there
     write_page(
         out,
@@ -146,8 +146,6 @@ def _write(out: Path, comparisons: Sequence[Comparison], overlap: dict[str, Over
             *((f"{split} mentions", overlap[split][0].mentions, "were seen in training") for split in last),
         ],
         comparisons=comparisons,
-        names=[one.split for one in in_corpus],
-        panel=histogram("Closest near copy of each sentence", "sentences", closest),
         overlap=overlap,
         examples=[(one, rows) for one in comparisons if (rows := _examples(one))],
         facts=facts,
@@ -155,16 +153,16 @@ def _write(out: Path, comparisons: Sequence[Comparison], overlap: dict[str, Over
 
 
 def _examples(one: Comparison) -> list[tuple[str, str, SentenceCopies]]:
-    """Sentences with near copies, taken evenly from the closest to the least close."""
-    texts = [text for _, text in texts_of(one.sentences)]
-    found = [
-        (sentence.id, text, copies)
-        for sentence, text, copies in zip(one.sentences, texts, one.copies, strict=True)
-        if copies.closest
-    ]
-    found.sort(key=lambda row: -row[2].closest.containment)  # type: ignore[union-attr]
-    step = max(1, (len(found) - 1) / (MAX_EXAMPLES - 1))
-    return [found[round(n * step)] for n in range(min(MAX_EXAMPLES, len(found)))]
+    """Some sentences with exact copies, then some with near ones only, evenly from the closest to the least close."""
+    rows = zip(texts_of(one.sentences), one.copies, strict=True)
+    found = [(id, text, copies) for (id, text), copies in rows if copies.closest]
+    exact = [row for row in found if row[2].num_exact][:MAX_EXACT]
+    near = sorted((row for row in found if not row[2].num_exact), key=_distance)
+    return exact + evenly(near, MAX_EXAMPLES - len(exact))
+
+
+def _distance(row: tuple[str, str, SentenceCopies]) -> float:
+    return -row[2].closest.containment if row[2].closest else 0.0
 
 
 def _comparison_dict(one: Comparison) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 
@@ -17,7 +17,9 @@ from ctxner.retrieval.coverage import Tally
 from jobs.charts import Panel, panel
 from jobs.report import UNPRINTABLE
 
-_MAX_BINS = 20
+T = TypeVar("T")
+
+_MAX_BINS = 40
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
@@ -50,6 +52,13 @@ def as_dict(tally: Tally) -> dict[str, float | None]:
 def clip(text: str, most: int) -> str:
     """The text, cut at so many characters."""
     return text if len(text) <= most else f"{text[:most]}… (+{len(text) - most:,} characters)"
+
+
+def evenly(rows: Sequence[T], most: int) -> list[T]:
+    """At most so many rows, from the first to the last in even steps."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(place * (len(rows) - 1) / max(1, most - 1))] for place in range(most)]
 
 
 def share_panel(title: str, names: Sequence[str], series: Mapping[int, Sequence[Tally]]) -> Panel | None:

@@ -10,7 +10,7 @@ from typing import Any
 from ctxner.retrieval.coverage import MentionTally, Tally
 from ctxner.schema import Example, ScoredPassage
 from jobs.charts import Panel
-from jobs.pages import histogram, share_panel, write_page
+from jobs.pages import evenly, histogram, share_panel, write_page
 from jobs.report import DROPPED
 
 READ = "read"  # what became of a passage in the context view; for the others it is `ScoredPassage.dropped`
@@ -51,6 +51,7 @@ class Findings:
         read_words: Sentence words found there.
         ceiling: Gold mentions that stand in the corpus; None when that was not looked at.
         has_seen: Whether there is training data, so that seen and unseen mean anything.
+        most_kept: Passages that retrieval kept for a sentence, at most; more than so many add nothing to `coverage`.
         views: Sentences with their passages as the context view reads them.
         pieces: Of each passage, by its id.
         missing: All mentions that stand in no kept passage.
@@ -62,6 +63,7 @@ class Findings:
     read_words: Tally
     ceiling: MentionTally | None
     has_seen: bool
+    most_kept: int
     views: Sequence[Example]
     pieces: Mapping[str, int]
     missing: Sequence[Missing]
@@ -91,7 +93,6 @@ def write_retrieval_page(
         limits: The context view's pieces and passages at most.
         facts: What a reader needs to repeat the run.
     """
-    step = max(1.0, (len(findings.missing) - 1) / (MAX_MISSING - 1))
     return write_page(
         path,
         "retrieval.html.j2",
@@ -105,7 +106,7 @@ def write_retrieval_page(
         scores=_score_panels(findings),
         sentences=_sentence_panels(findings),
         limits=limits,
-        missing=[findings.missing[round(n * step)] for n in range(min(MAX_MISSING, len(findings.missing)))],
+        missing=evenly(findings.missing, MAX_MISSING),
         max_passages=MAX_PASSAGES,
         facts=facts,
     )

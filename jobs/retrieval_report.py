@@ -94,15 +94,19 @@ def plan(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, o
 def summary(result: dict[str, Any]) -> dict[str, str]:
     """The result in short, for people: a line a number of passages."""
 
-    def line(row: dict[str, Any] | None) -> str:
-        cells = {name: own for name in ("all", "seen", "unseen", "words") if (own := (row or {}).get(name))}
-        return "   ".join(f"{name} {own['share'] or 0:6.1%} of {own['total']:,}" for name, own in cells.items())
+    def line(row: dict[str, Any]) -> str:
+        cells = {name: row[name] for name in ("all", "seen", "unseen", "words") if name in row}
+        return "  ".join(f"{name} {own['share'] or 0:6.1%}" for name, own in cells.items())
 
-    lines = {f"first {k}": line(row) for k, row in result["coverage"].items()}
-    lines |= {"context view": line(result["context_view"])}
-    lines |= {"whole corpus": line(result["ceiling"])} if result["ceiling"] else {}
-    lines |= {f"passages, {fate}": f"{own['passages']:,}" for fate, own in result["passages"].items()}
-    return lines | {"report": result["report"]}
+    whole = {"whole corpus": line(result["ceiling"])} if result["ceiling"] else {}
+    return {
+        "gold mentions": f"{result['context_view']['all']['total']:,}",
+        **{f"first {k}": line(row) for k, row in result["coverage"].items()},
+        "context view": line(result["context_view"]),
+        **whole,
+        **{f"passages, {fate}": f"{own['passages']:,}" for fate, own in result["passages"].items()},
+        "report": result["report"],
+    }
 
 
 def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
@@ -164,6 +168,7 @@ def measure(config: Config, inputs: Inputs, ks: Sequence[int], *, with_ceiling: 
         read_words=word_coverage(views, [all_read])[all_read],
         ceiling=None if in_corpus is None else tally(in_corpus, seen),
         has_seen=inputs.seen is not None,
+        most_kept=max(sum(scored.dropped is None for scored in example.passages) for example in examples),
         views=views,
         pieces=pieces,
         missing=_missing(inputs, in_corpus),

@@ -79,6 +79,7 @@ def test_ray_and_deepspeed_stay_at_the_edge_and_lucene_in_retrieval(module, path
     "statement",
     [
         "import ctxner, ctxner.schema, ctxner.labels, ctxner.conll, ctxner.evaluation, ctxner.config",
+        "import ctxner.retrieval.audit, ctxner.retrieval.coverage",
         "import jobs.cli",
     ],
 )
