@@ -83,6 +83,7 @@ def test_the_closest_copy_comes_with_its_text_and_containment():
     copies = find_copies(texts, own)[0]
     assert (copies.closest.id, copies.closest.text, copies.closest.containment) == ("all", texts[1][1], 1.0)
     assert copies.num_exact == 0
+    assert find_copies([*texts, ("again", texts[1][1])], own)[0].closest.id == "all"
 
 
 def test_addresses_and_case_do_not_make_a_text_another():
