@@ -44,6 +44,7 @@ class Search:
             b=self.config.b,
             query_mode=self.config.query,
             max_query_terms=self.config.max_query_terms,
+            drop_near_duplicates=self.config.drop_near_duplicates,
             num_threads=num_threads,
         )
 
