@@ -8,11 +8,11 @@ covered, again and again. Pure Python, without gold tags or a model: capitals, r
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from ctxner.retrieval.query import ENGLISH_STOP_WORDS, is_address, name_like
+from ctxner.retrieval.coverage import normalised_words
+from ctxner.retrieval.query import ENGLISH_STOP_WORDS, is_address
 from ctxner.schema import Passage
 
 Tokens = tuple[str, ...]
@@ -22,13 +22,6 @@ MAX_MENTION_TOKENS = 5
 _CAPITAL_WEIGHT = 4.0  # chosen on WNUT-17 dev, where 3 to 6 are within 0.3 points of one another
 
 _JOINERS = ("-", "'", "’", ".", "&")
-_TOKEN = re.compile(r"[^\W_]+")
-_UNSPACED = re.compile(r"([\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")  # Thai, Lao, CJK
-
-
-def tokens_of(text: str) -> Tokens:
-    """Lower-case runs of letters and digits; in scripts written without blanks, single characters."""
-    return tuple(_TOKEN.findall(_UNSPACED.sub(r" \1 ", text.lower())))
 
 
 def candidate_mentions(
@@ -102,7 +95,7 @@ def _covered(passage: Passage, by_first: Mapping[str, Iterable[Tokens]]) -> set[
     """The mentions whose tokens stand side by side in the title or the text."""
     found: set[Tokens] = set()
     for part in (passage.title, passage.text):
-        tokens = tokens_of(part)
+        tokens = tuple(normalised_words(part))
         for n, token in enumerate(tokens):
             found.update(own for own in by_first.get(token, ()) if tokens[n : n + len(own)] == own)
     return found
@@ -121,13 +114,13 @@ def _stretches(
     case_tells = any(word.islower() for word in words)
     stretches: list[list[_Token]] = [[]]
     for word in words:
-        parts = [part for token in _TOKEN.findall(word) for part in _UNSPACED.sub(r" \1 ", token).split()]
-        if is_address(word) or not (parts or word in _JOINERS):
+        terms = normalised_words(word)
+        if is_address(word) or not (terms or word in _JOINERS):
             stretches.append([])
             continue
-        for part in parts:
-            term, is_name = part.lower(), case_tells and name_like(part)
-            is_stop = term in stop_words and not (is_name and len(part) > 1 and part.isupper())
+        is_name = case_tells and word != word.lower()
+        for term in terms:
+            is_stop = term in stop_words and not (is_name and len(word) > 1 and word.isupper())
             frequency = 0 if is_stop else document_frequency(term)
             idf = math.log(1 + num_documents / frequency) / math.log(1 + num_documents) if frequency else 0.0
             weight = idf * (_CAPITAL_WEIGHT if is_name else 1.0)

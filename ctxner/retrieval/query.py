@@ -92,11 +92,6 @@ def is_address(word: str) -> bool:
     return _ADDRESS.match(word) is not None
 
 
-def name_like(term: str) -> bool:
-    """Whether a term's letters are not all in lower case; in a sentence without lower case that tells nothing."""
-    return not term.islower() and not term.isnumeric()
-
-
 def _terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterator[tuple[str, bool]]:
     """(lower-case term, does it look like a name?) of everything that is no address and no stop word."""
     case_tells = any(word.islower() for word in words)
@@ -107,7 +102,7 @@ def _terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterator[tuple[s
             surface, term = match[0], match[0].lower()
             is_acronym = case_tells and len(surface) > 1 and surface.isupper()
             if is_acronym or term not in stop_words:
-                yield term, case_tells and name_like(surface)
+                yield term, case_tells and not surface.islower() and not surface.isnumeric()
 
 
 def _cleaned(words: Sequence[str]) -> Iterator[str]:
