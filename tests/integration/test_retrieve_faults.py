@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,7 +19,6 @@ from ctxner.demo import make_world, write_world
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 NUM_SENTENCES = 2000
-MARK = "CTXNER_TEST_JOB"  # in the environment of the job and of its Ray
 SETTINGS = ("retrieval.depth=2", "retrieval.keep=2", "retrieval.batch_sentences=128")
 DEADLINE = 600.0  # seconds
 
@@ -41,7 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_job_outlives_a_killed_actor(world: Path, actor: str) -> None:
     process = _start(world, actor)
     _wait_for_rows(world / actor, process, 1)
-    _kill(lambda command: command.startswith("ray::") and f"({actor})" in command, process)
+    _kill(lambda command: command.startswith("ray::") and f"({actor})" in command, _family(process))
     assert _finish(process)["sentences"] == NUM_SENTENCES
     assert _rows(world, actor).equals(_rows(world, "undisturbed"))
 
@@ -51,12 +49,15 @@ def test_a_job_goes_on_after_its_raylet_and_then_its_driver_were_killed(world: P
     for victim in ("raylet", "driver"):
         process = _start(world, "again")
         num_done = _wait_for_rows(world / "again", process, num_done + 1)
+        family = _family(process)
         if victim == "raylet":
-            _kill(lambda command: "/raylet/raylet" in command, process)
+            _kill(lambda command: "/raylet/raylet" in command, family)
             time.sleep(5)  # its driver cannot go on, and may wait for the node for minutes
         process.kill()
         process.communicate()
-        _kill(lambda command: command.startswith("ray::") or "/ray/" in command, process)  # as when the machine goes
+        for own in family:  # as when the machine goes
+            if own.is_running():
+                own.kill()
         num_done = _num_done(world / "again")
         assert 0 < num_done < NUM_SENTENCES
     found = _finish(_start(world, "again"))
@@ -65,21 +66,11 @@ def test_a_job_goes_on_after_its_raylet_and_then_its_driver_were_killed(world: P
 
 
 def _start(world: Path, name: str) -> subprocess.Popen[str]:
-    overrides = [
-        f"data.train={world / 'train.conll'}",
-        f"data.contexts={world / name}",
-        f"index.folder={world / 'index'}",
-    ]
+    data = (f"data.train={world / 'train.conll'}", f"data.contexts={world / name}")
     command = [sys.executable, "-m", "jobs", "retrieve", "--json"]
-    for override in (*overrides, *SETTINGS):
+    for override in (*data, f"index.folder={world / 'index'}", *SETTINGS):
         command += ["--set", override]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, MARK: str(os.getpid())},
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def _finish(process: subprocess.Popen[str]) -> dict:
@@ -107,12 +98,14 @@ def _wait_for_rows(folder: Path, process: subprocess.Popen[str], at_least: int) 
     return num_done
 
 
-def _kill(matches: Callable[[str], bool], process: subprocess.Popen[str]) -> None:
-    """Kill -9 every process of the job's Ray whose command line matches."""
-    killed = 0
-    for own in psutil.process_iter(["cmdline", "name", "environ"]):
-        command = " ".join(own.info["cmdline"] or ())
-        if matches(command) and own.pid != process.pid and str(os.getpid()) == (own.info["environ"] or {}).get(MARK):
-            own.kill()
-            killed += 1
-    assert killed
+def _kill(matches: Callable[[str], bool], family: Sequence[psutil.Process]) -> None:
+    """Kill -9 those of the job's processes whose command line matches."""
+    victims = [own for own in family if own.is_running() and matches(" ".join(own.cmdline()))]
+    assert victims
+    for own in victims:
+        own.kill()
+
+
+def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """What the job has started: its Ray and all workers."""
+    return psutil.Process(process.pid).children(recursive=True)
