@@ -17,7 +17,7 @@ LAYERS = (
     {"ctxner.jsonl"},
     {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
     {"ctxner.config", "ctxner.views", "ctxner.contexts"},
-    {"ctxner.predictor", "ctxner.training.step", "ctxner.training.checkpoint"},
+    {"ctxner.predictor", "ctxner.training.step", "ctxner.training.checkpoint", "ctxner.staging"},
     {"ctxner.pipelines", "ctxner.training.worker", "ctxner.training.plan"},
     {"jobs", "serving"},
 )
