@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ctxner.retrieval.index import analyzer_for, open_directory, read_manifest, stored_passage
+from ctxner.retrieval.index import analyzer_for, read_manifest, stored_passage
 from ctxner.retrieval.jvm import java_class
 from ctxner.retrieval.query import (
     ENGLISH_STOP_WORDS,
@@ -24,6 +24,7 @@ from ctxner.retrieval.query import (
     bag_of_words,
     weighted_query,
 )
+from ctxner.retrieval.reader import IdOrderedSearcher, open_reader
 from ctxner.schema import Passage, ScoredPassage, Sentence
 
 _log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class BM25Searcher:
         self._num_threads = num_threads
         self._analyzer = analyzer_for(self.manifest.language)
         self._stop_words = ENGLISH_STOP_WORDS if self.manifest.language == "en" else frozenset[str]()
-        self._reader, self._searcher = _open_searcher(Path(folder, self.manifest.lucene_folder), k1, b)
+        self._reader, self._searcher = _open_searcher(self.manifest.shard_folders(folder), k1, b)
         self.document_frequency = lru_cache(maxsize=1 << 17)(self._document_frequency)
 
     @property
@@ -169,18 +170,12 @@ class BM25Searcher:
 _Found = tuple[str, list[tuple[int, float]], str | None]  # query, (Lucene's document number, score) of each hit, error
 
 
-def _open_searcher(lucene_folder: Path, k1: float, b: float) -> tuple[Any, Any]:
-    import jnius
-
-    try:
-        opened = java_class("org.apache.lucene.index.DirectoryReader").open(open_directory(lucene_folder))
-    except jnius.JavaException as error:
-        raise ValueError(f"{lucene_folder}: Lucene cannot open the index ({error}); build it again") from error
-    reader = jnius.cast("org.apache.lucene.index.IndexReader", opened)
+def _open_searcher(shards: Sequence[Path], k1: float, b: float) -> tuple[Any, IdOrderedSearcher]:
+    reader = open_reader(shards)
     searcher = java_class("org.apache.lucene.search.IndexSearcher")(reader)
     searcher.setMaxClauseCount(MAX_QUERY_TERMS * MAX_WORD_LENGTH)  # an analyzer may split a word at every letter
     searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(k1, b))
-    return reader, searcher
+    return reader, IdOrderedSearcher(searcher)
 
 
 def _scored(hits: list[tuple[int, float]], passages: dict[int, Passage]) -> tuple[ScoredPassage, ...]:
