@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxner.retrieval.jvm import java_class
+from ctxner.retrieval.jvm import java_class, start_jvm
 from ctxner.retrieval.lucene import ID, id_query, open_directory, stored_passage
 from ctxner.schema import Passage
 
@@ -17,6 +17,7 @@ def open_reader(shards: Sequence[Path]) -> Any:
     Raises:
         ValueError: Lucene cannot open one of them.
     """
+    start_jvm()  # which the import of jnius would do with other options
     import jnius
 
     readers = []

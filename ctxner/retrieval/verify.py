@@ -10,7 +10,7 @@ from typing import Any
 
 from ctxner.retrieval.fingerprint import CorpusHash, IdHashes
 from ctxner.retrieval.index import PROGRESS_EVERY, OnProgress
-from ctxner.retrieval.jvm import java_class
+from ctxner.retrieval.jvm import java_class, start_jvm
 from ctxner.retrieval.lucene import CONTENTS, stored_passages
 from ctxner.retrieval.reader import open_reader
 from ctxner.retrieval.versions import IndexManifest, read_manifest
@@ -106,6 +106,7 @@ def index_stats(folder: str | Path, *, num_terms: int = 20, on_progress: OnProgr
 
 def _check_lucene(shard: Path) -> None:
     """Lucene's own check: every file's checksum and structure."""
+    start_jvm()  # which the import of jnius would do with other options
     import jnius
 
     path = java_class("java.nio.file.Paths").get(str(shard.resolve()))
@@ -138,16 +139,16 @@ def _frequent_terms(reader: Any, num_terms: int) -> tuple[int, dict[str, int]]:
     if terms is None:
         return 0, {}
     entries = terms.iterator()
-    most: list[tuple[int, str]] = []
+    most: list[tuple[int, int, str]] = []  # document frequency, minus the term's place in alphabetical order, term
     num_distinct = 0
     while (term := entries.next()) is not None:
         num_distinct += 1
         frequency = entries.docFreq()
         if len(most) < num_terms:
-            heapq.heappush(most, (frequency, term.utf8ToString()))
+            heapq.heappush(most, (frequency, -num_distinct, term.utf8ToString()))
         elif most and frequency > most[0][0]:
-            heapq.heapreplace(most, (frequency, term.utf8ToString()))
-    return num_distinct, {term: frequency for frequency, term in sorted(most, key=lambda own: (-own[0], own[1]))}
+            heapq.heapreplace(most, (frequency, -num_distinct, term.utf8ToString()))
+    return num_distinct, {term: frequency for frequency, _, term in sorted(most, reverse=True)}
 
 
 def _num_bytes(folder: Path) -> int:
