@@ -74,7 +74,8 @@ class IndexConfig(Section):
     corpus: tuple[Path, ...] = ()
     folder: Path = Path("runs/index")
     language: str = "en"  # Lucene analyzer, for the corpus and the queries alike
-    threads: PositiveInt = 2
+    unit: Literal["paragraph", "sentence"] = "paragraph"  # a passage of a MediaWiki dump; other files say it themselves
+    shards: Annotated[int, Field(gt=0, le=1000)] = 1  # built at once on Ray when more than one; scores are the same
 
 
 class RetrievalConfig(Section):

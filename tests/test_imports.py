@@ -18,11 +18,11 @@ LAYERS = (
     {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
     {"ctxner.config", "ctxner.views", "ctxner.contexts"},
     {"ctxner.predictor", "ctxner.training.step", "ctxner.training.checkpoint", "ctxner.staging"},
-    {"ctxner.pipelines", "ctxner.training.worker", "ctxner.training.plan"},
+    {"ctxner.pipelines", "ctxner.index_pipeline", "ctxner.training.worker", "ctxner.training.plan"},
     {"jobs", "serving"},
 )
 CONFIG_ALLOWED = {"ctxner.pipelines", "ctxner.training.worker", "ctxner.training.plan", "jobs", "serving"}
-RAY_ALLOWED = {"ctxner.pipelines", "ctxner.training.worker", "jobs", "serving"}
+RAY_ALLOWED = {"ctxner.pipelines", "ctxner.index_pipeline", "ctxner.training.worker", "jobs", "serving"}
 
 
 def _modules() -> list[tuple[str, Path]]:

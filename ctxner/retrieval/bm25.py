@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ctxner.retrieval.duplicates import character_runs, repeats_sentence
-from ctxner.retrieval.index import analyzer_for, open_directory, read_manifest, stored_passage
+from ctxner.retrieval.index import analyzer_for, read_manifest, stored_passage
 from ctxner.retrieval.jvm import java_class
 from ctxner.retrieval.mentions import Tokens, candidate_mentions, choose
 from ctxner.retrieval.query import (
@@ -27,6 +27,7 @@ from ctxner.retrieval.query import (
     clean_text,
     weighted_query,
 )
+from ctxner.retrieval.reader import IdOrderedSearcher, open_reader
 from ctxner.schema import Passage, ScoredPassage, Sentence
 
 _log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class BM25Searcher:
         self._num_threads = num_threads
         self._analyzer = analyzer_for(self.manifest.language)
         self._stop_words = ENGLISH_STOP_WORDS if self.manifest.language == "en" else frozenset[str]()
-        self._reader, self._searcher = _open_searcher(Path(folder, self.manifest.lucene_folder), k1, b)
+        self._reader, self._searcher = _open_searcher(self.manifest.shard_folders(folder), k1, b)
         self._query_builder = java_class("org.apache.lucene.util.QueryBuilder")(self._analyzer)
         self.document_frequency = lru_cache(maxsize=1 << 17)(self._document_frequency)
         self._look_up = lru_cache(maxsize=1 << 17)(self._search_run)
@@ -233,18 +234,12 @@ class BM25Searcher:
         return {doc: stored_passage(stored.document(doc).get("raw")) for doc in sorted(docs)}
 
 
-def _open_searcher(lucene_folder: Path, k1: float, b: float) -> tuple[Any, Any]:
-    import jnius
-
-    try:
-        opened = java_class("org.apache.lucene.index.DirectoryReader").open(open_directory(lucene_folder))
-    except jnius.JavaException as error:
-        raise ValueError(f"{lucene_folder}: Lucene cannot open the index ({error}); build it again") from error
-    reader = jnius.cast("org.apache.lucene.index.IndexReader", opened)
+def _open_searcher(shards: Sequence[Path], k1: float, b: float) -> tuple[Any, IdOrderedSearcher]:
+    reader = open_reader(shards)
     searcher = java_class("org.apache.lucene.search.IndexSearcher")(reader)
     searcher.setMaxClauseCount(MAX_QUERY_TERMS * MAX_WORD_LENGTH)  # an analyzer may split a word at every letter
     searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(k1, b))
-    return reader, searcher
+    return reader, IdOrderedSearcher(searcher)
 
 
 def _ranked(hits: Sequence[tuple[int, float]], passages: Mapping[int, Passage]) -> tuple[ScoredPassage, ...]:
