@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
-from ctxner.retrieval.duplicates import character_runs, repeats_sentence
+from ctxner.retrieval.duplicates import character_runs, is_near_duplicate, repeats_sentence
 from ctxner.retrieval.index import analyzer_for, read_manifest, stored_passage
 from ctxner.retrieval.jvm import java_class
 from ctxner.retrieval.mentions import Tokens, candidate_mentions, choose
@@ -33,6 +33,7 @@ from ctxner.schema import Passage, ScoredPassage, Sentence
 _log = logging.getLogger(__name__)
 _FIELD = "contents"
 _PER_MENTION = 3  # passages looked up for a candidate mention
+_SPARE = 4  # passages chosen beyond those wanted, in place of near copies
 _POOL = 20  # passages of the weighted query to choose from
 
 
@@ -94,8 +95,8 @@ class BM25Searcher:
             query_mode: `mentions`: every candidate mention is looked up, and passages are chosen that cover most of
                 them. `weighted`: one query of weighted terms. `bag`: the plain bag of words (the reference).
             max_query_terms: Most distinct terms of a query, at most 512.
-            drop_near_duplicates: With `mentions`, choose no passage that nearly repeats the sentence: it would seem to
-                cover all of it. Those that the weighted query finds still follow the chosen ones, for the record.
+            drop_near_duplicates: With `mentions`, choose no passage that nearly repeats the sentence (it would seem to
+                cover all of it) or a chosen one. Such passages follow the chosen ones, for the record.
             num_threads: Queries in flight.
 
         Raises:
@@ -210,17 +211,28 @@ class BM25Searcher:
             ordered = sorted(found.hits, key=lambda hit: (-hit[1], passages[hit[0]].id))
             return SearchResult(found.query, _ranked(ordered, passages), found.error)
         scores, own = dict(found.hits), {doc: passages[doc] for doc in found.docs()}
-        repeats: set[int] = set()
-        if self._drop_near_duplicates:
-            runs = character_runs(clean_text(" ".join(sentence.words)))
-            repeats = {doc for doc, passage in own.items() if repeats_sentence(character_runs(passage.text), runs)}
-        fresh = {doc: passage for doc, passage in own.items() if doc not in repeats}
-        chosen = choose(found.mentions, fresh, scores, depth=depth)
-        chosen += [doc for doc, _ in found.hits[:depth] if doc in repeats]
+        chosen, repeats = self._chosen(sentence, found, own, scores, depth)
         for hits in found.looked_up.values():
             for doc, score in hits:
                 scores.setdefault(doc, score)
-        return SearchResult(found.query, _ranked([(doc, scores[doc]) for doc in chosen], passages))
+        return SearchResult(found.query, _ranked([(doc, scores[doc]) for doc in (*chosen, *repeats)], passages))
+
+    def _chosen(
+        self, sentence: Sentence, found: _Found, own: Mapping[int, Passage], scores: Mapping[int, float], depth: int
+    ) -> tuple[list[int], list[int]]:
+        """The passages chosen, and those that would have been did they not repeat the sentence or a better one."""
+        if not self._drop_near_duplicates:
+            return choose(found.mentions, own, scores, depth=depth), []
+        runs = {doc: character_runs(passage.text) for doc, passage in own.items()}
+        sentence_runs = character_runs(clean_text(" ".join(sentence.words)))
+        repeats = [doc for doc, _ in found.hits[:depth] if repeats_sentence(runs[doc], sentence_runs)]
+        fresh = {doc: passage for doc, passage in own.items() if not repeats_sentence(runs[doc], sentence_runs)}
+        chosen: list[int] = []
+        for doc in choose(found.mentions, fresh, scores, depth=depth + _SPARE):
+            if len(chosen) < depth:
+                copies = any(is_near_duplicate(runs[doc], runs[better]) for better in chosen)
+                (repeats if copies else chosen).append(doc)
+        return chosen, repeats
 
     def _parse(self, query: str) -> Any:
         if self._query_mode == "bag":

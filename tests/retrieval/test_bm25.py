@@ -67,12 +67,19 @@ def test_weighted_scores_are_the_weighted_sum_of_the_terms(index):
 
 
 def test_equal_scores_are_ordered_by_id_and_depth_is_kept(index):
-    (result,) = BM25Searcher(index).search([sentence("port")], depth=2)
+    (result,) = BM25Searcher(index, query_mode="weighted").search([sentence("port")], depth=2)
     assert [hit.passage.id for hit in result.hits] == ["a", "d"]
 
 
-def test_each_mention_gets_a_passage_before_any_gets_a_second(index):
-    words = ("visit", "Baroka", "port", "or", "welandia")
+def test_a_near_copy_of_a_chosen_passage_follows_those_wanted(index):
+    (result,) = BM25Searcher(index).search([sentence("port")], depth=2)
+    assert [hit.passage.id for hit in result.hits] == ["a", "c", "d"]
+    (result,) = BM25Searcher(index, drop_near_duplicates=False).search([sentence("port")], depth=2)
+    assert [hit.passage.id for hit in result.hits] == ["a", "d"]
+
+
+def test_a_mention_gets_its_passage_before_copies_about_another(index):
+    words = ("Visit", "Baroka", "Port", "or", "welandia")
     found = {
         mode: [
             hit.passage.id for hit in BM25Searcher(index, query_mode=mode).search([sentence(*words)], depth=5)[0].hits
@@ -80,7 +87,7 @@ def test_each_mention_gets_a_passage_before_any_gets_a_second(index):
         for mode in ("mentions", "weighted")
     }
     assert found["weighted"] == ["c", "a", "d", "e", "b"]
-    assert found["mentions"] == ["c", "e", "a", "d", "b"]
+    assert found["mentions"] == ["c", "a", "e", "b", "d"]
 
 
 def test_passages_that_repeat_the_sentence_are_not_chosen_but_listed(index):
