@@ -74,17 +74,20 @@ class IndexConfig(Section):
     corpus: tuple[Path, ...] = ()
     folder: Path = Path("runs/index")
     language: str = "en"  # Lucene analyzer, for the corpus and the queries alike
-    threads: PositiveInt = 2
+    unit: Literal["paragraph", "sentence"] = "paragraph"  # a passage of a MediaWiki dump; other files say it themselves
+    shards: Annotated[int, Field(gt=0, le=1000)] = 1  # built at once on Ray when more than one; scores are the same
 
 
 class RetrievalConfig(Section):
     """Sentence -> query -> BM25 -> re-ranking."""
 
-    query: Literal["weighted", "bag"] = "weighted"
+    query: Literal["mentions", "weighted", "bag"] = "mentions"
     max_query_terms: Annotated[int, Field(gt=0, le=512)] = 64  # Lucene refuses more than 1,024 clauses
     k1: PositiveFloat = 0.9  # Anserini's default, not the textbook's 1.2
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
-    depth: PositiveInt = 16  # passages handed to the re-ranker, a sentence; deeper pools found no more mentions
+    depth: PositiveInt = (
+        6  # passages handed to the re-ranker, a sentence; what it drops of a deeper pool costs coverage
+    )
     encoder: str | None = None  # of the re-ranker; None: the packaged MiniLM
     layer: PositiveInt | None = None  # None: the last one
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the re-ranker's encoder

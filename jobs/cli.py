@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,38 +18,173 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+index_app = typer.Typer(rich_markup_mode="markdown")
+app.add_typer(index_app, name="index")
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; defaults without one.")]
 Overrides = Annotated[list[str], typer.Option("--set", "-s", help="section.key=value over the config; repeatable.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Model = Annotated[str, typer.Argument(help="Model folder that `ctxner train` wrote, or a hub id.")]
+Corpus = Annotated[
+    list[Path],
+    typer.Option(
+        "--corpus", help="JSONL or text (also .gz, .zst), Parquet, MediaWiki XML (also .bz2, .gz, .zst); repeatable."
+    ),
+]
+IndexOut = Annotated[Path | None, typer.Option("--out", "-o", help="Index folder (default: index.folder).")]
+IndexFolder = Annotated[Path | None, typer.Option("--index", "-i", help="Index folder (default: index.folder).")]
+Language = Annotated[str | None, typer.Option(help="Lucene analyzer, e.g. en, de (default: index.language).")]
+PassageUnit = Annotated[
+    Literal["paragraph", "sentence"] | None,
+    typer.Option(help="What a passage of a MediaWiki dump is (default: index.unit)."),
+]
+Shards = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Lucene indexes built at once on Ray (default: index.shards).")
+]
 _NONE: list[str] = []
+_NO_PATHS: list[Path] = []
 
 
-@app.command()
+@index_app.callback(invoke_without_command=True)
 def index(
-    corpus: Annotated[list[Path], typer.Option("--corpus", help="JSONL, JSONL.gz, text or Parquet; repeatable.")] = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Index folder (default: index.folder).")] = None,
-    language: Annotated[
-        str | None, typer.Option(help="Lucene analyzer, e.g. en, de (default: index.language).")
-    ] = None,
+    context: typer.Context,
+    corpus: Corpus = _NO_PATHS,
+    out: IndexOut = None,
+    language: Language = None,
+    unit: PassageUnit = None,
+    shards: Shards = None,
     config: ConfigFile = None,
     overrides: Overrides = _NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Build a Lucene index of a corpus.
+    """Build, change, check and search Lucene indexes; without a sub-command: build.
 
     Example: `ctxner index --corpus corpus.jsonl.gz --out runs/index`
     """
+    if context.invoked_subcommand is None:
+        index_build(corpus, out, language, unit, shards, config, overrides, dry_run, json)
+    elif corpus or out or language or unit or shards or config or overrides or dry_run or json:
+        raise ValueError(f"options go behind the sub-command: ctxner index {context.invoked_subcommand} --help")
+
+
+@index_app.command("build")
+def index_build(
+    corpus: Corpus = _NO_PATHS,
+    out: IndexOut = None,
+    language: Language = None,
+    unit: PassageUnit = None,
+    shards: Shards = None,
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Build an index of a corpus; the former version serves until the new one is complete.
+
+    Example: `ctxner index build --corpus enwiki-pages-articles.xml.bz2 --unit sentence --shards 8 --out runs/index`
+    """
     from jobs import index as job
 
-    given = {"corpus": corpus or None, "folder": out, "language": language}
+    given = {"corpus": corpus or None, "folder": out, "language": language, "unit": unit, "shards": shards}
     settings = _with(load_config(config, overrides), "index", given)
-    if not settings.index.corpus:
-        raise ValueError("no corpus; give --corpus FILE or set index.corpus")
+    _require_corpus(settings)
     _finish(lambda: job.plan(settings) if dry_run else job.run(settings), json)
+
+
+@index_app.command("add")
+def index_add(
+    corpus: Corpus = _NO_PATHS,
+    folder: IndexFolder = None,
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Add passages to an index; those whose id is there already are replaced.
+
+    Example: `ctxner index add --corpus today.jsonl --index runs/index`
+    """
+    from jobs import index as job
+
+    settings = _with(load_config(config, overrides), "index", {"corpus": corpus or None, "folder": folder})
+    _require_corpus(settings)
+    _finish(lambda: job.plan_add(settings) if dry_run else job.add(settings), json)
+
+
+@index_app.command("delete")
+def index_delete(
+    ids: Annotated[list[str], typer.Argument(help="Ids of passages.")] = _NONE,
+    ids_file: Annotated[Path | None, typer.Option(help="File with an id on each line.")] = None,
+    folder: IndexFolder = None,
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Delete passages from an index.
+
+    Example: `ctxner index delete news-17 news-18 --index runs/index`
+    """
+    from jobs import index as job
+
+    settings = _with(load_config(config, overrides), "index", {"folder": folder})
+    wanted = [*ids, *(job.read_ids(ids_file) if ids_file else ())]
+    if not wanted:
+        raise ValueError("no id; give ids as arguments or --ids-file FILE")
+    _finish(lambda: job.plan_delete(settings, wanted) if dry_run else job.delete(settings, wanted), json)
+
+
+@index_app.command("verify")
+def index_verify(
+    folder: IndexFolder = None, config: ConfigFile = None, overrides: Overrides = _NONE, json: AsJson = False
+) -> None:
+    """Check an index: Lucene's checksums, the number of passages, ids, the corpus hash; exit code 1 when not sound.
+
+    Example: `ctxner index verify --index runs/index`
+    """
+    from jobs import index as job
+
+    settings = _with(load_config(config, overrides), "index", {"folder": folder})
+    _finish(lambda: job.verify(settings), json)
+
+
+@index_app.command("stats")
+def index_stats(
+    folder: IndexFolder = None,
+    terms: Annotated[int, typer.Option(min=0, help="How many of the most frequent terms.")] = 20,
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    json: AsJson = False,
+) -> None:
+    """Show what an index holds: passages, sources, sizes, lengths, frequent terms.
+
+    Example: `ctxner index stats --index runs/index`
+    """
+    from jobs import index as job
+
+    settings = _with(load_config(config, overrides), "index", {"folder": folder})
+    _finish(lambda: job.stats(settings, terms), json)
+
+
+@index_app.command("search")
+def index_search(
+    text: Annotated[str, typer.Argument(help="A sentence, or words to search for.")],
+    depth: Annotated[int, typer.Option(min=1, help="Most passages.")] = 10,
+    folder: IndexFolder = None,
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    json: AsJson = False,
+) -> None:
+    """Search an index, as sentences are searched for.
+
+    Example: `ctxner index search "We met in Velmora." --index runs/demo/index`
+    """
+    from jobs import index as job
+
+    settings = _with(load_config(config, overrides), "index", {"folder": folder})
+    _finish(lambda: job.search(settings, text, depth), json, show=job.show_hits)
 
 
 @app.command()
@@ -129,6 +264,57 @@ def tag(
 
 
 @app.command()
+def audit(
+    corpus: Annotated[list[Path], typer.Option("--corpus", help="JSONL, JSONL.gz, text or Parquet; repeatable.")] = [],  # noqa: B006
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/audit.html"),
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Find sentences that have copies in the corpus or in other splits, and mentions that training has seen.
+
+    Example: `ctxner audit -c jobs/configs/wnut17-small.yaml --out runs/audit.html`
+    """
+    from jobs import audit as job
+
+    settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
+
+    def result() -> dict[str, Any]:
+        found = (job.plan if dry_run else job.run)(settings, out)
+        return found if json or dry_run else job.summary(found)
+
+    _finish(result, json)
+
+
+@app.command()
+def retrieval_report(
+    split: Annotated[str, typer.Option(help="Which file of the data section.")] = "dev",
+    k: Annotated[list[int], typer.Option("--k", help="Look at the first k passages; repeatable.")] = [1, 3, 6, 10],  # noqa: B006
+    ceiling: Annotated[bool, typer.Option("--ceiling", help="Look for the mentions in the whole corpus too.")] = False,
+    corpus: Annotated[list[Path], typer.Option("--corpus", help="For --ceiling (default: index.corpus).")] = [],  # noqa: B006
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/retrieval.html"),
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Measure what retrieval found: the share of gold mentions in the passages, scores, what was dropped and why.
+
+    Example: `ctxner retrieval-report -c jobs/configs/wnut17-small.yaml --split dev --ceiling`
+    """
+    from jobs import retrieval_report as job
+
+    settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
+
+    def result() -> dict[str, Any]:
+        found = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=out)
+        return found if json or dry_run else job.summary(found)
+
+    _finish(result, json)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the demo makes.")] = Path(
         "runs/demo"
@@ -164,11 +350,18 @@ def _with(config: Config, section: str, given: dict[str, Any]) -> Config:
     return config.model_copy(update={section: own})
 
 
-def _finish(job: Callable[[], dict[str, Any]], json: bool) -> None:
+def _require_corpus(config: Config) -> None:
+    if not config.index.corpus:
+        raise ValueError("no corpus; give --corpus FILE or set index.corpus")
+
+
+def _finish(
+    job: Callable[[], dict[str, Any]], json: bool, show: Callable[[dict[str, Any]], None] = terminal.show
+) -> None:
     """Run a job with stdout kept for its result, and print that."""
     with terminal.results() as write:
         result = job()
         if json:
             write(terminal.as_json(result))
     if not json:
-        terminal.show(result)
+        show(result)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+_MIN_LOCAL_CPUS = 4  # logical ones: two cores can well share the pipeline's actors and Ray Data's own tasks
+
 
 def connect() -> None:
     """Join `RAY_ADDRESS` (set by `ray job submit`), or start a local Ray; its libraries keep quiet."""
@@ -15,8 +17,10 @@ def connect() -> None:
 
     if ray.is_initialized():
         return
+    address = os.environ.get("RAY_ADDRESS")
     ray.init(
-        address=os.environ.get("RAY_ADDRESS"),
+        address=address,
+        num_cpus=None if address else max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
         logging_level=logging.WARNING,
         runtime_env={"env_vars": quiet},
     )

@@ -1,23 +1,48 @@
-"""`ctxner index`: corpus files -> a Lucene index with a manifest."""
+"""`ctxner index ...`: building, changing, checking and searching a Lucene index."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from ctxner.config import Config
-from jobs.console import progress
+from jobs.console import console
+
+if TYPE_CHECKING:
+    from ctxner.retrieval.changes import IndexChange
+    from ctxner.retrieval.corpus import Unit
+    from ctxner.schema import Passage
 
 
 def run(config: Config) -> dict[str, Any]:
     """Build the index of the config's index section; returns its manifest and the speed."""
-    from ctxner.retrieval.index import build_index
+    from ctxner.retrieval.index import build_index, write_shards_in_turn
 
+    write_shards: Any = write_shards_in_turn
+    if config.index.shards > 1:
+        from jobs.cluster import connect
+
+        connect()
+        from ctxner.index_pipeline import write_shards_on_ray as write_shards
     started = time.perf_counter()
-    with progress("indexing passages", None) as done:
+    with _progress("indexing passages") as done:
         manifest = build_index(
-            config.index.corpus, config.index.folder, language=config.index.language, on_progress=done
+            config.index.corpus,
+            config.index.folder,
+            language=config.index.language,
+            unit=config.index.unit,
+            num_shards=config.index.shards,
+            write_shards=write_shards,
+            on_progress=done,
         )
     seconds = time.perf_counter() - started
     return {
@@ -29,14 +54,164 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def plan(config: Config) -> dict[str, Any]:
-    """What `run` would do."""
-    from ctxner.retrieval.corpus import read_corpus
+    """What `run` would do; reads the corpus and checks it."""
     from ctxner.retrieval.index import analyzer_for
 
     analyzer_for(config.index.language)
-    with progress("reading passages", None) as done:
-        num_passages = 0
-        for num_passages, _ in enumerate(read_corpus(config.index.corpus), start=1):
-            if num_passages % 1000 == 0:
-                done(num_passages)
-    return {"folder": str(config.index.folder), "language": config.index.language, "num_passages": num_passages}
+    return {
+        "folder": str(config.index.folder),
+        "language": config.index.language,
+        "shards": config.index.shards,
+        "num_passages": sum(1 for _ in _read(config)),
+    }
+
+
+def add(config: Config) -> dict[str, Any]:
+    """Add the corpus of the config's index section to its index."""
+    from ctxner.retrieval.changes import add_passages
+
+    with _progress("adding passages") as done:
+        change = add_passages(config.index.corpus, config.index.folder, on_progress=done)
+    return _changed(config, change)
+
+
+def plan_add(config: Config) -> dict[str, Any]:
+    """What `add` would do."""
+    from ctxner.retrieval.reader import PassageFinder
+    from ctxner.retrieval.versions import read_manifest
+
+    manifest = read_manifest(config.index.folder)
+    num_added = num_replaced = 0
+    with PassageFinder(manifest.shard_folders(config.index.folder)) as find:
+        for passage in _read(config, unit=manifest.unit):
+            is_known = find(passage.id) is not None
+            num_replaced += is_known
+            num_added += not is_known
+    return {"folder": str(config.index.folder), "num_added": num_added, "num_replaced": num_replaced}
+
+
+def delete(config: Config, ids: Sequence[str]) -> dict[str, Any]:
+    """Delete passages from the config's index."""
+    from ctxner.retrieval.changes import delete_passages
+
+    return _changed(config, delete_passages(ids, config.index.folder))
+
+
+def plan_delete(config: Config, ids: Sequence[str]) -> dict[str, Any]:
+    """What `delete` would do."""
+    from ctxner.retrieval.reader import PassageFinder
+    from ctxner.retrieval.versions import read_manifest
+
+    manifest = read_manifest(config.index.folder)
+    with PassageFinder(manifest.shard_folders(config.index.folder)) as find:
+        unknown = [passage_id for passage_id in dict.fromkeys(ids) if find(passage_id) is None]
+    num_deleted = len(set(ids)) - len(unknown)
+    return {"folder": str(config.index.folder), "num_deleted": num_deleted, "unknown_ids": unknown}
+
+
+def verify(config: Config) -> dict[str, Any]:
+    """Check the config's index; ValueError with every fault when it is not sound."""
+    from ctxner.retrieval.verify import verify_index
+
+    with _progress("checking passages") as done:
+        manifest = verify_index(config.index.folder, on_progress=done)
+    return {"folder": str(config.index.folder), "sound": True, **dataclasses.asdict(manifest)}
+
+
+def stats(config: Config, num_terms: int) -> dict[str, Any]:
+    """What the config's index holds."""
+    from ctxner.retrieval.verify import index_stats
+
+    with _progress("reading passages") as done:
+        return index_stats(config.index.folder, num_terms=num_terms, on_progress=done)
+
+
+def search(config: Config, text: str, depth: int) -> dict[str, Any]:
+    """The best passages of the config's index for a text."""
+    from ctxner.retrieval.bm25 import BM25Searcher
+    from ctxner.schema import Sentence
+    from ctxner.words import split_words
+
+    settings = config.retrieval
+    searcher = BM25Searcher(
+        config.index.folder,
+        k1=settings.k1,
+        b=settings.b,
+        query_mode=settings.query,
+        max_query_terms=settings.max_query_terms,
+    )
+    words = tuple(text[start:end] for start, end in split_words(text))
+    (result,) = searcher.search([Sentence("query", words)], depth=depth)
+    if result.error:
+        raise ValueError(f"the search failed: {result.error}")
+    hits = [
+        {
+            "rank": hit.bm25_rank,
+            "score": round(hit.bm25_score, 4),
+            "id": hit.passage.id,
+            "source": hit.passage.source,
+            "title": hit.passage.title,
+            "text": hit.passage.text,
+        }
+        for hit in result.hits
+    ]
+    return {"query": result.query, "hits": hits}
+
+
+def show_hits(result: dict[str, Any]) -> None:
+    """Print a search's result for people, on stdout."""
+    out = Console()
+    out.print(Text(f"query: {result['query']}", style="dim"))
+    for hit in result["hits"]:
+        out.print(Text(f"{hit['rank']:3}. {hit['score']:8.4f}  {hit['title'] or hit['source']}  [{hit['id']}]", "bold"))
+        out.print(Padding(Text(hit["text"]), (0, 0, 0, 5)))
+    if not result["hits"]:
+        out.print("no passage found")
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids from a file, one a line."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error}); wanted one id a line") from None
+
+
+def _changed(config: Config, change: IndexChange) -> dict[str, Any]:
+    counts = {field: getattr(change, field) for field in ("num_added", "num_replaced", "num_deleted", "unknown_ids")}
+    return {"folder": str(config.index.folder), **counts, **dataclasses.asdict(change.manifest)}
+
+
+def _read(config: Config, unit: Unit | None = None) -> Iterator[Passage]:
+    """The corpus, checked, with a bar."""
+    from ctxner.retrieval.corpus import CorpusReader, check_corpus
+    from ctxner.retrieval.fingerprint import IdHashes
+
+    unit = unit or config.index.unit
+    passages, hashes = CorpusReader(config.index.corpus, unit=unit), IdHashes()
+    with _progress("reading passages") as done:
+        for passage in passages:
+            hashes.add(passage.id)
+            if len(hashes) % 1000 == 0:
+                done(len(hashes), passages.share_read)
+            yield passage
+        done(len(hashes), 1.0)
+    check_corpus(config.index.corpus, hashes, unit=unit)
+
+
+@contextmanager
+def _progress(description: str) -> Iterator[Callable[[int, float], None]]:
+    """A bar with passages, their rate and an ETA; yields a function of the passages done and the share of all work."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[passages]:,} passages, {task.fields[rate]:,.0f}/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    started = time.perf_counter()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(description, total=1.0, passages=0, rate=0.0)
+        yield lambda passages, share: bar.update(
+            task, completed=share, passages=passages, rate=passages / (time.perf_counter() - started)
+        )

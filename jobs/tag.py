@@ -51,7 +51,12 @@ def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> lis
 
     settings = config.retrieval
     searcher = BM25Searcher(
-        index, k1=settings.k1, b=settings.b, query_mode=settings.query, max_query_terms=settings.max_query_terms
+        index,
+        k1=settings.k1,
+        b=settings.b,
+        query_mode=settings.query,
+        max_query_terms=settings.max_query_terms,
+        drop_near_duplicates=settings.drop_near_duplicates,
     )
     hits = [result.hits for result in searcher.search(sentences, depth=settings.depth)]
     reranker = BERTScoreReranker(

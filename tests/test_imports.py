@@ -17,12 +17,12 @@ LAYERS = (
     {"ctxner.jsonl"},
     {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
     {"ctxner.config", "ctxner.views", "ctxner.contexts"},
-    {"ctxner.predictor", "ctxner.training.step", "ctxner.training.checkpoint"},
-    {"ctxner.pipelines", "ctxner.training.worker", "ctxner.training.plan"},
+    {"ctxner.predictor", "ctxner.training.step", "ctxner.training.checkpoint", "ctxner.staging"},
+    {"ctxner.pipelines", "ctxner.index_pipeline", "ctxner.training.worker", "ctxner.training.plan"},
     {"jobs", "serving"},
 )
 CONFIG_ALLOWED = {"ctxner.pipelines", "ctxner.training.worker", "ctxner.training.plan", "jobs", "serving"}
-RAY_ALLOWED = {"ctxner.pipelines", "ctxner.training.worker", "jobs", "serving"}
+RAY_ALLOWED = {"ctxner.pipelines", "ctxner.index_pipeline", "ctxner.training.worker", "jobs", "serving"}
 
 
 def _modules() -> list[tuple[str, Path]]:
@@ -79,6 +79,7 @@ def test_ray_and_deepspeed_stay_at_the_edge_and_lucene_in_retrieval(module, path
     "statement",
     [
         "import ctxner, ctxner.schema, ctxner.labels, ctxner.conll, ctxner.evaluation, ctxner.config",
+        "import ctxner.retrieval.audit, ctxner.retrieval.coverage",
         "import jobs.cli",
     ],
 )

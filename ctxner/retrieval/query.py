@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-QueryMode = Literal["weighted", "bag"]
+QueryMode = Literal["mentions", "weighted", "bag"]
 MAX_QUERY_TERMS = 512
 MAX_WORD_LENGTH = 64  # characters of a word that are searched for
 _CAPITAL_BOOST = 1.5  # 2 is as good on tweets, and worse on PubMed, whose capitals mostly begin sentences
@@ -87,11 +87,16 @@ def weighted_query(
     return " ".join(f"{term}^{weights[term]:.2f}" for term in heaviest)
 
 
+def is_address(word: str) -> bool:
+    """Whether a word is a link or an e-mail address."""
+    return _ADDRESS.match(word) is not None
+
+
 def _terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterator[tuple[str, bool]]:
     """(lower-case term, does it look like a name?) of everything that is no address and no stop word."""
     case_tells = any(word.islower() for word in words)
     for word in _cleaned(words):
-        if _ADDRESS.match(word):
+        if is_address(word):
             continue
         for match in _TERM.finditer(word):
             surface, term = match[0], match[0].lower()

@@ -29,7 +29,7 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def config(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
-    """A started Ray of two CPUs and an index of the world's corpus.
+    """A started Ray of four logical CPUs and an index of the world's corpus.
 
     The index is built by the command, in another process: a JVM must not start before Ray does.
     """
@@ -38,7 +38,7 @@ def config(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     build = [sys.executable, "-m", "jobs", "index", "--corpus", folder / "corpus.jsonl", "--out", folder / "index"]
     subprocess.run(build, check=True, capture_output=True)
     assert not ray.is_initialized()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield parse_config({"index": {"folder": str(folder / "index")}, "retrieval": {"depth": 8, "keep": 2}})
     ray.shutdown()
 
@@ -69,7 +69,12 @@ def test_every_sentence_has_one_row_in_order(contexts: Path, world: World) -> No
         assert table.schema.names == context_schema().names
         assert table["sentence_id"].to_pylist() == [sentence.id for sentence in sentences]
         assert len(join_contexts(sentences, read_contexts(contexts / f"{split}.parquet"))) == len(sentences)
-    assert not [path for path in contexts.iterdir() if path.name.startswith(".")], "nothing is left aside"
+    assert {path.name for path in contexts.iterdir()} == {
+        "train.parquet",
+        "dev.parquet",
+        "_SUCCESS",
+        ".retrieving.lock",
+    }
 
 
 def test_kept_passages_are_the_index_own_and_carry_their_scores(contexts: Path, world: World) -> None:
@@ -104,18 +109,20 @@ def test_files_and_manifest_hold_no_gold_tags(contexts: Path, world: World) -> N
         values = {str(value) for row in rows for value in (*row.values(), *row["words"])}
         assert not tags & values
         assert "tags" not in rows[0]
-    assert not any(tag in (contexts / "manifest.json").read_text() for tag in tags)
+    assert not any(tag in (contexts / "_SUCCESS").read_text() for tag in tags)
 
 
 def test_manifest_says_what_was_searched_and_how(contexts: Path, config: Config, world: World) -> None:
-    manifest = json.loads((contexts / "manifest.json").read_text())
-    assert manifest["index"]["num_documents"] == len(world.corpus)
-    assert manifest["retrieval"] == config.retrieval.model_dump(mode="json")
-    rows = [row for split in ("train", "dev") for row in read_contexts(contexts / f"{split}.parquet").values()]
-    kept = [scored for row in rows for scored in row.passages if scored.dropped is None]
-    assert manifest["kept_passages"] == len(kept)
-    assert manifest["errors"] == 0
-    assert manifest["without_query"] == sum(not row.query for row in rows) >= 2
+    manifests = json.loads((contexts / "_SUCCESS").read_text())
+    assert set(manifests) == {"train", "dev"}
+    for split, manifest in manifests.items():
+        assert manifest["index"]["num_documents"] == len(world.corpus)
+        assert manifest["retrieval"] == config.retrieval.model_dump(mode="json")
+        rows = list(read_contexts(contexts / f"{split}.parquet").values())
+        kept = [scored for row in rows for scored in row.passages if scored.dropped is None]
+        assert (manifest["kept_passages"], manifest["errors"], manifest["resumed_from"]) == (len(kept), 0, 0)
+        assert (manifest["sentences"], manifest["without_query"]) == (len(rows), sum(not row.query for row in rows))
+    assert manifests["train"]["without_query"] >= 2
 
 
 def test_sentence_without_searchable_words_gets_a_row_without_passages(contexts: Path, world: World) -> None:
@@ -160,5 +167,5 @@ def test_missing_index_is_refused_before_anything_starts(config: Config, world: 
 
 def test_more_actors_than_the_cluster_holds_are_refused(config: Config, world: World, tmp_path: Path) -> None:
     greedy = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"actors": 9})})
-    with pytest.raises(ValueError, match=r"retrieval\.actors=9 wants 6 CPUs .* but the cluster has 2; lower"):
+    with pytest.raises(ValueError, match=r"retrieval\.actors=9 wants 7 CPUs .* but the cluster has 4; lower"):
         retrieve(splits_of(world), greedy, tmp_path / "out")

@@ -15,6 +15,7 @@ from ctxner.demo import World, make_world, write_world
 from ctxner.schema import ScoredPassage
 
 COMMANDS = ("index", "retrieve", "train", "evaluate", "tag", "demo")
+INDEX_COMMANDS = ("build", "add", "delete", "verify", "stats", "search")
 Called = tuple[int, str, str]  # exit code, stdout, stderr
 
 
@@ -83,11 +84,11 @@ def listing(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"index {name}" for name in INDEX_COMMANDS)])
 def test_help_shows_an_example(command: str, call: Callable[..., Called]) -> None:
-    code, out, _ = call(command, "--help")
+    code, out, _ = call(*command.split(), "--help")
     assert code == 0
-    assert f"ctxner {command} " in out[out.index("Example") :]
+    assert f"ctxner {command} " in " ".join(out[out.index("Example") :].replace("│", " ").split())
 
 
 def test_index_prints_exactly_one_json_object_and_the_rest_on_stderr(folder: Path) -> None:
@@ -96,7 +97,7 @@ def test_index_prints_exactly_one_json_object_and_the_rest_on_stderr(folder: Pat
     found = json.loads(out)
     assert found["num_documents"] == len((folder / "world/corpus.jsonl").read_text().splitlines())
     assert found["folder"] == "runs/index"
-    assert (folder / "runs/index/manifest.json").exists()
+    assert (folder / "runs/index/CURRENT").read_text() == "v000001\n"
     assert "indexing passages" in err
 
 
@@ -132,6 +133,15 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     ("command", "message"),
     [
         (("index",), "no corpus; give --corpus FILE or set index.corpus"),
+        (("index", "build"), "no corpus; give --corpus FILE or set index.corpus"),
+        (("index", "add", "--index", "absent"), "no corpus; give --corpus FILE or set index.corpus"),
+        (("index", "--out", "absent", "verify"), "options go behind the sub-command: ctxner index verify --help"),
+        (("index", "add", "--corpus", "empty.conll", "--index", "absent"), "absent: no such index folder"),
+        (("index", "delete", "--index", "absent"), "no id; give ids as arguments or --ids-file FILE"),
+        (("index", "delete", "x", "--index", "absent"), "absent: no such index folder"),
+        (("index", "verify", "--index", "contexts"), "contexts: no CURRENT: not an index"),
+        (("index", "stats", "--index", "absent"), "absent: no such index folder"),
+        (("index", "search", "x", "--index", "absent"), "absent: no such index folder"),
         (("index", "--corpus", "config.yaml"), "unknown corpus format"),
         (("retrieve",), "no data set"),
         (("retrieve", "-c", "config.yaml", "--set", "index.folder=absent"), "absent: no such index folder"),
@@ -171,6 +181,51 @@ def test_what_a_user_can_mend_is_one_message_on_stderr_and_exit_code_1(
     assert err.count("error:") == 1
     assert "Traceback" not in err
     assert listing(folder) == before
+
+
+def test_an_index_is_built_changed_searched_and_checked_by_its_commands(folder: Path) -> None:
+    (folder / "more.jsonl").write_text('{"id": "new", "contents": "A zyxwv came.", "title": "Zyxwv", "source": "more"}')
+    (folder / "ids.txt").write_text("new\n\nunheard-of\n")
+
+    def result(*arguments: str) -> dict:
+        code, out, err = call_apart("index", *arguments, "--json")
+        assert (code, out.count("\n")) == (0, 1), err
+        return json.loads(out)
+
+    built = result("build", "--corpus", "world/corpus.jsonl", "--out", "made", "--set", "index.language=en")
+    before = listing(folder)
+    planned = result("add", "--corpus", "more.jsonl", "--index", "made", "--dry-run")
+    assert (planned["num_added"], planned["num_replaced"]) == (1, 0)
+    assert listing(folder) == before
+    assert result("add", "--corpus", "more.jsonl", "--index", "made")["num_documents"] == built["num_documents"] + 1
+    found = result("search", "They met a zyxwv.", "--index", "made", "--depth", "2")
+    assert (found["hits"][0]["id"], found["hits"][0]["title"]) == ("new", "Zyxwv")
+    assert found["hits"][0]["score"] > 0
+    assert result("stats", "--index", "made")["sources"]["more"] == 1
+    before = listing(folder)
+    assert result("delete", "--ids-file", "ids.txt", "-i", "made", "--dry-run")["unknown_ids"] == ["unheard-of"]
+    assert listing(folder) == before
+    assert result("delete", "--ids-file", "ids.txt", "-i", "made")["corpus_sha256"] == built["corpus_sha256"]
+    assert result("verify", "--index", "made")["num_documents"] == built["num_documents"]
+
+
+def test_verifying_a_damaged_index_is_exit_code_1_and_one_message(folder: Path) -> None:
+    assert call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "made")[0] == 0
+    (largest,) = sorted((folder / "made/v000001/shard-000").iterdir(), key=lambda path: path.stat().st_size)[-1:]
+    content = largest.read_bytes()
+    largest.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    code, out, err = call_apart("index", "verify", "--index", "made")
+    assert (code, out) == (1, "")
+    assert "error: made/v000001/shard-000: " in err
+    assert "build the index again" in err
+    assert "Traceback" not in err
+
+
+def test_a_search_is_shown_to_people_too(folder: Path, world: World) -> None:
+    assert call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "made")[0] == 0
+    code, out, _ = call_apart("index", "search", f"I saw {world.corpus[0].title}", "--index", "made")
+    assert code == 0
+    assert world.corpus[0].title in out
 
 
 def test_missing_corpus_file_is_one_message_and_leaves_no_index(folder: Path) -> None:

@@ -56,7 +56,7 @@ def test_bag_scores_are_bm25(index, k1, b):
 
 
 def test_weighted_scores_are_the_weighted_sum_of_the_terms(index):
-    searcher = BM25Searcher(index)
+    searcher = BM25Searcher(index, query_mode="weighted")
     (result,) = searcher.search([sentence("visit", "Baroka", "castle")], depth=10)
     weights = dict(part.split("^") for part in result.query.split())
     single = {term: bm25([term], 0.9, 0.4) for term in weights}
@@ -67,8 +67,36 @@ def test_weighted_scores_are_the_weighted_sum_of_the_terms(index):
 
 
 def test_equal_scores_are_ordered_by_id_and_depth_is_kept(index):
-    (result,) = BM25Searcher(index).search([sentence("port")], depth=2)
+    (result,) = BM25Searcher(index, query_mode="weighted").search([sentence("port")], depth=2)
     assert [hit.passage.id for hit in result.hits] == ["a", "d"]
+
+
+def test_a_near_copy_of_a_chosen_passage_follows_those_wanted(index):
+    (result,) = BM25Searcher(index).search([sentence("port")], depth=2)
+    assert [hit.passage.id for hit in result.hits] == ["a", "c", "d"]
+    (result,) = BM25Searcher(index, drop_near_duplicates=False).search([sentence("port")], depth=2)
+    assert [hit.passage.id for hit in result.hits] == ["a", "d"]
+
+
+def test_a_mention_gets_its_passage_before_copies_about_another(index):
+    words = ("Visit", "Baroka", "Port", "or", "welandia")
+    found = {
+        mode: [
+            hit.passage.id for hit in BM25Searcher(index, query_mode=mode).search([sentence(*words)], depth=5)[0].hits
+        ]
+        for mode in ("mentions", "weighted")
+    }
+    assert found["weighted"] == ["c", "a", "d", "e", "b"]
+    assert found["mentions"] == ["c", "a", "e", "b", "d"]
+
+
+def test_passages_that_repeat_the_sentence_are_not_chosen_but_listed(index):
+    copy = sentence("welandia", "fair", "fair", "fair", "Castle")
+    for drop, expected in ((True, ["e", "c", "b"]), (False, ["b", "c", "e"])):
+        (result,) = BM25Searcher(index, drop_near_duplicates=drop).search([copy], depth=3)
+        assert {hit.passage.id for hit in result.hits} == set(expected)
+        assert (result.hits[0].passage.id == "b") is not drop
+        assert (result.hits[-1].passage.id == "b") is drop
 
 
 def test_results_do_not_depend_on_company_order_or_threads(index):
@@ -91,7 +119,7 @@ def test_document_frequency_is_counted_after_analysis(index):
     ]
 
 
-@pytest.mark.parametrize("mode", ["weighted", "bag"])
+@pytest.mark.parametrize("mode", ["mentions", "weighted", "bag"])
 def test_no_input_breaks_a_search_or_its_neighbours(index, mode):
     odd = [
         sentence("😀", "🎉"),

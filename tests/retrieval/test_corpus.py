@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctxner.retrieval.corpus import read_corpus
+from ctxner.retrieval.corpus import CorpusReader, read_corpus
 from ctxner.schema import Passage
 
 RECORDS = [
@@ -101,3 +101,52 @@ def test_a_duplicate_id_names_both_places(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.txt"):
         list(read_corpus([tmp_path / "gone.txt"]))
+
+
+@pytest.mark.parametrize("name", ["world.jsonl.zst", "notes.txt.zst"])
+def test_zstandard_is_read_in_one_frame_or_several(tmp_path, name):
+    content = b'{"id": "a", "contents": "x"}\n{"id": "b", "contents": "y"}\n'
+    frames = []
+    for half in (content[:20], content[20:]):
+        with pa.CompressedOutputStream(str(tmp_path / "frame"), "zstd") as file:
+            file.write(half)
+        frames.append((tmp_path / "frame").read_bytes())
+    (tmp_path / name).write_bytes(b"".join(frames))
+    assert len(list(read_corpus([tmp_path / name]))) == 2
+    (tmp_path / name).write_bytes(b"".join(frames)[:-3])
+    with pytest.raises(ValueError, match="damaged or not zstd"):
+        list(read_corpus([tmp_path / name]))
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.txt", "c.parquet"])
+@pytest.mark.parametrize("num_parts", [1, 2, 5])
+def test_parts_share_out_the_lines_and_keep_their_numbers(tmp_path, name, num_parts):
+    rows = [{"contents": f"passage {n}"} for n in range(7)]
+    if name == "c.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    else:
+        lines = [row["contents"] if name == "c.txt" else json.dumps(row) for row in rows]
+        write(tmp_path / name, "\n".join(lines))
+    parts = [CorpusReader([tmp_path / name], part=part, num_parts=num_parts) for part in range(num_parts)]
+    ids = [[passage.id for passage in part] for part in parts]
+    assert ids == [[f"c-{n + 1}" for n in range(part, 7, num_parts)] for part in range(num_parts)]
+    assert [part.share_read for part in parts] == [1.0] * num_parts
+
+
+def test_the_share_read_grows_with_the_lines(tmp_path):
+    path = write(tmp_path / "c.jsonl", '{"contents": "some passage of text"}\n' * 100_000)
+    reader = CorpusReader([path, path])
+    shares = [reader.share_read for n, _ in enumerate(reader) if n % 1000 == 0]
+    assert shares == sorted(shares)
+    assert shares[100] == pytest.approx(0.5, abs=0.02)
+    assert shares[-1] > 0.98
+
+
+def test_an_unknown_unit_or_part_is_refused(tmp_path):
+    path = write(tmp_path / "c.txt", "x")
+    with pytest.raises(ValueError, match="unit is 'word'; wanted one of paragraph, sentence"):
+        CorpusReader([path], unit="word")
+    with pytest.raises(ValueError, match="part is 2 of 2"):
+        CorpusReader([path], part=2, num_parts=2)
+    with pytest.raises(ValueError, match="no corpus file"):
+        CorpusReader([])

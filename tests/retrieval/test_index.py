@@ -52,8 +52,9 @@ def test_titles_are_searched_and_come_back_apart(tmp_path):
 def test_building_again_replaces_the_index_and_leaves_no_rubble(tmp_path):
     build_index([corpus(tmp_path / "a.jsonl", [{"id": "old", "contents": "baroka"}])], tmp_path / "index")
     build_index([corpus(tmp_path / "b.jsonl", [{"id": "new", "contents": "baroka"}])], tmp_path / "index")
+    build_index([tmp_path / "b.jsonl"], tmp_path / "index")
     assert hit_ids(tmp_path / "index", "baroka") == ["new"]
-    assert len(list((tmp_path / "index").iterdir())) == 2
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [".lock", "CURRENT", "v000002", "v000003"]
 
 
 def test_a_failed_build_leaves_the_former_index_or_nothing(tmp_path):
@@ -70,7 +71,7 @@ def test_a_failed_build_leaves_the_former_index_or_nothing(tmp_path):
 def test_a_killed_build_leaves_the_former_index_or_a_folder_that_says_so(tmp_path):
     big = corpus(tmp_path / "big.jsonl", [{"id": str(n), "contents": "baroka"} for n in range(1500)])
     script = "import os, sys; from ctxner.retrieval.index import build_index as b; "
-    script += "b([sys.argv[1]], sys.argv[2], on_progress=lambda n: os._exit(9))"
+    script += "b([sys.argv[1]], sys.argv[2], on_progress=lambda n, share: os._exit(9))"
     command = [sys.executable, "-c", script, str(big), str(tmp_path / "index")]
     assert subprocess.run(command, check=False).returncode == 9
     with pytest.raises(FileNotFoundError, match="did not finish"):
@@ -92,17 +93,17 @@ def test_an_unfit_folder_is_refused_with_what_to_do(tmp_path):
         ({"format_version": FORMAT_VERSION + 1}, f"index format {FORMAT_VERSION + 1}"),
         ({"unheard_of": 1}, "damaged manifest"),
     ):
-        (tmp_path / "index" / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        (tmp_path / "index" / "v000001" / "manifest.json").write_text(json.dumps({**manifest, **change}))
         with pytest.raises(ValueError, match=wanted):
             BM25Searcher(tmp_path / "index")
-    (tmp_path / "index" / "manifest.json").write_text("{")
+    (tmp_path / "index" / "v000001" / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match="damaged manifest"):
         BM25Searcher(tmp_path / "index")
 
 
 def test_damaged_lucene_files_are_an_error(tmp_path):
     manifest = build_index([corpus(tmp_path / "a.jsonl", [{"contents": "x"}])], tmp_path / "index")
-    for file in (tmp_path / "index" / manifest.lucene_folder).glob("segments_*"):
+    for file in manifest.shard_folders(tmp_path / "index")[0].glob("segments_*"):
         file.write_bytes(b"broken")
     with pytest.raises(ValueError, match="Lucene cannot open"):
         BM25Searcher(tmp_path / "index")
@@ -127,5 +128,51 @@ def test_an_unknown_language_is_refused_and_a_known_one_stems(tmp_path):
 def test_progress_ends_at_the_number_of_documents(tmp_path):
     seen = []
     path = corpus(tmp_path / "a.jsonl", [{"contents": f"w{n}"} for n in range(2001)])
-    build_index([path], tmp_path / "index", on_progress=seen.append)
-    assert seen == [1000, 2000, 2001]
+    build_index([path], tmp_path / "index", on_progress=lambda *progress: seen.append(progress))
+    assert [number for number, _ in seen] == [1000, 2000, 2001]
+    assert [share for _, share in seen] == sorted(share for _, share in seen)
+    assert seen[-1][1] == 1.0
+
+
+def searched(folder, depth):
+    searcher = BM25Searcher(folder)
+    results = searcher.search([Sentence(str(n), (f"w{n}", f"w{n + 1}", "the")) for n in range(20)], depth=depth)
+    return [[(hit.passage, hit.bm25_score, hit.bm25_rank) for hit in result.hits] for result in results]
+
+
+def test_shards_are_searched_as_one_index_in_scores_order_and_cut(tmp_path):
+    words = [[f"w{(n * n + n // k) % 21}" for k in range(1, 4 + n % 2)] for n in range(500)]  # many equal scores
+    path = corpus(
+        tmp_path / "c.jsonl", [{"id": f"p{n * 7919 % 500}", "contents": " ".join(w)} for n, w in enumerate(words)]
+    )
+    one = build_index([path], tmp_path / "one")
+    for num_shards in (2, 7):
+        several = build_index([path], tmp_path / "several", num_shards=num_shards)
+        assert several.corpus_sha256 == one.corpus_sha256
+        assert len(several.shard_folders(tmp_path)) == several.num_shards == num_shards
+        for depth in (1, 3, 10, 500):
+            assert searched(tmp_path / "several", depth) == searched(tmp_path / "one", depth)
+    assert any(len({score for _, score, _ in hits[8:12]}) < 4 for hits in searched(tmp_path / "one", 500))
+
+
+def test_shards_may_be_empty(tmp_path):
+    path = corpus(tmp_path / "c.jsonl", [{"id": "a", "contents": "baroka"}, {"id": "b", "contents": "port"}])
+    assert build_index([path], tmp_path / "index", num_shards=5).num_documents == 2
+    assert hit_ids(tmp_path / "index", "baroka") == ["a"]
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 3])
+def test_an_id_in_two_files_or_shards_names_both_places(tmp_path, num_shards):
+    first = corpus(tmp_path / "a.jsonl", [{"id": f"a{n}", "contents": "x"} for n in range(5)])
+    second = corpus(tmp_path / "b.jsonl", [{"id": "b", "contents": "x"}, {"id": "a2", "contents": "y"}])
+    with pytest.raises(ValueError, match=r"b\.jsonl:2: id 'a2' was used before at .*a\.jsonl:3"):
+        build_index([first, second], tmp_path / "index", num_shards=num_shards)
+    assert not (tmp_path / "index").exists()
+
+
+def test_progress_of_shards_is_of_all_of_them(tmp_path):
+    seen = []
+    path = corpus(tmp_path / "a.jsonl", [{"contents": f"w{n}"} for n in range(2500)])
+    build_index([path], tmp_path / "index", num_shards=2, on_progress=lambda *progress: seen.append(progress))
+    assert seen == sorted(seen)
+    assert seen[-1] == (2500, 1.0)

@@ -1,0 +1,66 @@
+"""Writing the shards of an index at once, a Ray task each, with one JVM in each task's process.
+
+The shards themselves are `ctxner.retrieval.index`. On a cluster the corpus and the index lie on storage that all nodes
+share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+
+from ctxner.retrieval.index import OnProgress, ShardPlan, WrittenShard, write_shard
+from ctxner.retrieval.versions import shard_folders
+
+_POLL_SECONDS = 0.5
+
+
+class _Progress:
+    """How far each shard is: passages written, share of the corpus read."""
+
+    def __init__(self, num_shards: int) -> None:
+        self._done = [(0, 0.0)] * num_shards
+
+    def set(self, shard: int, num_passages: int, share: float) -> None:
+        self._done[shard] = (num_passages, share)
+
+    def total(self) -> tuple[int, float]:
+        return sum(number for number, _ in self._done), sum(share for _, share in self._done) / len(self._done)
+
+
+@ray.remote(num_cpus=1, max_calls=1)  # max_calls: the process ends with the task, and its JVM with it
+def _write(plan: ShardPlan, folder: Path, shard: int, progress: ray.actor.ActorHandle) -> WrittenShard:
+    return write_shard(plan, folder, shard, lambda *done: progress.set.remote(shard, *done))
+
+
+def write_shards_on_ray(plan: ShardPlan, folder: Path, on_progress: OnProgress | None) -> list[WrittenShard]:
+    """Write all shards of a version in parallel; for `build_index(write_shards=...)`.
+
+    A task whose process or node dies is run again.
+
+    Raises:
+        ValueError: As `write_shard`, of the first task that fails; or the shards do not lie on shared storage.
+    """
+    plan = dataclasses.replace(plan, corpus_paths=tuple(path.resolve() for path in plan.corpus_paths))
+    progress: Any = ray.remote(num_cpus=0)(_Progress).remote(plan.num_shards)
+    tasks = [_write.remote(plan, folder.resolve(), shard, progress) for shard in range(plan.num_shards)]
+    waiting = list(tasks)
+    try:
+        while waiting:
+            ended, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_POLL_SECONDS)
+            ray.get(ended)
+            if on_progress:
+                on_progress(*ray.get(progress.total.remote()))
+    except RayTaskError as error:
+        raise error.cause from None
+    finally:
+        for task in waiting:
+            ray.cancel(task, force=True)
+    for shard in shard_folders(folder, plan.num_shards):
+        if not shard.is_dir():
+            raise ValueError(f"{shard}: written on another node; the index must lie on storage that all nodes share")
+    return ray.get(tasks)

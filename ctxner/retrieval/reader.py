@@ -1,0 +1,81 @@
+"""Opening the shards of an index version as one reader, whose statistics are those of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ctxner.retrieval.jvm import java_class, start_jvm
+from ctxner.retrieval.lucene import ID, id_query, open_directory, stored_passage
+from ctxner.schema import Passage
+
+
+def open_reader(shards: Sequence[Path]) -> Any:
+    """A Lucene reader of all shards; documents are numbered shard by shard.
+
+    Raises:
+        ValueError: Lucene cannot open one of them.
+    """
+    start_jvm()  # which the import of jnius would do with other options
+    import jnius
+
+    readers = []
+    for shard in shards:
+        try:
+            opened = java_class("org.apache.lucene.index.DirectoryReader").open(open_directory(shard))
+        except jnius.JavaException as error:
+            raise ValueError(f"{shard}: Lucene cannot open the index ({error}); build it again") from error
+        readers.append(jnius.cast("org.apache.lucene.index.IndexReader", opened))
+    if len(readers) == 1:
+        return readers[0]
+    merged = java_class("org.apache.lucene.index.MultiReader")(readers, True)
+    return jnius.cast("org.apache.lucene.index.IndexReader", merged)
+
+
+class IdOrderedSearcher:
+    """Lucene's searcher with equal scores ordered by id: hits do not depend on where a shard has a document."""
+
+    def __init__(self, searcher: Any):
+        """Wrap a Lucene IndexSearcher."""
+        self._searcher = searcher
+        fields = java_class("org.apache.lucene.search.SortField")
+        kind = java_class("org.apache.lucene.search.SortField$Type").STRING_VAL
+        self._order = java_class("org.apache.lucene.search.Sort")(fields.FIELD_SCORE, fields(ID, kind))
+
+    def search(self, query: Any, depth: int) -> Any:
+        """Lucene's TopDocs, of `depth` hits at most."""
+        top = self._searcher.search(query, depth + 1)
+        hits = top.scoreDocs
+        if len(hits) <= depth:
+            return top
+        if (
+            hits[depth - 1].score == hits[depth].score
+        ):  # which of the equal ones belong to the best is for the id to say
+            return self._searcher.search(query, depth, self._order, True)
+        return java_class("org.apache.lucene.search.TopDocs")(top.totalHits, hits[:depth])
+
+
+class PassageFinder:
+    """Finds passages of an index by id; a context manager that closes what it opened."""
+
+    def __init__(self, shards: Sequence[Path]):
+        """Open the shards of a version."""
+        self._reader = open_reader(shards)
+        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self._reader)
+        self._stored = self._reader.storedFields()
+
+    def __call__(self, passage_id: str) -> Passage | None:
+        """The passage of an id, or None."""
+        hits = self._searcher.search(id_query(passage_id), 1).scoreDocs
+        if not hits:
+            return None
+        return stored_passage(self._stored.document(hits[0].doc).get("raw"))
+
+    def __enter__(self) -> PassageFinder:
+        """Nothing more than the finder itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the index."""
+        self._reader.close()

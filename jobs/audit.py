@@ -1,0 +1,194 @@
+"""`ctxner audit`: data splits and corpus files -> which sentences have copies, which mentions training has seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from ctxner.config import Config
+from ctxner.retrieval.audit import (
+    CopyShares,
+    SeenMentions,
+    SentenceCopies,
+    copy_shares,
+    entity_overlap,
+    find_copies,
+    texts_of,
+)
+from ctxner.retrieval.corpus import read_corpus
+from ctxner.schema import Passage, Sentence
+from jobs.console import progress
+from jobs.pages import as_dict, evenly, write_page
+from jobs.retrieve import read_splits
+
+MAX_EXAMPLES = 10  # sentences shown of each comparison
+MAX_EXACT = 3  # of these, with an exact copy
+
+Overlap = tuple[SeenMentions, dict[str, SeenMentions]]  # in all, by type
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The sentences of a split against the texts of `where`: `corpus`, another split, or `itself`."""
+
+    split: str
+    where: str
+    sentences: Sequence[Sentence]
+    copies: Sequence[SentenceCopies]
+
+    @property
+    def shares(self) -> CopyShares:
+        """Of how many sentences there is a copy."""
+        return copy_shares(self.copies)
+
+
+def run(config: Config, out: Path) -> dict[str, Any]:
+    """Audit all configured splits, write the page, and return the figures and the ids of the copies."""
+    started = time.perf_counter()
+    splits, corpus = read_splits(config, ()), config.index.corpus
+    comparisons = compare(splits, corpus)
+    overlap = {
+        split: entity_overlap(splits["train"], own)
+        for split, own in splits.items()
+        if split != "train" and "train" in splits and any(sentence.tags for sentence in own)
+    }
+    seconds = round(time.perf_counter() - started, 1)
+    files = {split: str(config.data.path(split)) for split in splits}
+    facts = {
+        "Corpus": ", ".join(map(str, corpus)) or "none given",
+        **{f"{split}, {len(own):,} sentences": files[split] for split, own in splits.items()},
+        "Seconds": f"{seconds}",
+    }
+    _write(out, comparisons, overlap, facts)
+    return {
+        "splits": files,
+        "corpus": [str(path) for path in corpus],
+        "comparisons": [_comparison_dict(one) for one in comparisons],
+        "seen_in_training": {split: _overlap_dict(*own) for split, own in overlap.items()},
+        "seconds": seconds,
+        "report": str(out),
+    }
+
+
+def plan(config: Config, out: Path) -> dict[str, Any]:
+    """What `run` would do; reads the data and the corpus."""
+    splits, corpus = read_splits(config, ()), config.index.corpus
+    return {
+        "sentences": {split: len(own) for split, own in splits.items()},
+        "num_passages": sum(1 for _ in read_passages(corpus, "reading passages")) if corpus else 0,
+        "report": str(out),
+    }
+
+
+def summary(result: dict[str, Any]) -> dict[str, str]:
+    """The result in short, for people: a line a comparison."""
+
+    def line(row: dict[str, Any], names: dict[str, str]) -> str:
+        return ", ".join(
+            f"{text} {row[name]['found']:,} ({row[name]['share'] or 0:.1%})" for name, text in names.items()
+        )
+
+    copies = {"exact": "exact", "near": "near", "most_words": "most words"}
+    seen = {"mentions": "mentions", "distinct": "distinct"}
+    return {
+        **{f"{row['split']}, copies in {row['where']}": line(row, copies) for row in result["comparisons"]},
+        **{f"{split}, seen in training": line(row, seen) for split, row in result["seen_in_training"].items()},
+        "report": result["report"],
+        "seconds": str(result["seconds"]),
+    }
+
+
+def compare(splits: dict[str, list[Sentence]], corpus: Sequence[Path]) -> list[Comparison]:
+    """Every split against the corpus, in one pass over it, against the splits before it and against itself."""
+    everything = [sentence for own in splits.values() for sentence in own]
+    comparisons = []
+    if corpus:
+        passages = read_passages(corpus, "comparing passages")
+        copies = iter(find_copies(((passage.id, passage.text) for passage in passages), everything))
+        for split, own in splits.items():
+            comparisons.append(Comparison(split, "corpus", own, [next(copies) for _ in own]))
+    for first, second in combinations(splits, 2):
+        found = find_copies(texts_of(splits[first]), splits[second])
+        comparisons.append(Comparison(second, first, splits[second], found))
+    for split, own in splits.items():
+        comparisons.append(Comparison(split, "itself", own, find_copies(texts_of(own), own, same=True)))
+    return comparisons
+
+
+def read_passages(corpus: Sequence[Path], description: str) -> Iterator[Passage]:
+    """The passages of corpus files, behind a progress bar."""
+    with progress(description, None) as done:
+        number = 0
+        for number, passage in enumerate(read_corpus(corpus), start=1):
+            if number % 1000 == 0:
+                done(number)
+            yield passage
+        done(number)
+
+
+def _write(out: Path, comparisons: Sequence[Comparison], overlap: dict[str, Overlap], facts: dict[str, str]) -> None:
+    in_corpus = [one for one in reversed(comparisons) if one.where == "corpus"]
+    last = list(overlap)[-1:]  # test, when it is there
+    write_page(
+        out,
+        "audit.html.j2",
+        title="What leaks, and what was seen before",
+        eyebrow="ctxner audit",
+        tiles=[
+            *(
+                (f"{one.split} in {one.where}", one.shares.near, "of the sentences have a near copy")
+                for one in in_corpus
+            ),
+            *((f"{split} mentions", overlap[split][0].mentions, "were seen in training") for split in last),
+        ],
+        comparisons=comparisons,
+        overlap=overlap,
+        examples=[(one, rows) for one in comparisons if (rows := _examples(one))],
+        facts=facts,
+    )
+
+
+def _examples(one: Comparison) -> list[tuple[str, str, SentenceCopies]]:
+    """Some sentences with exact copies, then some with near ones only, evenly from the closest to the least close."""
+    rows = zip(texts_of(one.sentences), one.copies, strict=True)
+    found = [(id, text, copies) for (id, text), copies in rows if copies.closest]
+    exact = [row for row in found if row[2].num_exact][:MAX_EXACT]
+    near = sorted((row for row in found if not row[2].num_exact), key=_distance)
+    return exact + evenly(near, MAX_EXAMPLES - len(exact))
+
+
+def _distance(row: tuple[str, str, SentenceCopies]) -> float:
+    return -row[2].closest.containment if row[2].closest else 0.0
+
+
+def _comparison_dict(one: Comparison) -> dict[str, Any]:
+    leaks = {
+        sentence.id: {
+            "ids": copies.ids,
+            "num_near": copies.num_near,
+            "num_exact": copies.num_exact,
+            "containment": round(copies.closest.containment, 4),
+        }
+        for sentence, copies in zip(one.sentences, one.copies, strict=True)
+        if copies.closest
+    }
+    shares = one.shares
+    return {
+        "split": one.split,
+        "where": one.where,
+        "exact": as_dict(shares.exact),
+        "near": as_dict(shares.near),
+        "most_words": as_dict(shares.words),
+        "leaks": leaks,
+    }
+
+
+def _overlap_dict(overall: SeenMentions, by_type: dict[str, SeenMentions]) -> dict[str, Any]:
+    def plain(own: SeenMentions) -> dict[str, Any]:
+        return {"mentions": as_dict(own.mentions), "distinct": as_dict(own.surfaces)}
+
+    return {**plain(overall), "by_type": {type: plain(own) for type, own in by_type.items()}}

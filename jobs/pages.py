@@ -1,0 +1,134 @@
+"""What the pages of `audit` and `retrieval-report` share: writing them, and charts over named places and bins.
+
+How a chart is laid out is `jobs.charts`; the look is that of the demo's report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jinja2
+
+from ctxner.retrieval.coverage import Tally
+from jobs.charts import Panel, panel
+from jobs.report import UNPRINTABLE
+
+T = TypeVar("T")
+
+_MAX_BINS = 40
+
+
+def write_page(path: Path, template: str, **values: Any) -> Path:
+    """Render a template of `jobs/templates`, aside, then rename; the page asks the network for nothing."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, clip=clip)
+    html = environment.get_template(template).render(**values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(UNPRINTABLE.sub("\ufffd", html), encoding="utf-8", newline="\n")
+    return aside.replace(path)
+
+
+def percent(tally: Tally) -> str:
+    """The share in percent with one decimal; a dash of nothing."""
+    return "–" if tally.share is None else f"{100 * tally.share:.1f}"
+
+
+def as_dict(tally: Tally) -> dict[str, float | None]:
+    """Plain data for JSON."""
+    return {"found": tally.found, "total": tally.total, "share": tally.share}
+
+
+def clip(text: str, most: int) -> str:
+    """The text, cut at so many characters."""
+    return text if len(text) <= most else f"{text[:most]}… (+{len(text) - most:,} characters)"
+
+
+def evenly(rows: Sequence[T], most: int) -> list[T]:
+    """At most so many rows, from the first to the last in even steps."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(place * (len(rows) - 1) / max(1, most - 1))] for place in range(most)]
+
+
+def share_panel(title: str, names: Sequence[str], series: Mapping[int, Sequence[Tally]]) -> Panel | None:
+    """A chart of percentages over named places; None when there is nothing to draw.
+
+    Args:
+        title: What is drawn.
+        names: Of the places, e.g. each k.
+        series: A tally for each place, by the index of the line.
+    """
+    values = {line: [None if own.share is None else 100 * own.share for own in own] for line, own in series.items()}
+    return _named_panel(title, "percent", names, [f"{name}" for name in names], values, 100)
+
+
+def histogram(title: str, unit: str, groups: Sequence[Sequence[float]], *, whole: bool = False) -> Panel | None:
+    """How many values fall into bins of a round width; None when there are none.
+
+    Args:
+        title: What is drawn.
+        unit: Of what is counted, e.g. `passages`.
+        groups: The values of each line; all share the bins.
+        whole: The values are whole numbers.
+    """
+    finite = [[value for value in group if math.isfinite(value)] for group in groups]
+    if not any(finite):
+        return None
+    low, high = min(min(group, default=math.inf) for group in finite), max(max(g, default=-math.inf) for g in finite)
+    width = _round_width((high - low) / _MAX_BINS, whole)
+    first = math.floor(low / width)
+    num_bins = math.floor(high / width) - first + 1
+    counts = [[0.0] * num_bins for _ in finite]
+    for group, own in zip(finite, counts, strict=True):
+        for value in group:
+            own[math.floor(value / width) - first] += 1
+    edges = [f"{place * width:.6g}" for place in range(first, first + num_bins + 1)]
+    labels = edges[:-1] if whole and width == 1 else [f"{edges[n]} to {edges[n + 1]}" for n in range(num_bins)]
+    return _named_panel(title, unit, edges[:-1], labels, dict(enumerate(counts)), max(map(max, counts)))
+
+
+def _round_width(least: float, whole: bool) -> float:
+    """The least of 1, 2, 5, 10, ... times a power of ten that is at least so wide."""
+    if (whole and least <= 1) or least <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least)
+
+
+def _named_panel(
+    title: str,
+    y_label: str,
+    ticks: Sequence[str],
+    labels: Sequence[str],
+    values: Mapping[int, Sequence[float | None]],
+    highest: float,
+) -> Panel | None:
+    """A chart whose horizontal axis has named places in place of epochs."""
+    points = {
+        line: [(place, value) for place, value in enumerate(own) if value is not None] for line, own in values.items()
+    }
+    drawn = panel(title, y_label, points, (0, highest))
+    if drawn is None:
+        return None
+    lines = [
+        (
+            line,
+            [
+                replace(dot, label=f"{labels[place]}: {value:.4g} {y_label}")
+                for dot, (place, value) in zip(dots, points[line], strict=True)
+            ],
+        )
+        for line, dots in drawn.lines
+    ]
+    return replace(drawn, x_ticks=[(x, ticks[int(place)]) for x, place in drawn.x_ticks], lines=lines)

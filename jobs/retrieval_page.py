@@ -1,0 +1,168 @@
+"""The page of `ctxner retrieval-report`: its charts and examples; the figures come from `jobs.retrieval_report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctxner.retrieval.coverage import MentionTally, Tally
+from ctxner.schema import Example, ScoredPassage
+from jobs.charts import Panel
+from jobs.pages import evenly, histogram, share_panel, write_page
+from jobs.report import DROPPED
+
+READ = "read"  # what became of a passage in the context view; for the others it is `ScoredPassage.dropped`
+FATES = {READ: "read, in the context view", **DROPPED, "no_pieces": "nothing that the encoder knows"}
+MAX_MISSING = 40  # mentions shown
+MAX_PASSAGES = 3  # shown of each
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A gold mention that stands in none of its sentence's kept passages.
+
+    Attributes:
+        id: Of the sentence.
+        type: Of the mention.
+        parts: The sentence before the mention, the mention, and the rest.
+        query: What was searched for.
+        passages: Kept ones, best first.
+        in_corpus: Whether the mention stands in the corpus; None when that was not looked at.
+    """
+
+    id: str
+    type: str
+    parts: tuple[str, str, str]
+    query: str
+    passages: tuple[ScoredPassage, ...]
+    in_corpus: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything that the page shows.
+
+    Attributes:
+        coverage: Gold mentions found in the first k kept passages, by k, ascending.
+        words: Sentence words found there.
+        read: Gold mentions found in the passages of the context view.
+        read_words: Sentence words found there.
+        ceiling: Gold mentions that stand in the corpus; None when that was not looked at.
+        has_seen: Whether there is training data, so that seen and unseen mean anything.
+        most_kept: Passages that retrieval kept for a sentence, at most; more than so many add nothing to `coverage`.
+        views: Sentences with their passages as the context view reads them.
+        pieces: Of each passage, by its id.
+        missing: All mentions that stand in no kept passage.
+    """
+
+    coverage: Mapping[int, MentionTally]
+    words: Mapping[int, Tally]
+    read: MentionTally
+    read_words: Tally
+    ceiling: MentionTally | None
+    has_seen: bool
+    most_kept: int
+    views: Sequence[Example]
+    pieces: Mapping[str, int]
+    missing: Sequence[Missing]
+
+    def fates(self) -> dict[str, list[ScoredPassage]]:
+        """The passages by what became of them, read ones first."""
+        fates: dict[str, list[ScoredPassage]] = {READ: []}
+        for view in self.views:
+            for scored in view.passages:
+                fates.setdefault(scored.dropped or READ, []).append(scored)
+        return fates
+
+    def num_pieces(self, passages: Sequence[ScoredPassage]) -> int:
+        """Pieces of passages, whether they are read or not."""
+        return sum(self.pieces[scored.passage.id] for scored in passages)
+
+
+def write_retrieval_page(
+    path: Path, findings: Findings, *, title: str, limits: tuple[int, int], facts: Mapping[str, str]
+) -> Path:
+    """Write the page aside, then rename it.
+
+    Args:
+        path: The HTML file.
+        findings: What is shown; of the missing mentions an even choice.
+        title: Heading.
+        limits: The context view's pieces and passages at most.
+        facts: What a reader needs to repeat the run.
+    """
+    return write_page(
+        path,
+        "retrieval.html.j2",
+        title=title,
+        eyebrow="ctxner retrieval report",
+        tiles=_tiles(findings),
+        found=findings,
+        types=list(findings.read.by_type),
+        **_coverage_panels(findings),
+        fates=_fate_rows(findings),
+        scores=_score_panels(findings),
+        sentences=_sentence_panels(findings),
+        limits=limits,
+        missing=evenly(findings.missing, MAX_MISSING),
+        max_passages=MAX_PASSAGES,
+        facts=facts,
+    )
+
+
+def _tiles(findings: Findings) -> list[tuple[str, Tally, str]]:
+    deepest = max(findings.coverage)
+    tiles = [
+        (f"First {deepest} passages", findings.coverage[deepest].all, "of the gold mentions stand in them"),
+        ("Context view", findings.read.all, "stand in the passages that the tagger reads"),
+    ]
+    return tiles + ([("Whole corpus", findings.ceiling.all, "stand in it anywhere")] if findings.ceiling else [])
+
+
+def _coverage_panels(findings: Findings) -> dict[str, Any]:
+    """The charts by k, and what their lines are."""
+    coverage, types = findings.coverage.values(), list(findings.read.by_type)
+    lines: dict[str, list[Tally]] = {"mentions": [own.all for own in coverage]}
+    if findings.has_seen:
+        lines |= {"seen in training": [own.seen for own in coverage], "not seen": [own.unseen for own in coverage]}
+    lines["words of the sentence"] = list(findings.words.values())
+    if findings.ceiling:
+        lines["mentions, whole corpus"] = [findings.ceiling.all] * len(coverage)
+    by_type = {number: [own.by_type[type] for own in coverage] for number, type in enumerate(types)}
+    ticks = [str(k) for k in findings.coverage]
+    return {
+        "names": list(lines),
+        "by_k": share_panel("Found in the first k passages", ticks, dict(enumerate(lines.values()))),
+        "by_type": share_panel("Mentions found, by type", ticks, by_type),
+    }
+
+
+def _fate_rows(findings: Findings) -> list[tuple[str, Tally, int]]:
+    """What became of passages, of how many of all, and their pieces."""
+    fates = findings.fates()
+    total = sum(map(len, fates.values()))
+    return [(FATES.get(fate, fate), Tally(len(own), total), findings.num_pieces(own)) for fate, own in fates.items()]
+
+
+def _score_panels(findings: Findings) -> list[tuple[Panel, str]]:
+    """Histograms of both scores, of the passages that are read and of the others; (chart, horizontal axis)."""
+    fates = findings.fates()
+    groups = fates.pop(READ), [scored for own in fates.values() for scored in own]
+    bm25 = [[scored.bm25_score for scored in group] for group in groups]
+    rerank = [[scored.rerank_score for scored in group if scored.rerank_score is not None] for group in groups]
+    drawn = (
+        (histogram("BM25", "passages", bm25), "Lucene's score of the query"),
+        (histogram("Re-ranking", "passages", rerank), "BERTScore F1 against the sentence"),
+    )
+    return [(chart, axis) for chart, axis in drawn if chart]
+
+
+def _sentence_panels(findings: Findings) -> list[tuple[Panel, str]]:
+    read = [[scored for scored in view.passages if scored.dropped is None] for view in findings.views]
+    drawn = (
+        (histogram("Passages read beside it", "sentences", [list(map(len, read))], whole=True), "passages"),
+        (histogram("Their pieces", "sentences", [list(map(findings.num_pieces, read))], whole=True), "pieces"),
+    )
+    return [(chart, axis) for chart, axis in drawn if chart]

@@ -1,0 +1,217 @@
+"""`ctxner retrieval-report`: gold tags and contexts -> what of the mentions retrieval found, and what it dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctxner.config import Config, packaged_encoder
+from ctxner.conll import read_sentences
+from ctxner.contexts import Context, join_contexts, read_contexts
+from ctxner.retrieval.coverage import (
+    LocatedMention,
+    MentionTally,
+    Surface,
+    Tally,
+    locate_in_corpus,
+    locate_mentions,
+    mention_coverage,
+    surfaces,
+    tally,
+    word_coverage,
+)
+from ctxner.schema import Example
+from jobs.audit import read_passages
+from jobs.console import progress
+from jobs.pages import as_dict
+from jobs.retrieval_page import Findings, Missing, write_retrieval_page
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Checked data of a split.
+
+    Attributes:
+        examples: Tagged sentences with what retrieval found.
+        contexts: By sentence id.
+        seen: Mentions of the training data; None without any.
+    """
+
+    examples: list[Example]
+    contexts: Mapping[str, Context]
+    seen: frozenset[Surface] | None
+
+
+def run(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, out: Path) -> dict[str, Any]:
+    """Measure a split's contexts, write the page, and return the figures.
+
+    Args:
+        config: Its data section names the tagged split, its contexts, and the training data for seen and unseen.
+        split: train, dev or test.
+        ks: Numbers of passages to report for.
+        with_ceiling: Stream the corpus to see which mentions stand in it at all.
+        out: The page.
+    """
+    inputs = read_inputs(config, split, with_ceiling=with_ceiling)
+    found = measure(config, inputs, sorted(set(ks)), with_ceiling=with_ceiling)
+    limits = config.model.max_pieces, config.model.max_passages
+    title = f"What retrieval found for {split}"
+    write_retrieval_page(out, found, title=title, limits=limits, facts=_facts(config, split, inputs))
+    return {
+        "split": split,
+        "sentences": len(inputs.examples),
+        "errors": sum(context.error is not None for context in inputs.contexts.values()),
+        "without_query": sum(not context.query for context in inputs.contexts.values()),
+        "coverage": {str(k): _row(own, found.words[k], found.has_seen) for k, own in found.coverage.items()},
+        "context_view": _row(found.read, found.read_words, found.has_seen),
+        "ceiling": _row(found.ceiling, None, found.has_seen) if found.ceiling else None,
+        "passages": {
+            fate: {"passages": len(own), "pieces": found.num_pieces(own)} for fate, own in found.fates().items()
+        },
+        "not_found": [
+            {"sentence_id": one.id, "mention": one.parts[1], "type": one.type, "in_corpus": one.in_corpus}
+            for one in found.missing
+        ],
+        "report": str(out),
+    }
+
+
+def plan(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, out: Path) -> dict[str, Any]:
+    """What `run` would do; checks the data, the contexts and the corpus files."""
+    inputs = read_inputs(config, split, with_ceiling=with_ceiling)
+    mention_coverage([], ks)
+    return {
+        "split": split,
+        "sentences": len(inputs.examples),
+        "ks": sorted(set(ks)),
+        "corpus": [str(path) for path in config.index.corpus] if with_ceiling else [],
+        "report": str(out),
+    }
+
+
+def summary(result: dict[str, Any]) -> dict[str, str]:
+    """The result in short, for people: a line a number of passages."""
+
+    def line(row: dict[str, Any]) -> str:
+        cells = {name: row[name] for name in ("all", "seen", "unseen", "words") if name in row}
+        return "  ".join(f"{name} {own['share'] or 0:6.1%}" for name, own in cells.items())
+
+    whole = {"whole corpus": line(result["ceiling"])} if result["ceiling"] else {}
+    return {
+        "gold mentions": f"{result['context_view']['all']['total']:,}",
+        **{f"first {k}": line(row) for k, row in result["coverage"].items()},
+        "context view": line(result["context_view"]),
+        **whole,
+        **{f"passages, {fate}": f"{own['passages']:,}" for fate, own in result["passages"].items()},
+        "report": result["report"],
+    }
+
+
+def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
+    """The split, its contexts and the training mentions.
+
+    Raises:
+        ValueError: No contexts folder, no gold tags, or a corpus is wanted and none is set; what is wrong with a file.
+    """
+    data, format = config.data, config.data.column_format()
+    path, contexts_path = data.path(split), data.contexts_path(split)
+    if contexts_path is None:
+        raise ValueError("data.contexts is not set; give the folder that `ctxner retrieve` wrote")
+    if with_ceiling and not config.index.corpus:
+        raise ValueError("no corpus for the ceiling; give --corpus FILE or set index.corpus")
+    for corpus in config.index.corpus if with_ceiling else ():
+        if not corpus.is_file():
+            raise ValueError(f"{corpus}: no such corpus file; give --corpus FILE or set index.corpus")
+    sentences, contexts = read_sentences(path, format).sentences, read_contexts(contexts_path)
+    if not any(sentence.tags for sentence in sentences):
+        raise ValueError(f"{path}: no sentence has gold tags; nothing to look for")
+    seen = surfaces(read_sentences(data.train, format).sentences) if data.train and split != "train" else None
+    return Inputs(join_contexts(sentences, contexts), contexts, seen)
+
+
+def read_by_tagger(config: Config, examples: Sequence[Example]) -> tuple[list[Example], dict[str, int]]:
+    """The examples with their passages as the context view reads them, and the pieces of each passage by id."""
+    from ctxner.model.tagger import load_tokenizer
+    from ctxner.views import MAX_PASSAGE_CHARS, ViewBuilder
+
+    tokenizer = load_tokenizer(config.model.encoder or packaged_encoder())
+    builder = ViewBuilder(tokenizer, max_pieces=config.model.max_pieces, max_passages=config.model.max_passages)
+    views: list[Example] = []
+    sizes: dict[str, int] = {}
+    with progress("building context views", len(examples)) as done:
+        for number, example in enumerate(examples, start=1):
+            views.append(Example(example.sentence, builder.context(example).passages))
+            texts = {scored.passage.id: scored.passage.text[:MAX_PASSAGE_CHARS] for scored in example.passages}
+            for passage_id in texts.keys() - sizes.keys():
+                pieces = tokenizer(texts[passage_id], add_special_tokens=False, verbose=False)["input_ids"]
+                sizes[passage_id] = len(pieces)
+            done(number)
+    return views, sizes
+
+
+def measure(config: Config, inputs: Inputs, ks: Sequence[int], *, with_ceiling: bool) -> Findings:
+    """All figures of a split."""
+    examples, seen = inputs.examples, inputs.seen or frozenset()
+    coverage = mention_coverage(examples, ks, seen=seen)
+    views, pieces = read_by_tagger(config, examples)
+    all_read = max(1, config.model.max_passages)
+    in_corpus = None
+    if with_ceiling:
+        passages = read_passages(config.index.corpus, "looking for mentions in passages")
+        in_corpus = locate_in_corpus(passages, [example.sentence for example in examples])
+    return Findings(
+        coverage=coverage,
+        words=word_coverage(examples, ks),
+        read=mention_coverage(views, [all_read], seen=seen)[all_read],
+        read_words=word_coverage(views, [all_read])[all_read],
+        ceiling=None if in_corpus is None else tally(in_corpus, seen),
+        has_seen=inputs.seen is not None,
+        most_kept=max(sum(scored.dropped is None for scored in example.passages) for example in examples),
+        views=views,
+        pieces=pieces,
+        missing=_missing(inputs, in_corpus),
+    )
+
+
+def _missing(inputs: Inputs, in_corpus: Sequence[LocatedMention] | None) -> list[Missing]:
+    examples = {example.sentence.id: example for example in inputs.examples}
+    standing = {(one.sentence_id, one.span) for one in in_corpus or () if one.rank is not None}
+    missing = []
+    for one in locate_mentions(inputs.examples):
+        if one.rank is not None:
+            continue
+        example, start, end = examples[one.sentence_id], one.span.start, one.span.end
+        words = example.sentence.words
+        missing.append(
+            Missing(
+                one.sentence_id,
+                one.span.type,
+                (" ".join(words[:start]), " ".join(words[start:end]), " ".join(words[end:])),
+                inputs.contexts[one.sentence_id].query,
+                tuple(scored for scored in example.passages if scored.dropped is None),
+                None if in_corpus is None else (one.sentence_id, one.span) in standing,
+            )
+        )
+    return missing
+
+
+def _row(found: MentionTally, words: Tally | None, has_seen: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"all": as_dict(found.all)}
+    if has_seen:
+        row |= {"seen": as_dict(found.seen), "unseen": as_dict(found.unseen)}
+    row |= {"words": as_dict(words)} if words else {}
+    return row | {"by_type": {type: as_dict(own) for type, own in found.by_type.items()}}
+
+
+def _facts(config: Config, split: str, inputs: Inputs) -> dict[str, str]:
+    retrieval = config.retrieval
+    return {
+        f"{split}, {len(inputs.examples):,} sentences": str(config.data.path(split)),
+        "Contexts": str(config.data.contexts_path(split)),
+        "Retrieval failed": f"{sum(context.error is not None for context in inputs.contexts.values()):,} sentences",
+        "Nothing to search for": f"{sum(not context.query for context in inputs.contexts.values()):,} sentences",
+        "Query, as configured now": f"{retrieval.query}, depth {retrieval.depth}, keep {retrieval.keep}",
+        "Corpus": ", ".join(map(str, config.index.corpus)) or "not set",
+    }

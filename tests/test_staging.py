@@ -1,0 +1,140 @@
+"""Staging sentences and joining rows again, without Ray: rows come in any order, in any files."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxner.schema import Sentence, context_schema
+from ctxner.staging import Stage, alone, publish, row_schema, stage
+
+SPLITS = {
+    "train": [Sentence(f"s-{n}", ("word", str(n))) for n in range(9000)],
+    "dev": [Sentence("s-0", ("other",)), Sentence("tab\tbed", ("x",))],
+}
+
+
+def staged_rows(staged: Stage) -> list[dict]:
+    paths = sorted(staged.sentences.glob("*.parquet"))
+    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+
+
+def write_rows(staged: Stage, rows: Sequence[Mapping], *, num_files: int, seed: int = 0) -> None:
+    """Contexts for staged sentences, shuffled over files, every third without a query."""
+    parts: list[list[dict]] = [[] for _ in range(num_files)]
+    rng = random.Random(seed)
+    for row in rng.sample(list(rows), len(rows)):
+        passage = dict.fromkeys(("id", "source", "title", "text"), "p") | {"dropped": rng.choice((None, "below_depth"))}
+        query = "" if row["position"] % 3 == 0 else "q"
+        rng.choice(parts).append({**row, "query": query, "passages": [passage], "error": None})
+    for number, part in enumerate(parts):
+        pq.write_table(pa.Table.from_pylist(part, schema=row_schema()), staged.rows / f"{number}.parquet")
+
+
+def test_sentences_are_staged_in_order_with_their_split(tmp_path: Path) -> None:
+    staged = stage(SPLITS, tmp_path, {})
+    rows = staged_rows(staged)
+    assert staged.num_sentences == len(rows) == 9002
+    assert [row["position"] for row in rows] == list(range(9002))
+    assert rows[9000]["sentence_id"] == "dev\ts-0"
+    assert len(list(staged.sentences.iterdir())) > 1, "many sentences are many files"
+    assert staged.num_done() == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 9))
+def test_rows_of_any_files_become_one_ordered_file_a_split(num_files: int, seed: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        splits = {"train": SPLITS["train"][:50], "dev": SPLITS["dev"], "none": []}
+        staged = stage(splits, folder, {})
+        write_rows(staged, staged_rows(staged), num_files=num_files, seed=seed)
+        counts = publish(staged, {"note": 1})
+        for split, sentences in splits.items():
+            table = pq.read_table(folder / f"{split}.parquet")
+            assert table.schema.names == context_schema().names
+            assert table["sentence_id"].to_pylist() == [own.id for own in sentences]
+            assert [tuple(words) for words in table["words"].to_pylist()] == [own.words for own in sentences]
+        tables = [pq.read_table(folder / f"{split}.parquet") for split in splits]
+        passages = [passage for table in tables for own in table["passages"].to_pylist() for passage in own]
+        assert counts == {
+            "sentences": 52,
+            "errors": 0,
+            "without_query": sum(position % 3 == 0 for position in range(52)),
+            "kept_passages": sum(passage["dropped"] is None for passage in passages),
+        }
+        manifests = json.loads((folder / "_SUCCESS").read_text())
+        assert [manifests[split]["sentences"] for split in splits] == [50, 2, 0]
+        assert all(manifest["note"] == 1 for manifest in manifests.values())
+        assert not staged.rows.exists()
+
+
+@pytest.mark.parametrize("change", ["missing", "twice"])
+def test_a_row_missing_or_twice_is_never_published(tmp_path: Path, change: str) -> None:
+    staged = stage({"dev": SPLITS["train"][:20]}, tmp_path, {})
+    rows = staged_rows(staged)
+    write_rows(staged, rows[:7] + rows[8:] if change == "missing" else [*rows, rows[7]], num_files=3)
+    with pytest.raises(RuntimeError, match=r"of 20 is missing or there twice; remove .* and run again"):
+        publish(staged, {})
+    assert not (tmp_path / "dev.parquet").exists()
+    assert not (tmp_path / "_SUCCESS").exists()
+
+
+def test_the_same_job_finds_its_rows_again_and_any_other_starts_afresh(tmp_path: Path) -> None:
+    splits = {"dev": SPLITS["train"][:20]}
+
+    def rows_left(own: Mapping[str, Sequence[Sentence]], config: Mapping[str, object]) -> int:
+        staged = stage(own, tmp_path, config)
+        left = len(list(staged.rows.iterdir()))
+        (staged.rows / "a.parquet").touch()
+        return left
+
+    assert rows_left(splits, {"depth": 6}) == 0
+    assert rows_left(splits, {"depth": 6}) == 1
+    assert rows_left(splits, {"depth": 7}) == 0
+    assert rows_left({"dev": SPLITS["train"][:21]}, {"depth": 7}) == 0
+    assert rows_left({"dev": [*SPLITS["train"][:20], Sentence("s-20", ("changed",))]}, {"depth": 7}) == 0
+    assert not [path for path in tmp_path.iterdir() if path.name not in (".retrieving",)]
+
+
+def test_what_success_said_of_other_splits_stays(tmp_path: Path) -> None:
+    for split, note in (("train", 1), ("dev", 2), ("train", 3)):
+        staged = stage({split: SPLITS["train"][:2]}, tmp_path, {})
+        write_rows(staged, staged_rows(staged), num_files=1)
+        publish(staged, {"note": note})
+    manifests = json.loads((tmp_path / "_SUCCESS").read_text())
+    assert {split: manifest["note"] for split, manifest in manifests.items()} == {"dev": 2, "train": 3}
+
+
+@pytest.mark.parametrize("place", [1, 8999])
+def test_an_id_twice_is_refused_and_nothing_is_left(tmp_path: Path, place: int) -> None:
+    twice = [*SPLITS["train"], SPLITS["train"][place]]
+    with pytest.raises(ValueError, match=f"train: sentence id 's-{place}' occurs twice; ids must be unique in a split"):
+        stage({"dev": SPLITS["dev"], "train": twice}, tmp_path, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_sentence_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no sentences to retrieve for in dev, test"):
+        stage({"dev": [], "test": []}, tmp_path, {})
+
+
+def test_one_job_at_a_time(tmp_path: Path) -> None:
+    with (
+        alone(tmp_path),
+        pytest.raises(ValueError, match="another retrieval job is at work here; wait for it or stop it"),
+        alone(tmp_path),
+    ):
+        pass
+    with alone(tmp_path):
+        pass
