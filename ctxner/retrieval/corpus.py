@@ -64,7 +64,8 @@ class CorpusReader:
         self._part = part
         self._num_parts = num_parts
         self._sizes = [path.stat().st_size for path in self._paths]
-        self._bytes_read = 0
+        self._bytes_before = 0  # of the files before the current one
+        self._file: CorpusFile | None = None
 
     def __iter__(self) -> Iterator[Passage]:
         """The passages; ids are not compared with each other (see `read_corpus`).
@@ -77,36 +78,39 @@ class CorpusReader:
 
     def places(self) -> Iterator[tuple[_Place, Passage]]:
         """The passages with their places."""
-        for path, before in zip(self._paths, _running(self._sizes), strict=True):
-            for line_no, passage in self._read_file(path, before):
+        self._bytes_before = 0
+        for path, size in zip(self._paths, self._sizes, strict=True):
+            for line_no, passage in self._read_file(path):
                 yield (path, line_no), passage
-        self._bytes_read = sum(self._sizes)
+            self._file = None
+            self._bytes_before += size
 
     @property
     def share_read(self) -> float:
         """Share of the files' bytes read so far, from 0 to 1."""
-        return min(1.0, self._bytes_read / max(1, sum(self._sizes)))
+        in_file = self._file.position if self._file else 0
+        return min(1.0, (self._bytes_before + in_file) / max(1, sum(self._sizes)))
 
-    def _read_file(self, path: Path, before: int) -> Iterator[tuple[int | str, Passage]]:
+    def _read_file(self, path: Path) -> Iterator[tuple[int | str, Passage]]:
         stem = clean_text(corpus_stem(path))
         kind = path.name.lower()[len(corpus_stem(path)) :]
         if kind == ".parquet":
-            records = self._parquet_rows(path, before)
+            records = self._parquet_rows(path)
         elif kind.startswith(".xml"):
-            yield from self._pages(path, before, stem)
+            yield from self._pages(path, stem)
             return
         elif kind.startswith(".jsonl"):
-            records = self._json_lines(path, before)
+            records = self._json_lines(path)
         else:
-            records = ((line_no, {"contents": line}) for line_no, line in self._lines(path, before))
+            records = ((line_no, {"contents": line}) for line_no, line in self._lines(path))
         for line_no, record in records:
             yield line_no, _passage(record, path, line_no, stem)
 
     def _is_ours(self, line_no: int) -> bool:
         return (line_no - 1) % self._num_parts == self._part
 
-    def _json_lines(self, path: Path, before: int) -> Iterator[tuple[int, dict]]:
-        for line_no, line in self._lines(path, before):
+    def _json_lines(self, path: Path) -> Iterator[tuple[int, dict]]:
+        for line_no, line in self._lines(path):
             try:
                 record = json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:
@@ -115,45 +119,42 @@ class CorpusReader:
                 raise ValueError(f"{path}:{line_no}: found a JSON {type(record).__name__}, wanted an object a line")
             yield line_no, record
 
-    def _lines(self, path: Path, before: int) -> Iterator[tuple[int, str]]:
+    def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
         """Non-blank lines of this part with their numbers, decoded strictly."""
         line_no = 0
-        with CorpusFile(path) as file:
+        with CorpusFile(path) as self._file:
             try:
-                for line_no, raw in enumerate(file.stream, 1):
+                for line_no, raw in enumerate(self._file.stream, 1):
                     if not self._is_ours(line_no):
                         continue
-                    self._bytes_read = before + file.position
                     line = _decoded(raw, path, line_no)
                     if line.strip():
                         yield line_no, line.rstrip("\r\n")
             except DAMAGE as error:
                 raise ValueError(_damaged(path, line_no + 1, error)) from error
 
-    def _parquet_rows(self, path: Path, before: int) -> Iterator[tuple[int, dict]]:
+    def _parquet_rows(self, path: Path) -> Iterator[tuple[int, dict]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         row_no = 0
         try:
-            with pq.ParquetFile(path) as file:
+            with CorpusFile(path) as self._file, pq.ParquetFile(self._file.stream) as file:
                 names = [name for name in file.schema_arrow.names if name in _FIELDS]
                 for batch in file.iter_batches(batch_size=4096, columns=names):
                     own = [n for n in range(batch.num_rows) if self._is_ours(row_no + n + 1)]
                     for n, row in zip(own, batch.take(own).to_pylist(), strict=True):
                         yield row_no + n + 1, row
                     row_no += batch.num_rows
-                    self._bytes_read = before + path.stat().st_size * row_no // max(1, file.metadata.num_rows)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise ValueError(f"{path}:{row_no + 1}: not readable as Parquet ({error})") from error
 
-    def _pages(self, path: Path, before: int, stem: str) -> Iterator[tuple[str, Passage]]:
-        with CorpusFile(path) as file:
+    def _pages(self, path: Path, stem: str) -> Iterator[tuple[str, Passage]]:
+        with CorpusFile(path) as self._file:
             try:
-                for page_no, page in enumerate(read_pages(file.stream, str(path)), 1):
+                for page_no, page in enumerate(read_pages(self._file.stream, str(path)), 1):
                     if not self._is_ours(page_no):
                         continue
-                    self._bytes_read = before + file.position
                     for n, text in enumerate(page.passages(by_sentence=self._unit == "sentence"), 1):
                         yield f"page {page.id}", Passage(f"{page.id}-{n}", stem, text, title=page.title)
             except DAMAGE as error:
@@ -252,14 +253,6 @@ def _damaged(path: Path, line_no: int | None, error: BaseException) -> str:
     place = f"{path}:{line_no}" if line_no else str(path)
     format = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd"}.get(path.suffix.lower(), "readable")
     return f"{place}: damaged or not {format} ({error})"
-
-
-def _running(sizes: Sequence[int]) -> Iterator[int]:
-    """For each file the bytes of those before it."""
-    before = 0
-    for size in sizes:
-        yield before
-        before += size
 
 
 def _show(place: _Place) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctxner.retrieval.corpus import CorpusReader, Unit, check_corpus
+from ctxner.retrieval.documents import stored_passage
 from ctxner.retrieval.fingerprint import CorpusHash, IdHashes
 from ctxner.retrieval.jvm import anserini_version
 from ctxner.retrieval.lucene import (
@@ -20,7 +21,6 @@ from ctxner.retrieval.lucene import (
     analyzer_for,
     lucene_version,
     open_directory,
-    stored_passage,
 )
 from ctxner.retrieval.versions import (
     FORMAT_VERSION,

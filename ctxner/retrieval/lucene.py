@@ -1,35 +1,24 @@
-"""Lucene's side of an index: analyzers, passages <-> documents, writing and reading one shard.
+"""Lucene's side of an index: analyzers, writing and reading one shard.
 
-Documents have Anserini's layout (fields `id`, `contents`, `raw`), so that its tools can open the index too. Lucene's
-writer is driven directly rather than through Anserini's IndexCollection, which wants the corpus as files of its own
-format and leaves the order of documents to chance. A call from Python to Java costs microseconds: passages cross
-in batches, as one text, and a chain of Java functions makes the documents.
+Lucene's writer is driven directly rather than through Anserini's IndexCollection, which wants the corpus as files of
+its own format and leaves the order of documents to chance. What a document is made of is `ctxner.retrieval.documents`.
 """
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ctxner.retrieval.documents import ID, document_text, java_documents
 from ctxner.retrieval.jvm import java_class
 from ctxner.schema import Passage
 
-CONTENTS = "contents"
-ID = "id"
-BATCH_PASSAGES = 500
-_BATCH_CHARACTERS = 1_000_000
-_MAX_WAITING = 2  # batches made into documents while one is being added
-_BUFFER_MIB = 64.0  # Lucene flushes a segment beyond it; well below the JVM's heap
-_RECORD_END = "\x1e"  # JSON never holds it as it is
-
-_DOCUMENT = "org.apache.lucene.document.Document"
-
-_encode_json = json.JSONEncoder(ensure_ascii=False).encode
+_BATCH_PASSAGES = 2000  # several ms of work for Lucene, which the wait for Python's lock is small against
+_BATCH_CHARACTERS = 2_000_000
+_MAX_WAITING = 3  # batches on their way to Lucene
+_BUFFER_MIB = 128.0  # Lucene flushes a segment beyond it; well below the JVM's heap
 
 
 def analyzer_for(language: str) -> Any:
@@ -75,6 +64,7 @@ class ShardWriter:
         config = java_class("org.apache.lucene.index.IndexWriterConfig")(analyzer)
         config.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")())
         config.setRAMBufferSizeMB(_BUFFER_MIB)
+        config.setUseCompoundFile(False)  # a merge to one segment would rewrite even a single compound one
         # keeps the order of documents
         config.setMergePolicy(java_class("org.apache.lucene.index.LogByteSizeMergePolicy")())
         self._writer = java_class("org.apache.lucene.index.IndexWriter")(open_directory(folder), config)
@@ -85,10 +75,10 @@ class ShardWriter:
 
     def add(self, passage: Passage) -> None:
         """Append a passage."""
-        text = document_json(passage)
+        text = document_text(passage)
         self._batch.append(text)
         self._batch_length += len(text)
-        if len(self._batch) >= BATCH_PASSAGES or self._batch_length >= _BATCH_CHARACTERS:
+        if len(self._batch) >= _BATCH_PASSAGES or self._batch_length >= _BATCH_CHARACTERS:
             self._send()
 
     def delete(self, passage_id: str) -> None:
@@ -127,97 +117,18 @@ class ShardWriter:
     def _send(self) -> None:
         if not self._batch:
             return
-        documents = _documents("\n".join(self._batch))
+        batch = self._batch
         self._batch, self._batch_length = [], 0
         while len(self._waiting) >= _MAX_WAITING:
             self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(self._writer.addDocuments, documents))
+        self._waiting.append(self._thread.submit(self._add_documents, batch))
+
+    def _add_documents(self, batch: list[str]) -> None:
+        """Runs in the writer's thread, and nearly all of it without Python."""
+        documents = java_documents(batch)
+        self._writer.addDocuments(documents)  # one expression: pyjnius keeps a method's object where threads share it
 
     def _drain(self) -> None:
         self._send()
         while self._waiting:
             self._waiting.popleft().result()
-
-
-def document_json(passage: Passage) -> str:
-    """What Anserini indexes (`contents`: title, newline, text) and stores (all of it), on one line."""
-    record = {ID: passage.id, CONTENTS: passage.text, "source": passage.source}
-    if passage.title:
-        record |= {CONTENTS: f"{passage.title}\n{passage.text}", "title": passage.title}
-    return _encode_json(record)
-
-
-def stored_passage(raw: str) -> Passage:
-    """A passage from the JSON that its document stores; the inverse of `document_json`."""
-    record = json.loads(raw)
-    title = record.get("title", "")
-    text = record[CONTENTS][len(title) + 1 :] if title else record[CONTENTS]
-    return Passage(record[ID], record["source"], text, title=title)
-
-
-def stored_passages(reader: Any) -> Iterator[Passage]:
-    """All passages of an open index without deletions, in the order of its documents."""
-    import jnius
-
-    stored = jnius.cast("java.lang.Object", reader.storedFields())
-    get_document = _method("org.apache.lucene.index.StoredFields", "document", "int", _DOCUMENT).bindTo(stored)
-    get_raw = _method(_DOCUMENT, "get", "java.lang.String", "java.lang.String")
-    get_raw = java_class("java.lang.invoke.MethodHandles").insertArguments(get_raw, 1, "raw")
-    raw_of = _as_interface(
-        "java.util.function.IntFunction",
-        java_class("java.lang.invoke.MethodHandles").filterReturnValue(get_document, get_raw),
-    )
-    end = jnius.cast("java.lang.CharSequence", java_class("java.lang.String")(_RECORD_END))
-    numbers = java_class("java.util.stream.IntStream")
-    collectors = java_class("java.util.stream.Collectors")
-    for first in range(0, reader.maxDoc(), BATCH_PASSAGES):
-        last = min(first + BATCH_PASSAGES, reader.maxDoc())
-        text = numbers.range(first, last).mapToObj(raw_of).collect(collectors.joining(end))
-        for raw in text.split(_RECORD_END):
-            yield stored_passage(raw)
-
-
-def _documents(lines: str) -> Any:
-    """A Java list of Lucene documents, from JSON documents one a line."""
-    parse, create = _document_functions()
-    reader = java_class("java.io.BufferedReader")(java_class("java.io.StringReader")(lines))
-    return reader.lines().map(parse).map(create).toList()
-
-
-@cache
-def _document_functions() -> tuple[Any, Any]:
-    """Java functions: JSON -> Anserini's document -> Lucene's document."""
-    arguments = java_class("io.anserini.index.IndexCollection$Args")()
-    arguments.storeRaw = True
-    arguments.storePositions = True  # so that exact phrases can be looked up
-    generator = java_class("io.anserini.index.generator.DefaultLuceneDocumentGenerator")(arguments)
-    json_document = "io.anserini.collection.JsonCollection$Document"
-    parse = _method(json_document, "fromString", "java.lang.String", json_document, is_static=True)
-    create = _method(
-        "io.anserini.index.generator.DefaultLuceneDocumentGenerator",
-        "createDocument",
-        "io.anserini.collection.SourceDocument",
-        _DOCUMENT,
-    ).bindTo(generator)
-    return _as_interface("java.util.function.Function", parse), _as_interface("java.util.function.Function", create)
-
-
-def _method(owner: str, name: str, argument: str, result: str, *, is_static: bool = False) -> Any:
-    """A handle of a public Java method of one argument."""
-    lookup = java_class("java.lang.invoke.MethodHandles").publicLookup()
-    kind = java_class("java.lang.invoke.MethodType").methodType(_class(result), _class(argument))
-    return (lookup.findStatic if is_static else lookup.findVirtual)(_class(owner), name, kind)
-
-
-def _class(name: str) -> Any:
-    if name == "int":
-        return java_class("java.lang.Integer").TYPE
-    return java_class("java.lang.Class").forName(name)
-
-
-def _as_interface(name: str, handle: Any) -> Any:
-    """A Java object with a functional interface whose one method is the handle: it runs without Python."""
-    import jnius
-
-    proxies = java_class("java.lang.invoke.MethodHandleProxies")
-    return jnius.cast(name, proxies.asInterfaceInstance(_class(name), handle))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ctxner.retrieval.documents import ID, stored_passage
 from ctxner.retrieval.jvm import java_class, start_jvm
-from ctxner.retrieval.lucene import ID, id_query, open_directory, stored_passage
+from ctxner.retrieval.lucene import id_query, open_directory
 from ctxner.schema import Passage
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ctxner.retrieval.documents import CONTENTS, stored_passages
 from ctxner.retrieval.fingerprint import CorpusHash, IdHashes
 from ctxner.retrieval.index import PROGRESS_EVERY, OnProgress
 from ctxner.retrieval.jvm import java_class, start_jvm
-from ctxner.retrieval.lucene import CONTENTS, stored_passages
 from ctxner.retrieval.reader import open_reader
 from ctxner.retrieval.versions import IndexManifest, read_manifest
 from ctxner.schema import Passage
