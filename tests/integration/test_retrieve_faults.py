@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -38,8 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("actor", ["Search", "Rerank"])
 def test_a_job_outlives_a_killed_actor(world: Path, actor: str) -> None:
     process = _start(world, actor)
-    _wait_for_rows(world / actor, process, 1)
-    _kill(lambda command: command.startswith("ray::") and f"({actor})" in command, _family(process))
+    _kill(lambda command: command.startswith("ray::") and f"({actor})" in command, process)
     assert _finish(process)["sentences"] == NUM_SENTENCES
     assert _rows(world, actor).equals(_rows(world, "undisturbed"))
 
@@ -51,7 +50,7 @@ def test_a_job_goes_on_after_its_raylet_and_then_its_driver_were_killed(world: P
         num_done = _wait_for_rows(world / "again", process, num_done + 1)
         family = _family(process)
         if victim == "raylet":
-            _kill(lambda command: "/raylet/raylet" in command, family)
+            _kill(lambda command: "/raylet/raylet" in command, process)
             time.sleep(5)  # its driver cannot go on, and may wait for the node for minutes
         process.kill()
         process.communicate()
@@ -98,12 +97,22 @@ def _wait_for_rows(folder: Path, process: subprocess.Popen[str], at_least: int) 
     return num_done
 
 
-def _kill(matches: Callable[[str], bool], family: Sequence[psutil.Process]) -> None:
-    """Kill -9 those of the job's processes whose command line matches."""
-    victims = [own for own in family if own.is_running() and matches(" ".join(own.cmdline()))]
-    assert victims
+def _kill(matches: Callable[[str], bool], process: subprocess.Popen[str]) -> None:
+    """Kill -9 what the job has started whose command line matches, as soon as there is any."""
+    until = time.monotonic() + DEADLINE
+    while not (victims := [own for own in _family(process) if _matches(own, matches)]):
+        assert process.poll() is None, "the job ended before anything could be killed"
+        assert time.monotonic() < until, "nothing to kill in time"
+        time.sleep(0.1)
     for own in victims:
         own.kill()
+
+
+def _matches(process: psutil.Process, matches: Callable[[str], bool]) -> bool:
+    try:
+        return matches(" ".join(process.cmdline()))
+    except psutil.Error:  # gone meanwhile
+        return False
 
 
 def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
