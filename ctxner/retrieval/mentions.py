@@ -88,7 +88,8 @@ def choose(
     left = dict(mentions)
     chosen: list[D] = []
     while order and len(chosen) < depth:
-        best = max(order, key=lambda key: sum(left[mention] for mention in covers[key]))  # the first of equal ones
+        # the first of equal ones; fsum as a set has its elements in another order in every process
+        best = max(order, key=lambda key: math.fsum(left[mention] for mention in covers[key]))
         left.update({mention: _AGAIN * left[mention] for mention in covers[best]})
         order.remove(best)
         chosen.append(best)

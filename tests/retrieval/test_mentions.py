@@ -101,6 +101,14 @@ def test_a_title_covers_but_no_run_spans_title_and_text():
     assert choose(mentions, found, {"split": 99.0}, depth=1) == ["titled"]
 
 
+@pytest.mark.parametrize("n", range(20))
+def test_equal_gains_are_equal_in_whatever_order_they_are_summed(n):
+    words = [f"{letter}{n}" for letter in "abcd"]  # the order of a set of strings differs from process to process
+    mentions = {(word,): weight for word, weight in zip(words, (0.1, 0.2, 0.3, 0.6), strict=True)}
+    assert 0.1 + 0.2 + 0.3 > 0.6 == 0.3 + 0.2 + 0.1
+    assert choose(mentions, passages(words[3], " ".join(words[:3])), {}, depth=1) == [0]
+
+
 @given(st.lists(st.text("abc ", max_size=12), max_size=6), st.integers(1, 4))
 def test_each_choice_adds_most_to_what_is_covered(texts, depth):
     mentions = {
