@@ -73,6 +73,7 @@ class IndexConfig(Section):
 
     corpus: tuple[Path, ...] = ()
     folder: Path = Path("runs/index")
+    source: str | None = None  # path or URI (s3://, gs://, ...) of an index; each node copies it under `folder` once
     language: str = "en"  # Lucene analyzer, for the corpus and the queries alike
     unit: Literal["paragraph", "sentence"] = "paragraph"  # a passage of a MediaWiki dump; other files say it themselves
     shards: Annotated[int, Field(gt=0, le=1000)] = 1  # built at once on Ray when more than one; scores are the same
@@ -97,7 +98,17 @@ class RetrievalConfig(Section):
     batch_sentences: PositiveInt = (
         4096  # sentences re-ranked together: each distinct passage is encoded once among them
     )
-    actors: PositiveInt = 1  # re-rank actors; BM25 has one
+    rerank: bool = True  # False: passages stay in the order of the search, and no encoder is needed
+    search_actors: PositiveInt = 1  # at most, each with a JVM; both pools start with one actor and grow with the work
+    rerank_actors: PositiveInt = 1  # at most, each with an encoder
+    actor_cpus: PositiveFloat = 0.5  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
+    threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors of its kind
+    gpus: NonNegativeFloat = 0  # a re-rank actor; 0.5 puts two on a GPU, 0 encodes on CPUs
+
+    def what_rows_depend_on(self) -> dict[str, Any]:
+        """The settings without those that change only where and how fast the work is done."""
+        how = {"search_actors", "rerank_actors", "actor_cpus", "threads", "gpus"}
+        return self.model_dump(mode="json", exclude=how)
 
 
 class ModelConfig(Section):

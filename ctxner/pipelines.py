@@ -21,16 +21,17 @@ import ray
 import ray.data
 from ray.data.checkpoint import CheckpointConfig
 
-from ctxner.config import Config, RetrievalConfig, packaged_encoder
+from ctxner.config import Config, IndexConfig, RetrievalConfig, packaged_encoder
 from ctxner.contexts import Context, context_row
-from ctxner.retrieval.index import read_manifest
-from ctxner.schema import Sentence, context_schema, passage_row, scored_passage
+from ctxner.retrieval.fetch import index_manifest
+from ctxner.retrieval.keep import keep_first
+from ctxner.retrieval.versions import IndexManifest
+from ctxner.schema import ScoredPassage, Sentence, context_schema, passage_row, scored_passage
 from ctxner.staging import Stage, alone, publish, row_schema, stage
 
 logger = logging.getLogger(__name__)
 
 _SEARCH_BATCH = 512  # sentences a call: Lucene's part is short, so small batches keep the re-ranker fed
-_ACTOR_CPUS = 0.5  # what an actor reserves
 _OTHER_CPUS = 2  # left for Ray Data's own tasks: with none, a resumed job would wait for ever
 _PROGRESS_SECONDS = 2.0
 
@@ -38,48 +39,61 @@ _PROGRESS_SECONDS = 2.0
 class Search:
     """BM25 over a batch of sentences (a Ray Data actor)."""
 
-    def __init__(self, index: str, retrieval: Mapping[str, Any], num_threads: int) -> None:
+    def __init__(self, index: Mapping[str, Any], manifest: IndexManifest, retrieval: Mapping[str, Any]) -> None:
         from ctxner.retrieval.bm25 import BM25Searcher
+        from ctxner.retrieval.fetch import fetch_index
 
-        self.config = RetrievalConfig(**retrieval)
+        settings, self.config = IndexConfig(**index), RetrievalConfig(**retrieval)
+        source, folder = settings.source, settings.folder
         self.searcher = BM25Searcher(
-            index,
+            fetch_index(source, folder, manifest) if source else folder,
             k1=self.config.k1,
             b=self.config.b,
             query_mode=self.config.query,
             max_query_terms=self.config.max_query_terms,
             drop_near_duplicates=self.config.drop_near_duplicates,
-            num_threads=num_threads,
+            num_threads=_num_threads(self.config, self.config.search_actors),
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add query, passages and error to sentence_id and words."""
+        """Add query, passages and error to sentence_id and words; without re-ranking, thin the passages out."""
         sentences = [Sentence(row["sentence_id"], tuple(row["words"])) for row in batch.to_pylist()]
         found = self.searcher.search(sentences, depth=self.config.depth)
         contexts = [
-            Context(own.words, hit.query, hit.hits, hit.error) for own, hit in zip(sentences, found, strict=True)
+            Context(own.words, hit.query, self._kept(own, hit.hits), hit.error)
+            for own, hit in zip(sentences, found, strict=True)
         ]
         rows = [context_row(own.id, context) for own, context in zip(sentences, contexts, strict=True)]
         found_rows = pa.Table.from_pylist(rows, schema=context_schema())
         return found_rows.append_column("position", batch["position"])
 
+    def _kept(self, sentence: Sentence, hits: tuple[ScoredPassage, ...]) -> tuple[ScoredPassage, ...]:
+        if self.config.rerank:
+            return hits
+        return keep_first(
+            " ".join(sentence.words),
+            hits,
+            depth=self.config.keep,
+            drop_near_duplicates=self.config.drop_near_duplicates,
+        )
+
 
 class Rerank:
     """BERTScore over a batch of sentences and their hits (a Ray Data actor)."""
 
-    def __init__(self, retrieval: Mapping[str, Any], num_threads: int) -> None:
+    def __init__(self, retrieval: Mapping[str, Any]) -> None:
         import torch
 
         from ctxner.retrieval.rerank import BERTScoreReranker
 
-        torch.set_num_threads(num_threads)
         self.config = RetrievalConfig(**retrieval)
+        torch.set_num_threads(_num_threads(self.config, self.config.rerank_actors))
         self.reranker = BERTScoreReranker(
             self.config.encoder or packaged_encoder(),
             layer=self.config.layer,
             use_idf=self.config.idf,
             dtype=self.config.dtype,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device="cuda" if self.config.gpus else "cpu",
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -122,17 +136,18 @@ def retrieve(
         ValueError: An unusable index, nothing to retrieve for, a sentence id twice, or too few CPUs.
     """
     started = time.perf_counter()
+    index = index_manifest(config.index.folder, config.index.source)
     manifest: dict[str, Any] = {
-        "index": dataclasses.asdict(read_manifest(config.index.folder)),
-        "retrieval": config.retrieval.model_dump(mode="json"),
+        "index": dataclasses.asdict(index),
+        "retrieval": config.retrieval.what_rows_depend_on(),
     }
-    _check_resources(config)
+    _check_resources(config.retrieval)
     with alone(folder):
         staged = stage(splits, folder.resolve(), manifest)
         num_resumed = staged.num_done()
         if num_resumed < staged.num_sentences:
             with _watched(staged, on_progress):
-                _run(staged, config)
+                _run(staged, config, index)
         manifest |= {"resumed_from": num_resumed, "seconds": round(time.perf_counter() - started, 2)}
         counts = publish(staged, manifest)
     if on_progress:
@@ -140,10 +155,9 @@ def retrieve(
     return {**manifest, **counts}
 
 
-def _run(staged: Stage, config: Config) -> None:
+def _run(staged: Stage, config: Config, index: IndexManifest) -> None:
     """Read, search, re-rank, write; Ray Data keeps which rows are complete."""
-    settings = config.retrieval
-    num_threads = max(1, (os.cpu_count() or 1) // settings.actors)
+    settings, where = config.retrieval, config.index.model_copy(update={"folder": config.index.folder.resolve()})
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the driver shows sentences, which is what one waits for
     context.checkpoint_config = CheckpointConfig(
@@ -151,29 +165,36 @@ def _run(staged: Stage, config: Config) -> None:
     )
     context.checkpoint_config.checkpoint_actor_pool_max_size = 1
     try:
-        (
+        rows = (
             ray.data.read_parquet(str(staged.sentences))
             .repartition(target_num_rows_per_block=_SEARCH_BATCH)
             .map_batches(
                 Search,
-                fn_constructor_args=(str(config.index.folder.resolve()), settings.model_dump(), num_threads),
+                fn_constructor_args=(where.model_dump(), index, settings.model_dump()),
                 batch_size=_SEARCH_BATCH,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=1),
-                num_cpus=_ACTOR_CPUS,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.search_actors),
+                num_cpus=settings.actor_cpus,
             )
-            .map_batches(
+        )
+        if settings.rerank:
+            rows = rows.map_batches(
                 Rerank,
-                fn_constructor_args=(settings.model_dump(), num_threads),
+                fn_constructor_args=(settings.model_dump(),),
                 batch_size=settings.batch_sentences,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.actors),
-                num_cpus=_ACTOR_CPUS,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.rerank_actors),
+                num_cpus=settings.actor_cpus,
+                num_gpus=settings.gpus,
             )
-            .write_parquet(str(staged.rows))
-        )
+        rows.write_parquet(str(staged.rows))
     finally:
         context.checkpoint_config = None
+
+
+def _num_threads(settings: RetrievalConfig, num_actors: int) -> int:
+    """Threads of one of so many actors, on the node where it is asked."""
+    return settings.threads or max(1, (os.cpu_count() or 1) // num_actors)
 
 
 @contextmanager
@@ -194,14 +215,20 @@ def _watched(staged: Stage, on_progress: Callable[[int], None] | None) -> Iterat
         thread.join()
 
 
-def _check_resources(config: Config) -> None:
+def _check_resources(settings: RetrievalConfig) -> None:
     """Refuse what the cluster cannot schedule, instead of waiting for it."""
     if not ray.is_initialized():
         ray.init()
-    have, wanted = ray.cluster_resources().get("CPU", 0), _ACTOR_CPUS * (1 + config.retrieval.actors) + _OTHER_CPUS
-    if have < wanted:
+    have, num_rerank = ray.cluster_resources(), settings.rerank_actors if settings.rerank else 0
+    cpus = settings.actor_cpus * (settings.search_actors + num_rerank) + _OTHER_CPUS
+    if have.get("CPU", 0) < cpus:
         raise ValueError(
-            f"retrieval.actors={config.retrieval.actors} wants {wanted:g} CPUs ({_ACTOR_CPUS:g} an actor, "
-            f"{_OTHER_CPUS} for reading, resuming and writing), but the cluster has {have:g}; lower retrieval.actors "
-            "or add nodes"
+            f"retrieval.search_actors={settings.search_actors} and rerank_actors={num_rerank} want {cpus:g} CPUs "
+            f"({settings.actor_cpus:g} an actor, {_OTHER_CPUS} for reading, resuming and writing), but the cluster has "
+            f"{have.get('CPU', 0):g}; lower them, or add nodes"
+        )
+    if have.get("GPU", 0) < (gpus := settings.gpus * num_rerank):
+        raise ValueError(
+            f"retrieval.rerank_actors={num_rerank} want {gpus:g} GPUs ({settings.gpus:g} each), but the cluster has "
+            f"{have.get('GPU', 0):g}; lower retrieval.rerank_actors, set retrieval.gpus=0, or add nodes"
         )

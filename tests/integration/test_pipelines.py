@@ -117,7 +117,7 @@ def test_manifest_says_what_was_searched_and_how(contexts: Path, config: Config,
     assert set(manifests) == {"train", "dev"}
     for split, manifest in manifests.items():
         assert manifest["index"]["num_documents"] == len(world.corpus)
-        assert manifest["retrieval"] == config.retrieval.model_dump(mode="json")
+        assert manifest["retrieval"] == config.retrieval.what_rows_depend_on()
         rows = list(read_contexts(contexts / f"{split}.parquet").values())
         kept = [scored for row in rows for scored in row.passages if scored.dropped is None]
         assert (manifest["kept_passages"], manifest["errors"], manifest["resumed_from"]) == (len(kept), 0, 0)
@@ -166,6 +166,31 @@ def test_missing_index_is_refused_before_anything_starts(config: Config, world: 
 
 
 def test_more_actors_than_the_cluster_holds_are_refused(config: Config, world: World, tmp_path: Path) -> None:
-    greedy = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"actors": 9})})
-    with pytest.raises(ValueError, match=r"retrieval\.actors=9 wants 7 CPUs .* but the cluster has 4; lower"):
-        retrieve(splits_of(world), greedy, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"rerank_actors=9 want 7 CPUs .* but the cluster has 4; lower them, or add"):
+        retrieve(splits_of(world), _with(config, rerank_actors=9), tmp_path / "out")
+    with pytest.raises(ValueError, match=r"rerank_actors=1 want 1 GPUs .* but the cluster has 0; lower"):
+        retrieve(splits_of(world), _with(config, gpus=1), tmp_path / "out")
+
+
+def test_without_reranking_passages_stay_in_the_order_of_the_search(
+    config: Config, contexts: Path, world: World, tmp_path: Path
+) -> None:
+    """And a copy of the index that each node makes for itself gives the same."""
+    source = {"source": str(config.index.folder), "folder": tmp_path / "copies"}
+    copied = config.model_copy(update={"index": config.index.model_copy(update=source)})
+    retrieve({"dev": splits_of(world)["dev"]}, _with(copied, rerank=False), tmp_path / "out")
+    reranked = read_contexts(contexts / "dev.parquet")
+    num_kept = 0
+    for name, context in read_contexts(tmp_path / "out" / "dev.parquet").items():
+        kept = [scored for scored in context.passages if scored.dropped is None]
+        num_kept += len(kept)
+        assert len(kept) <= 2
+        assert [own.bm25_rank for own in kept] == sorted(own.bm25_rank for own in kept)
+        assert all(own.rerank_score is None for own in context.passages)
+        assert {own.passage.id for own in context.passages} == {own.passage.id for own in reranked[name].passages}
+    assert num_kept > 8
+    assert len(list((tmp_path / "copies").glob("*/CURRENT"))) == 1
+
+
+def _with(config: Config, **settings: object) -> Config:
+    return config.model_copy(update={"retrieval": config.retrieval.model_copy(update=settings)})
