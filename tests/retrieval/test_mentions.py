@@ -101,6 +101,15 @@ def test_a_title_covers_but_no_run_spans_title_and_text():
     assert choose(mentions, found, {"split": 99.0}, depth=1) == ["titled"]
 
 
+def test_the_passage_of_that_title_goes_before_others_that_hold_the_mention():
+    mentions = {("snow", "blind"): 2.0, ("friend",): 1.0}
+    about = Passage("b", "s", "a film", title="Snow Blind")
+    found = {"song": Passage("a", "s", "Snow Blind Love", title="Snow Blind Love"), "film": about}
+    assert choose(mentions, found, {"song": 9.0}, depth=2) == ["film", "song"]
+    both = {**found, "both": Passage("c", "s", "a Snow Blind friend")}
+    assert choose(mentions, both, {}, depth=1) == ["both"]  # covering more mentions weighs more than a title
+
+
 @given(st.lists(st.text("abc ", max_size=12), max_size=6), st.integers(1, 4))
 def test_each_choice_adds_most_to_what_is_covered(texts, depth):
     mentions = {
