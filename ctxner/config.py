@@ -83,6 +83,7 @@ class RetrievalConfig(Section):
     """Sentence -> query -> BM25 -> re-ranking."""
 
     query: Literal["mentions", "weighted", "bag"] = "mentions"
+    tagger: str | None = None  # a model whose plain view says what is looked up first (`mentions` only)
     max_query_terms: Annotated[int, Field(gt=0, le=512)] = 64  # Lucene refuses more than 1,024 clauses
     k1: PositiveFloat = 0.9  # Anserini's default, not the textbook's 1.2
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
@@ -100,10 +101,10 @@ class RetrievalConfig(Section):
     )
     rerank: bool = True  # False: passages stay in the order of the search, and no encoder is needed
     search_actors: PositiveInt = 1  # at most, each with a JVM; both pools start with one actor and grow with the work
-    rerank_actors: PositiveInt = 1  # at most, each with an encoder
+    rerank_actors: PositiveInt = 1  # at most, each with an encoder; as many for the tagger
     actor_cpus: PositiveFloat = 0.5  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
     threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors of its kind
-    gpus: NonNegativeFloat = 0  # a re-rank actor; 0.5 puts two on a GPU, 0 encodes on CPUs
+    gpus: NonNegativeFloat = 0  # an actor with an encoder; 0.5 puts two on a GPU, 0 encodes on CPUs
 
     def what_rows_depend_on(self) -> dict[str, Any]:
         """The settings without those that change only where and how fast the work is done."""

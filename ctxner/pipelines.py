@@ -26,7 +26,7 @@ from ctxner.contexts import Context, context_row
 from ctxner.retrieval.fetch import index_manifest
 from ctxner.retrieval.keep import keep_first
 from ctxner.retrieval.versions import IndexManifest
-from ctxner.schema import ScoredPassage, Sentence, context_schema, passage_row, scored_passage
+from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
 from ctxner.staging import Stage, alone, publish, row_schema, stage
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,28 @@ logger = logging.getLogger(__name__)
 _SEARCH_BATCH = 512  # sentences a call: Lucene's part is short, so small batches keep the re-ranker fed
 _OTHER_CPUS = 2  # left for Ray Data's own tasks: with none, a resumed job would wait for ever
 _PROGRESS_SECONDS = 2.0
+
+
+class Predict:
+    """Mentions that a trained model finds without passages (a Ray Data actor)."""
+
+    def __init__(self, retrieval: Mapping[str, Any]) -> None:
+        import torch
+
+        from ctxner.predictor import Tagger
+
+        settings = RetrievalConfig(**retrieval)
+        assert settings.tagger
+        torch.set_num_threads(_num_threads(settings, settings.rerank_actors))
+        self.tagger = Tagger.from_pretrained(settings.tagger, device="cuda" if settings.gpus else "cpu")
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Add the column `predicted`: first word and one past the last of each mention."""
+        examples = [Example(Sentence(row["sentence_id"], tuple(row["words"]))) for row in batch.to_pylist()]
+        found = iter(self.tagger.predict([own for own in examples if own.sentence.words], view="plain"))
+        spans = [next(found).spans if own.sentence.words else () for own in examples]
+        column = [[(span.start, span.end) for span in own] for own in spans]
+        return batch.append_column("predicted", pa.array(column, pa.list_(pa.list_(pa.int32(), 2))))
 
 
 class Search:
@@ -57,14 +79,18 @@ class Search:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add query, passages and error to sentence_id and words; without re-ranking, thin the passages out."""
-        sentences = [Sentence(row["sentence_id"], tuple(row["words"])) for row in batch.to_pylist()]
-        found = self.searcher.search(sentences, depth=self.config.depth)
+        rows = batch.to_pylist()
+        sentences = [Sentence(row["sentence_id"], tuple(row["words"])) for row in rows]
+        predicted = {row["sentence_id"]: [tuple(span) for span in row.get("predicted", ())] for row in rows}
+        found = self.searcher.search(sentences, depth=self.config.depth, predicted=predicted)
         contexts = [
             Context(own.words, hit.query, self._kept(own, hit.hits), hit.error)
             for own, hit in zip(sentences, found, strict=True)
         ]
-        rows = [context_row(own.id, context) for own, context in zip(sentences, contexts, strict=True)]
-        found_rows = pa.Table.from_pylist(rows, schema=context_schema())
+        found_rows = pa.Table.from_pylist(
+            [context_row(own.id, context) for own, context in zip(sentences, contexts, strict=True)],
+            schema=context_schema(),
+        )
         return found_rows.append_column("position", batch["position"])
 
     def _kept(self, sentence: Sentence, hits: tuple[ScoredPassage, ...]) -> tuple[ScoredPassage, ...]:
@@ -165,31 +191,39 @@ def _run(staged: Stage, config: Config, index: IndexManifest) -> None:
     )
     context.checkpoint_config.checkpoint_actor_pool_max_size = 1
     try:
-        rows = (
-            ray.data.read_parquet(str(staged.sentences))
-            .repartition(target_num_rows_per_block=_SEARCH_BATCH)
-            .map_batches(
-                Search,
-                fn_constructor_args=(where.model_dump(), index, settings.model_dump()),
-                batch_size=_SEARCH_BATCH,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.search_actors),
-                num_cpus=settings.actor_cpus,
-            )
-        )
+        rows = ray.data.read_parquet(str(staged.sentences)).repartition(target_num_rows_per_block=_SEARCH_BATCH)
+        own, num_encoders = settings.model_dump(), settings.rerank_actors
+        if settings.tagger:
+            rows = _mapped(rows, Predict, (own,), _SEARCH_BATCH, num_encoders, settings.actor_cpus, settings.gpus)
+        arguments = (where.model_dump(), index, own)
+        rows = _mapped(rows, Search, arguments, _SEARCH_BATCH, settings.search_actors, settings.actor_cpus, 0)
         if settings.rerank:
-            rows = rows.map_batches(
-                Rerank,
-                fn_constructor_args=(settings.model_dump(),),
-                batch_size=settings.batch_sentences,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.rerank_actors),
-                num_cpus=settings.actor_cpus,
-                num_gpus=settings.gpus,
-            )
+            batch_size = settings.batch_sentences
+            rows = _mapped(rows, Rerank, (own,), batch_size, num_encoders, settings.actor_cpus, settings.gpus)
         rows.write_parquet(str(staged.rows))
     finally:
         context.checkpoint_config = None
+
+
+def _mapped(
+    rows: ray.data.Dataset,
+    actor: type,
+    arguments: tuple[Any, ...],
+    batch_size: int,
+    num_actors: int,
+    num_cpus: float,
+    num_gpus: float,
+) -> ray.data.Dataset:
+    """The rows as a pool of actors changes them; it starts with one actor and grows with the work."""
+    return rows.map_batches(
+        actor,
+        fn_constructor_args=arguments,
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus or None,
+    )
 
 
 def _num_threads(settings: RetrievalConfig, num_actors: int) -> int:
@@ -219,16 +253,16 @@ def _check_resources(settings: RetrievalConfig) -> None:
     """Refuse what the cluster cannot schedule, instead of waiting for it."""
     if not ray.is_initialized():
         ray.init()
-    have, num_rerank = ray.cluster_resources(), settings.rerank_actors if settings.rerank else 0
-    cpus = settings.actor_cpus * (settings.search_actors + num_rerank) + _OTHER_CPUS
+    have, num_encoders = ray.cluster_resources(), settings.rerank_actors * (settings.rerank + bool(settings.tagger))
+    cpus = settings.actor_cpus * (settings.search_actors + num_encoders) + _OTHER_CPUS
     if have.get("CPU", 0) < cpus:
         raise ValueError(
-            f"retrieval.search_actors={settings.search_actors} and rerank_actors={num_rerank} want {cpus:g} CPUs "
-            f"({settings.actor_cpus:g} an actor, {_OTHER_CPUS} for reading, resuming and writing), but the cluster has "
-            f"{have.get('CPU', 0):g}; lower them, or add nodes"
+            f"retrieval.search_actors={settings.search_actors} and {num_encoders} with an encoder (rerank_actors="
+            f"{settings.rerank_actors}) want {cpus:g} CPUs ({settings.actor_cpus:g} an actor, {_OTHER_CPUS} for "
+            f"reading, resuming and writing), but the cluster has {have.get('CPU', 0):g}; lower them, or add nodes"
         )
-    if have.get("GPU", 0) < (gpus := settings.gpus * num_rerank):
+    if have.get("GPU", 0) < (gpus := settings.gpus * num_encoders):
         raise ValueError(
-            f"retrieval.rerank_actors={num_rerank} want {gpus:g} GPUs ({settings.gpus:g} each), but the cluster has "
-            f"{have.get('GPU', 0):g}; lower retrieval.rerank_actors, set retrieval.gpus=0, or add nodes"
+            f"retrieval.rerank_actors={settings.rerank_actors} want {gpus:g} GPUs ({settings.gpus:g} each), but the "
+            f"cluster has {have.get('GPU', 0):g}; lower retrieval.rerank_actors, set retrieval.gpus=0, or add nodes"
         )

@@ -52,6 +52,7 @@ class SearchResult:
     error: str | None = None
 
 
+_Predicted = Mapping[str, Sequence[tuple[int, int]]]
 _Hits = tuple[tuple[int, float], ...]  # (Lucene's document number, score), best first
 
 
@@ -125,19 +126,32 @@ class BM25Searcher:
         """Passages in the index."""
         return self.manifest.num_documents
 
-    def search(self, sentences: Sequence[Sentence], *, depth: int) -> list[SearchResult]:
+    def search(
+        self,
+        sentences: Sequence[Sentence],
+        *,
+        depth: int,
+        predicted: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+    ) -> list[SearchResult]:
         """The best `depth` passages of every sentence, in the sentences' order.
 
         A sentence whose search fails gets an `error` and a logged warning, and leaves the others alone.
+
+        Args:
+            sentences: Their words are searched for; tags are not looked at.
+            depth: Passages a sentence, at most.
+            predicted: By sentence id, the first word and one past the last of each mention that a tagger found;
+                `mentions` covers them first.
         """
         if depth < 1:
             raise ValueError(f"depth is {depth}; wanted at least 1")
+        spans = predicted or {}
         chunks = [sentences[start :: self._num_threads] for start in range(self._num_threads)]
         if len(sentences) <= 1 or self._num_threads == 1:
-            found = [self._search_one(sentence, depth) for sentence in sentences]
+            found = [self._search_one(sentence, depth, spans) for sentence in sentences]
         else:
             with ThreadPoolExecutor(self._num_threads) as pool:
-                parts = list(pool.map(self._search_in_thread, chunks, [depth] * len(chunks)))
+                parts = list(pool.map(lambda chunk: self._search_in_thread(chunk, depth, spans), chunks))
             found = [parts[n % self._num_threads][n // self._num_threads] for n in range(len(sentences))]
         passages = self._fetch({doc for own in found for doc in own.docs()})
         return [self._result(*pair, passages, depth) for pair in zip(sentences, found, strict=True)]
@@ -164,15 +178,15 @@ class BM25Searcher:
         lucene_term = java_class("org.apache.lucene.index.Term")
         return min((self._reader.docFreq(lucene_term(_FIELD, token)) for token in tokens.toArray()), default=0)
 
-    def _search_in_thread(self, sentences: Sequence[Sentence], depth: int) -> list[_Found]:
+    def _search_in_thread(self, sentences: Sequence[Sentence], depth: int, predicted: _Predicted) -> list[_Found]:
         import jnius
 
         try:
-            return [self._search_one(sentence, depth) for sentence in sentences]
+            return [self._search_one(sentence, depth, predicted) for sentence in sentences]
         finally:
             jnius.detach()
 
-    def _search_one(self, sentence: Sentence, depth: int) -> _Found:
+    def _search_one(self, sentence: Sentence, depth: int, predicted: _Predicted) -> _Found:
         from jnius import JavaException
 
         query = self.query_text(sentence.words)
@@ -181,7 +195,7 @@ class BM25Searcher:
         try:
             if self._query_mode != "mentions":
                 return _Found(query, self._top(self._parse(query), depth))
-            mentions = self._mentions(sentence)
+            mentions = self._mentions(sentence, predicted.get(sentence.id, ()))
             looked_up = {mention: self._look_up(mention) for mention in mentions}
             return _Found(query, self._top(self._parse(query), max(depth, _POOL)), mentions, looked_up)
         except JavaException as error:
@@ -191,13 +205,14 @@ class BM25Searcher:
     def _top(self, query: Any, depth: int) -> _Hits:
         return tuple((hit.doc, hit.score) for hit in self._searcher.search(query, depth).scoreDocs)
 
-    def _mentions(self, sentence: Sentence) -> dict[Tokens, float]:
+    def _mentions(self, sentence: Sentence, predicted: Sequence[tuple[int, int]]) -> dict[Tokens, float]:
         return candidate_mentions(
             [clean_text(word[:MAX_WORD_LENGTH]) for word in sentence.words[:MAX_QUERY_TERMS]],
             document_frequency=self.document_frequency,
             num_documents=self.num_documents,
             occurs=lambda mention: bool(self._look_up(mention)),
             stop_words=self._stop_words,
+            predicted=predicted,
         )
 
     def _search_run(self, mention: Tokens) -> _Hits:

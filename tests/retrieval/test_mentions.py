@@ -20,7 +20,7 @@ CORPUS = (
 )
 
 
-def candidates(words, corpus=CORPUS):
+def candidates(words, corpus=CORPUS, predicted=()):
     texts = [f" {' '.join(normalised_words(text))} " for text in corpus]
     asked = []
 
@@ -33,6 +33,7 @@ def candidates(words, corpus=CORPUS):
         document_frequency=lambda term: sum(f" {term} " in text for text in texts),
         num_documents=len(texts),
         occurs=occurs,
+        predicted=predicted,
     )
     return found, asked
 
@@ -73,6 +74,12 @@ def test_weights_are_idf_and_fourfold_for_what_looks_like_a_name():
 def test_stop_words_in_capitals_are_names_where_case_tells():
     assert ("us",) in candidates(["they", "left", "the", "US"])[0]
     assert ("us",) not in candidates(["they", "left", "us"])[0]
+
+
+def test_predicted_mentions_weigh_fourfold_and_unknown_ones_are_left_out():
+    words = ["in", "new", "york", "state", "xyzzy"]
+    before, after = candidates(words)[0], candidates(words, predicted=[(2, 4), (4, 5), (7, 9)])[0]
+    assert after == {**before, ("york", "state"): 4 * before["york", "state"]}
 
 
 def test_no_run_passes_an_address_or_punctuation():
