@@ -33,6 +33,7 @@ from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
 from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
+from ctxner.training.resume import absolute_paths, check_resumable, read_config, write_config
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
 from ctxner.views import ViewBuilder
 
@@ -60,23 +61,26 @@ def train(config: Config) -> TrainResult:
     """Train by the config on Ray and publish the best model.
 
     Raises:
-        ValueError: Nothing to train on, a run of that name exists without `resume`, or more CPUs or GPUs wanted than
-            the cluster has.
+        ValueError: Nothing to train on, a run of that name exists without `resume` or with other settings (see
+            `check_resumable`), or more CPUs or GPUs wanted than the cluster has.
         ray.train.v2.api.exceptions.TrainingFailedError: A worker failed; its own error is the cause.
     """
     run = config.run
     name = run.name or f"{config.loss.mode}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = run.storage.resolve() / name
-    if folder.exists() and any(folder.iterdir()) and not run.resume:
+    exists = folder.exists() and any(folder.iterdir())
+    if exists and not run.resume:
         raise ValueError(
             f"{folder}: a run of this name exists; choose another run.name, or run.resume=true to go on with it"
         )
+    if exists:
+        check_resumable(read_config(folder), config, source=str(folder))
     _check_resources(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(config.model_dump_json(indent=1))
+    if not exists:
+        write_config(config, folder)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config=_absolute(config).model_dump(mode="json"),
+        train_loop_config=absolute_paths(config).model_dump(mode="json"),
         scaling_config=ScalingConfig(
             num_workers=run.workers,
             use_gpu=run.gpus > 0,
@@ -266,16 +270,6 @@ def _report(engine: Any, tagger: Tagger, progress: checkpoints.Progress, config:
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(str(folder)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _absolute(config: Config) -> Config:
-    """Workers change directory, so their paths are absolute."""
-    paths = {name: Path(path).resolve() for name, path in config.data if isinstance(path, Path)}
-    encoder = config.model.encoder
-    if encoder is not None and Path(encoder).is_dir():
-        encoder = str(Path(encoder).resolve())
-    data, model = config.data.model_copy(update=paths), config.model.model_copy(update={"encoder": encoder})
-    return config.model_copy(update={"data": data, "model": model})
 
 
 def _check_resources(config: Config) -> None:
