@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -92,6 +93,7 @@ def train(config: Config) -> TrainResult:
             checkpoint_config=CheckpointConfig(
                 num_to_keep=run.keep_checkpoints, checkpoint_score_attribute="mean_f1", checkpoint_score_order="max"
             ),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # epochs are told by rank 0
             failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=3),  # type: ignore[call-arg]
         ),
     )
@@ -119,6 +121,8 @@ def count_predictions(tagger: Tagger, examples: Sequence[Example], view: ViewNam
 
 def _worker(tree: dict[str, Any]) -> None:
     """One Ray Train worker, from files to reported checkpoints."""
+    logging.getLogger().setLevel(logging.WARNING)  # Ray Train sets INFO, and tells every report
+    logging.getLogger("ctxner").setLevel(logging.INFO)
     config = parse_config(tree)
     rank, world_size = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
     device = torch.device("cuda", torch.cuda.current_device()) if config.run.gpus else torch.device("cpu")
@@ -158,6 +162,11 @@ def _worker(tree: dict[str, Any]) -> None:
         }
         progress = checkpoints.Progress(epoch + 1, (*progress.history, entry))
         _report(engine, tagger, progress, config, rank)
+        if bar:
+            seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
+            logger.info("%s", _epoch_line(entry, config, _peak_memory(device), seconds_left))
+    if bar:
+        bar.close()
 
 
 def _train_epoch(
@@ -205,6 +214,23 @@ def _dev_f1(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_s
         torch.distributed.all_gather_object(gathered, counts)
         counts = sum(gathered[1:], start=gathered[0])
     return counts.scores().f1
+
+
+def _epoch_line(entry: dict[str, Any], config: Config, memory: int, seconds_left: float) -> str:
+    """An epoch on one line; the bar has the steps."""
+    losses = " ".join(f"{name} {value:.3g}" for name, value in entry["losses"].items())
+    f1 = " ".join(f"{view} {100 * value:.1f}" for view, value in entry["dev_f1"].items())
+    return (
+        f"{config.loss.mode} epoch {entry['epoch']}/{config.optim.epochs} | {losses} | dev F1 {f1} | "
+        f"{entry['sentences_per_second']:.1f} sentences/s | {memory / 2**30:.1f} GiB | {seconds_left / 60:.1f} min left"
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes of this worker at its peak, on its device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _engine(step: CooperativeStep, config: Config, num_steps: int) -> Any:
@@ -261,7 +287,6 @@ def _report(engine: Any, tagger: Tagger, progress: checkpoints.Progress, config:
             provenance = {"config": config.model_dump(mode="json"), "config_digest": config.digest(), **entry}
             checkpoints.write_model(tagger.model, tagger.tokenizer, folder / checkpoints.MODEL_FOLDER, provenance)
             checkpoints.write_progress(folder, progress)
-            logger.info("epoch %d %s", entry["epoch"], json.dumps(entry))
         metrics = {
             "epoch": entry["epoch"],
             "mean_f1": mean_f1,
