@@ -330,7 +330,7 @@ def demo(
     """
     from jobs import demo as job
 
-    _finish(lambda: job.plan(out, seed, mode) if dry_run else job.run(out, seed, mode), json)
+    _finish(lambda: job.plan(out, seed, mode) if dry_run else job.run(out, seed, mode), json, show=job.show)
 
 
 def main() -> None:
