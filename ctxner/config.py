@@ -41,8 +41,9 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Column or JSONL files of one data set, and the contexts retrieved for them."""
+    """Column, JSONL or Parquet files of one data set, and the contexts retrieved for them."""
 
+    # A split is a file, a folder of files, or a pattern such as shards/*.jsonl.gz.
     train: Path | None = None
     dev: Path | None = None
     test: Path | None = None
@@ -53,7 +54,7 @@ class DataConfig(Section):
     repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
 
     def path(self, split: str) -> Path:
-        """The split's file; ValueError when it is not set."""
+        """The split's file, folder or pattern; ValueError when it is not set."""
         path: Path | None = getattr(self, split) if split in SPLITS else None
         if path is None:
             raise ValueError(f"split {split!r} has no file; set data.{split} (splits: {', '.join(SPLITS)})")
@@ -63,9 +64,10 @@ class DataConfig(Section):
         """The split's contexts file, when contexts are configured."""
         return self.contexts / f"{split}.parquet" if self.contexts else None
 
-    def column_format(self) -> ColumnFormat:
-        """How column files are laid out."""
-        return ColumnFormat(self.token_column, self.tag_column, scheme=self.scheme, repair=self.repair)
+    def column_format(self, *, tagged: bool = True) -> ColumnFormat:
+        """How column files are laid out; untagged: whatever tags they have are not looked at."""
+        tag_column = self.tag_column if tagged else None
+        return ColumnFormat(self.token_column, tag_column, scheme=self.scheme, repair=self.repair)
 
 
 class IndexConfig(Section):

@@ -141,6 +141,7 @@ def retrieve(
     config: Config,
     folder: Path,
     *,
+    on_staged: Callable[[int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Retrieve and re-rank passages for every sentence, and write `folder/<split>.parquet` and `folder/_SUCCESS`.
@@ -152,6 +153,8 @@ def retrieve(
         splits: Sentences by split, streamed; ids are unique within a split.
         config: Its index and retrieval sections.
         folder: Where to write, reachable from every node; existing files of the same splits are replaced.
+        on_staged: Called with the number of all sentences once they have been read and found sound; Ray is not asked
+            for anything before, so this is the place to connect.
         on_progress: Called with the number of sentences done so far.
 
     Returns:
@@ -167,9 +170,12 @@ def retrieve(
         "index": dataclasses.asdict(index),
         "retrieval": config.retrieval.what_rows_depend_on(),
     }
-    _check_resources(config.retrieval)
     with alone(folder):
         staged = stage(splits, folder.resolve(), manifest)
+        manifest["staging_seconds"] = round(time.perf_counter() - started, 2)
+        if on_staged:
+            on_staged(staged.num_sentences)
+        _check_resources(config.retrieval)
         num_resumed = staged.num_done()
         if num_resumed < staged.num_sentences:
             with _watched(staged, on_progress):

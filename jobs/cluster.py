@@ -19,16 +19,25 @@ _QUIET_LOCALLY = {
 }
 
 
+def prepare() -> dict[str, str]:
+    """Set what Ray reads when it is imported: call it before anything imports Ray.
+
+    Returns:
+        The variables for Ray's workers.
+    """
+    variables = _QUIET if os.environ.get("RAY_ADDRESS") else _QUIET | _QUIET_LOCALLY
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # a JVM may start in this process later
+    return variables
+
+
 def connect() -> None:
     """Join `RAY_ADDRESS` (set by `ray job submit`), or start a local Ray.
 
     Its libraries keep quiet: warnings and errors are shown, what Ray reports of its own work is in its log files.
     """
-    address = os.environ.get("RAY_ADDRESS")
-    variables = _QUIET if address else _QUIET | _QUIET_LOCALLY
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)  # Ray reads some of them when it is imported
-    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # a JVM may start in this process later
+    variables, address = prepare(), os.environ.get("RAY_ADDRESS")
     import ray
 
     if ray.is_initialized():

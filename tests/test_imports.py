@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[1]
 
 # Layers of DESIGN, lowest first; a module imports only from lower layers and from its own package.
 LAYERS = (
-    {"ctxner.schema"},
+    {"ctxner.schema", "ctxner.compressed", "ctxner.idhashes", "ctxner.joining"},
     {"ctxner.words", "ctxner.labels"},
     {"ctxner.textfiles"},
-    {"ctxner.jsonl"},
+    {"ctxner.records", "ctxner.columns", "ctxner.datafiles"},
+    {"ctxner.jsonl", "ctxner.plaintext", "ctxner.parquetfiles"},
     {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
     {"ctxner.config", "ctxner.views", "ctxner.contexts"},
     {"ctxner.predictor", "ctxner.training.step", "ctxner.training.checkpoint", "ctxner.staging"},
