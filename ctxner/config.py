@@ -41,8 +41,9 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Column or JSONL files of one data set, and the contexts retrieved for them."""
+    """Column, JSONL or Parquet files of one data set, and the contexts retrieved for them."""
 
+    # A split is a file, a folder of files, or a pattern such as shards/*.jsonl.gz.
     train: Path | None = None
     dev: Path | None = None
     test: Path | None = None
@@ -53,7 +54,7 @@ class DataConfig(Section):
     repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
 
     def path(self, split: str) -> Path:
-        """The split's file; ValueError when it is not set."""
+        """The split's file, folder or pattern; ValueError when it is not set."""
         path: Path | None = getattr(self, split) if split in SPLITS else None
         if path is None:
             raise ValueError(f"split {split!r} has no file; set data.{split} (splits: {', '.join(SPLITS)})")
@@ -63,9 +64,10 @@ class DataConfig(Section):
         """The split's contexts file, when contexts are configured."""
         return self.contexts / f"{split}.parquet" if self.contexts else None
 
-    def column_format(self) -> ColumnFormat:
-        """How column files are laid out."""
-        return ColumnFormat(self.token_column, self.tag_column, scheme=self.scheme, repair=self.repair)
+    def column_format(self, *, tagged: bool = True) -> ColumnFormat:
+        """How column files are laid out; untagged: whatever tags they have are not looked at."""
+        tag_column = self.tag_column if tagged else None
+        return ColumnFormat(self.token_column, tag_column, scheme=self.scheme, repair=self.repair)
 
 
 class IndexConfig(Section):
@@ -73,6 +75,7 @@ class IndexConfig(Section):
 
     corpus: tuple[Path, ...] = ()
     folder: Path = Path("runs/index")
+    source: str | None = None  # path or URI (s3://, gs://, ...) of an index; each node copies it under `folder` once
     language: str = "en"  # Lucene analyzer, for the corpus and the queries alike
     unit: Literal["paragraph", "sentence"] = "paragraph"  # a passage of a MediaWiki dump; other files say it themselves
     shards: Annotated[int, Field(gt=0, le=1000)] = 1  # built at once on Ray when more than one; scores are the same
@@ -82,6 +85,7 @@ class RetrievalConfig(Section):
     """Sentence -> query -> BM25 -> re-ranking."""
 
     query: Literal["mentions", "weighted", "bag"] = "mentions"
+    tagger: str | None = None  # a model whose plain view says what is looked up first (`mentions` only)
     max_query_terms: Annotated[int, Field(gt=0, le=512)] = 64  # Lucene refuses more than 1,024 clauses
     k1: PositiveFloat = 0.9  # Anserini's default, not the textbook's 1.2
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
@@ -97,7 +101,17 @@ class RetrievalConfig(Section):
     batch_sentences: PositiveInt = (
         4096  # sentences re-ranked together: each distinct passage is encoded once among them
     )
-    actors: PositiveInt = 1  # re-rank actors; BM25 has one
+    rerank: bool = True  # False: passages stay in the order of the search, and no encoder is needed
+    search_actors: PositiveInt = 1  # at most, each with a JVM; both pools start with one actor and grow with the work
+    rerank_actors: PositiveInt = 1  # at most, each with an encoder; as many for the tagger
+    actor_cpus: PositiveFloat = 0.5  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
+    threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors of its kind
+    gpus: NonNegativeFloat = 0  # an actor with an encoder; 0.5 puts two on a GPU, 0 encodes on CPUs
+
+    def what_rows_depend_on(self) -> dict[str, Any]:
+        """The settings without those that change only where and how fast the work is done."""
+        how = {"search_actors", "rerank_actors", "actor_cpus", "threads", "gpus"}
+        return self.model_dump(mode="json", exclude=how)
 
 
 class ModelConfig(Section):

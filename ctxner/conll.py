@@ -1,35 +1,34 @@
-"""Sentences from column files and back, and `read_sentences` for any sentence file.
+"""Sentences of any file, and of any number of files: column files, JSON lines, Parquet or plain text.
 
-Tags become BIOES on reading. Errors carry `file:line`. Whatever a reader had to change is counted in its result and
-logged. Splitting text is `ctxner.words`; reading a corpus of passages is `ctxner.retrieval`.
+One by one (`iter_sentences`) or all at once (`read_sentences`). The formats are `ctxner.columns`, `ctxner.jsonl`,
+`ctxner.parquetfiles` and `ctxner.plaintext`; splitting text is `ctxner.words`; a corpus of passages is
+`ctxner.retrieval`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ctxner.jsonl import read_jsonl, write_jsonl
-from ctxner.labels import convert, scheme_name
+from ctxner.columns import ColumnFormat, iter_columns, read_columns, write_columns
+from ctxner.datafiles import COLUMN_SUFFIXES, Kind, kind_of, sentence_files
+from ctxner.jsonl import iter_jsonl, read_jsonl, write_jsonl
+from ctxner.parquetfiles import iter_parquet
+from ctxner.plaintext import iter_text
 from ctxner.schema import Sentence
-from ctxner.textfiles import (
-    EMPTY_TOKEN,
-    ReadResult,
-    bare_name,
-    checked,
-    file_tags,
-    lines_of,
-    visible_words,
-    write_lines,
-)
+from ctxner.textfiles import ReadCounts, ReadResult
 from ctxner.words import split_sentences, split_words
 
 __all__ = [
     "COLUMN_SUFFIXES",
     "ColumnFormat",
+    "ReadCounts",
     "ReadResult",
+    "iter_columns",
+    "iter_jsonl",
+    "iter_parquet",
+    "iter_sentences",
+    "iter_text",
     "read_columns",
     "read_jsonl",
     "read_sentences",
@@ -39,162 +38,82 @@ __all__ = [
     "write_jsonl",
 ]
 
-COLUMN_SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".col")
-_DOCUMENT_START = "-DOCSTART-"
 
+def iter_sentences(
+    paths: str | Path | Sequence[str | Path],
+    format: ColumnFormat | None = None,
+    *,
+    kind: Kind | None = None,
+    id_prefix: str | None = None,
+    counts: ReadCounts | None = None,
+) -> Iterator[Sentence]:
+    """Read sentence files one after the other; memory does not grow with them, but for eight bytes a sentence.
 
-@dataclass(frozen=True)
-class ColumnFormat:
-    """How a column file is laid out.
-
-    A line with a tab is split at each tab, so a token may be empty or hold spaces; other lines are split at
-    white space.
-
-    Attributes:
-        token_column: Negative counts from the right, as in Python.
-        tag_column: None for a file without tags.
-        scheme: Scheme of the file's tags; one of `ctxner.labels.SCHEMES`.
-        comment_prefix: A line that begins so, has no tab and stands before a sentence's first word is skipped.
-            `#Monday` and `#<tab>O` are words. None when the file has no comments.
-        repair: Read illegal tag sequences by conlleval's rules and count them, instead of failing.
-        empty_token: Stands for a token that is empty or blank, so that words and tags stay aligned. `_` is what
-            CoNLL-U writes there, and every tokenizer has a piece for it.
-    """
-
-    token_column: int = 0
-    tag_column: int | None = -1
-    scheme: str = "IOB2"
-    comment_prefix: str | None = "# "
-    repair: bool = False
-    empty_token: str = EMPTY_TOKEN
-
-    def __post_init__(self) -> None:
-        scheme_name(self.scheme)
-        if self.tag_column == self.token_column:
-            raise ValueError(f"token and tag column are both {self.token_column}; tag_column=None reads no tags")
-        if not self.empty_token.strip():
-            raise ValueError(f"empty_token {self.empty_token!r} is blank itself; give a visible one, e.g. '_'")
-
-
-def read_sentences(path: str | Path, format: ColumnFormat | None = None, *, id_prefix: str | None = None) -> ReadResult:
-    """Read a column file or JSON lines, chosen by suffix; `.gz` may follow either.
+    Which files there are is settled at once, what is in them as they are read. Ids that the files give are kept; that
+    they are unique is checked within each file. Others are `{prefix}-{n}` with n from 0 in each file; the prefix is as
+    `ctxner.datafiles.sentence_files` says.
 
     Args:
-        path: Columns: one of `COLUMN_SUFFIXES`. JSON lines: `.jsonl`.
-        format: Of columns; for JSON lines its `scheme` and `repair` count, and the default scheme is BIOES.
-        id_prefix: Begins the ids that the file does not give; default: the file's name without suffixes.
-    """
-    suffix = bare_name(path)[1]
-    if suffix == ".jsonl":
-        scheme, repairing = (format.scheme, format.repair) if format else ("BIOES", False)
-        return read_jsonl(path, scheme=scheme, repair_tags=repairing, id_prefix=id_prefix)
-    if suffix not in COLUMN_SUFFIXES:
-        raise ValueError(
-            f"{path}: unknown suffix {suffix!r}; wanted .jsonl or {', '.join(COLUMN_SUFFIXES)} (or with .gz)"
-        )
-    return read_columns(path, format or ColumnFormat(), id_prefix=id_prefix)
-
-
-def read_columns(path: str | Path, format: ColumnFormat, *, id_prefix: str | None = None) -> ReadResult:
-    """Read a column file: one word a line, sentences parted by blank lines; ids are `{id_prefix}-{n}` from 0.
-
-    In a cell with several tags the one that continues the mention before it is kept, else the first that is not O.
+        paths: Files, folders of files, patterns such as `shards/*.jsonl.gz`. Columns: one of `COLUMN_SUFFIXES`; JSON
+            lines: `.jsonl`; each also with `.gz` or `.zst`; Parquet: `.parquet`.
+        format: Of columns; for JSON lines and Parquet its `scheme` and `repair` count, and the default scheme is BIOES.
+        kind: What the files are, whatever their suffixes; the only way to read plain text.
+        id_prefix: Of a single file, instead of its name.
+        counts: Where to count; complete when the iterator ends.
 
     Raises:
-        ValueError: With file:line: not UTF-8, a missing or surplus column, a malformed tag, an illegal sequence (unless
-            `format.repair`); with the file: no sentence in it.
+        FileNotFoundError: No such file, or none in a folder or of a pattern.
+        ValueError: An unknown suffix, or whatever is wrong with a file, with its place.
     """
-    prefix, result = id_prefix or bare_name(path)[0], ReadResult()
-    for rows in _sentence_rows(path, format, result):
-        words = visible_words([cells[format.token_column] for _, cells in rows], format.empty_token, result)
-        tags = None
-        if format.tag_column is not None:
-            raw_tags = _single_tags([cells[format.tag_column].strip() for _, cells in rows], result)
-            places = [f"{path}:{line_no}" for line_no, _ in rows]
-            tags = file_tags(raw_tags, format.scheme, format.repair, places, result)
-        result.sentences.append(Sentence(f"{prefix}-{len(result.sentences)}", words, tags))
-    return checked(result, path, "a word a line with its columns, and a blank line after each sentence")
+    files = sentence_files(paths, kind)
+    kinds = {file: kind or kind_of(file) for file in files}
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file")
+    if id_prefix and len(files) == 1:
+        files = dict.fromkeys(files, id_prefix)
+    return _iter_files(files, kinds, format, counts)
 
 
-def write_columns(sentences: Iterable[Sentence], path: str | Path, *, scheme: str = "IOB2") -> None:
-    """Write `word<tab>tag` lines (words alone where untagged) that `read_columns` gives back; ids are not written.
-
-    Written aside and renamed, so a reader never sees half a file. `.gz` compresses.
+def read_sentences(
+    paths: str | Path | Sequence[str | Path],
+    format: ColumnFormat | None = None,
+    *,
+    kind: Kind | None = None,
+    id_prefix: str | None = None,
+) -> ReadResult:
+    """All sentences of files, folders and patterns; see `iter_sentences`.
 
     Raises:
-        ValueError: A sentence has no words, or a word would be read back differently (tab, line break, blank,
-            `-DOCSTART-`); `write_jsonl` takes these.
+        FileNotFoundError: No such file, or none in a folder or of a pattern.
+        ValueError: An unknown suffix, whatever is wrong with a file, or an id that two files give.
     """
-    write_lines(path, (line for sentence in sentences for line in (*_column_lines(sentence, scheme), "")))
+    result, seen = ReadResult(), set[str]()
+    result.sentences += iter_sentences(paths, format, kind=kind, id_prefix=id_prefix, counts=result)
+    for sentence in result.sentences:
+        if sentence.id in seen:
+            raise ValueError(f"{paths}: two of the files give the sentence id {sentence.id!r}; ids must be unique")
+        seen.add(sentence.id)
+    return result
 
 
-def _cells(line: str) -> list[str]:
-    return line.split("\t") if "\t" in line else line.split()
+def _iter_files(
+    files: Mapping[Path, str], kinds: Mapping[Path, Kind], format: ColumnFormat | None, counts: ReadCounts | None
+) -> Iterator[Sentence]:
+    for file, prefix in files.items():
+        own = ReadCounts()
+        yield from _iter_file(file, kinds[file], format, prefix, own)
+        if counts is not None:
+            counts.add(own)
 
 
-def _is_comment(line: str, format: ColumnFormat) -> bool:
-    return format.comment_prefix is not None and line.startswith(format.comment_prefix) and "\t" not in line
-
-
-def _sentence_rows(path: str | Path, format: ColumnFormat, result: ReadResult) -> Iterator[list[tuple[int, list[str]]]]:
-    rows: list[tuple[int, list[str]]] = []
-    for line_no, line in lines_of(path):
-        cells = _cells(line)
-        if not line.strip() or _DOCUMENT_START in cells:
-            if rows:
-                yield rows
-            rows = []
-        elif not rows and _is_comment(line, format):
-            result.num_comments += 1
-        else:
-            _check_columns(cells, rows[0][1] if rows else cells, format, f"{path}:{line_no}")
-            rows.append((line_no, cells))
-    if rows:
-        yield rows
-
-
-def _check_columns(cells: list[str], first: list[str], format: ColumnFormat, where: str) -> None:
-    columns = [format.token_column] + ([] if format.tag_column is None else [format.tag_column])
-    places = {column % len(cells) for column in columns if -len(cells) <= column < len(cells)}
-    if len(places) < len(columns):
-        names = f"token column {format.token_column} and tag column {format.tag_column}"
-        raise ValueError(
-            f"{where}: {len(cells)} columns in {cells}, too few for {names}; an empty token needs tabs "
-            f"between columns, a file without tags tag_column=None"
-        )
-    if len(cells) != len(first):
-        raise ValueError(
-            f"{where}: {len(cells)} columns in {cells}, but {len(first)} in the sentence's first line {first}; make "
-            f"them equal (tabs if tokens hold spaces)"
-        )
-
-
-def _single_tags(cells: Sequence[str], result: ReadResult) -> list[str]:
-    tags: list[str] = []
-    for cell in cells:
-        parts = [part.strip() for part in cell.split(",")]
-        if len(parts) > 1 and all(part == "O" or part[1:2] == "-" for part in parts):
-            result.num_multi_tags += 1
-            mention = tags[-1][2:] if tags else ""
-            continuing = [part for part in parts if mention and part[0] in "IME" and part[2:] == mention]
-            cell = next((part for part in continuing + parts if part != "O"), "O")
-        tags.append(cell)
-    return tags
-
-
-def _column_lines(sentence: Sentence, scheme: str) -> list[str]:
-    if not sentence.words:
-        raise ValueError(f"sentence {sentence.id!r} has no words, which a column file cannot hold; leave it out")
-    rows = [[word] for word in sentence.words]
-    if sentence.tags is not None:
-        tags = convert(sentence.tags, "BIOES", scheme)
-        rows = [[word, tag] for word, tag in zip(sentence.words, tags, strict=True)]
-    for index, row in enumerate(rows):
-        line, word = "\t".join(row), row[0]
-        ambiguous = not word.strip() or word == _DOCUMENT_START or (index == 0 and _is_comment(line, ColumnFormat()))
-        if ambiguous or _cells(line) != row or re.search(r"[\n\0]|\r$", line):
-            raise ValueError(
-                f"sentence {sentence.id!r}: word {index} {word!r} would be read back differently from a column file; "
-                f"use write_jsonl, or replace it"
-            )
-    return ["\t".join(row) for row in rows]
+def _iter_file(
+    path: Path, kind: Kind, format: ColumnFormat | None, id_prefix: str, counts: ReadCounts
+) -> Iterator[Sentence]:
+    if kind == "columns":
+        return iter_columns(path, format or ColumnFormat(), id_prefix=id_prefix, counts=counts)
+    if kind == "text":
+        return iter_text(path, id_prefix=id_prefix, counts=counts)
+    scheme, repairing = (format.scheme, format.repair) if format else ("BIOES", False)
+    read = iter_jsonl if kind == "jsonl" else iter_parquet
+    return read(path, scheme=scheme, repair_tags=repairing, id_prefix=id_prefix, counts=counts)

@@ -122,4 +122,8 @@ def _context_of(sentence: Sentence, contexts: Mapping[str, Context]) -> Context:
 
 def storable(words: Sequence[str]) -> tuple[str, ...]:
     """The words as Parquet can hold them (UTF-8): lone surrogates become question marks."""
-    return tuple(word.encode("utf-8", "replace").decode() for word in words)
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError:
+        return tuple(word.encode("utf-8", "replace").decode() for word in words)
+    return tuple(words)

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Dropped = Literal[  # why a retrieved passage is not in the context view
+    "near_duplicate",  # it repeats the sentence or a better passage
+    "below_depth",  # there are as many better ones as are asked for
+    "piece_budget",  # it does not fit whole behind the sentence
+    "no_pieces",  # it has nothing that the tokenizer knows
+]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -103,8 +110,7 @@ class ScoredPassage:
         bm25_rank: Rank by that score, from 1.
         rerank_score: BERTScore F1 in [-1, 1] against the sentence, or None when not re-ranked.
         num_pieces: Pieces used in the context view, or None before the view is built.
-        dropped: Why the passage is not in the context view, or None when kept: `near_duplicate`, `below_depth`,
-            `piece_budget` or `no_pieces`.
+        dropped: Why the passage is not in the context view, or None when kept.
     """
 
     passage: Passage
@@ -112,7 +118,7 @@ class ScoredPassage:
     bm25_rank: int
     rerank_score: float | None = None
     num_pieces: int | None = None
-    dropped: str | None = None
+    dropped: Dropped | None = None
 
 
 @dataclass(frozen=True, slots=True)

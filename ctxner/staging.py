@@ -2,7 +2,8 @@
 
 The job's folder `.retrieving` lies inside the contexts folder and outlives a killed job. A job over the same sentences,
 index and settings goes on from the rows that are there (Ray Data's checkpoint says which); any other starts afresh.
-Rows are joined again by position, so that order and the number of workers leave no trace.
+Rows are joined again by position (`ctxner.joining`), so that order and the number of workers leave no trace. Memory
+does not grow with the sentences, but for eight bytes each while they are staged.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import hashlib
 import json
 import os
 import shutil
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctxner.contexts import storable
+from ctxner.idhashes import IdHashes, id_hash
+from ctxner.joining import ordered
 from ctxner.schema import Sentence, context_schema
 
 SUCCESS = "_SUCCESS"
@@ -55,6 +58,7 @@ class Stage:
     folder: Path
     splits: tuple[str, ...]
     ends: tuple[int, ...]
+    _sizes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)  # rows of each checkpoint file
 
     @property
     def num_sentences(self) -> int:
@@ -72,14 +76,21 @@ class Stage:
         return self.folder / _WORK / "rows"
 
     @property
+    def scratch(self) -> Path:
+        """Folder for the rows on their way into the result."""
+        return self.folder / _WORK / "scratch"
+
+    @property
     def checkpoint(self) -> Path:
         """Folder that says which rows are complete; Ray Data's."""
         return self.folder / _WORK / "checkpoint"
 
     def num_done(self) -> int:
-        """Sentences whose rows are complete."""
-        done = [path for path in self.checkpoint.glob("*.parquet") if ".pending" not in path.name]
-        return sum(pq.read_metadata(path).num_rows for path in done)
+        """Sentences whose rows are complete; each file of the checkpoint is opened once, for files never change."""
+        for path in self.checkpoint.glob("*.parquet"):
+            if path.name not in self._sizes and ".pending" not in path.name:
+                self._sizes[path.name] = pq.read_metadata(path).num_rows
+        return sum(self._sizes.values())
 
 
 def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapping[str, Any]) -> Stage:
@@ -134,7 +145,7 @@ def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
     counts = {split: dict.fromkeys(("sentences", "errors", "without_query", "kept_passages"), 0) for split in writers}
     expected = 0
     try:
-        for table in _ordered(sorted(staged.rows.glob("*.parquet"))):
+        for table in ordered(sorted(staged.rows.glob("*.parquet")), row_schema(), staged.scratch):
             positions = table["position"].to_numpy()
             if not np.array_equal(positions, np.arange(expected, expected + len(positions))):
                 break
@@ -195,66 +206,36 @@ def _write_success(staged: Stage, manifests: Mapping[str, Any]) -> None:
 def _write_sentences(splits: Mapping[str, Iterable[Sentence]], folder: Path) -> tuple[list[int], str]:
     """One past the last position of each split, and a digest of all sentences."""
     digest, ends, position = hashlib.sha256(), [], 0
-    rows: list[dict[str, Any]] = []
     for split, sentences in splits.items():
-        hashes = array("Q")
-        for sentence in sentences:
-            key, words = f"{split}\t{sentence.id}", storable(sentence.words)
-            digest.update("\0".join((key, *words)).encode("utf-8", "surrogatepass") + b"\n")
-            hashes.append(_hash(sentence.id))
-            rows.append({"sentence_id": key, "words": words, "position": position})
-            position += 1
-            if len(rows) == _ROWS_A_FILE:
-                _flush(rows, folder)
-        _refuse_repeats(split, hashes, folder, rows)
+        hashes, rest = IdHashes(), iter(sentences)
+        while some := list(islice(rest, _ROWS_A_FILE)):
+            keys, words = [f"{split}\t{own.id}" for own in some], [storable(own.words) for own in some]
+            lines = ("\0".join((key, *own)) for key, own in zip(keys, words, strict=True))
+            digest.update("".join(f"{line}\n" for line in lines).encode())
+            for own in some:
+                hashes.add(own.id)
+            positions = np.arange(position, position + len(some))
+            table = pa.table([keys, pa.array(words, pa.list_(pa.string())), positions], schema=sentence_schema())
+            pq.write_table(table, folder / f"{position:012d}.parquet")
+            position += len(some)
+        _refuse_repeats(split, hashes, folder)
         ends.append(position)
     if not position:
         raise ValueError(f"no sentences to retrieve for in {', '.join(splits) or 'no split'}")
-    _flush(rows, folder)
     return ends, digest.hexdigest()
 
 
-def _flush(rows: list[dict[str, Any]], folder: Path) -> None:
-    if rows:
-        path = folder / f"{rows[0]['position']:012d}.parquet"
-        pq.write_table(pa.Table.from_pylist(rows, schema=sentence_schema()), path)
-        rows.clear()
-
-
-def _hash(sentence_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(sentence_id.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-
-
-def _refuse_repeats(split: str, hashes: Sequence[int], folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _refuse_repeats(split: str, hashes: IdHashes, folder: Path) -> None:
     """ValueError when two ids of the split are equal; equal hashes alone are looked into, not believed."""
-    values, counts = np.unique(np.asarray(hashes, dtype=np.uint64), return_counts=True)
-    suspects = {int(value) for value in values[counts > 1]}
-    if not suspects:
-        return
-    seen: set[str] = set()
-    written = (pq.read_table(path)["sentence_id"].to_pylist() for path in sorted(folder.glob("*.parquet")))
-    for key in (*(key for keys in written for key in keys), *(row["sentence_id"] for row in rows)):
-        own, sentence_id = key.split("\t", 1)
-        if own != split or _hash(sentence_id) not in suspects:
-            continue
-        if sentence_id in seen:
-            raise ValueError(f"{split}: sentence id {sentence_id!r} occurs twice; ids must be unique in a split")
-        seen.add(sentence_id)
-
-
-def _ordered(paths: Sequence[Path]) -> Iterator[pa.Table]:
-    """All rows by position; in memory are only files whose ranges of positions overlap."""
-    firsts = {path: pc.min(pq.read_table(path, columns=["position"])["position"]).as_py() for path in paths}
-    waiting = row_schema().empty_table()
-    order = [path for path in sorted(paths, key=lambda path: firsts[path] or 0) if firsts[path] is not None]
-    for number, path in enumerate(order):
-        table = pq.read_table(path).select(row_schema().names).cast(row_schema())
-        waiting = pa.concat_tables([waiting, table]).sort_by("position")
-        if number + 1 < len(order):
-            ready = pc.sum(pc.less(waiting["position"], firsts[order[number + 1]])).as_py() or 0
-            yield waiting.slice(0, ready)
-            waiting = waiting.slice(ready)
-    yield waiting
+    suspects, seen = hashes.repeated(), set[str]()
+    for path in sorted(folder.glob("*.parquet")) if suspects else ():
+        for key in pq.read_table(path, columns=["sentence_id"])["sentence_id"].to_pylist():
+            own, sentence_id = key.split("\t", 1)
+            if own != split or id_hash(sentence_id) not in suspects:
+                continue
+            if sentence_id in seen:
+                raise ValueError(f"{split}: sentence id {sentence_id!r} occurs twice; ids must be unique in a split")
+            seen.add(sentence_id)
 
 
 def _by_split(table: pa.Table, staged: Stage, first: int) -> Iterator[tuple[str, pa.Table]]:
@@ -264,5 +245,5 @@ def _by_split(table: pa.Table, staged: Stage, first: int) -> Iterator[tuple[str,
         part = table.drop_columns("position").slice(max(0, start - first), max(0, end - max(start, first)))
         start = end
         if len(part):
-            ids = [key.split("\t", 1)[1] for key in part["sentence_id"].to_pylist()]
-            yield split, part.set_column(0, "sentence_id", pa.array(ids, pa.string()))
+            ids = pc.utf8_slice_codeunits(part["sentence_id"], len(split) + 1)
+            yield split, part.set_column(0, "sentence_id", ids)

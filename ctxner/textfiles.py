@@ -1,6 +1,6 @@
 """What the readers of sentence files share: numbered lines, writing aside, tags to BIOES, the result and its counts.
 
-Column files are `ctxner.conll`, JSON lines `ctxner.jsonl`.
+Column files are `ctxner.columns`, JSON lines `ctxner.jsonl`, Parquet `ctxner.parquetfiles`; `ctxner.conll` reads any.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import gzip
 import logging
 import os
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import IO
 
+from ctxner.compressed import DAMAGE, decompressed
 from ctxner.labels import SCHEMES, convert, first_error, first_malformed, repair
 from ctxner.schema import Sentence
 
@@ -23,36 +24,73 @@ EMPTY_TOKEN = "_"
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+_COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+
+
 @dataclass
-class ReadResult:
-    """The sentences of a file, and what had to be changed to read them.
+class ReadCounts:
+    """What a reader has yielded so far, and what it had to change.
 
     Attributes:
+        num_sentences: Sentences yielded.
         num_repaired_tags: Tags changed because `repair` was asked for.
         num_empty_tokens: Tokens replaced by `empty_token`.
         num_multi_tags: Cells such as `B-person,B-group` of which one tag was kept.
         num_comments: Comment lines skipped.
-        num_empty_texts: JSON lines skipped because their text has no word.
+        num_empty_texts: JSON lines, Parquet rows and lines of plain text skipped because they have no word.
     """
 
-    sentences: list[Sentence] = field(default_factory=list)
+    num_sentences: int = 0
     num_repaired_tags: int = 0
     num_empty_tokens: int = 0
     num_multi_tags: int = 0
     num_comments: int = 0
     num_empty_texts: int = 0
 
+    def counted(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+        """The sentences that have words, as they pass; the others are counted and left out."""
+        for sentence in sentences:
+            if sentence.words:
+                self.num_sentences += 1
+                yield sentence
+            else:
+                self.num_empty_texts += 1
+
+    def add(self, other: ReadCounts) -> None:
+        """Count in what another reader did."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def check(self, path: str | Path, wanted: str) -> None:
+        """Log what was changed in a whole file; ValueError when it has no sentence."""
+        if not self.num_sentences:
+            raise ValueError(f"{path}: no sentence in the file; wanted {wanted}")
+        counts = {name: count for name in _COUNTS[1:] if (count := getattr(self, name))}
+        if counts:
+            logger.warning("%s: %d sentences read, with %s", path, self.num_sentences, counts)
+
+
+_COUNTS = tuple(own.name for own in fields(ReadCounts))
+
+
+@dataclass
+class ReadResult(ReadCounts):
+    """The sentences of a file or of several, and what had to be changed to read them."""
+
+    sentences: list[Sentence] = field(default_factory=list)
+
 
 def lines_of(path: str | Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends, from 1; only LF and CRLF end a line; a byte order mark is dropped.
 
     Raises:
-        ValueError: With file:line and byte offset (gzip: in the content): NUL, or not UTF-8. A broken gzip file.
+        ValueError: With file:line and byte offset (compressed: in the content): NUL, or not UTF-8. A broken gzip or
+            zstd file.
     """
-    offset = 0
-    with gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb") as file:
+    offset, suffix = 0, Path(path).suffix.lower()
+    with open(path, "rb") as file:
         try:
-            for line_no, raw in enumerate(file, 1):
+            for line_no, raw in enumerate(decompressed(file, suffix) if suffix in _COMPRESSED else file, 1):
                 where = f"{path}:{line_no}"
                 if b"\0" in raw:
                     at = offset + raw.index(b"\0")
@@ -66,14 +104,16 @@ def lines_of(path: str | Path) -> Iterator[tuple[int, str]]:
                     ) from error
                 offset += len(raw)
                 yield line_no, line.removesuffix("\n").removesuffix("\r")
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except DAMAGE as error:
+            if suffix not in _COMPRESSED:
+                raise
             raise ValueError(
-                f"{path}: not a whole gzip file ({error}); fetch it again or drop the .gz suffix"
+                f"{path}: not a whole {_COMPRESSED[suffix]} file ({error}); fetch it again or drop the {suffix} suffix"
             ) from error
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:
-    """Write lines aside, then rename, so that nobody reads half a file; `.gz` compresses.
+    """Write lines aside, then rename, so that nobody reads half a file; `.gz` and `.zst` compress.
 
     Raises:
         ValueError: A line holds a lone surrogate, which UTF-8 cannot express. An older file stays as it was.
@@ -81,7 +121,7 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> None:
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
     try:
-        with gzip.open(aside, "wb") if path.suffix == ".gz" else open(aside, "wb") as file:
+        with _compressing(aside, path.suffix.lower()) as file:
             for number, line in enumerate(lines):
                 if SURROGATE.search(line):
                     raise ValueError(f"{path}: cannot write {line!r}: it holds a lone surrogate; replace it by U+FFFD")
@@ -92,21 +132,32 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> None:
         aside.unlink(missing_ok=True)
 
 
+def _compressing(path: Path, suffix: str) -> IO[bytes]:
+    if suffix == ".gz":
+        return gzip.open(path, "wb")  # type: ignore[return-value]
+    if suffix == ".zst":
+        import pyarrow as pa
+
+        return pa.output_stream(str(path), compression="zstd")
+    return open(path, "wb")
+
+
 def bare_name(path: str | Path) -> tuple[str, str]:
-    """Stem and lower-case suffix, both without `.gz`."""
-    bare = Path(Path(path).name.removesuffix(".gz"))
-    return bare.stem, bare.suffix.lower()
+    """Stem and lower-case suffix, both without `.gz` and `.zst`; what is not UTF-8 in the stem becomes U+FFFD."""
+    whole = Path(path)
+    bare = Path(whole.stem) if whole.suffix.lower() in _COMPRESSED else whole
+    return SURROGATE.sub("\ufffd", bare.stem), bare.suffix.lower()
 
 
-def visible_words(words: Sequence[str], empty_token: str, result: ReadResult) -> tuple[str, ...]:
+def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) -> tuple[str, ...]:
     """The words with `empty_token` for blank ones, which are counted."""
     visible = tuple(word if word.strip() else empty_token for word in words)
-    result.num_empty_tokens += sum(not word.strip() for word in words)
+    counts.num_empty_tokens += sum(not word.strip() for word in words)
     return visible
 
 
 def file_tags(
-    tags: Sequence[str], scheme: str, repairing: bool, places: Sequence[str], result: ReadResult
+    tags: Sequence[str], scheme: str, repairing: bool, places: Sequence[str], counts: ReadCounts
 ) -> tuple[str, ...]:
     """A file's tags as BIOES: checked, or repaired if asked (counted); `places` gives file:line of each word."""
     error = (first_malformed if repairing else first_error)(tags, scheme)
@@ -122,15 +173,5 @@ def file_tags(
         raise ValueError(f"{places[index]}: {message}; {hint}")
     if repairing:
         tags, num_changed = repair(tags, scheme)
-        result.num_repaired_tags += num_changed
+        counts.num_repaired_tags += num_changed
     return convert(tags, scheme, "BIOES")
-
-
-def checked(result: ReadResult, path: str | Path, wanted: str) -> ReadResult:
-    """The result, its changes logged; ValueError when it has no sentence."""
-    if not result.sentences:
-        raise ValueError(f"{path}: no sentence in the file; wanted {wanted}")
-    counts = {name: count for name, count in vars(result).items() if name != "sentences" and count}
-    if counts:
-        logger.warning("%s: %d sentences read, with %s", path, len(result.sentences), counts)
-    return result

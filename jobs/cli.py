@@ -189,6 +189,18 @@ def index_search(
 
 @app.command()
 def retrieve(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files, folders or quoted patterns with sentences; without any, the config's data sets."),
+    ] = _NO_PATHS,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of contexts files (default: data.contexts).")
+    ] = None,
+    folder: IndexFolder = None,
+    format: Annotated[
+        Literal["auto", "columns", "jsonl", "parquet", "text"],
+        typer.Option(help="Of FILES; auto goes by suffix, text is one sentence a line."),
+    ] = "auto",
     split: Annotated[
         list[str], typer.Option(help="train, dev or test; repeatable; all configured ones by default.")
     ] = [],  # noqa: B006
@@ -197,14 +209,18 @@ def retrieve(
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Retrieve and re-rank passages for every sentence of a data set.
+    """Retrieve and re-rank passages for every sentence of a data set, or of files; those need no gold tags.
 
     Example: `ctxner retrieve -c jobs/configs/wnut17-small.yaml`
+
+    Example: `ctxner retrieve "posts/*.jsonl.gz" --index runs/index --out runs/posts`
     """
     from jobs import retrieve as job
 
-    settings = load_config(config, overrides)
-    _finish(lambda: job.plan(settings, split) if dry_run else job.run(settings, split), json)
+    settings = _with(load_config(config, overrides), "index", {"folder": folder})
+    settings = _with(settings, "data", {"contexts": out})
+    act = job.plan if dry_run else job.run
+    _finish(lambda: act(settings, split, files, None if format == "auto" else format), json)
 
 
 @app.command()
@@ -330,7 +346,7 @@ def demo(
     """
     from jobs import demo as job
 
-    _finish(lambda: job.plan(out, seed, mode) if dry_run else job.run(out, seed, mode), json)
+    _finish(lambda: job.plan(out, seed, mode) if dry_run else job.run(out, seed, mode), json, show=job.show)
 
 
 def main() -> None:

@@ -4,23 +4,69 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 
 _MIN_LOCAL_CPUS = 4  # logical ones: two cores can well share the pipeline's actors and Ray Data's own tasks
+_QUIET = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DEEPSPEED_LOG_LEVEL": "warning",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints the messages of progress bars as well, twice over
+}
+_QUIET_LOCALLY = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nothing preempts this machine; starting it logs a needless error
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "maximum expected startup concurrency",  # more actors than cores are meant here
+}
+
+
+def prepare() -> dict[str, str]:
+    """Set what Ray reads when it is imported: call it before anything imports Ray.
+
+    Returns:
+        The variables for Ray's workers.
+    """
+    variables = _QUIET if os.environ.get("RAY_ADDRESS") else _QUIET | _QUIET_LOCALLY
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # a JVM may start in this process later
+    return variables
 
 
 def connect() -> None:
-    """Join `RAY_ADDRESS` (set by `ray job submit`), or start a local Ray; its libraries keep quiet."""
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "DEEPSPEED_LOG_LEVEL": "warning"}
-    os.environ.update({name: value for name, value in quiet.items() if name not in os.environ})
-    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # a JVM may start in this process later
+    """Join `RAY_ADDRESS` (set by `ray job submit`), or start a local Ray.
+
+    Its libraries keep quiet: warnings and errors are shown, what Ray reports of its own work is in its log files.
+    """
+    variables, address = prepare(), os.environ.get("RAY_ADDRESS")
     import ray
 
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS")
+    _quiet_driver()
+    if address:
+        ray.init(address=address, logging_level=logging.WARNING, runtime_env={"env_vars": variables})
+        return
+    port = _free_port()  # told to the workers: with several Rays on a machine they would not know which is theirs
     ray.init(
-        address=address,
-        num_cpus=None if address else max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
+        num_cpus=max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
+        dashboard_port=port,
         logging_level=logging.WARNING,
-        runtime_env={"env_vars": quiet},
+        runtime_env={"env_vars": {**variables, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}},
     )
+
+
+def _quiet_driver() -> None:
+    """Ray's loggers in this process, without what it says at every start."""
+    import ray.data  # noqa: F401 (it configures its logger when it is imported)
+
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # not its log file
+            handler.setLevel(logging.WARNING)
+    for name in ("ray._private.authentication", "ray.data._internal.progress"):  # a default of Ray's, a choice of ours
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _free_port() -> int:
+    with socket.socket() as taker:
+        taker.bind(("127.0.0.1", 0))
+        return taker.getsockname()[1]

@@ -54,7 +54,8 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
 
 
 def set_up_logging() -> None:
-    """Log to stderr; libraries only speak up from warnings on."""
+    """Log to stderr; libraries only speak up from warnings on, and show no bars of their own."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
     )

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -18,10 +18,8 @@ from jobs import index as index_job
 from jobs import retrieve as retrieve_job
 from jobs.cluster import connect
 from jobs.console import console
-from jobs.report import EpochPoint, TaggedSentence, write_report
-
-if TYPE_CHECKING:
-    pass
+from jobs.console import show as show_result
+from jobs.report import EpochPoint, TaggedSentence, outcome, write_report
 
 SETTINGS = Path(__file__).parent / "configs" / "demo.yaml"
 _MARK = ".ctxner-demo"
@@ -64,7 +62,6 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
         out / "report.html", title="ctxner demo", scores=_micro(scores), curves=curves, sentences=tagged, facts=facts
     )
     _show(scores, tagged)
-    console.print(f"report: {report}", highlight=False, soft_wrap=True)
     result = {
         "scores": {mode: {view: found["micro"]["f1"] for view, found in own.items()} for mode, own in scores.items()},
         "report": str(report),
@@ -72,6 +69,11 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
     }
     (out / "result.json").write_text(json.dumps({**result, "details": scores}, indent=1))
     return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print a result for people; its scores were shown while it ran."""
+    show_result({name: value for name, value in result.items() if name != "scores"})
 
 
 def check_modes(modes: Sequence[str]) -> None:
@@ -145,8 +147,6 @@ def _show(scores: dict[str, Any], tagged: Sequence[TaggedSentence]) -> None:
     for mode, own in scores.items():
         table.add_row(mode, *(f"{100 * own[view]['micro']['f1']:.1f}" for view in ("plain", "context")))
     console.print(table)
-    from jobs.report import outcome
-
     for sentence in [sentence for sentence in tagged if outcome(sentence) == "fixed"][:_SHOWN]:
         console.print(Text(" ".join(sentence.words), style="bold"))
         for view, entities in (("plain", sentence.plain), ("context", sentence.context)):

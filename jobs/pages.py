@@ -1,11 +1,14 @@
-"""What the pages of `audit` and `retrieval-report` share: writing them, and charts over named places and bins.
+"""What the HTML pages share: writing them, what they call things, and charts over named places and bins.
 
-How a chart is laid out is `jobs.charts`; the look is that of the demo's report.
+How a chart is laid out is `jobs.charts`; how the pages look is `templates/page.css`.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +18,17 @@ import jinja2
 
 from ctxner.retrieval.coverage import Tally
 from jobs.charts import Panel, panel
-from jobs.report import UNPRINTABLE
 
 T = TypeVar("T")
 
+DROPPED = {  # why a passage is not in the context view, `ctxner.schema.Dropped`, for people
+    "near_duplicate": "nearly the sentence itself or a better passage",
+    "below_depth": "ranked below the depth",
+    "piece_budget": "did not fit the piece budget",
+    "no_pieces": "nothing that the encoder knows",
+}
 _MAX_BINS = 40
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
@@ -31,12 +40,17 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, clip=clip)
+    environment.filters.update(percent=percent, clip=clip, csp_hash=_csp_hash)
     html = environment.get_template(template).render(**values)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
-    aside.write_text(UNPRINTABLE.sub("\ufffd", html), encoding="utf-8", newline="\n")
+    aside.write_text(_UNPRINTABLE.sub("\ufffd", html), encoding="utf-8", newline="\n")
     return aside.replace(path)
+
+
+def _csp_hash(script: str) -> str:
+    """What the page's security policy must name for this script, and no other one, to run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def percent(tally: Tally) -> str:

@@ -1,13 +1,11 @@
 """The report of a run: one self-contained HTML page with scores, curves, tagged sentences and facts.
 
-This module checks the inputs, bounds them and computes what is drawn; `templates/report.html.j2` is the page itself.
-Nothing is scored here: F1 comes from `ctxner.evaluation`.
+This module checks the inputs, bounds them and computes what is drawn; `templates/report.html.j2` is the page itself and
+`jobs.pages` writes it. Nothing is scored here: F1 comes from `ctxner.evaluation`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +14,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
-import jinja2
-
 from ctxner.schema import Entity, ScoredPassage, Span
 from jobs.charts import VIEWS, EpochPoint, loss_labels, panels
+from jobs.pages import DROPPED, clip, write_page
 
 MAX_WORDS = 400  # of a sentence
 MAX_WORD_LENGTH = 80  # characters
@@ -32,12 +29,6 @@ OUTCOMES = {
     "both-right": "Both right",
     "both-wrong": "Both wrong",
 }
-DROPPED = {
-    "near_duplicate": "nearly the sentence itself",
-    "below_depth": "ranked below the depth",
-    "piece_budget": "did not fit the piece budget",
-}
-UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +98,26 @@ def write_report(
     shown = _choose(sentences, max_sentences)
     modes = list(dict.fromkeys([*scores, *(point.mode for point in curves)]))
     types = sorted({type for sentence in shown for type in _types(sentence)})
-    html = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=title,
-            views=VIEWS,
-            rows=score_rows(scores),
-            figures=panels(curves, modes),
-            modes=modes,
-            points=sorted(curves, key=lambda point: (point.mode, point.epoch)),
-            outcomes=OUTCOMES,
-            counts=Counter(outcome(sentence) for sentence in sentences),
-            num_sentences=len(sentences),
-            dropped=DROPPED,
-            losses=loss_labels(curves),
-            max_words=MAX_WORDS,
-            cards=[_card(sentence, types) for sentence in shown],
-            types=types,
-            facts=facts,
-        )
+    return write_page(
+        path,
+        "report.html.j2",
+        title=title,
+        eyebrow="ctxner report",
+        views=VIEWS,
+        rows=score_rows(scores),
+        figures=panels(curves, modes),
+        modes=modes,
+        points=sorted(curves, key=lambda point: (point.mode, point.epoch)),
+        outcomes=OUTCOMES,
+        counts=Counter(outcome(sentence) for sentence in sentences),
+        num_sentences=len(sentences),
+        dropped=DROPPED,
+        losses=loss_labels(curves),
+        max_words=MAX_WORDS,
+        cards=[_card(sentence, types) for sentence in shown],
+        types=types,
+        facts=facts,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(UNPRINTABLE.sub("\ufffd", html), encoding="utf-8", newline="\n")
-    return aside.replace(path)
 
 
 def outcome(sentence: TaggedSentence) -> str:
@@ -182,7 +168,7 @@ def _in_order(sentence: TaggedSentence, unordered: Iterable[Mark]) -> list[Mark]
 
 def _segments(words: Sequence[str], ordered: Sequence[Mark]) -> list[tuple[str, Mark | None]]:
     """The sentence in pieces, marked or not; joined by spaces they are its first `MAX_WORDS` words."""
-    cut = [_clip(word, MAX_WORD_LENGTH) for word in words[:MAX_WORDS]]
+    cut = [clip(word, MAX_WORD_LENGTH) for word in words[:MAX_WORDS]]
     segments: list[tuple[str, Mark | None]] = []
     position = 0
     for mark in ordered:
@@ -202,7 +188,7 @@ def _card(sentence: TaggedSentence, types: Sequence[str]) -> dict[str, object]:
         "id": sentence.id,
         "outcome": outcome(sentence),
         "type_keys": " ".join(f"t{types.index(type)}" for type in sorted(_types(sentence))),
-        "words": " ".join(_clip(word, MAX_WORD_LENGTH) for word in sentence.words[:MAX_WORDS]),
+        "words": " ".join(clip(word, MAX_WORD_LENGTH) for word in sentence.words[:MAX_WORDS]),
         "num_words": len(sentence.words),
         "cut": len(sentence.words) > MAX_WORDS,
         "columns": [
@@ -219,7 +205,7 @@ def _card(sentence: TaggedSentence, types: Sequence[str]) -> dict[str, object]:
 
 def _hits(text: str, mentions: Iterable[str]) -> list[tuple[str, bool]]:
     """A passage's text in pieces: those that repeat a mention of the sentence, and the others."""
-    clipped = _clip(text, MAX_PASSAGE_LENGTH)
+    clipped = clip(text, MAX_PASSAGE_LENGTH)
     wanted = sorted((re.escape(mention) for mention in mentions if len(mention) > 1), key=len, reverse=True)
     if not wanted:
         return [(clipped, False)]
@@ -238,10 +224,6 @@ def _choose(sentences: Sequence[TaggedSentence], max_sentences: int) -> list[Tag
         places[outcome(sentence)].append(i)
     in_turn = [i for turn in zip_longest(*places.values()) for i in turn if i is not None]
     return [sentences[i] for i in sorted(in_turn[: max(0, max_sentences)])]
-
-
-def _clip(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}… (+{len(text) - most:,} characters)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,20 +263,3 @@ def score_rows(
             cells[view] = ScoreCell(precision, recall, f1, by_view[view]["f1"] == best[view], gain)
         rows.append((mode, cells))
     return rows
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["csp_hash"] = _csp_hash
-    return environment
-
-
-def _csp_hash(script: str) -> str:
-    """What the page's security policy must name for this script, and no other one, to run."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

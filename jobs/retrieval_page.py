@@ -10,11 +10,10 @@ from typing import Any
 from ctxner.retrieval.coverage import MentionTally, Tally
 from ctxner.schema import Example, ScoredPassage
 from jobs.charts import Panel
-from jobs.pages import evenly, histogram, share_panel, write_page
-from jobs.report import DROPPED
+from jobs.pages import DROPPED, evenly, histogram, share_panel, write_page
 
 READ = "read"  # what became of a passage in the context view; for the others it is `ScoredPassage.dropped`
-FATES = {READ: "read, in the context view", **DROPPED, "no_pieces": "nothing that the encoder knows"}
+FATES = {READ: "read, in the context view", **DROPPED}
 MAX_MISSING = 40  # mentions shown
 MAX_PASSAGES = 3  # shown of each
 

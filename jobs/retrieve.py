@@ -2,57 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ctxner.config import SPLITS, Config
-from ctxner.conll import read_sentences
+from ctxner.conll import iter_sentences, read_sentences
+from ctxner.datafiles import Kind, sentence_files
 from ctxner.schema import Sentence
-from jobs.cluster import connect
+from ctxner.textfiles import bare_name
+from jobs.cluster import connect, prepare
 from jobs.console import progress
 
+FILES_SPLIT = "sentences"  # what the result of files outside a config's splits is called
+_REPORT_EVERY = 1000  # sentences
 
-def run(config: Config, splits: Sequence[str]) -> dict[str, Any]:
-    """Retrieve for the splits; returns the manifest. What is wrong with the files is found before Ray starts."""
-    from ctxner.retrieval.index import read_manifest
 
-    sentences, folder = read_splits(config, splits), contexts_folder(config)
-    read_manifest(config.index.folder)
-    connect()
+def run(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind: Kind | None = None) -> dict[str, Any]:
+    """Retrieve for the splits, or for the files; returns the manifest.
+
+    Sentences are streamed. What is wrong with the files is found before Ray starts.
+    """
+    streams, folder = sentence_streams(config, splits, files, kind), contexts_folder(config)
+    prepare()
     from ctxner.pipelines import retrieve
 
-    with progress("retrieving for sentences", sum(map(len, sentences.values()))) as done:
-        manifest = retrieve(sentences, config, folder, on_progress=done)
+    with ExitStack() as bar:
+        done = bar.enter_context(progress("staging sentences", None))
+        staging = _counted(streams, done)
+
+        def on_staged(num_sentences: int) -> None:
+            nonlocal done
+            bar.close()
+            connect()
+            done = bar.enter_context(progress("retrieving for sentences", num_sentences))
+
+        manifest = retrieve(staging, config, folder, on_staged=on_staged, on_progress=lambda number: done(number))
     return {"folder": str(folder), **manifest}
 
 
-def plan(config: Config, splits: Sequence[str]) -> dict[str, Any]:
+def plan(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind: Kind | None = None) -> dict[str, Any]:
     """What `run` would do; checks the data and the index."""
-    from ctxner.retrieval.index import read_manifest
+    from ctxner.retrieval.fetch import index_manifest
 
-    sentences, index = read_splits(config, splits), read_manifest(config.index.folder)
+    streams, folder = sentence_streams(config, splits, files, kind), contexts_folder(config)
+    index = index_manifest(config.index.folder, config.index.source)
+    with progress("counting sentences", None) as done:
+        counts = {split: sum(1 for _ in own) for split, own in _counted(streams, done).items()}
     return {
-        "sentences": {split: len(own) for split, own in sentences.items()},
+        "sentences": counts,
         "passages_in_index": index.num_documents,
-        "pairs_at_most": config.retrieval.depth * sum(map(len, sentences.values())),
-        "folder": str(contexts_folder(config)),
+        "pairs_at_most": config.retrieval.depth * sum(counts.values()),
+        "folder": str(folder),
     }
+
+
+def sentence_streams(
+    config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind: Kind | None = None
+) -> dict[str, Iterator[Sentence]]:
+    """The sentences of the wanted splits, or of the files as one split; files that are not there are refused at once.
+
+    Gold tags of column files are not looked at outside a config's splits.
+    """
+    if not files:
+        if kind:
+            raise ValueError(f"--format {kind} is for FILES; the config's data sets are read by their suffixes")
+        format = config.data.column_format()
+        return {split: iter_sentences(config.data.path(split), format) for split in wanted_splits(config, splits)}
+    if splits:
+        raise ValueError("--split chooses among the config's data sets; leave it out, or the FILES")
+    for file in sentence_files(files, kind):
+        if kind is None and bare_name(file)[1] == ".txt":
+            raise ValueError(f"{file}: words in columns, or a sentence a line? give --format columns or --format text")
+    return {FILES_SPLIT: iter_sentences(files, config.data.column_format(tagged=False), kind=kind)}
 
 
 def read_splits(config: Config, splits: Sequence[str]) -> dict[str, list[Sentence]]:
     """The sentences of the wanted splits; all that the config names by default."""
-    wanted = splits or [split for split in SPLITS if getattr(config.data, split)]
+    format = config.data.column_format()
+    return {split: read_sentences(config.data.path(split), format).sentences for split in wanted_splits(config, splits)}
+
+
+def wanted_splits(config: Config, splits: Sequence[str]) -> list[str]:
+    """The given splits, or else all that the config names; ValueError when there are none."""
+    wanted = list(splits) or [split for split in SPLITS if getattr(config.data, split)]
     if not wanted:
         raise ValueError("no data set; give --set data.test=FILE or a --config with a data section")
-    format = config.data.column_format()
-    return {split: read_sentences(config.data.path(split), format).sentences for split in wanted}
+    return wanted
 
 
 def contexts_folder(config: Config) -> Path:
     """Where contexts files go."""
     if config.data.contexts is None:
-        raise ValueError(
-            "data.contexts is not set; give the folder to write contexts to, e.g. --set data.contexts=runs/contexts"
-        )
+        raise ValueError("data.contexts is not set; give the folder to write contexts to, e.g. --out runs/contexts")
     return config.data.contexts
+
+
+def _counted(streams: dict[str, Iterator[Sentence]], done: Callable[[int], None]) -> dict[str, Iterator[Sentence]]:
+    """The same streams; `done` hears every so often how many sentences have passed in all."""
+    number = 0
+
+    def passing(sentences: Iterator[Sentence]) -> Iterator[Sentence]:
+        nonlocal number
+        for sentence in sentences:
+            number += 1
+            if number % _REPORT_EVERY == 0:
+                done(number)
+            yield sentence
+        done(number)
+
+    return {split: passing(own) for split, own in streams.items()}

@@ -25,3 +25,51 @@ def minilm() -> str:
     from ctxner.config import packaged_encoder
 
     return packaged_encoder()
+
+
+@pytest.fixture(scope="session")
+def tagger(minilm, tmp_path_factory):
+    """A tiny random BERT whose emissions are scaled until it finds persons and places."""
+    import torch
+    from transformers import AutoModel, BertConfig
+
+    from ctxner.labels import LabelSet
+    from ctxner.model.tagger import EncoderCRF, load_tokenizer
+    from ctxner.predictor import Tagger
+    from ctxner.schema import Sentence
+
+    path = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=128, initializer_range=0.4,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(path)
+    own = Tagger(
+        EncoderCRF.from_encoder(str(path), LabelSet(("person", "place")), max_passages=3), load_tokenizer(minilm)
+    )
+    words = [
+        "Paris",
+        "Hilton",
+        "sings",
+        "in",
+        "London",
+        ",",
+        "don't",
+        "@you",
+        "#think",
+        "so",
+        "?",
+        "Müller",
+        "日",
+        "👍🏽",
+        "http://t.co/x",
+        "10:30",
+        "loooong",
+    ]
+    batch = own.views.collate([own.views.plain(Sentence("s", tuple(words)))])
+    with torch.no_grad():  # centre the emissions: a random encoder's vectors have much in common
+        torch.nn.init.normal_(own.model.head.weight, std=1.0)
+        _, emissions_BTL = own.model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
+        own.model.head.bias -= emissions_BTL.mean((0, 1))
+    return own

@@ -25,7 +25,7 @@ def _leaves(section: BaseModel, prefix: tuple[str, ...] = ()):
 OTHER_VALUES = {
     "data.train": "a", "data.dev": "a", "data.test": "a", "data.contexts": "a", "data.scheme": "BIOES",
     "data.tag_column": 3, "index.corpus": ["a"], "index.folder": "a", "index.language": "de", "index.unit": "sentence",
-    "retrieval.query": "bag",
+    "retrieval.query": "bag", "index.source": "a", "retrieval.threads": 3, "retrieval.tagger": "a",
     "retrieval.encoder": "a", "retrieval.layer": 2, "retrieval.dtype": "bfloat16", "model.encoder": "a",
     "model.encoder_dropout": 0.0,
     "loss.mode": "plain", "loss.preset": "released_code", "loss.kl": "marginal", "loss.temperature": 0.5,

@@ -8,41 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModel, BertConfig
 
-from ctxner.labels import LabelSet, tags_to_spans
-from ctxner.model.tagger import EncoderCRF, load_tokenizer
+from ctxner.labels import tags_to_spans
 from ctxner.predictor import Prediction, Tagger, as_scored, sentences_of
 from ctxner.schema import Example, Passage, Sentence
 
 # B sentences, T words, L tags
 
-LABELS = LabelSet(("person", "place"))
 WORDS = [
     "Paris", "Hilton", "sings", "in", "London", ",", "don't", "@you", "#think", "so", "?", "Müller", "日", "👍🏽",
     "http://t.co/x", "10:30", "loooong",
 ]  # fmt: skip
 TEXT = st.text(max_size=50) | st.text(alphabet="Paz9 .,'\n\r\t\ud800\u200d\u0301日👍🏽é", max_size=80)
-
-
-@pytest.fixture(scope="module")
-def tagger(minilm, tmp_path_factory) -> Tagger:
-    """A tiny random BERT whose emissions are scaled until it finds entities."""
-    path = tmp_path_factory.mktemp("encoder")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-        max_position_embeddings=128, initializer_range=0.4,
-    )  # fmt: skip
-    AutoModel.from_config(config).save_pretrained(path)
-    model = EncoderCRF.from_encoder(str(path), LABELS, max_passages=3)
-    own = Tagger(model, load_tokenizer(minilm))
-    batch = own.views.collate([own.views.plain(Sentence("s", tuple(WORDS)))])
-    with torch.no_grad():  # centre the emissions: a random encoder's vectors have much in common
-        torch.nn.init.normal_(model.head.weight, std=1.0)
-        _, emissions_BTL = model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
-        model.head.bias -= emissions_BTL.mean((0, 1))
-    return own
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +52,7 @@ def _assert_same(found: list[Prediction], wanted: list[Prediction]) -> None:
 def test_the_fixture_finds_entities_of_both_types_and_lengths(tagger, examples):
     spans = [span for own in tagger.predict(examples, view="plain") for span in own.spans]
     assert len(spans) > 20
-    assert {span.type for span in spans} == set(LABELS.types)
+    assert {span.type for span in spans} == set(tagger.labels.types) == {"person", "place"}
     assert {1, 2} < {span.end - span.start for span in spans}
 
 
@@ -152,13 +129,13 @@ def test_confidence_and_entropy_are_those_of_the_enumerated_paths(tagger):
     for example, own in zip(examples, tagger.predict(examples, view="plain"), strict=True):
         batch = tagger.views.collate([tagger.views.plain(example.sentence)])
         _, emissions_BTL = tagger.model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
-        paths = torch.tensor(list(itertools.product(range(len(LABELS)), repeat=len(own.tags))))
+        paths = torch.tensor(list(itertools.product(range(len(tagger.labels)), repeat=len(own.tags))))
         repeated = (emissions_BTL.expand(len(paths), -1, -1), batch.mask_BT.expand(len(paths), -1))
         p_B = tagger.model.crf.path_score(repeated[0], paths, repeated[1]).double().softmax(0)
-        assert list(own.tags) == [LABELS.tags[tag] for tag in paths[p_B.argmax()].tolist()]
+        assert list(own.tags) == [tagger.labels.tags[tag] for tag in paths[p_B.argmax()].tolist()]
         assert own.entropy == pytest.approx(float(torch.special.entr(p_B).sum()), abs=1e-4)
         for entity in own.entities:
-            tags = torch.tensor(LABELS.encode(own.tags[entity.first_word : entity.last_word]))
+            tags = torch.tensor(tagger.labels.encode(own.tags[entity.first_word : entity.last_word]))
             same_B = (paths[:, entity.first_word : entity.last_word] == tags).all(1)
             assert entity.confidence == pytest.approx(float(p_B[same_B].sum()), abs=1e-4)
             num_entities += 1
@@ -168,7 +145,7 @@ def test_confidence_and_entropy_are_those_of_the_enumerated_paths(tagger):
 def test_confidence_is_a_probability_and_entropy_is_bounded_by_the_tags(tagger, examples):
     for own in tagger.predict(examples, view="context"):
         assert all(0 < entity.confidence <= 1 for entity in own.entities)
-        assert 0 <= own.entropy <= len(own.tags) * torch.tensor(float(len(LABELS))).log()
+        assert 0 <= own.entropy <= len(own.tags) * torch.tensor(float(len(tagger.labels))).log()
 
 
 @settings(max_examples=60, deadline=None)
@@ -282,7 +259,7 @@ def test_a_bare_string_is_not_taken_for_a_sequence_of_passages(tagger, passages)
 def test_a_saved_tagger_answers_the_same(tagger, examples, tmp_path):
     tagger.save_pretrained(tmp_path)
     again = Tagger.from_pretrained(tmp_path)
-    assert again.labels == LABELS
+    assert again.labels == tagger.labels
     assert again.predict(examples, view="context") == tagger.predict(examples, view="context")
     assert not [path for path in tmp_path.iterdir() if path.suffix in {".bin", ".pt", ".pkl", ".py"}]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -138,3 +139,45 @@ def test_one_job_at_a_time(tmp_path: Path) -> None:
         pass
     with alone(tmp_path):
         pass
+
+
+def test_complete_rows_are_counted_once_a_file_and_pending_ones_not(tmp_path: Path) -> None:
+    staged = stage({"dev": SPLITS["train"][:20]}, tmp_path, {})
+    assert staged.num_done() == 0
+    staged.checkpoint.mkdir()
+    ids = pa.table({"sentence_id": ["a", "b", "c"]})
+    for name in ("1.parquet", "2.pending.parquet"):
+        pq.write_table(ids, staged.checkpoint / name)
+    assert staged.num_done() == 3
+    (staged.checkpoint / "2.pending.parquet").rename(staged.checkpoint / "2.parquet")
+    assert staged.num_done() == 6
+    (staged.checkpoint / "1.parquet").write_bytes(b"not read again")
+    assert staged.num_done() == 6
+
+
+def test_words_that_parquet_cannot_hold_are_staged_as_question_marks(tmp_path: Path) -> None:
+    staged = stage({"dev": [Sentence("a", ("\ud83d", "x\udc00", "é"))]}, tmp_path, {})
+    assert [row["words"] for row in staged_rows(staged)] == [["?", "x?", "é"]]
+
+
+def test_row_groups_are_large_and_no_temporary_file_stays(tmp_path: Path) -> None:
+    staged = stage({"train": SPLITS["train"]}, tmp_path, {})
+    write_rows(staged, staged_rows(staged), num_files=40)
+    publish(staged, {})
+    metadata = pq.read_metadata(tmp_path / "train.parquet")
+    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [8192, 808]
+    assert {path.name for path in tmp_path.iterdir()} == {"train.parquet", "_SUCCESS"}
+
+
+def test_staging_memory_is_eight_bytes_a_sentence(tmp_path: Path) -> None:
+    """What Python allocates at most for 8,192 sentences and for 65,536, streamed."""
+
+    def peak(number: int) -> int:
+        tracemalloc.start()
+        stage({"dev": (Sentence(f"s-{n}", ("some", "words", str(n))) for n in range(number))}, tmp_path, {})
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    few, many = peak(8192), peak(65_536)
+    assert many - few < 3 * 8 * (65_536 - 8192)  # the hashes, and once more while the array grows and is compared

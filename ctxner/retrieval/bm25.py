@@ -18,7 +18,7 @@ from ctxner.retrieval.coverage import normalised_words
 from ctxner.retrieval.duplicates import Runs, character_runs, is_near_duplicate, repeats_sentence
 from ctxner.retrieval.index import analyzer_for, read_manifest
 from ctxner.retrieval.lookups import Hits, Lookups, QueryKind
-from ctxner.retrieval.mentions import CandidateSearch, Tokens, candidate_mentions, choose, comparable
+from ctxner.retrieval.mentions import CandidateSearch, ComparedWords, Tokens, candidate_mentions, choose, compared_words
 from ctxner.retrieval.query import (
     ENGLISH_STOP_WORDS,
     MAX_QUERY_TERMS,
@@ -54,6 +54,9 @@ class SearchResult:
     error: str | None = None
 
 
+_Spans = Sequence[tuple[int, int]]  # of words: first, and one past the last
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What Lucene found for a sentence, before any passage is read."""
@@ -75,8 +78,8 @@ class _Read:
         self.passage = passage
 
     @cached_property
-    def text(self) -> str:
-        return comparable(self.passage)
+    def words(self) -> ComparedWords:
+        return compared_words(self.passage)
 
     @cached_property
     def runs(self) -> Runs:
@@ -144,14 +147,26 @@ class BM25Searcher:
         """Passages in the index."""
         return self.manifest.num_documents
 
-    def search(self, sentences: Sequence[Sentence], *, depth: int) -> list[SearchResult]:
+    def search(
+        self,
+        sentences: Sequence[Sentence],
+        *,
+        depth: int,
+        predicted: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+    ) -> list[SearchResult]:
         """The best `depth` passages of every sentence, in the sentences' order.
 
         A sentence whose search fails gets an `error` and a logged warning, and leaves the others alone.
+
+        Args:
+            sentences: Their words are searched for; tags are not looked at.
+            depth: Passages a sentence, at most.
+            predicted: By sentence id, the first word and one past the last of each mention that a tagger found;
+                `mentions` covers them first.
         """
         if depth < 1:
             raise ValueError(f"depth is {depth}; wanted at least 1")
-        found = self._find(sentences, depth)
+        found = self._find(sentences, depth, predicted or {})
         docs = {doc for own in found for doc in own.docs()}
         read = {doc: _Read(passage) for doc, passage in self._lookups.passages(docs).items()}
         return [self._result(*pair, read, depth) for pair in zip(sentences, found, strict=True)]
@@ -179,7 +194,7 @@ class BM25Searcher:
         self._lookups.close()
         self._reader.close()
 
-    def _find(self, sentences: Sequence[Sentence], depth: int) -> list[_Found]:
+    def _find(self, sentences: Sequence[Sentence], depth: int, predicted: Mapping[str, _Spans]) -> list[_Found]:
         """Everything that is asked of Lucene but the passages."""
         if len(self._frequencies) > _CACHED:
             self._frequencies.clear()
@@ -193,7 +208,9 @@ class BM25Searcher:
         asked = [query for query in dict.fromkeys(queries) if query]
         answers = dict(zip(asked, self._lookups.search(kind, asked, pool), strict=True))
         mentions = [
-            self._candidates(sentence) if query and self._query_mode == "mentions" else None
+            self._candidates(sentence, predicted.get(sentence.id, ()))
+            if query and self._query_mode == "mentions"
+            else None
             for sentence, query in zip(sentences, queries, strict=True)
         ]
         return [
@@ -225,12 +242,13 @@ class BM25Searcher:
         if self._query_mode == "mentions":
             yield from (token for word in _words(sentence) for token in normalised_words(word))
 
-    def _candidates(self, sentence: Sentence) -> CandidateSearch:
+    def _candidates(self, sentence: Sentence, predicted: _Spans) -> CandidateSearch:
         return candidate_mentions(
             _words(sentence),
             document_frequency=self.document_frequency,
             num_documents=self.num_documents,
             stop_words=self._stop_words,
+            predicted=predicted,
         )
 
     def _looked_up(self, searches: Sequence[CandidateSearch | None]) -> list[dict[Tokens, float]]:
@@ -272,7 +290,7 @@ class BM25Searcher:
 
     def _chosen(self, sentence: Sentence, found: _Found, read: Mapping[int, _Read], depth: int) -> list[int]:
         """The passages chosen; then those that would have been did they not repeat the sentence or a better one."""
-        texts = {doc: own.text for doc, own in read.items()}
+        texts = {doc: own.words for doc, own in read.items()}
         if not self._drop_near_duplicates:
             return list(islice(choose(found.mentions, texts, lambda _: False), depth))
         sentence_runs = character_runs(clean_text(" ".join(sentence.words)))

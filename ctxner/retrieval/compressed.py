@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import zlib
 from pathlib import Path
-from typing import BinaryIO, cast
 
-COMPRESSIONS = (".gz", ".zst", ".bz2")
-DAMAGE = (OSError, EOFError, zlib.error)  # what a cut or foreign file raises while it is read
-_BUFFER_BYTES = 1 << 20
+from ctxner.compressed import DAMAGE, decompressed
+
+__all__ = ["DAMAGE", "CorpusFile"]
 
 
 class CorpusFile:
@@ -30,7 +25,7 @@ class CorpusFile:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such corpus file")
         self._file = path.open("rb")
-        self.stream = _decompressed(self._file, path.suffix.lower())
+        self.stream = decompressed(self._file, path.suffix.lower())
 
     @property
     def position(self) -> int:
@@ -45,15 +40,3 @@ class CorpusFile:
         """Close it."""
         self.stream.close()
         self._file.close()
-
-
-def _decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
-    if suffix == ".gz":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
-    if suffix == ".bz2":
-        return cast(BinaryIO, bz2.BZ2File(file))
-    if suffix == ".zst":
-        import pyarrow as pa
-
-        return io.BufferedReader(pa.input_stream(file, compression="zstd"), _BUFFER_BYTES)
-    return file

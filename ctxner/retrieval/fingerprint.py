@@ -1,45 +1,16 @@
-"""Fingerprints of passages: small hashes that find an id used twice, and one of a whole corpus."""
+"""Fingerprints of passages: small hashes that find an id used twice (`ctxner.idhashes`), and one of a whole corpus."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
 
-import numpy as np
-
+from ctxner.idhashes import IdHashes, id_hash
 from ctxner.schema import Passage
 
+__all__ = ["CorpusHash", "IdHashes", "id_hash", "passage_hash"]
+
 _CORPUS_MODULUS = 1 << 256
-
-
-def id_hash(passage_id: str) -> bytes:
-    """Eight bytes, the same in every process."""
-    return hashlib.blake2b(passage_id.encode(), digest_size=8).digest()
-
-
-class IdHashes:
-    """Hashes of a corpus's ids, eight bytes each, where a set of the ids themselves would not fit into memory."""
-
-    def __init__(self, parts: Iterable[bytes] = ()):
-        """Start with the hashes of other collections (their `to_bytes`)."""
-        self._hashes = bytearray().join(parts)
-
-    def add(self, passage_id: str) -> None:
-        """Take note of one more passage."""
-        self._hashes += id_hash(passage_id)
-
-    def __len__(self) -> int:
-        """Number of passages noted."""
-        return len(self._hashes) // 8
-
-    def to_bytes(self) -> bytes:
-        """All hashes, one after the other."""
-        return bytes(self._hashes)
-
-    def repeated(self) -> set[bytes]:
-        """Hashes noted more than once: of ids used twice, or (one pair in 2^64) of two ids."""
-        ordered = np.sort(np.frombuffer(self._hashes, dtype=np.uint64))
-        return {value.tobytes() for value in ordered[1:][ordered[1:] == ordered[:-1]]}
 
 
 def passage_hash(passage: Passage) -> int:

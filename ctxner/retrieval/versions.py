@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,13 +99,64 @@ def read_manifest(folder: str | Path) -> IndexManifest:
     path = folder / version / _MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{path}: gone, though {_CURRENT} names this version; build the index again")
-    manifest = _parse_manifest(path)
-    if manifest.version != version:
-        raise ValueError(f"{path}: is of version {manifest.version!r}, wanted {version!r}; build the index again")
+    manifest = parse_manifest(path.read_bytes(), str(path), version)
     for shard in manifest.shard_folders(folder):
         if not shard.is_dir():
             raise FileNotFoundError(f"{shard}: the index's files are gone; build it again")
     return manifest
+
+
+def parse_manifest(text: bytes, where: str, version: str) -> IndexManifest:
+    """A manifest from its file's content.
+
+    Args:
+        text: JSON.
+        where: Named in errors.
+        version: That it has to be of.
+
+    Raises:
+        ValueError: Damaged, of another format, or of another version.
+    """
+    try:
+        fields = json.loads(text)
+        found = fields["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{where}: damaged manifest ({error!r}); build the index again") from error
+    if found != FORMAT_VERSION:
+        raise ValueError(f"{where}: index format {found}, this version reads {FORMAT_VERSION}; build the index again")
+    try:
+        manifest = IndexManifest(**{**fields, "corpus_files": tuple(fields["corpus_files"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{where}: damaged manifest ({error!r}); build the index again") from error
+    if manifest.version != version:
+        raise ValueError(f"{where}: is of version {manifest.version!r}, wanted {version!r}; build the index again")
+    return manifest
+
+
+def parse_current(text: bytes, where: str, names: Iterable[str]) -> str:
+    """The version that the content of CURRENT names.
+
+    Args:
+        text: The content.
+        where: Named in errors.
+        names: What lies beside CURRENT; the versions among them are named in errors.
+
+    Raises:
+        ValueError: It names none.
+    """
+    name = text.decode("utf-8", "replace").strip()
+    if not _VERSION.fullmatch(name):
+        found = ", ".join(sorted(own for own in names if _VERSION.fullmatch(own))) or "none"
+        raise ValueError(f"{where}: names {name[:40]!r}, wanted a version (there are: {found}); write one into it")
+    return name
+
+
+def write_current(folder: Path, version: str) -> None:
+    """Make a complete version of the folder the current one, atomically."""
+    aside = folder / f"{_CURRENT}.new"
+    _write_synced(aside, f"{version}\n")
+    aside.replace(folder / _CURRENT)
+    _sync_folder(folder)
 
 
 def now() -> str:
@@ -134,10 +185,7 @@ class NewVersion:
         _sync_folder(self.building)
         self.building.rename(self.folder / self.name)
         _sync_folder(self.folder)
-        aside = self.folder / f"{_CURRENT}.new"
-        _write_synced(aside, f"{self.name}\n")
-        aside.replace(self.folder / _CURRENT)
-        _sync_folder(self.folder)
+        write_current(self.folder, self.name)
         _clear(self.folder, self.name)
 
 
@@ -217,29 +265,10 @@ def _current_version(folder: Path) -> str | None:
     """What CURRENT names, or None when there is no CURRENT."""
     path = folder / _CURRENT
     try:
-        name = path.read_text(encoding="utf-8").strip()
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError:
-        name = "(no text)"
-    if not _VERSION.fullmatch(name):
-        found = ", ".join(sorted(own.name for own in folder.iterdir() if _VERSION.fullmatch(own.name))) or "none"
-        raise ValueError(f"{path}: names {name[:40]!r}, wanted a version (there are: {found}); write one into it")
-    return name
-
-
-def _parse_manifest(path: Path) -> IndexManifest:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        version = fields["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged manifest ({error!r}); build the index again") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path}: index format {version}, this version reads {FORMAT_VERSION}; build the index again")
-    try:
-        return IndexManifest(**{**fields, "corpus_files": tuple(fields["corpus_files"])})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged manifest ({error!r}); build the index again") from error
+    return parse_current(text, str(path), (own.name for own in folder.iterdir()))
 
 
 def _refuse_format_1(folder: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -33,6 +34,7 @@ from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
 from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
+from ctxner.training.resume import absolute_paths, check_resumable, read_config, write_config
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
 from ctxner.views import ViewBuilder
 
@@ -60,23 +62,26 @@ def train(config: Config) -> TrainResult:
     """Train by the config on Ray and publish the best model.
 
     Raises:
-        ValueError: Nothing to train on, a run of that name exists without `resume`, or more CPUs or GPUs wanted than
-            the cluster has.
+        ValueError: Nothing to train on, a run of that name exists without `resume` or with other settings (see
+            `check_resumable`), or more CPUs or GPUs wanted than the cluster has.
         ray.train.v2.api.exceptions.TrainingFailedError: A worker failed; its own error is the cause.
     """
     run = config.run
     name = run.name or f"{config.loss.mode}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = run.storage.resolve() / name
-    if folder.exists() and any(folder.iterdir()) and not run.resume:
+    exists = folder.exists() and any(folder.iterdir())
+    if exists and not run.resume:
         raise ValueError(
             f"{folder}: a run of this name exists; choose another run.name, or run.resume=true to go on with it"
         )
+    if exists:
+        check_resumable(read_config(folder), config, source=str(folder))
     _check_resources(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(config.model_dump_json(indent=1))
+    if not exists:
+        write_config(config, folder)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config=_absolute(config).model_dump(mode="json"),
+        train_loop_config=absolute_paths(config).model_dump(mode="json"),
         scaling_config=ScalingConfig(
             num_workers=run.workers,
             use_gpu=run.gpus > 0,
@@ -88,6 +93,7 @@ def train(config: Config) -> TrainResult:
             checkpoint_config=CheckpointConfig(
                 num_to_keep=run.keep_checkpoints, checkpoint_score_attribute="mean_f1", checkpoint_score_order="max"
             ),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # epochs are told by rank 0
             failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=3),  # type: ignore[call-arg]
         ),
     )
@@ -115,6 +121,8 @@ def count_predictions(tagger: Tagger, examples: Sequence[Example], view: ViewNam
 
 def _worker(tree: dict[str, Any]) -> None:
     """One Ray Train worker, from files to reported checkpoints."""
+    logging.getLogger().setLevel(logging.WARNING)  # Ray Train sets INFO, and tells every report
+    logging.getLogger("ctxner").setLevel(logging.INFO)
     config = parse_config(tree)
     rank, world_size = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
     device = torch.device("cuda", torch.cuda.current_device()) if config.run.gpus else torch.device("cpu")
@@ -154,6 +162,11 @@ def _worker(tree: dict[str, Any]) -> None:
         }
         progress = checkpoints.Progress(epoch + 1, (*progress.history, entry))
         _report(engine, tagger, progress, config, rank)
+        if bar:
+            seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
+            logger.info("%s", _epoch_line(entry, config, _peak_memory(device), seconds_left))
+    if bar:
+        bar.close()
 
 
 def _train_epoch(
@@ -201,6 +214,23 @@ def _dev_f1(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_s
         torch.distributed.all_gather_object(gathered, counts)
         counts = sum(gathered[1:], start=gathered[0])
     return counts.scores().f1
+
+
+def _epoch_line(entry: dict[str, Any], config: Config, memory: int, seconds_left: float) -> str:
+    """An epoch on one line; the bar has the steps."""
+    losses = " ".join(f"{name} {value:.3g}" for name, value in entry["losses"].items())
+    f1 = " ".join(f"{view} {100 * value:.1f}" for view, value in entry["dev_f1"].items())
+    return (
+        f"{config.loss.mode} epoch {entry['epoch']}/{config.optim.epochs} | {losses} | dev F1 {f1} | "
+        f"{entry['sentences_per_second']:.1f} sentences/s | {memory / 2**30:.1f} GiB | {seconds_left / 60:.1f} min left"
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes of this worker at its peak, on its device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _engine(step: CooperativeStep, config: Config, num_steps: int) -> Any:
@@ -257,7 +287,6 @@ def _report(engine: Any, tagger: Tagger, progress: checkpoints.Progress, config:
             provenance = {"config": config.model_dump(mode="json"), "config_digest": config.digest(), **entry}
             checkpoints.write_model(tagger.model, tagger.tokenizer, folder / checkpoints.MODEL_FOLDER, provenance)
             checkpoints.write_progress(folder, progress)
-            logger.info("epoch %d %s", entry["epoch"], json.dumps(entry))
         metrics = {
             "epoch": entry["epoch"],
             "mean_f1": mean_f1,
@@ -266,16 +295,6 @@ def _report(engine: Any, tagger: Tagger, progress: checkpoints.Progress, config:
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(str(folder)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _absolute(config: Config) -> Config:
-    """Workers change directory, so their paths are absolute."""
-    paths = {name: Path(path).resolve() for name, path in config.data if isinstance(path, Path)}
-    encoder = config.model.encoder
-    if encoder is not None and Path(encoder).is_dir():
-        encoder = str(Path(encoder).resolve())
-    data, model = config.data.model_copy(update=paths), config.model.model_copy(update={"encoder": encoder})
-    return config.model_copy(update={"data": data, "model": model})
 
 
 def _check_resources(config: Config) -> None:

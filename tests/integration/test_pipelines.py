@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,6 +20,7 @@ from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.contexts import join_contexts, read_contexts  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
 from ctxner.pipelines import retrieve  # noqa: E402
+from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Sentence, context_schema  # noqa: E402
 
 
@@ -117,7 +119,7 @@ def test_manifest_says_what_was_searched_and_how(contexts: Path, config: Config,
     assert set(manifests) == {"train", "dev"}
     for split, manifest in manifests.items():
         assert manifest["index"]["num_documents"] == len(world.corpus)
-        assert manifest["retrieval"] == config.retrieval.model_dump(mode="json")
+        assert manifest["retrieval"] == config.retrieval.what_rows_depend_on()
         rows = list(read_contexts(contexts / f"{split}.parquet").values())
         kept = [scored for row in rows for scored in row.passages if scored.dropped is None]
         assert (manifest["kept_passages"], manifest["errors"], manifest["resumed_from"]) == (len(kept), 0, 0)
@@ -166,6 +168,62 @@ def test_missing_index_is_refused_before_anything_starts(config: Config, world: 
 
 
 def test_more_actors_than_the_cluster_holds_are_refused(config: Config, world: World, tmp_path: Path) -> None:
-    greedy = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"actors": 9})})
-    with pytest.raises(ValueError, match=r"retrieval\.actors=9 wants 7 CPUs .* but the cluster has 4; lower"):
-        retrieve(splits_of(world), greedy, tmp_path / "out")
+    with pytest.raises(
+        ValueError,
+        match=r"9 with an encoder \(rerank_actors=9\) want 7 CPUs .* but the cluster has 4; lower them, or add",
+    ):
+        retrieve(splits_of(world), _with(config, rerank_actors=9), tmp_path / "out")
+    with pytest.raises(ValueError, match=r"rerank_actors=1 want 1 GPUs .* but the cluster has 0; lower"):
+        retrieve(splits_of(world), _with(config, gpus=1), tmp_path / "out")
+
+
+def test_without_reranking_passages_stay_in_the_order_of_the_search(
+    config: Config, contexts: Path, world: World, tmp_path: Path
+) -> None:
+    """And a copy of the index that each node makes for itself gives the same."""
+    source = {"source": str(config.index.folder), "folder": tmp_path / "copies"}
+    copied = config.model_copy(update={"index": config.index.model_copy(update=source)})
+    retrieve({"dev": splits_of(world)["dev"]}, _with(copied, rerank=False), tmp_path / "out")
+    reranked = read_contexts(contexts / "dev.parquet")
+    num_kept = 0
+    for name, context in read_contexts(tmp_path / "out" / "dev.parquet").items():
+        kept = [scored for scored in context.passages if scored.dropped is None]
+        num_kept += len(kept)
+        assert len(kept) <= 2
+        assert [own.bm25_rank for own in kept] == sorted(own.bm25_rank for own in kept)
+        assert all(own.rerank_score is None for own in context.passages)
+        assert {own.passage.id for own in context.passages} == {own.passage.id for own in reranked[name].passages}
+    assert num_kept > 8
+    assert len(list((tmp_path / "copies").glob("*/CURRENT"))) == 1
+
+
+SEARCH = """
+import json, sys
+import pyarrow.parquet as pq
+from ctxner.config import parse_config
+from ctxner.pipelines import Predict, Search
+from ctxner.retrieval.fetch import index_manifest
+config, staged = parse_config(json.loads(sys.argv[1])), pq.read_table(sys.argv[2])
+own = config.retrieval.model_dump()
+rows = Search(config.index.model_dump(), index_manifest(config.index.folder), own)(Predict(own)(staged)).to_pylist()
+print(json.dumps([[passage["id"] for passage in row["passages"]] for row in rows]))
+"""
+
+
+def test_what_a_tagger_predicts_is_looked_up_first(
+    config: Config, contexts: Path, world: World, tagger: Tagger, tmp_path: Path
+) -> None:
+    """The job finds what its actors find when called one after the other in a process without Ray."""
+    tagger.save_pretrained(tmp_path / "model")
+    predicting = _with(config, tagger=str(tmp_path / "model"), rerank=False, depth=2)
+    retrieve({"dev": world.dev}, predicting, tmp_path / "out")
+    found = [[own.passage.id for own in row.passages] for row in read_contexts(tmp_path / "out/dev.parquet").values()]
+    rows = [{"sentence_id": own.id, "words": own.words, "position": n} for n, own in enumerate(world.dev)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "staged.parquet")
+    arguments = [json.dumps(predicting.model_dump(mode="json")), str(tmp_path / "staged.parquet")]
+    alone = subprocess.run([sys.executable, "-c", SEARCH, *arguments], check=True, capture_output=True, text=True)
+    assert found == json.loads(alone.stdout)
+
+
+def _with(config: Config, **settings: object) -> Config:
+    return config.model_copy(update={"retrieval": config.retrieval.model_copy(update=settings)})

@@ -142,6 +142,11 @@ def test_name_of_an_existing_run_is_refused_without_resume(one: TrainResult, tre
         train(config_of(tree, name="one"))
 
 
+def test_run_is_not_resumed_with_other_settings(one: TrainResult, tree: dict[str, dict]) -> None:
+    with pytest.raises(ValueError, match=r"run\.seed: the run has 3, given is 4"):
+        train(config_of(tree, name="one", resume=True, seed=4))
+
+
 def test_more_workers_than_cpus_are_refused_at_once(local_ray: None, tree: dict[str, dict]) -> None:
     started = time.perf_counter()
     with pytest.raises(ValueError, match=r"run\.workers=99 wants 99 CPUs but the cluster has 2; lower run\.workers"):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 HOSTILE = "<script>alert('x')</script> & <img src=https://example.org/x onerror=alert(1)> was here on a day"
-Called = tuple[int, str, str]
 
 
 @pytest.fixture
@@ -43,23 +40,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """Run `ctxner audit` in this process."""
-
-    def run(*arguments: str) -> Called:
-        from jobs.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["ctxner", "audit", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capfd.readouterr()
-
-    return run
-
-
 def test_the_result_names_the_passages_that_repeat_each_sentence(folder, call):
-    code, out, err = call("-c", "config.yaml", "--out", "made/audit.html", "--json")
+    code, out, err = call("audit", "-c", "config.yaml", "--out", "made/audit.html", "--json")
     assert code == 0, err
     assert out.count("\n") == 1
     found = json.loads(out)
@@ -85,7 +67,7 @@ def test_the_result_names_the_passages_that_repeat_each_sentence(folder, call):
 
 
 def test_the_result_says_which_mentions_training_has_seen(folder, call):
-    found = json.loads(call("-c", "config.yaml", "--json")[1])["seen_in_training"]
+    found = json.loads(call("audit", "-c", "config.yaml", "--json")[1])["seen_in_training"]
     assert set(found) == {"dev", "test"}
     assert found["dev"]["mentions"] == {"found": 2, "total": 3, "share": 2 / 3}
     assert found["test"]["distinct"] == {"found": 1, "total": 3, "share": 1 / 3}
@@ -94,7 +76,7 @@ def test_the_result_says_which_mentions_training_has_seen(folder, call):
 
 
 def test_the_page_shows_the_copies_as_text_and_asks_nobody_for_anything(folder, call):
-    assert call("-c", "config.yaml", "--out", "audit.html")[0] == 0
+    assert call("audit", "-c", "config.yaml", "--out", "audit.html")[0] == 0
     page = (folder / "audit.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;alert(" in page
@@ -106,7 +88,7 @@ def test_the_page_shows_the_copies_as_text_and_asks_nobody_for_anything(folder, 
 
 
 def test_people_get_a_line_a_comparison(folder, call):
-    code, out, _ = call("-c", "config.yaml")
+    code, out, _ = call("audit", "-c", "config.yaml")
     assert code == 0
     assert "test, copies in corpus" in out
     assert "exact 1 (50.0%), near 2 (100.0%)" in out
@@ -114,7 +96,7 @@ def test_people_get_a_line_a_comparison(folder, call):
 
 
 def test_without_a_corpus_the_splits_are_compared_with_each_other(folder, call):
-    code, out, _ = call("--set", "data.train=train.conll", "--set", "data.dev=dev.conll", "--json")
+    code, out, _ = call("audit", "--set", "data.train=train.conll", "--set", "data.dev=dev.conll", "--json")
     assert code == 0
     found = json.loads(out)
     assert [(row["split"], row["where"]) for row in found["comparisons"]] == [
@@ -126,7 +108,7 @@ def test_without_a_corpus_the_splits_are_compared_with_each_other(folder, call):
 
 def test_a_dry_run_counts_and_writes_nothing(folder, call):
     before = sorted(folder.rglob("*"))
-    code, out, _ = call("-c", "config.yaml", "--out", "made/audit.html", "--dry-run", "--json")
+    code, out, _ = call("audit", "-c", "config.yaml", "--out", "made/audit.html", "--dry-run", "--json")
     assert code == 0
     assert json.loads(out) == {
         "sentences": {"train": 2, "dev": 2, "test": 2},
@@ -145,13 +127,7 @@ def test_a_dry_run_counts_and_writes_nothing(folder, call):
     ],
 )
 def test_what_a_user_can_mend_is_one_message(folder, call, arguments, message):
-    code, out, err = call(*arguments)
+    code, out, err = call("audit", *arguments)
     assert (code, out) == (1, "")
     assert message in err
     assert "Traceback" not in err
-
-
-def test_help_shows_an_example(call):
-    code, out, _ = call("--help")
-    assert code == 0
-    assert "ctxner audit " in out[out.index("Example") :]

@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer
+import typer.core
+import typer.main
 
 from ctxner.contexts import Context, write_contexts
 from ctxner.demo import World, make_world, write_world
 from ctxner.schema import ScoredPassage
+from jobs.cli import app
 
-COMMANDS = ("index", "retrieve", "train", "evaluate", "tag", "demo")
-INDEX_COMMANDS = ("build", "add", "delete", "verify", "stats", "search")
 Called = tuple[int, str, str]  # exit code, stdout, stderr
+
+
+def commands(group: typer.core.TyperGroup, path: str = "") -> Iterator[str]:
+    """All commands below a group, as they are typed; `index` is one too."""
+    for name, command in group.commands.items():
+        yield f"{path}{name}"
+        if isinstance(command, typer.core.TyperGroup):
+            yield from commands(command, f"{path}{name} ")
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +67,6 @@ def model(world: World, minilm: str, tmp_path_factory: pytest.TempPathFactory) -
     return str(path)
 
 
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """Run a command in this process; an exception that would be a traceback fails the test."""
-
-    def run(*arguments: object) -> Called:
-        from jobs.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["ctxner", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capfd.readouterr()
-
-    return run
-
-
 def call_apart(*arguments: object, stdin: str | None = None) -> Called:
     """Run a command in a process of its own, as what starts a JVM has to."""
     ended = subprocess.run(
@@ -84,7 +79,7 @@ def listing(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *(f"index {name}" for name in INDEX_COMMANDS)])
+@pytest.mark.parametrize("command", commands(typer.main.get_group(app)))
 def test_help_shows_an_example(command: str, call: Callable[..., Called]) -> None:
     code, out, _ = call(*command.split(), "--help")
     assert code == 0

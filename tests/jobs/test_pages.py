@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from ctxner.retrieval.coverage import Tally
+from ctxner.schema import Dropped
 from jobs.charts import BOTTOM, HEIGHT, TOP
-from jobs.pages import clip, evenly, histogram, percent, share_panel
+from jobs.pages import DROPPED, clip, evenly, histogram, percent, share_panel
 
 
 def _labels(panel) -> list[list[str]]:
@@ -62,3 +65,7 @@ def test_even_steps_run_from_the_first_to_the_last():
 def test_percent_of_nothing_is_a_dash_and_long_text_is_cut():
     assert (percent(Tally(0, 0)), percent(Tally(1, 3))) == ("–", "33.3")
     assert clip("x" * 1005, 1000) == "x" * 1000 + "… (+5 characters)"
+
+
+def test_every_reason_to_drop_a_passage_is_told_in_words():
+    assert set(DROPPED) == set(get_args(Dropped))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from ctxner.contexts import Context, write_contexts
 from ctxner.schema import Passage, ScoredPassage
 
-Called = tuple[int, str, str]
 SENTENCES = {
     "train": ["Kim/B-person left/O Rome/B-town early/O"],
     "dev": [
@@ -53,23 +50,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """Run `ctxner retrieval-report` in this process."""
-
-    def run(*arguments: str) -> Called:
-        from jobs.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["ctxner", "retrieval-report", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capfd.readouterr()
-
-    return run
-
-
 def test_coverage_by_k_type_and_training_is_that_of_the_contexts(folder, call):
-    code, out, err = call("-c", "config.yaml", "--k", "2", "--k", "1", "--json")
+    code, out, err = call("retrieval-report", "-c", "config.yaml", "--k", "2", "--k", "1", "--json")
     assert code == 0, err
     found = json.loads(out)
     assert list(found["coverage"]) == ["1", "2"]
@@ -83,7 +65,7 @@ def test_coverage_by_k_type_and_training_is_that_of_the_contexts(folder, call):
 
 
 def test_the_context_view_reads_what_fits_and_the_rest_has_a_reason(folder, call):
-    found = json.loads(call("-c", "config.yaml", "--json")[1])
+    found = json.loads(call("retrieval-report", "-c", "config.yaml", "--json")[1])
     assert {fate: own["passages"] for fate, own in found["passages"].items()} == {
         "read": 1,
         "piece_budget": 1,
@@ -93,21 +75,21 @@ def test_the_context_view_reads_what_fits_and_the_rest_has_a_reason(folder, call
     assert found["passages"]["piece_budget"]["pieces"] > 100
     assert 6 <= found["passages"]["read"]["pieces"] <= 10
     assert found["context_view"]["all"]["found"] == 1
-    wide = json.loads(call("-c", "config.yaml", "--json", "--set", "model.max_pieces=512")[1])
+    wide = json.loads(call("retrieval-report", "-c", "config.yaml", "--json", "--set", "model.max_pieces=512")[1])
     assert wide["passages"]["read"]["passages"] == 2
     assert wide["context_view"]["all"] == wide["coverage"]["10"]["all"]
 
 
 def test_the_ceiling_tells_missed_mentions_from_absent_ones(folder, call):
-    found = json.loads(call("-c", "config.yaml", "--ceiling", "--json")[1])
+    found = json.loads(call("retrieval-report", "-c", "config.yaml", "--ceiling", "--json")[1])
     assert found["ceiling"]["all"] == {"found": 3, "total": 4, "share": 0.75}
     assert [(one["mention"], one["in_corpus"]) for one in found["not_found"]] == [("<Dana>", True), ("Zorblat", False)]
-    unasked = json.loads(call("-c", "config.yaml", "--json")[1])
+    unasked = json.loads(call("retrieval-report", "-c", "config.yaml", "--json")[1])
     assert [one["in_corpus"] for one in unasked["not_found"]] == [None, None]
 
 
 def test_the_page_shows_text_as_text_and_asks_nobody_for_anything(folder, call):
-    assert call("-c", "config.yaml", "--ceiling", "--out", "made/page.html")[0] == 0
+    assert call("retrieval-report", "-c", "config.yaml", "--ceiling", "--out", "made/page.html")[0] == 0
     page = (folder / "made/page.html").read_text(encoding="utf-8")
     assert "<Dana>" not in page
     assert "&lt;Dana&gt;" in page
@@ -118,7 +100,7 @@ def test_the_page_shows_text_as_text_and_asks_nobody_for_anything(folder, call):
 
 
 def test_people_get_a_line_a_number_of_passages(folder, call):
-    code, out, _ = call("-c", "config.yaml", "--k", "2")
+    code, out, _ = call("retrieval-report", "-c", "config.yaml", "--k", "2")
     assert code == 0
     assert "first 2" in out
     assert "all  50.0%  seen 100.0%  unseen  33.3%" in out
@@ -126,7 +108,7 @@ def test_people_get_a_line_a_number_of_passages(folder, call):
 
 def test_without_training_data_nothing_is_called_seen(folder, call):
     arguments = ("--set", "data.dev=dev.conll", "--set", "data.contexts=contexts", "--json")
-    found = json.loads(call(*arguments)[1])
+    found = json.loads(call("retrieval-report", *arguments)[1])
     assert "seen" not in found["coverage"]["1"]
     assert "Not seen" not in (folder / "runs/retrieval.html").read_text(encoding="utf-8")
 
@@ -134,7 +116,7 @@ def test_without_training_data_nothing_is_called_seen(folder, call):
 def test_a_split_without_any_passage_still_has_a_page(folder, call):
     words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
     write_contexts({f"dev-{n}": Context(own, "", ()) for n, own in enumerate(words)}, folder / "contexts/dev.parquet")
-    code, out, err = call("-c", "config.yaml", "--json")
+    code, out, err = call("retrieval-report", "-c", "config.yaml", "--json")
     assert code == 0, err
     found = json.loads(out)
     assert found["coverage"]["10"]["all"] == {"found": 0, "total": 4, "share": 0.0}
@@ -143,7 +125,7 @@ def test_a_split_without_any_passage_still_has_a_page(folder, call):
 
 def test_a_dry_run_checks_and_writes_nothing(folder, call):
     before = sorted(folder.rglob("*"))
-    code, out, _ = call("-c", "config.yaml", "--ceiling", "--dry-run", "--json")
+    code, out, _ = call("retrieval-report", "-c", "config.yaml", "--ceiling", "--dry-run", "--json")
     assert code == 0
     assert json.loads(out).items() >= {"split": "dev", "sentences": 2, "corpus": ["corpus.jsonl"]}.items()
     assert sorted(folder.rglob("*")) == before
@@ -163,13 +145,7 @@ def test_a_dry_run_checks_and_writes_nothing(folder, call):
 )
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
 def test_what_a_user_can_mend_is_one_message(folder, call, arguments, message, dry):
-    code, out, err = call(*arguments, *dry)
+    code, out, err = call("retrieval-report", *arguments, *dry)
     assert (code, out) == (1, "")
     assert message in err
     assert "Traceback" not in err
-
-
-def test_help_shows_an_example(call):
-    code, out, _ = call("--help")
-    assert code == 0
-    assert "ctxner retrieval-report " in out[out.index("Example") :]

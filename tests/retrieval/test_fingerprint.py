@@ -1,30 +1,11 @@
-"""Fingerprints: repeated ids are found, and a corpus's hash is of the set of its passages."""
+"""Fingerprints: a corpus's hash is of the set of its passages."""
 
 import random
 
-from ctxner.retrieval.fingerprint import CorpusHash, IdHashes, id_hash
+from ctxner.retrieval.fingerprint import CorpusHash
 from ctxner.schema import Passage
 
 PASSAGES = [Passage(f"p{n}", "s", f"text {n}", title="t" * (n % 2)) for n in range(50)]
-
-
-def test_exactly_the_ids_used_twice_are_repeated():
-    hashes = IdHashes()
-    for n in [*range(1000), 17, 400, 17]:
-        hashes.add(f"p{n}")
-    assert hashes.repeated() == {id_hash("p17"), id_hash("p400")}
-    assert len(hashes) == 1003
-
-
-def test_hashes_of_parts_join():
-    parts = []
-    for ids in (("a", "b"), (), ("c", "a")):
-        part = IdHashes()
-        for own in ids:
-            part.add(own)
-        parts.append(part.to_bytes())
-    assert IdHashes(parts).repeated() == {id_hash("a")}
-    assert IdHashes().repeated() == set()
 
 
 def of(passages):

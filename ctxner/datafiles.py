@@ -1,0 +1,80 @@
+"""Which files a data set is: files, folders and patterns -> the files in order, each with what its ids begin with."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ctxner.textfiles import SURROGATE, bare_name
+
+Kind = Literal["columns", "jsonl", "parquet", "text"]
+COLUMN_SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".col")
+_SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "jsonl": (".jsonl",),
+    "columns": COLUMN_SUFFIXES,
+    "parquet": (".parquet",),
+    "text": (".txt",),
+}
+_KNOWN = tuple(suffix for kind, own in _SUFFIXES.items() for suffix in own if kind != "text")
+_COMPRESSED = "(or with .gz or .zst)"
+
+
+def kind_of(path: str | Path) -> Kind:
+    """What a file is, by its suffix before any `.gz` or `.zst`; `.txt` holds columns.
+
+    Raises:
+        ValueError: Another suffix.
+    """
+    suffix = bare_name(path)[1]
+    for kind, own in _SUFFIXES.items():
+        if suffix in own:
+            return kind
+    raise ValueError(f"{path}: unknown suffix {suffix!r}; wanted {_KNOWN[0]} or {', '.join(_KNOWN[1:])} {_COMPRESSED}")
+
+
+def sentence_files(paths: str | Path | Sequence[str | Path], kind: Kind | None = None) -> dict[Path, str]:
+    """The files that are meant, sorted within a folder and a pattern, and the beginning of the ids they do not give.
+
+    That is the file's name without suffixes, or its path from the folder that holds all files when two have that name.
+
+    Args:
+        paths: Files, folders (whatever lies in and below them and has a fitting suffix; names that begin with `.` or
+            `_` do not count) and patterns such as `shards/*.jsonl.gz`, where `**` stands for any folders.
+        kind: Of the files; it decides which files of a folder fit. None: any that `kind_of` knows.
+
+    Raises:
+        FileNotFoundError: A folder or a pattern without any. Whether a file itself is there is seen on reading.
+    """
+    given = [paths] if isinstance(paths, str | Path) else paths
+    files = list(dict.fromkeys(file for path in given for file in _expanded(Path(path), kind)))
+    stems = {file: bare_name(file)[0] for file in files}
+    repeated = {stem for stem, count in Counter(stems.values()).items() if count > 1}
+    if not repeated:
+        return stems
+    above = os.path.commonpath([file.absolute().parent for file in files])
+    return {
+        file: SURROGATE.sub("\ufffd", file.absolute().relative_to(above).as_posix()) if stem in repeated else stem
+        for file, stem in stems.items()
+    }
+
+
+def _expanded(path: Path, kind: Kind | None) -> list[Path]:
+    if path.is_dir():
+        suffixes = _SUFFIXES[kind] if kind else _KNOWN
+        found = [own for own in path.rglob("*") if bare_name(own)[1] in suffixes and own.is_file()]
+        fitting = [own for own in found if not any(part[0] in "._" for part in own.relative_to(path).parts)]
+        if not fitting:
+            raise FileNotFoundError(
+                f"{path}: no sentence file in this folder; wanted names that end in {', '.join(suffixes)} {_COMPRESSED}"
+            )
+        return sorted(fitting)
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    matching = sorted(own for own in map(Path, glob.glob(str(path), recursive=True)) if own.is_file())
+    if not matching:
+        raise FileNotFoundError(f"{path}: no file matches this pattern (seen from {Path.cwd()})")
+    return matching

@@ -1,0 +1,132 @@
+"""Parquet files with sentences: a row is a sentence, with the fields that a JSON line has (`ctxner.records`).
+
+Errors carry file, row (from 1) and column. Contexts, which `ctxner retrieve` writes, are `ctxner.contexts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctxner.records import Record, iter_records
+from ctxner.schema import Sentence
+from ctxner.textfiles import ReadCounts, bare_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROWS_A_BATCH = 1024
+_BUFFER_BYTES = 1 << 20
+_IDS = ("id", "sentence_id")
+
+
+def iter_parquet(
+    path: str | Path,
+    *,
+    scheme: str = "BIOES",
+    repair_tags: bool = False,
+    id_prefix: str | None = None,
+    counts: ReadCounts | None = None,
+) -> Iterator[Sentence]:
+    """Read a Parquet file, one sentence a row; memory does not grow with the rows, but for eight bytes each.
+
+    Columns: `words` (list of strings) or `text` (string, split into words as a JSON line's is; where a row has words,
+    they count); and if there are any `id` or `sentence_id` (string or integer), `tags` (list of strings), `scheme`
+    (string), `entities` (list of start, end and type; with `text`), `offsets` (list of pairs). Others are not read.
+    Null is as good as absent. Rows without an id get `{id_prefix}-{n}`, n being the row from 0.
+
+    Args:
+        path: The file.
+        scheme: Of the tags.
+        repair_tags: Mend illegal tag sequences (counted) instead of refusing the file.
+        id_prefix: Default: the file's name without suffix.
+        counts: Where to count; fresh, and complete when the iterator ends.
+
+    Raises:
+        ValueError: With file, row and column: not Parquet, a missing column, one of a wrong type, no words, a mention
+            out of range, an illegal tag; at the end: an id used twice, no sentence in the file.
+    """
+    prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
+    records = partial(_records, path, prefix)
+    yield from iter_records(records, "row", scheme=scheme, repair_tags=repair_tags, counts=counts)
+    counts.check(path, "a row a sentence, with the column 'words' or 'text'")
+
+
+def _records(path: str | Path, prefix: str) -> Iterator[Record]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row_no = 0
+    try:
+        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
+            names = _columns(file.schema_arrow, path)
+            for batch in file.iter_batches(_ROWS_A_BATCH, columns=names, use_threads=False):
+                for row in _rows(batch, path, row_no):
+                    row_no += 1
+                    yield _record(row, f"{path}: row {row_no}", row_no, prefix)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path}: row {row_no + 1}: not readable as Parquet ({error}); write it again") from error
+
+
+def _columns(schema: pa.Schema, path: str | Path) -> list[str]:
+    """The columns to read; ValueError when one is missing, there twice or of a wrong type."""
+    import pyarrow.types as types
+
+    def is_text(kind: pa.DataType) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+    def is_list(kind: pa.DataType) -> bool:
+        return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+    def is_texts(kind: pa.DataType) -> bool:
+        return is_list(kind) and (is_text(kind.value_type) or types.is_null(kind.value_type))
+
+    def is_id(kind: pa.DataType) -> bool:
+        return is_text(kind) or types.is_integer(kind)
+
+    wanted = {
+        **dict.fromkeys(_IDS, ("string or integer", is_id)),
+        **dict.fromkeys(("words", "tags"), ("list<string>", is_texts)),
+        **dict.fromkeys(("text", "scheme"), ("string", is_text)),
+        **dict.fromkeys(("entities", "offsets"), ("list", is_list)),
+    }
+    names = [name for name in schema.names if name in wanted]
+    if not {"words", "text"} & set(names):
+        raise ValueError(f"{path}: no column 'words' or 'text'; found {', '.join(schema.names) or 'no column'}")
+    for name in names:
+        if names.count(name) > 1 or set(_IDS) <= set(names):
+            raise ValueError(f"{path}: columns {', '.join(names)}; wanted each once, and 'id' or 'sentence_id'")
+        kind, (description, fits) = schema.field(name).type, wanted[name]
+        if not fits(kind) and not types.is_null(kind):
+            raise ValueError(f"{path}: column {name!r} is of type {kind}; wanted {description}")
+    return names
+
+
+def _rows(batch: pa.RecordBatch, path: str | Path, row_no: int) -> list[dict[str, Any]]:
+    """The rows as dicts; ValueError where a string is not UTF-8, which Parquet does not check."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        for number in range(batch.num_rows):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                try:
+                    column[number].as_py()
+                except UnicodeDecodeError as error:
+                    where = f"{path}: row {row_no + number + 1}: column {name!r}"
+                    raise ValueError(f"{where}: not UTF-8 ({error}); write it again") from error
+        raise
+
+
+def _record(row: dict[str, Any], where: str, row_no: int, prefix: str) -> Record:
+    record = {name: value for name, value in row.items() if value is not None}
+    if "words" in record:
+        record.pop("text", None)
+    elif "text" not in record:
+        raise ValueError(f"{where}: columns 'words' and 'text' are null or absent; wanted one of them in each row")
+    id = next((record[name] for name in _IDS if name in record), None)
+    return row_no, where, f"{prefix}-{row_no - 1}" if id is None else str(id), record

@@ -1,0 +1,150 @@
+"""Sentences from records, as JSON lines and Parquet rows have them: a text with character spans, or words with tags."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from ctxner.idhashes import IdHashes, refuse_repeats
+from ctxner.labels import SCHEMES, spans_to_tags
+from ctxner.schema import Sentence, Span
+from ctxner.textfiles import EMPTY_TOKEN, SURROGATE, ReadCounts, file_tags, visible_words
+from ctxner.words import split_words
+
+Record = tuple[int, str, str, Mapping[str, Any]]  # line or row, its place as errors name it, id, fields
+
+
+def iter_records(
+    records: Callable[[], Iterator[Record]], unit: str, *, scheme: str, repair_tags: bool, counts: ReadCounts
+) -> Iterator[Sentence]:
+    """The sentences of a file's records; memory does not grow with them, but for eight bytes each.
+
+    Args:
+        records: Reads the file; called again when an id may be there twice.
+        unit: What is numbered: line or row.
+        scheme: Of the tags.
+        repair_tags: Mend illegal tag sequences (counted) instead of refusing the file.
+        counts: Where to count; a text without words is skipped and counted.
+
+    Raises:
+        ValueError: As `text_sentence` and `words_sentence`; at the end: an id used twice.
+    """
+    ids = IdHashes()
+
+    def sentences() -> Iterator[Sentence]:
+        for _, where, id, record in records():
+            ids.add(id)
+            if "text" in record:
+                yield text_sentence(id, record, where)
+            else:
+                yield words_sentence(id, record, where, scheme=scheme, repair_tags=repair_tags, counts=counts)
+
+    yield from counts.counted(sentences())
+    refuse_repeats(ids, ((number, where, id) for number, where, id, _ in records()), unit)
+
+
+def text_sentence(id: str, record: Mapping[str, Any], where: str) -> Sentence:
+    """The sentence of `{"text", "entities": [{"start", "end", "type"}]}`, which may have no word.
+
+    Offsets are half open, in code points. Without `entities` it is unlabelled. A word is split further where a mention
+    begins or ends inside it, so mentions are exact. Lone surrogates become U+FFFD (offsets stay).
+
+    Args:
+        id: Of the sentence.
+        record: Other keys do not matter.
+        where: Begins the errors, e.g. file:line.
+
+    Raises:
+        ValueError: A field of a wrong type, a mention out of range, empty or overlapping another.
+    """
+    if not isinstance(record["text"], str):
+        raise ValueError(f"{where}: 'text' is {record['text']!r:.80}; wanted a string")
+    text, entities = _clean(record["text"]), record.get("entities")
+    if not isinstance(entities, list | None):
+        raise ValueError(f"{where}: 'entities' is {entities!r}; wanted a list of {{'start', 'end', 'type'}}")
+    cuts = {cut for entity in entities or [] for cut in _character_range(entity, text, where)}
+    offsets = [piece for word in split_words(text) for piece in _cut(word, cuts)]
+    words = tuple(text[start:end] for start, end in offsets)
+    if entities is None:
+        return Sentence(id, words, offsets=tuple(offsets))
+    spans = [_word_span(entity, offsets, text, where) for entity in entities]
+    try:
+        tags = spans_to_tags(spans, len(words))
+    except ValueError as error:
+        raise ValueError(f"{where}: entities {entities}: {error}") from error
+    return Sentence(id, words, tags, tuple(offsets))
+
+
+def words_sentence(
+    id: str, record: Mapping[str, Any], where: str, *, scheme: str, repair_tags: bool, counts: ReadCounts
+) -> Sentence:
+    """The sentence of `{"words", "tags", "scheme", "offsets"}`; only words are needed.
+
+    Args:
+        id: Of the sentence.
+        record: Its `scheme` beats the argument; other keys do not matter.
+        where: Begins the errors, e.g. file:line.
+        scheme: Of the tags; they become BIOES.
+        repair_tags: Mend illegal sequences instead of refusing them.
+        counts: Where changes are counted.
+
+    Raises:
+        ValueError: A field of a wrong type or length, an unknown scheme, an illegal tag.
+    """
+    scheme = record.get("scheme", scheme)
+    words, tags, offsets = record["words"], record.get("tags"), record.get("offsets")
+    if not _is_strings(words) or not (tags is None or _is_strings(tags)):
+        raise ValueError(f"{where}: wanted 'words' and 'tags' to be lists of strings")
+    if not (offsets is None or _is_ranges(offsets)):
+        raise ValueError(f"{where}: wanted 'offsets' to be a list of [start, end]")
+    if not isinstance(scheme, str) or scheme.upper() not in SCHEMES:
+        raise ValueError(f"{where}: unknown tag scheme {scheme!r}; wanted one of {', '.join(SCHEMES)}")
+    for name, values in (("tags", tags), ("offsets", offsets)):
+        if values is not None and len(values) != len(words):
+            raise ValueError(f"{where}: {len(values)} {name} for {len(words)} words; give one a word")
+    visible = visible_words([_clean(word) for word in words], EMPTY_TOKEN, counts)
+    if tags is not None:
+        places = [f"{where}: word {index}" for index in range(len(words))]
+        tags = file_tags([_clean(tag) for tag in tags], scheme, repair_tags, places, counts)
+    return Sentence(id, visible, tags, None if offsets is None else tuple((start, end) for start, end in offsets))
+
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_ranges(value: object) -> bool:
+    """Whether it is a list of pairs of integers."""
+    if not isinstance(value, list) or not all(isinstance(item, list) and len(item) == 2 for item in value):
+        return False
+    return all(type(number) is int for item in value for number in item)
+
+
+def _clean(text: str) -> str:
+    return SURROGATE.sub("\ufffd", text)
+
+
+def _character_range(entity: Any, text: str, where: str) -> tuple[int, int]:
+    if not isinstance(entity, dict) or not isinstance(entity.get("type"), str) or not entity["type"]:
+        raise ValueError(f"{where}: entity {entity!r}; wanted {{'start': int, 'end': int, 'type': str}}")
+    start, end = entity.get("start"), entity.get("end")
+    if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
+        raise ValueError(f"{where}: entity {entity!r}; wanted 0 <= start < end <= {len(text)}, the length of the text")
+    return start, end
+
+
+def _cut(word: tuple[int, int], cuts: set[int]) -> Iterator[tuple[int, int]]:
+    inside = [cut for cut in range(word[0] + 1, word[1]) if cut in cuts] if cuts else []
+    edges = [word[0], *inside, word[1]]
+    yield from pairwise(edges)
+
+
+def _word_span(entity: dict[str, Any], offsets: Sequence[tuple[int, int]], text: str, where: str) -> Span:
+    start = bisect_right(offsets, entity["start"], key=lambda offset: offset[1])
+    end = bisect_left(offsets, entity["end"], key=lambda offset: offset[0])
+    if start >= end:
+        found = text[entity["start"] : entity["end"]]
+        raise ValueError(f"{where}: entity {entity!r} covers no word, only {found!r}; remove it or mend its offsets")
+    return Span(start, end, _clean(entity["type"]))
