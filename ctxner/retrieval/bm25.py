@@ -1,23 +1,24 @@
 """Sentences -> passages by BM25, over an index of `ctxner.retrieval.index`.
 
-Queries go to Lucene one by one, through its query parser: unlike Anserini's batch call this takes weights and phrases,
-a failing query harms no other, and it is faster (no stored document is read for a hit until all hits are known).
+Sentences are searched together: what they ask goes to Lucene in a few batches (`ctxner.retrieval.lookups`), and a
+question that several ask goes once. A failing query harms no other sentence.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from ctxner.retrieval.duplicates import character_runs, is_near_duplicate, repeats_sentence
-from ctxner.retrieval.index import analyzer_for, read_manifest, stored_passage
-from ctxner.retrieval.jvm import java_class
-from ctxner.retrieval.mentions import Tokens, candidate_mentions, choose
+from ctxner.retrieval.coverage import normalised_words
+from ctxner.retrieval.duplicates import Runs, character_runs, is_near_duplicate, repeats_sentence
+from ctxner.retrieval.index import analyzer_for, read_manifest
+from ctxner.retrieval.lookups import Hits, Lookups, QueryKind
+from ctxner.retrieval.mentions import CandidateSearch, Tokens, candidate_mentions, choose, comparable
 from ctxner.retrieval.query import (
     ENGLISH_STOP_WORDS,
     MAX_QUERY_TERMS,
@@ -25,16 +26,19 @@ from ctxner.retrieval.query import (
     QueryMode,
     bag_of_words,
     clean_text,
+    searchable_terms,
     weighted_query,
 )
-from ctxner.retrieval.reader import IdOrderedSearcher, open_reader
+from ctxner.retrieval.reader import open_reader
 from ctxner.schema import Passage, ScoredPassage, Sentence
 
+Predicted = Mapping[str, Sequence[tuple[int, int]]]
+
 _log = logging.getLogger(__name__)
-_FIELD = "contents"
 _PER_MENTION = 3  # passages looked up for a candidate mention
 _SPARE = 4  # passages chosen beyond those wanted, in place of near copies
 _POOL = 20  # passages of the weighted query to choose from
+_CACHED = 1 << 17  # terms and mentions whose answers are kept for later sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +56,33 @@ class SearchResult:
     error: str | None = None
 
 
-_Predicted = Mapping[str, Sequence[tuple[int, int]]]
-_Hits = tuple[tuple[int, float], ...]  # (Lucene's document number, score), best first
-
-
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What Lucene found for a sentence, before any passage is read."""
 
     query: str
-    hits: _Hits = ()
+    hits: Hits = ()
     mentions: Mapping[Tokens, float] = field(default_factory=dict)
-    looked_up: Mapping[Tokens, _Hits] = field(default_factory=dict)
+    looked_up: Sequence[Hits] = ()
     error: str | None = None
 
     def docs(self) -> set[int]:
-        return {doc for hits in (self.hits, *self.looked_up.values()) for doc, _ in hits}
+        return {doc for hits in (self.hits, *self.looked_up) for doc, _ in hits}
+
+
+class _Read:
+    """A passage of a batch of sentences, and what is compared of it; each made once."""
+
+    def __init__(self, passage: Passage):
+        self.passage = passage
+
+    @cached_property
+    def text(self) -> str:
+        return comparable(self.passage)
+
+    @cached_property
+    def runs(self) -> Runs:
+        return character_runs(self.passage.text)
 
 
 class BM25Searcher:
@@ -113,13 +128,18 @@ class BM25Searcher:
         self._query_mode = query_mode
         self._drop_near_duplicates = drop_near_duplicates
         self._max_query_terms = max_query_terms
-        self._num_threads = num_threads
-        self._analyzer = analyzer_for(self.manifest.language)
         self._stop_words = ENGLISH_STOP_WORDS if self.manifest.language == "en" else frozenset[str]()
-        self._reader, self._searcher = _open_searcher(self.manifest.shard_folders(folder), k1, b)
-        self._query_builder = java_class("org.apache.lucene.util.QueryBuilder")(self._analyzer)
-        self.document_frequency = lru_cache(maxsize=1 << 17)(self._document_frequency)
-        self._look_up = lru_cache(maxsize=1 << 17)(self._search_run)
+        self._reader = open_reader(self.manifest.shard_folders(folder))
+        self._lookups = Lookups(
+            self._reader,
+            analyzer_for(self.manifest.language),
+            k1=k1,
+            b=b,
+            max_clauses=MAX_QUERY_TERMS * MAX_WORD_LENGTH,  # an analyzer may split a word at every letter
+            num_threads=num_threads,
+        )
+        self._frequencies: dict[str, int] = {}
+        self._phrases: dict[Tokens, Hits | str] = {}
 
     @property
     def num_documents(self) -> int:
@@ -131,7 +151,7 @@ class BM25Searcher:
         sentences: Sequence[Sentence],
         *,
         depth: int,
-        predicted: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+        predicted: Predicted | None = None,
     ) -> list[SearchResult]:
         """The best `depth` passages of every sentence, in the sentences' order.
 
@@ -145,16 +165,10 @@ class BM25Searcher:
         """
         if depth < 1:
             raise ValueError(f"depth is {depth}; wanted at least 1")
-        spans = predicted or {}
-        chunks = [sentences[start :: self._num_threads] for start in range(self._num_threads)]
-        if len(sentences) <= 1 or self._num_threads == 1:
-            found = [self._search_one(sentence, depth, spans) for sentence in sentences]
-        else:
-            with ThreadPoolExecutor(self._num_threads) as pool:
-                parts = list(pool.map(lambda chunk: self._search_in_thread(chunk, depth, spans), chunks))
-            found = [parts[n % self._num_threads][n // self._num_threads] for n in range(len(sentences))]
-        passages = self._fetch({doc for own in found for doc in own.docs()})
-        return [self._result(*pair, passages, depth) for pair in zip(sentences, found, strict=True)]
+        found = self._find(sentences, depth, predicted or {})
+        docs = {doc for own in found for doc in own.docs()}
+        read = {doc: _Read(passage) for doc, passage in self._lookups.passages(docs).items()}
+        return [self._result(*pair, read, depth) for pair in zip(sentences, found, strict=True)]
 
     def query_text(self, words: Sequence[str]) -> str:
         """The query that a sentence of these words is searched with."""
@@ -168,106 +182,130 @@ class BM25Searcher:
             stop_words=self._stop_words,
         )
 
+    def document_frequency(self, term: str) -> int:
+        """Passages with the term, after analysis; of a term that the analyzer splits, the rarest part's number."""
+        if term not in self._frequencies:
+            self._count([term])
+        return self._frequencies[term]
+
     def close(self) -> None:
         """Release the index's files."""
+        self._lookups.close()
         self._reader.close()
 
-    def _document_frequency(self, term: str) -> int:
-        """Passages with the term, after analysis; of a term that the analyzer splits, the rarest part's number."""
-        tokens = java_class("io.anserini.analysis.AnalyzerUtils").analyze(self._analyzer, term)
-        lucene_term = java_class("org.apache.lucene.index.Term")
-        return min((self._reader.docFreq(lucene_term(_FIELD, token)) for token in tokens.toArray()), default=0)
+    def _find(self, sentences: Sequence[Sentence], depth: int, predicted: Predicted) -> list[_Found]:
+        """Everything that is asked of Lucene but the passages."""
+        if len(self._frequencies) > _CACHED:
+            self._frequencies.clear()
+        if len(self._phrases) > _CACHED:
+            self._phrases.clear()
+        if self._query_mode != "bag":
+            self._count(term for sentence in sentences for term in self._terms(sentence))
+        queries = [self.query_text(sentence.words) for sentence in sentences]
+        kind: QueryKind = "bag" if self._query_mode == "bag" else "weighted"
+        pool = max(depth, _POOL) if self._query_mode == "mentions" else depth
+        asked = [query for query in dict.fromkeys(queries) if query]
+        answers = dict(zip(asked, self._lookups.search(kind, asked, pool), strict=True))
+        mentions = [
+            self._candidates(sentence, predicted.get(sentence.id, ()))
+            if query and self._query_mode == "mentions"
+            else None
+            for sentence, query in zip(sentences, queries, strict=True)
+        ]
+        return [
+            self._found(sentence, query, answers.get(query, ()), own)
+            for sentence, query, own in zip(sentences, queries, self._looked_up(mentions), strict=True)
+        ]
 
-    def _search_in_thread(self, sentences: Sequence[Sentence], depth: int, predicted: _Predicted) -> list[_Found]:
-        import jnius
+    def _found(self, sentence: Sentence, query: str, hits: Hits | str, mentions: Mapping[Tokens, float]) -> _Found:
+        looked_up: list[Hits] = []
+        for answer in (hits, *(self._phrases[mention] for mention in mentions)):
+            if isinstance(answer, str):
+                _log.warning("sentence %r: search failed (%s); it gets no passages", sentence.id, answer)
+                return _Found(query, error=answer)
+            looked_up.append(answer)
+        return _Found(query, looked_up[0], mentions, looked_up[1:])
 
-        try:
-            return [self._search_one(sentence, depth, predicted) for sentence in sentences]
-        finally:
-            jnius.detach()
+    def _count(self, terms: Iterable[str]) -> None:
+        """Learn the document frequencies of terms."""
+        unknown = [term for term in dict.fromkeys(terms) if term not in self._frequencies]
+        analyzed = self._lookups.analyze(unknown)
+        tokens = list({token: None for own in analyzed for token in own})
+        frequencies = dict(zip(tokens, self._lookups.document_frequencies(tokens), strict=True))
+        for term, own in zip(unknown, analyzed, strict=True):
+            self._frequencies[term] = min((frequencies[token] for token in own), default=0)
 
-    def _search_one(self, sentence: Sentence, depth: int, predicted: _Predicted) -> _Found:
-        from jnius import JavaException
+    def _terms(self, sentence: Sentence) -> Iterator[str]:
+        """What document frequencies are asked of."""
+        yield from (term for term, _ in searchable_terms(sentence.words, self._stop_words))
+        if self._query_mode == "mentions":
+            yield from (token for word in _words(sentence) for token in normalised_words(word))
 
-        query = self.query_text(sentence.words)
-        if not query:
-            return _Found(query)
-        try:
-            if self._query_mode != "mentions":
-                return _Found(query, self._top(self._parse(query), depth))
-            mentions = self._mentions(sentence, predicted.get(sentence.id, ()))
-            looked_up = {mention: self._look_up(mention) for mention in mentions}
-            return _Found(query, self._top(self._parse(query), max(depth, _POOL)), mentions, looked_up)
-        except JavaException as error:
-            _log.warning("sentence %r: search failed (%s); it gets no passages", sentence.id, error)
-            return _Found(query, error=f"{type(error).__name__}: {error}")
-
-    def _top(self, query: Any, depth: int) -> _Hits:
-        return tuple((hit.doc, hit.score) for hit in self._searcher.search(query, depth).scoreDocs)
-
-    def _mentions(self, sentence: Sentence, predicted: Sequence[tuple[int, int]]) -> dict[Tokens, float]:
+    def _candidates(self, sentence: Sentence, predicted: Sequence[tuple[int, int]]) -> CandidateSearch:
         return candidate_mentions(
-            [clean_text(word[:MAX_WORD_LENGTH]) for word in sentence.words[:MAX_QUERY_TERMS]],
+            _words(sentence),
             document_frequency=self.document_frequency,
             num_documents=self.num_documents,
-            occurs=lambda mention: bool(self._look_up(mention)),
             stop_words=self._stop_words,
             predicted=predicted,
         )
 
-    def _search_run(self, mention: Tokens) -> _Hits:
-        """The best few passages with these tokens side by side, as far as the analyzer keeps them."""
-        query = self._query_builder.createPhraseQuery(_FIELD, " ".join(mention))
-        return self._top(query, _PER_MENTION) if query is not None else ()
+    def _looked_up(self, searches: Sequence[CandidateSearch | None]) -> list[dict[Tokens, float]]:
+        """The candidate mentions of every sentence, all of which are looked up."""
+        found: list[dict[Tokens, float]] = [{} for _ in searches]
+        running = {n: search for n, search in enumerate(searches) if search}
+        asked: dict[int, list[Tokens]] = {}
+        while running:
+            for n, search in list(running.items()):
+                try:
+                    asked[n] = search.send(self._occurs) if n in asked else next(search)
+                except StopIteration as end:
+                    found[n] = end.value
+                    del running[n]
+            self._look_up(run for n in running for run in asked[n])
+        self._look_up(mention for mentions in found for mention in mentions)
+        return found
 
-    def _result(self, sentence: Sentence, found: _Found, passages: Mapping[int, Passage], depth: int) -> SearchResult:
+    def _occurs(self, mention: Tokens) -> bool:
+        return bool(self._phrases[mention])
+
+    def _look_up(self, mentions: Iterable[Tokens]) -> None:
+        """Find the best few passages with these tokens side by side, as far as the analyzer keeps them."""
+        unknown = [mention for mention in dict.fromkeys(mentions) if mention not in self._phrases]
+        answers = self._lookups.search("phrase", [" ".join(mention) for mention in unknown], _PER_MENTION)
+        self._phrases.update(zip(unknown, answers, strict=True))
+
+    def _result(self, sentence: Sentence, found: _Found, read: Mapping[int, _Read], depth: int) -> SearchResult:
         """The hits of one sentence: by score, or chosen to cover its mentions."""
-        if self._query_mode != "mentions" or found.error is not None:
-            ordered = sorted(found.hits, key=lambda hit: (-hit[1], passages[hit[0]].id))
-            return SearchResult(found.query, _ranked(ordered, passages), found.error)
-        scores, own = dict(found.hits), {doc: passages[doc] for doc in found.docs()}
-        chosen, repeats = self._chosen(sentence, found, own, scores, depth)
-        for hits in found.looked_up.values():
+        scores = dict(found.hits)
+        order = sorted(found.docs(), key=lambda doc: (-scores.get(doc, 0.0), read[doc].passage.id))
+        if self._query_mode == "mentions":
+            order = self._chosen(sentence, found, {doc: read[doc] for doc in order}, depth)
+        for hits in found.looked_up:
             for doc, score in hits:
                 scores.setdefault(doc, score)
-        return SearchResult(found.query, _ranked([(doc, scores[doc]) for doc in (*chosen, *repeats)], passages))
+        ranked = tuple(ScoredPassage(read[doc].passage, scores[doc], rank) for rank, doc in enumerate(order, 1))
+        return SearchResult(found.query, ranked, found.error)
 
-    def _chosen(
-        self, sentence: Sentence, found: _Found, own: Mapping[int, Passage], scores: Mapping[int, float], depth: int
-    ) -> tuple[list[int], list[int]]:
-        """The passages chosen, and those that would have been did they not repeat the sentence or a better one."""
+    def _chosen(self, sentence: Sentence, found: _Found, read: Mapping[int, _Read], depth: int) -> list[int]:
+        """The passages chosen; then those that would have been did they not repeat the sentence or a better one."""
+        texts = {doc: own.text for doc, own in read.items()}
         if not self._drop_near_duplicates:
-            return choose(found.mentions, own, scores, depth=depth), []
-        runs = {doc: character_runs(passage.text) for doc, passage in own.items()}
+            return list(islice(choose(found.mentions, texts, lambda _: False), depth))
         sentence_runs = character_runs(clean_text(" ".join(sentence.words)))
-        repeats = [doc for doc, _ in found.hits[:depth] if repeats_sentence(runs[doc], sentence_runs)]
-        fresh = {doc: passage for doc, passage in own.items() if not repeats_sentence(runs[doc], sentence_runs)}
+
+        def repeats(doc: int) -> bool:
+            return repeats_sentence(read[doc].runs, sentence_runs)
+
         chosen: list[int] = []
-        for doc in choose(found.mentions, fresh, scores, depth=depth + _SPARE):
-            if len(chosen) < depth:
-                copies = any(is_near_duplicate(runs[doc], runs[better]) for better in chosen)
-                (repeats if copies else chosen).append(doc)
-        return chosen, repeats
-
-    def _parse(self, query: str) -> Any:
-        if self._query_mode == "bag":
-            generator = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
-            return generator.buildQuery(_FIELD, self._analyzer, query)
-        parser = java_class("org.apache.lucene.queryparser.classic.QueryParser")(_FIELD, self._analyzer)
-        return parser.parse(query)
-
-    def _fetch(self, docs: Iterable[int]) -> dict[int, Passage]:
-        stored = self._reader.storedFields()
-        return {doc: stored_passage(stored.document(doc).get("raw")) for doc in sorted(docs)}
+        copies: list[int] = []
+        for doc in islice(choose(found.mentions, texts, repeats), depth + _SPARE):
+            if len(chosen) == depth:
+                break
+            is_copy = any(is_near_duplicate(read[doc].runs, read[better].runs) for better in chosen)
+            (copies if is_copy else chosen).append(doc)
+        return [*chosen, *(doc for doc, _ in found.hits[:depth] if repeats(doc)), *copies]
 
 
-def _open_searcher(shards: Sequence[Path], k1: float, b: float) -> tuple[Any, IdOrderedSearcher]:
-    reader = open_reader(shards)
-    searcher = java_class("org.apache.lucene.search.IndexSearcher")(reader)
-    searcher.setMaxClauseCount(MAX_QUERY_TERMS * MAX_WORD_LENGTH)  # an analyzer may split a word at every letter
-    searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(k1, b))
-    return reader, IdOrderedSearcher(searcher)
-
-
-def _ranked(hits: Sequence[tuple[int, float]], passages: Mapping[int, Passage]) -> tuple[ScoredPassage, ...]:
-    return tuple(ScoredPassage(passages[doc], score, rank) for rank, (doc, score) in enumerate(hits, 1))
+def _words(sentence: Sentence) -> list[str]:
+    return [clean_text(word[:MAX_WORD_LENGTH]) for word in sentence.words[:MAX_QUERY_TERMS]]

@@ -4,8 +4,7 @@
     contents  title, newline, text: analyzed, with positions so that exact phrases can be looked up; not stored
     raw       JSON with all of the passage: stored
 
-A call from Python to Java costs microseconds and Python's lock: passages cross in batches, as one text, and Java method
-handles, composed once, make the documents without coming back to Python.
+Passages cross between Python and Java in batches, as one text (see `ctxner.retrieval.handles`).
 """
 
 from __future__ import annotations
@@ -16,6 +15,18 @@ from functools import cache
 from json.encoder import encode_basestring
 from typing import Any
 
+from ctxner.retrieval.handles import (
+    STRING,
+    as_interface,
+    as_type,
+    bound,
+    chain,
+    characters,
+    constructor,
+    handles,
+    java_type,
+    method,
+)
 from ctxner.retrieval.jvm import java_class
 from ctxner.schema import Passage
 
@@ -25,7 +36,6 @@ _RAW = "raw"
 _DOCUMENT_END = "\x1e"  # neither is in a passage: control characters are cleaned away when a corpus is read
 _FIELD_END = "\x1f"
 _READ_AT_ONCE = 2000  # documents
-_STRING = "java.lang.String"
 _FIELDS = "org.apache.lucene.document."
 _DOCUMENT = _FIELDS + "Document"
 _STORE = _FIELDS + "Field$Store"
@@ -57,7 +67,7 @@ def java_documents(texts: Sequence[str]) -> Any:
     if joined.count(_DOCUMENT_END) != len(texts) - 1 or joined.count(_FIELD_END) != 2 * len(texts):
         raise ValueError("a passage holds the control character U+001E or U+001F; replace it by a blank")
     split = java_class("java.util.regex.Pattern").compile(_DOCUMENT_END)
-    return split.splitAsStream(_characters(joined)).map(_document_maker()).toList()
+    return split.splitAsStream(characters(joined)).map(_document_maker()).toList()
 
 
 def stored_passage(raw: str) -> Passage:
@@ -70,17 +80,8 @@ def stored_passage(raw: str) -> Passage:
 
 def stored_passages(reader: Any) -> Iterator[Passage]:
     """All passages of an open index without deletions, in the order of its documents."""
-    import jnius
-
-    stored = jnius.cast("java.lang.Object", reader.storedFields())
-    get_document = _method("org.apache.lucene.index.StoredFields", "document", "int", _DOCUMENT).bindTo(stored)
-    get_raw = _method(_DOCUMENT, "get", "java.lang.String", "java.lang.String")
-    get_raw = java_class("java.lang.invoke.MethodHandles").insertArguments(get_raw, 1, "raw")
-    raw_of = _as_interface(
-        "java.util.function.IntFunction",
-        java_class("java.lang.invoke.MethodHandles").filterReturnValue(get_document, get_raw),
-    )
-    end = _characters(_DOCUMENT_END)
+    raw_of = as_interface("java.util.function.IntFunction", raw_reader(reader))
+    end = characters(_DOCUMENT_END)
     numbers = java_class("java.util.stream.IntStream")
     collectors = java_class("java.util.stream.Collectors")
     for first in range(0, reader.maxDoc(), _READ_AT_ONCE):
@@ -90,32 +91,40 @@ def stored_passages(reader: Any) -> Iterator[Passage]:
             yield stored_passage(raw)
 
 
+def raw_reader(reader: Any) -> Any:
+    """A method handle from a document's number to what it stores of its passage; for one thread at a time."""
+    import jnius
+
+    stored = jnius.cast("java.lang.Object", reader.storedFields())
+    document = method("org.apache.lucene.index.StoredFields", "document", _DOCUMENT, "int").bindTo(stored)
+    return chain(document, bound(method(_DOCUMENT, "get", STRING, STRING), 1, _RAW))
+
+
 @cache
 def _document_maker() -> Any:
     """A Java function from the text of a document to Lucene's document."""
-    handles = java_class("java.lang.invoke.MethodHandles")
-    strings = java_class("java.lang.Class").forName("[Ljava.lang.String;")
-    id_field = handles.insertArguments(_constructor(_FIELDS + "StringField", _STRING, _STRING, _STORE), 0, ID)
-    id_field = handles.insertArguments(id_field, 1, java_class(_STORE).YES)
-    id_value = handles.insertArguments(_constructor(_FIELDS + "BinaryDocValuesField", _STRING, _BYTES), 0, ID)
-    id_bytes = _constructor(_BYTES, "java.lang.CharSequence")
-    id_value = handles.filterArguments(id_value, 0, id_bytes)
-    contents = _constructor(_FIELDS + "Field", _STRING, "java.lang.CharSequence", _TYPE)
-    contents = handles.insertArguments(contents, 0, CONTENTS)
-    contents = handles.insertArguments(contents, 1, _contents_type())
-    raw = handles.insertArguments(_constructor(_FIELDS + "StoredField", _STRING, _STRING), 0, _RAW)
+    id_field = bound(constructor(_FIELDS + "StringField", STRING, STRING, _STORE), 0, ID)
+    id_field = bound(id_field, 1, java_class(_STORE).YES)
+    id_value = bound(constructor(_FIELDS + "BinaryDocValuesField", STRING, _BYTES), 0, ID)
+    id_value = handles().filterArguments(id_value, 0, constructor(_BYTES, "java.lang.CharSequence"))
+    contents = bound(constructor(_FIELDS + "Field", STRING, "java.lang.CharSequence", _TYPE), 0, CONTENTS)
+    contents = bound(contents, 1, _contents_type())
+    raw = bound(constructor(_FIELDS + "StoredField", STRING, STRING), 0, _RAW)
 
-    add = _method(_DOCUMENT, "add", "org.apache.lucene.index.IndexableField", "void")
-    document = _class(_DOCUMENT)
-    fill = handles.dropArguments(handles.identity(document), 1, strings)  # (document, parts) -> document
+    add = method(_DOCUMENT, "add", "void", "org.apache.lucene.index.IndexableField")
+    strings = java_type("[" + STRING)
+    fill = handles().dropArguments(
+        handles().identity(java_type(_DOCUMENT)), 1, strings
+    )  # (document, parts) -> document
     for part, field in ((2, raw), (1, contents), (0, id_value), (0, id_field)):  # the last is added first
         place = java_class("java.lang.Integer")(part)  # pyjnius crashes on a Python number here
-        of_part = handles.insertArguments(handles.arrayElementGetter(strings), 1, place)
-        add_field = handles.filterArguments(add, 1, _as_type(field, "org.apache.lucene.index.IndexableField", _STRING))
-        fill = handles.foldArguments(fill, handles.filterArguments(add_field, 1, of_part))
-    make = handles.foldArguments(fill, handles.dropArguments(_constructor(_DOCUMENT), 0, strings))  # parts -> document
-    split = handles.insertArguments(_method(_STRING, "split", _STRING, "[" + _STRING), 1, _FIELD_END)
-    return _as_interface("java.util.function.Function", handles.filterArguments(make, 0, split))
+        of_part = bound(handles().arrayElementGetter(strings), 1, place)
+        add_field = handles().filterArguments(add, 1, as_type(field, "org.apache.lucene.index.IndexableField", STRING))
+        fill = handles().foldArguments(fill, handles().filterArguments(add_field, 1, of_part))
+    # parts -> document
+    make = handles().foldArguments(fill, handles().dropArguments(constructor(_DOCUMENT), 0, strings))
+    split = bound(method(STRING, "split", "[" + STRING, STRING), 1, _FIELD_END)
+    return as_interface("java.util.function.Function", handles().filterArguments(make, 0, split))
 
 
 def _contents_type() -> Any:
@@ -123,55 +132,3 @@ def _contents_type() -> Any:
     kind.setIndexOptions(java_class("org.apache.lucene.index.IndexOptions").DOCS_AND_FREQS_AND_POSITIONS)
     kind.freeze()
     return kind
-
-
-def _constructor(owner: str, *arguments: str) -> Any:
-    """A handle of a public constructor."""
-    return (
-        java_class("java.lang.invoke.MethodHandles")
-        .publicLookup()
-        .findConstructor(_class(owner), _type("void", *arguments))
-    )
-
-
-def _method(owner: str, name: str, argument: str, result: str) -> Any:
-    """A handle of a public method of one argument."""
-    lookup = java_class("java.lang.invoke.MethodHandles").publicLookup()
-    return lookup.findVirtual(_class(owner), name, _type(result, argument))
-
-
-def _as_type(handle: Any, result: str, *arguments: str) -> Any:
-    return handle.asType(_type(result, *arguments))
-
-
-def _type(result: str, *arguments: str) -> Any:
-    """A method type; an array's name begins with `[`."""
-    descriptor = f"({''.join(map(_descriptor, arguments))}){_descriptor(result)}"
-    return java_class("java.lang.invoke.MethodType").fromMethodDescriptorString(descriptor, None)
-
-
-def _descriptor(name: str) -> str:
-    if name.startswith("["):
-        return "[" + _descriptor(name[1:])
-    return {"void": "V", "int": "I"}.get(name, f"L{name.replace('.', '/')};")
-
-
-def _class(name: str) -> Any:
-    return java_class("java.lang.Class").forName(name)
-
-
-def _as_interface(name: str, handle: Any) -> Any:
-    """A Java object with a functional interface whose one method is the handle."""
-    import jnius
-
-    return jnius.cast(
-        name, java_class("java.lang.invoke.MethodHandleProxies").asInterfaceInstance(_class(name), handle)
-    )
-
-
-def _characters(text: str) -> Any:
-    """A Java CharSequence; from bytes, as pyjnius would take the string for an array of 16-bit characters."""
-    characters = java_class(_STRING)(text.encode(), "UTF-8")
-    import jnius
-
-    return jnius.cast("java.lang.CharSequence", characters)

@@ -2,13 +2,15 @@
 
 The best passages of one query all match its one rarest word. So candidate mentions are looked up one by one
 (`ctxner.retrieval.bm25`), and `choose` takes, from all that was found, the passage that adds most to what is already
-covered, again and again. Pure Python, without gold tags or a model: capitals, rarity and the index itself decide.
+covered, again and again. Pure Python, without gold tags: capitals, rarity, the index itself and, where there are any,
+the mentions that a tagger predicted decide.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple, TypeVar
 
 from ctxner.retrieval.coverage import normalised_words
@@ -16,6 +18,8 @@ from ctxner.retrieval.query import ENGLISH_STOP_WORDS, is_address
 from ctxner.schema import Passage
 
 Tokens = tuple[str, ...]
+Span = tuple[int, int]
+CandidateSearch = Generator[list[Tokens], Callable[[Tokens], bool], dict[Tokens, float]]
 D = TypeVar("D", bound=Hashable)
 
 MAX_MENTION_TOKENS = 5
@@ -36,39 +40,40 @@ def candidate_mentions(
     *,
     document_frequency: Callable[[str], int],
     num_documents: int,
-    occurs: Callable[[Tokens], bool],
     stop_words: frozenset[str] = ENGLISH_STOP_WORDS,
     predicted: Iterable[tuple[int, int]] = (),
-) -> dict[Tokens, float]:
+) -> CandidateSearch:
     """Every run of up to five tokens that stands in the corpus; no stop word at its ends, unless in capitals ("New").
+
+    A generator, so that the runs of many sentences can be looked up at once: it yields the runs to look up next, short
+    ones first, and is sent a function that tells which of them stand in some passage.
 
     Args:
         words: The sentence's words; their case matters.
         document_frequency: Number of passages with a token.
         num_documents: Passages in the index.
-        occurs: Whether a run of two or more tokens stands in some passage; asked only of runs whose parts do.
         stop_words: Lower-case words that name nothing, except in capitals ("US").
         predicted: First word and one past the last of each mention that a tagger predicted.
+
+    Yields:
+        Runs of two or more tokens, whose parts are all known to stand in some passage.
 
     Returns:
         Weight by run: the sum of its tokens' idf, each from 0 to 1, fourfold for tokens that look like a name, and
         fourfold again for a run that was predicted.
     """
+    stretches = _stretches(words, document_frequency, num_documents, stop_words)
+    found = [{(n, n + 1) for n, token in enumerate(tokens) if token.weight} for tokens in stretches]
+    for length in range(2, MAX_MENTION_TOKENS + 1):
+        runs = [list(_runs(*pair, length)) for pair in zip(stretches, found, strict=True)]
+        if not any(runs):
+            continue
+        occurs = yield [run for own in runs for _, run in own]
+        for own, spans in zip(runs, found, strict=True):
+            spans.update(span for span, run in own if occurs(run))
     weights: dict[Tokens, float] = {}
-    for tokens in _stretches(words, document_frequency, num_documents, stop_words):
-        found = {(n, n + 1) for n, token in enumerate(tokens) if token.weight}
-        for length in range(2, MAX_MENTION_TOKENS + 1):
-            for start in range(len(tokens) - length + 1):
-                run, end = tokens[start : start + length], start + length
-                if not (run[0].at_end and run[-1].at_end and any(token.weight for token in run)):
-                    continue
-                if length > 2 and run[-2].weight and (start, end - 1) not in found:
-                    continue
-                if length > 2 and run[1].weight and (start + 1, end) not in found:
-                    continue
-                if occurs(tuple(token.term for token in run)):
-                    found.add((start, end))
-        for start, end in found:
+    for tokens, spans in zip(stretches, found, strict=True):
+        for start, end in spans:
             mention = tuple(token.term for token in tokens[start:end])
             weights[mention] = max(weights.get(mention, 0.0), sum(token.weight for token in tokens[start:end]))
     for mention in {tuple(normalised_words(" ".join(words[start:end]))) for start, end in predicted}:
@@ -77,51 +82,58 @@ def candidate_mentions(
     return weights
 
 
-def choose(
-    mentions: Mapping[Tokens, float], passages: Mapping[D, Passage], scores: Mapping[D, float], *, depth: int
-) -> list[D]:
+def _runs(tokens: Sequence[_Token], found: Set[Span], length: int) -> Iterator[tuple[Span, Tokens]]:
+    """The runs of a length that may be a mention, as their parts are."""
+    for start in range(len(tokens) - length + 1):
+        run, end = tokens[start : start + length], start + length
+        if not (run[0].at_end and run[-1].at_end and any(token.weight for token in run)):
+            continue
+        if length > 2 and run[-2].weight and (start, end - 1) not in found:
+            continue
+        if length > 2 and run[1].weight and (start + 1, end) not in found:
+            continue
+        yield (start, end), tuple(token.term for token in run)
+
+
+def comparable(passage: Passage) -> str:
+    """Title and text as `choose` compares them: normalised words between blanks; no run spans both."""
+    text = f" {' '.join(normalised_words(passage.text))} "
+    return f" {' '.join(normalised_words(passage.title))} |{text}" if passage.title else text
+
+
+def choose(mentions: Mapping[Tokens, float], passages: Mapping[D, str], refuse: Callable[[D], bool]) -> Iterator[D]:
     """The passages that together cover most of the weight, in the order chosen; a mention counts less each time.
 
     A passage whose title is a mention counts a little more for it.
 
     Args:
         mentions: Weight of each candidate mention.
-        passages: What was found for any of them, by a key of the caller's.
-        scores: Score of the whole sentence's query, where it found the passage; decides between equal gains, and alone
-            where nothing is covered.
-        depth: Passages chosen, at most.
+        passages: What was found for any of them, as `comparable` gives it, by a key of the caller's; in the order
+            that decides between equal gains, and alone where nothing is covered.
+        refuse: Whether a passage that would be next is to be passed over; it then covers nothing.
     """
-    by_first: dict[str, list[Tokens]] = {}
-    for mention in mentions:
-        by_first.setdefault(mention[0], []).append(mention)
-    covers = {key: _covered(passage, by_first) for key, passage in passages.items()}
-    titles = {key: tuple(normalised_words(passage.title)) for key, passage in passages.items()}
-    order = sorted(passages, key=lambda key: (-scores.get(key, 0.0), passages[key].id))
+    needles = {mention: f" {' '.join(mention)} " for mention in mentions}
+    covers = {key: [own for own, needle in needles.items() if needle in text] for key, text in passages.items()}
+    titles = {key: text.partition("|")[0] for key, text in passages.items() if "|" in text}
     left = dict(mentions)
-    left_titles = {mention: _TITLE * weight for mention, weight in mentions.items()}
+    left_titles = {needles[mention]: _TITLE * weight for mention, weight in mentions.items()}
 
     def gain(key: D) -> float:
-        return sum(left[mention] for mention in covers[key]) + left_titles.get(titles[key], 0.0)
+        return math.fsum((*(left[mention] for mention in covers[key]), left_titles.get(titles.get(key, ""), 0.0)))
 
-    chosen: list[D] = []
-    while order and len(chosen) < depth:
-        best = max(order, key=gain)  # the first of equal ones
-        left.update({mention: _AGAIN * left[mention] for mention in covers[best]})
-        if titles[best] in left_titles:
-            left_titles[titles[best]] *= _AGAIN
-        order.remove(best)
-        chosen.append(best)
-    return chosen
-
-
-def _covered(passage: Passage, by_first: Mapping[str, Iterable[Tokens]]) -> set[Tokens]:
-    """The mentions whose tokens stand side by side in the title or the text."""
-    found: set[Tokens] = set()
-    for part in (passage.title, passage.text):
-        tokens = tuple(normalised_words(part))
-        for n, token in enumerate(tokens):
-            found.update(own for own in by_first.get(token, ()) if tokens[n : n + len(own)] == own)
-    return found
+    queue = [(-gain(key), place, key) for place, key in enumerate(passages)]
+    heapq.heapify(queue)
+    while queue:
+        before, place, key = queue[0]
+        if -(now := gain(key)) != before:  # gains only shrink: what is first with its gain of now is the best
+            heapq.heapreplace(queue, (-now, place, key))
+            continue
+        heapq.heappop(queue)
+        if not refuse(key):
+            left.update({mention: _AGAIN * left[mention] for mention in covers[key]})
+            if (title := titles.get(key)) in left_titles:
+                left_titles[title] *= _AGAIN
+            yield key
 
 
 class _Token(NamedTuple):

@@ -77,7 +77,7 @@ def weighted_query(
         "" when nothing is worth searching for, e.g. for emoji only.
     """
     weights: dict[str, float] = {}
-    for term, is_capital in _terms(words, stop_words):
+    for term, is_capital in searchable_terms(words, stop_words):
         frequency = document_frequency(term)
         if frequency == 0:
             continue
@@ -92,8 +92,8 @@ def is_address(word: str) -> bool:
     return _ADDRESS.match(word) is not None
 
 
-def _terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterator[tuple[str, bool]]:
-    """(lower-case term, does it look like a name?) of everything that is no address and no stop word."""
+def searchable_terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterator[tuple[str, bool]]:
+    """(lower-case term, does it look like a name?) of everything that is no address and no stop word, in order."""
     case_tells = any(word.islower() for word in words)
     for word in _cleaned(words):
         if is_address(word):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxner.retrieval.documents import ID, stored_passage
+from ctxner.retrieval.documents import stored_passage
 from ctxner.retrieval.jvm import java_class, start_jvm
 from ctxner.retrieval.lucene import id_query, open_directory
 from ctxner.schema import Passage
@@ -32,29 +32,6 @@ def open_reader(shards: Sequence[Path]) -> Any:
         return readers[0]
     merged = java_class("org.apache.lucene.index.MultiReader")(readers, True)
     return jnius.cast("org.apache.lucene.index.IndexReader", merged)
-
-
-class IdOrderedSearcher:
-    """Lucene's searcher with equal scores ordered by id: hits do not depend on where a shard has a document."""
-
-    def __init__(self, searcher: Any):
-        """Wrap a Lucene IndexSearcher."""
-        self._searcher = searcher
-        fields = java_class("org.apache.lucene.search.SortField")
-        kind = java_class("org.apache.lucene.search.SortField$Type").STRING_VAL
-        self._order = java_class("org.apache.lucene.search.Sort")(fields.FIELD_SCORE, fields(ID, kind))
-
-    def search(self, query: Any, depth: int) -> Any:
-        """Lucene's TopDocs, of `depth` hits at most."""
-        top = self._searcher.search(query, depth + 1)
-        hits = top.scoreDocs
-        if len(hits) <= depth:
-            return top
-        if (
-            hits[depth - 1].score == hits[depth].score
-        ):  # which of the equal ones belong to the best is for the id to say
-            return self._searcher.search(query, depth, self._order, True)
-        return java_class("org.apache.lucene.search.TopDocs")(top.totalHits, hits[:depth])
 
 
 class PassageFinder:

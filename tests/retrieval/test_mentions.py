@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxner.retrieval.coverage import normalised_words
-from ctxner.retrieval.mentions import MAX_MENTION_TOKENS, candidate_mentions, choose
+from ctxner.retrieval.mentions import MAX_MENTION_TOKENS, candidate_mentions, choose, comparable
 from ctxner.schema import Passage
 
 CORPUS = (
@@ -22,20 +22,19 @@ CORPUS = (
 
 def candidates(words, corpus=CORPUS, predicted=()):
     texts = [f" {' '.join(normalised_words(text))} " for text in corpus]
-    asked = []
-
-    def occurs(tokens):
-        asked.append(tokens)
-        return any(f" {' '.join(tokens)} " in text for text in texts)
-
-    found = candidate_mentions(
+    search = candidate_mentions(
         words,
         document_frequency=lambda term: sum(f" {term} " in text for text in texts),
         num_documents=len(texts),
-        occurs=occurs,
         predicted=predicted,
     )
-    return found, asked
+    asked, occurs = [], None
+    try:
+        while True:
+            asked += search.send(occurs)
+            occurs = lambda run: any(f" {' '.join(run)} " in text for text in texts)  # noqa: E731
+    except StopIteration as end:
+        return end.value, asked
 
 
 def test_every_run_that_stands_in_the_corpus_is_a_candidate():
@@ -92,29 +91,47 @@ def test_scripts_without_blanks_are_taken_character_by_character():
     assert ("東", "京") in candidates(["東京"])[0]
 
 
-def passages(*texts):
-    return {n: Passage(f"p{n}", "s", text) for n, text in enumerate(texts)}
+def chosen(mentions, texts, depth, refuse=lambda _: False):
+    found = {n: comparable(Passage(f"p{n}", "s", text)) for n, text in enumerate(texts)}
+    return list(itertools.islice(choose(mentions, found, refuse), depth))
 
 
 def test_chosen_passages_cover_the_heaviest_mentions_first():
     mentions = {("new", "york"): 5.0, ("tower",): 3.0, ("fair",): 1.0}
-    found = passages("New York, New York", "new york", "york new", "a Tower and a fair", "the fair")
-    assert choose(mentions, found, {1: 9.0, 0: 8.0}, depth=3) == [1, 3, 0]  # equal gains: by score; then all covered
+    texts = ["new york", "New York, New York", "york new", "a Tower and a fair", "the fair"]
+    assert chosen(mentions, texts, 3) == [0, 3, 1]  # equal gains: the first; then all covered
+
+
+def test_a_refused_passage_covers_nothing():
+    mentions = {("new", "york"): 5.0, ("tower",): 3.0}
+    texts = ["New York tower", "new york", "tower", "x"]
+    assert chosen(mentions, texts, 4) == [0, 1, 2, 3]
+    assert chosen(mentions, texts, 4, refuse=lambda n: n in (0, 3)) == [1, 2]
 
 
 def test_a_title_covers_but_no_run_spans_title_and_text():
     mentions = {("new", "york"): 1.0}
     found = {"split": Passage("a", "s", "York", title="New"), "titled": Passage("b", "s", "x", title="New York")}
-    assert choose(mentions, found, {"split": 99.0}, depth=1) == ["titled"]
+    order = choose(mentions, {name: comparable(passage) for name, passage in found.items()}, lambda _: False)
+    assert list(order) == ["titled", "split"]
+
+
+@pytest.mark.parametrize("n", range(20))
+def test_equal_gains_are_equal_in_whatever_order_they_are_summed(n):
+    words = [f"{letter}{n}" for letter in "abcd"]  # the order of a set of strings differs from process to process
+    mentions = {(word,): weight for word, weight in zip(words, (0.1, 0.2, 0.3, 0.6), strict=True)}
+    assert 0.1 + 0.2 + 0.3 > 0.6 == 0.3 + 0.2 + 0.1
+    assert chosen(mentions, [words[3], " ".join(words[:3])], 1) == [0]
 
 
 def test_the_passage_of_that_title_goes_before_others_that_hold_the_mention():
     mentions = {("snow", "blind"): 2.0, ("friend",): 1.0}
-    about = Passage("b", "s", "a film", title="Snow Blind")
-    found = {"song": Passage("a", "s", "Snow Blind Love", title="Snow Blind Love"), "film": about}
-    assert choose(mentions, found, {"song": 9.0}, depth=2) == ["film", "song"]
-    both = {**found, "both": Passage("c", "s", "a Snow Blind friend")}
-    assert choose(mentions, both, {}, depth=1) == ["both"]  # covering more mentions weighs more than a title
+    song = Passage("a", "s", "Snow Blind Love", title="Snow Blind Love")
+    film = Passage("b", "s", "a film", title="Snow Blind")
+    found = {"song": comparable(song), "film": comparable(film)}
+    assert list(choose(mentions, found, lambda _: False)) == ["film", "song"]
+    both = {**found, "both": comparable(Passage("c", "s", "a Snow Blind friend"))}
+    assert next(choose(mentions, both, lambda _: False)) == "both"  # covering more mentions weighs more than a title
 
 
 @given(st.lists(st.text("abc ", max_size=12), max_size=6), st.integers(1, 4))
@@ -122,19 +139,18 @@ def test_each_choice_adds_most_to_what_is_covered(texts, depth):
     mentions = {
         run: float(len(run) ** 2 + "abc".index(run[0])) for n in (1, 2) for run in itertools.product("abc", repeat=n)
     }
-    found = passages(*texts)
-    chosen = choose(mentions, found, {}, depth=depth)
-    assert len(chosen) == len(set(chosen)) == min(depth, len(texts))
+    taken = chosen(mentions, texts, depth)
+    assert len(taken) == len(set(taken)) == min(depth, len(texts))
 
     def covered(numbers):
-        texts = [f" {' '.join(normalised_words(found[n].text))} " for n in numbers]
-        times = {run: sum(f" {' '.join(run)} " in text for text in texts) for run in mentions}
+        own = [f" {' '.join(normalised_words(texts[n]))} " for n in numbers]
+        times = {run: sum(f" {' '.join(run)} " in text for text in own) for run in mentions}
         return sum(weight * 0.2**n for run, weight in mentions.items() for n in range(times[run]))
 
-    for n, best in enumerate(chosen):
-        others = set(found) - set(chosen[:n])
-        most = max(covered([*chosen[:n], other]) for other in others)
-        assert covered([*chosen[:n], best]) == pytest.approx(most, abs=1e-9)
+    for n, best in enumerate(taken):
+        others = set(range(len(texts))) - set(taken[:n])
+        most = max(covered([*taken[:n], other]) for other in others)
+        assert covered([*taken[:n], best]) == pytest.approx(most, abs=1e-9)
 
 
 @given(st.lists(st.text(max_size=8), max_size=12))
