@@ -308,3 +308,10 @@ def test_demo_never_empties_a_folder_that_it_did_not_make(folder: Path, call: Ca
     assert code == 1
     assert "not made by an earlier demo" in err
     assert sorted(folder.rglob("*")) == before
+
+
+def test_result_of_the_demo_is_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
+    from jobs.demo import show
+
+    show({"scores": {"plain": {"plain": 0.5, "context": 0.6}}, "report": "made/report.html", "seconds": 1.5})
+    assert capsys.readouterr().out.split() == ["report", "made/report.html", "seconds", "1.5"]
