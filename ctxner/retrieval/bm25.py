@@ -18,7 +18,7 @@ from ctxner.retrieval.coverage import normalised_words
 from ctxner.retrieval.duplicates import Runs, character_runs, is_near_duplicate, repeats_sentence
 from ctxner.retrieval.index import analyzer_for, read_manifest
 from ctxner.retrieval.lookups import Hits, Lookups, QueryKind
-from ctxner.retrieval.mentions import CandidateSearch, Tokens, candidate_mentions, choose, comparable
+from ctxner.retrieval.mentions import CandidateSearch, ComparedWords, Tokens, candidate_mentions, choose, compared_words
 from ctxner.retrieval.query import (
     ENGLISH_STOP_WORDS,
     MAX_QUERY_TERMS,
@@ -31,8 +31,6 @@ from ctxner.retrieval.query import (
 )
 from ctxner.retrieval.reader import open_reader
 from ctxner.schema import Passage, ScoredPassage, Sentence
-
-Predicted = Mapping[str, Sequence[tuple[int, int]]]
 
 _log = logging.getLogger(__name__)
 _PER_MENTION = 3  # passages looked up for a candidate mention
@@ -56,6 +54,9 @@ class SearchResult:
     error: str | None = None
 
 
+_Spans = Sequence[tuple[int, int]]  # of words: first, and one past the last
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What Lucene found for a sentence, before any passage is read."""
@@ -77,8 +78,8 @@ class _Read:
         self.passage = passage
 
     @cached_property
-    def text(self) -> str:
-        return comparable(self.passage)
+    def words(self) -> ComparedWords:
+        return compared_words(self.passage)
 
     @cached_property
     def runs(self) -> Runs:
@@ -151,7 +152,7 @@ class BM25Searcher:
         sentences: Sequence[Sentence],
         *,
         depth: int,
-        predicted: Predicted | None = None,
+        predicted: Mapping[str, Sequence[tuple[int, int]]] | None = None,
     ) -> list[SearchResult]:
         """The best `depth` passages of every sentence, in the sentences' order.
 
@@ -193,7 +194,7 @@ class BM25Searcher:
         self._lookups.close()
         self._reader.close()
 
-    def _find(self, sentences: Sequence[Sentence], depth: int, predicted: Predicted) -> list[_Found]:
+    def _find(self, sentences: Sequence[Sentence], depth: int, predicted: Mapping[str, _Spans]) -> list[_Found]:
         """Everything that is asked of Lucene but the passages."""
         if len(self._frequencies) > _CACHED:
             self._frequencies.clear()
@@ -241,7 +242,7 @@ class BM25Searcher:
         if self._query_mode == "mentions":
             yield from (token for word in _words(sentence) for token in normalised_words(word))
 
-    def _candidates(self, sentence: Sentence, predicted: Sequence[tuple[int, int]]) -> CandidateSearch:
+    def _candidates(self, sentence: Sentence, predicted: _Spans) -> CandidateSearch:
         return candidate_mentions(
             _words(sentence),
             document_frequency=self.document_frequency,
@@ -289,7 +290,7 @@ class BM25Searcher:
 
     def _chosen(self, sentence: Sentence, found: _Found, read: Mapping[int, _Read], depth: int) -> list[int]:
         """The passages chosen; then those that would have been did they not repeat the sentence or a better one."""
-        texts = {doc: own.text for doc, own in read.items()}
+        texts = {doc: own.words for doc, own in read.items()}
         if not self._drop_near_duplicates:
             return list(islice(choose(found.mentions, texts, lambda _: False), depth))
         sentence_runs = character_runs(clean_text(" ".join(sentence.words)))

@@ -63,12 +63,10 @@ def as_interface(name: str, handle: Any) -> Any:
 
 
 def for_each(handle: Any, separator: str) -> Any:
-    """A handle String -> String of one String -> String: applied to each of the parts, whose results are joined.
-
-    Empty parts at the end are lost: give none.
-    """
+    """A handle String -> String of one String -> String: applied to each of the parts, whose results are joined."""
     stream, function, collector = "java.util.stream.Stream", "java.util.function.Function", "java.util.stream.Collector"
-    parts = bound(method(STRING, "split", "[" + STRING, STRING), 1, separator)
+    all_parts = java_class("java.lang.Integer")(-1)  # empty ones at the end too
+    parts = bound(method(STRING, "split", "[" + STRING, STRING, "int"), 1, separator, all_parts)
     as_stream = as_type(static_method("java.util.Arrays", "stream", stream, "[" + _OBJECT), stream, "[" + STRING)
     apply = bound(method(stream, "map", stream, function), 1, as_interface(function, handle))
     joining = java_class("java.util.stream.Collectors").joining(characters(separator))

@@ -82,11 +82,11 @@ class Lookups:
         self._pool.shutdown()
 
     def analyze(self, texts: Sequence[str]) -> list[list[str]]:
-        """The analyzer's tokens of each text; no text is empty."""
+        """The analyzer's tokens of each text."""
         return [answer.split(_TOKEN_END) if answer else [] for answer in self._ask(lambda: self._analysis, texts)]
 
     def document_frequencies(self, tokens: Sequence[str]) -> list[int]:
-        """Number of passages with each of the analyzer's tokens; none is empty."""
+        """Number of passages with each of the analyzer's tokens."""
         return list(map(int, self._ask(lambda: self._frequencies, tokens)))
 
     def search(self, kind: QueryKind, queries: Sequence[str], depth: int) -> list[Hits | str]:
@@ -98,7 +98,7 @@ class Lookups:
         Args:
             kind: `bag`: all words count once; `weighted`: in the syntax of Lucene's classic parser; `phrase`: words
                 side by side, as far as the analyzer keeps them.
-            queries: Without control characters; none is empty.
+            queries: Without control characters.
             depth: Hits of a query, at most.
         """
         answers = self._ask(lambda: self._searches(kind, depth + 1, by_id=False), queries)

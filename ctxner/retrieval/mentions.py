@@ -2,8 +2,7 @@
 
 The best passages of one query all match its one rarest word. So candidate mentions are looked up one by one
 (`ctxner.retrieval.bm25`), and `choose` takes, from all that was found, the passage that adds most to what is already
-covered, again and again. Pure Python, without gold tags: capitals, rarity, the index itself and, where there are any,
-the mentions that a tagger predicted decide.
+covered, again and again. Pure Python, without gold tags or a model: capitals, rarity and the index itself decide.
 """
 
 from __future__ import annotations
@@ -95,31 +94,39 @@ def _runs(tokens: Sequence[_Token], found: Set[Span], length: int) -> Iterator[t
         yield (start, end), tuple(token.term for token in run)
 
 
-def comparable(passage: Passage) -> str:
-    """Title and text as `choose` compares them: normalised words between blanks; no run spans both."""
-    text = f" {' '.join(normalised_words(passage.text))} "
-    return f" {' '.join(normalised_words(passage.title))} |{text}" if passage.title else text
+class ComparedWords(NamedTuple):
+    """A passage's normalised words: all between blanks, so that no run spans title and text, and the title's."""
+
+    all: str
+    title: Tokens
 
 
-def choose(mentions: Mapping[Tokens, float], passages: Mapping[D, str], refuse: Callable[[D], bool]) -> Iterator[D]:
+def compared_words(passage: Passage) -> ComparedWords:
+    """A passage as `choose` takes it."""
+    text, title = f" {' '.join(normalised_words(passage.text))} ", tuple(normalised_words(passage.title))
+    return ComparedWords(f" {' '.join(title)} |{text}" if title else text, title)
+
+
+def choose(
+    mentions: Mapping[Tokens, float], passages: Mapping[D, ComparedWords], refuse: Callable[[D], bool]
+) -> Iterator[D]:
     """The passages that together cover most of the weight, in the order chosen; a mention counts less each time.
 
     A passage whose title is a mention counts a little more for it.
 
     Args:
         mentions: Weight of each candidate mention.
-        passages: What was found for any of them, as `comparable` gives it, by a key of the caller's; in the order
-            that decides between equal gains, and alone where nothing is covered.
+        passages: What was found for any of them, by a key of the caller's; in the order that decides between equal
+            gains, and alone where nothing is covered.
         refuse: Whether a passage that would be next is to be passed over; it then covers nothing.
     """
-    needles = {mention: f" {' '.join(mention)} " for mention in mentions}
-    covers = {key: [own for own, needle in needles.items() if needle in text] for key, text in passages.items()}
-    titles = {key: text.partition("|")[0] for key, text in passages.items() if "|" in text}
+    needles = [(mention, f" {' '.join(mention)} ") for mention in mentions]
+    covers = {key: [own for own, needle in needles if needle in words.all] for key, words in passages.items()}
     left = dict(mentions)
-    left_titles = {needles[mention]: _TITLE * weight for mention, weight in mentions.items()}
+    left_titles = {mention: _TITLE * weight for mention, weight in mentions.items()}
 
     def gain(key: D) -> float:
-        return math.fsum((*(left[mention] for mention in covers[key]), left_titles.get(titles.get(key, ""), 0.0)))
+        return math.fsum(left[mention] for mention in covers[key]) + left_titles.get(passages[key].title, 0.0)
 
     queue = [(-gain(key), place, key) for place, key in enumerate(passages)]
     heapq.heapify(queue)
@@ -131,7 +138,7 @@ def choose(mentions: Mapping[Tokens, float], passages: Mapping[D, str], refuse: 
         heapq.heappop(queue)
         if not refuse(key):
             left.update({mention: _AGAIN * left[mention] for mention in covers[key]})
-            if (title := titles.get(key)) in left_titles:
+            if (title := passages[key].title) in left_titles:
                 left_titles[title] *= _AGAIN
             yield key
 

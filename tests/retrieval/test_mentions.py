@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxner.retrieval.coverage import normalised_words
-from ctxner.retrieval.mentions import MAX_MENTION_TOKENS, candidate_mentions, choose, comparable
+from ctxner.retrieval.mentions import MAX_MENTION_TOKENS, candidate_mentions, choose, compared_words
 from ctxner.schema import Passage
 
 CORPUS = (
@@ -92,7 +92,11 @@ def test_scripts_without_blanks_are_taken_character_by_character():
 
 
 def chosen(mentions, texts, depth, refuse=lambda _: False):
-    found = {n: comparable(Passage(f"p{n}", "s", text)) for n, text in enumerate(texts)}
+    return chosen_of(mentions, {n: Passage(f"p{n}", "s", text) for n, text in enumerate(texts)}, depth, refuse)
+
+
+def chosen_of(mentions, passages, depth, refuse=lambda _: False):
+    found = {key: compared_words(passage) for key, passage in passages.items()}
     return list(itertools.islice(choose(mentions, found, refuse), depth))
 
 
@@ -112,8 +116,7 @@ def test_a_refused_passage_covers_nothing():
 def test_a_title_covers_but_no_run_spans_title_and_text():
     mentions = {("new", "york"): 1.0}
     found = {"split": Passage("a", "s", "York", title="New"), "titled": Passage("b", "s", "x", title="New York")}
-    order = choose(mentions, {name: comparable(passage) for name, passage in found.items()}, lambda _: False)
-    assert list(order) == ["titled", "split"]
+    assert chosen_of(mentions, found, 2) == ["titled", "split"]
 
 
 @pytest.mark.parametrize("n", range(20))
@@ -126,12 +129,11 @@ def test_equal_gains_are_equal_in_whatever_order_they_are_summed(n):
 
 def test_the_passage_of_that_title_goes_before_others_that_hold_the_mention():
     mentions = {("snow", "blind"): 2.0, ("friend",): 1.0}
-    song = Passage("a", "s", "Snow Blind Love", title="Snow Blind Love")
-    film = Passage("b", "s", "a film", title="Snow Blind")
-    found = {"song": comparable(song), "film": comparable(film)}
-    assert list(choose(mentions, found, lambda _: False)) == ["film", "song"]
-    both = {**found, "both": comparable(Passage("c", "s", "a Snow Blind friend"))}
-    assert next(choose(mentions, both, lambda _: False)) == "both"  # covering more mentions weighs more than a title
+    about = Passage("b", "s", "a film", title="Snow Blind")
+    found = {"song": Passage("a", "s", "Snow Blind Love", title="Snow Blind Love"), "film": about}
+    assert chosen_of(mentions, found, 2) == ["film", "song"]
+    both = {**found, "both": Passage("c", "s", "a Snow Blind friend")}
+    assert chosen_of(mentions, both, 1) == ["both"]  # covering more mentions weighs more than a title
 
 
 @given(st.lists(st.text("abc ", max_size=12), max_size=6), st.integers(1, 4))
