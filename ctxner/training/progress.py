@@ -37,7 +37,8 @@ def epoch_line(entry: Mapping[str, Any], num_epochs: int, seconds_left: float, *
     losses = " ".join(f"{name} {value:.3g}" for name, value in entry["losses"].items())
     f1 = " ".join(f"{view} {100 * value:.1f}" for view, value in entry["dev_f1"].items())
     return (
-        f"epoch {entry['epoch']}/{num_epochs} | {losses} | dev F1 {f1} | {entry['sentences_per_second']:.1f} sentences/s | "
+        f"epoch {entry['epoch']}/{num_epochs} | {losses} | dev F1 {f1} | "
+        f"{entry['sentences_per_second']:.1f} sentences/s | "
         f"{num_bytes / 2**30:.1f} GiB | {seconds_left / 60:.1f} min left"
     )
 
