@@ -49,6 +49,7 @@ def connect() -> None:
     # Ray Train ends a run whose controller it cannot find, and with several Rays on a machine it may ask another one.
     port = _free_port()
     ray.init(
+        address="local",  # else Ray joins, or fails to join, whatever else runs on this machine
         num_cpus=max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
         dashboard_port=port,
         logging_level=logging.WARNING,
