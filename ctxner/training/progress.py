@@ -36,11 +36,9 @@ def epoch_line(entry: Mapping[str, Any], num_epochs: int, seconds_left: float, *
     """A history entry (see `ctxner.training.checkpoint.Progress`) on one line; the bar has the steps."""
     losses = " ".join(f"{name} {value:.3g}" for name, value in entry["losses"].items())
     f1 = " ".join(f"{view} {100 * value:.1f}" for view, value in entry["dev_f1"].items())
-    return (
-        f"epoch {entry['epoch']}/{num_epochs} | {losses} | dev F1 {f1} | "
-        f"{entry['sentences_per_second']:.1f} sentences/s | "
-        f"{num_bytes / 2**30:.1f} GiB | {seconds_left / 60:.1f} min left"
-    )
+    speed = f"{entry['sentences_per_second']:.1f} sentences/s"
+    memory, left = f"{num_bytes / 2**30:.1f} GiB", f"{seconds_left / 60:.1f} min left"
+    return f"epoch {entry['epoch']}/{num_epochs} | {losses} | dev F1 {f1} | {speed} | {memory} | {left}"
 
 
 def peak_memory(device: torch.device) -> int:
