@@ -46,8 +46,10 @@ def connect() -> None:
     if address:
         ray.init(address=address, logging_level=logging.WARNING, runtime_env={"env_vars": variables})
         return
-    port = _free_port()  # told to the workers: with several Rays on a machine they would not know which is theirs
+    # Ray Train ends a run whose controller it cannot find, and with several Rays on a machine it may ask another one.
+    port = _free_port()
     ray.init(
+        address="local",  # else Ray joins, or fails to join, whatever else runs on this machine
         num_cpus=max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
         dashboard_port=port,
         logging_level=logging.WARNING,

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 console = Console(stderr=True)
@@ -76,7 +76,7 @@ def show(result: Mapping[str, Any]) -> None:
         out.print(_score_table(scores))
     for tagged in result.get("texts", ()):
         _show_tagged(out, tagged)
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Table("", Column(overflow="fold"), box=None, show_header=False, pad_edge=False)  # paths are to be copied
     for key, value in result.items():
         if key not in ("scores", "texts"):
             table.add_row(Text(key, style="bold"), Text(value if isinstance(value, str) else as_json(value)))

@@ -18,7 +18,13 @@ LAYERS = (
     {"ctxner.jsonl", "ctxner.plaintext", "ctxner.parquetfiles"},
     {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
     {"ctxner.config", "ctxner.views", "ctxner.contexts"},
-    {"ctxner.predictor", "ctxner.training.step", "ctxner.training.checkpoint", "ctxner.staging"},
+    {
+        "ctxner.predictor",
+        "ctxner.training.step",
+        "ctxner.training.checkpoint",
+        "ctxner.training.progress",
+        "ctxner.staging",
+    },
     {
         "ctxner.pipelines",
         "ctxner.index_pipeline",
@@ -37,7 +43,14 @@ CONFIG_ALLOWED = {
     "serving",
 }
 WITHIN_A_LAYER = {("ctxner.training.worker", f"ctxner.training.{other}") for other in ("plan", "resume")}
-RAY_ALLOWED = {"ctxner.pipelines", "ctxner.index_pipeline", "ctxner.training.worker", "jobs", "serving"}
+RAY_ALLOWED = {
+    "ctxner.pipelines",
+    "ctxner.index_pipeline",
+    "ctxner.training.worker",
+    "ctxner.training.progress",
+    "jobs",
+    "serving",
+}
 
 
 def _modules() -> list[tuple[str, Path]]:

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -21,7 +20,6 @@ from typing import Any
 
 import ray.train
 import torch
-from ray.experimental import tqdm_ray
 from ray.train import Checkpoint, CheckpointConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
@@ -34,6 +32,7 @@ from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
 from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
+from ctxner.training.progress import epoch_line, peak_memory, progress_bar, quiet_worker
 from ctxner.training.resume import absolute_paths, check_resumable, read_config, write_config
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
 from ctxner.views import ViewBuilder
@@ -121,8 +120,7 @@ def count_predictions(tagger: Tagger, examples: Sequence[Example], view: ViewNam
 
 def _worker(tree: dict[str, Any]) -> None:
     """One Ray Train worker, from files to reported checkpoints."""
-    logging.getLogger().setLevel(logging.WARNING)  # Ray Train sets INFO, and tells every report
-    logging.getLogger("ctxner").setLevel(logging.INFO)
+    quiet_worker()
     config = parse_config(tree)
     rank, world_size = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
     device = torch.device("cuda", torch.cuda.current_device()) if config.run.gpus else torch.device("cpu")
@@ -140,33 +138,27 @@ def _worker(tree: dict[str, Any]) -> None:
     engine = _engine(build_step(model, config), config, data.num_steps())
     tagger = Tagger(model, tokenizer)
     progress = _restore(engine)
-    bar = (
-        tqdm_ray.tqdm(total=data.num_steps(), desc=config.loss.mode, unit="step", flush_interval_s=5.0)
-        if rank == 0
-        else None
-    )
-    if bar:
-        bar.update(sum(len(data.steps(epoch)) for epoch in range(progress.epoch)))
-    for epoch in range(progress.epoch, config.optim.epochs):
-        torch.manual_seed(hash((config.run.seed, epoch, rank)))  # dropout; an epoch resumes exactly
-        started = time.perf_counter()
-        losses = _train_epoch(engine, data, epoch, rank, world_size, device, bar)
-        seconds = time.perf_counter() - started
-        dev_f1 = {view: _dev_f1(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
-        entry = {
-            "epoch": epoch + 1,
-            "losses": losses,
-            "dev_f1": dev_f1,
-            "seconds": seconds,
-            "sentences_per_second": len(examples) / seconds,
-        }
-        progress = checkpoints.Progress(epoch + 1, (*progress.history, entry))
-        _report(engine, tagger, progress, config, rank)
-        if bar:
-            seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
-            logger.info("%s", _epoch_line(entry, config, _peak_memory(device), seconds_left))
-    if bar:
-        bar.close()
+    num_done = sum(len(data.steps(epoch)) for epoch in range(progress.epoch))
+    with progress_bar(config.loss.mode, num_done, data.num_steps(), shown=rank == 0) as bar:
+        for epoch in range(progress.epoch, config.optim.epochs):
+            torch.manual_seed(hash((config.run.seed, epoch, rank)))  # dropout; an epoch resumes exactly
+            started = time.perf_counter()
+            losses = _train_epoch(engine, data, epoch, rank, world_size, device, bar)
+            seconds = time.perf_counter() - started
+            dev_f1 = {view: _dev_f1(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
+            entry = {
+                "epoch": epoch + 1,
+                "losses": losses,
+                "dev_f1": dev_f1,
+                "seconds": seconds,
+                "sentences_per_second": len(examples) / seconds,
+            }
+            progress = checkpoints.Progress(epoch + 1, (*progress.history, entry))
+            _report(engine, tagger, progress, config, rank)
+            if rank == 0:
+                seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
+                line = epoch_line(entry, config.optim.epochs, seconds_left, num_bytes=peak_memory(device))
+                logger.info("%s %s", config.loss.mode, line)
 
 
 def _train_epoch(
@@ -214,23 +206,6 @@ def _dev_f1(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_s
         torch.distributed.all_gather_object(gathered, counts)
         counts = sum(gathered[1:], start=gathered[0])
     return counts.scores().f1
-
-
-def _epoch_line(entry: dict[str, Any], config: Config, memory: int, seconds_left: float) -> str:
-    """An epoch on one line; the bar has the steps."""
-    losses = " ".join(f"{name} {value:.3g}" for name, value in entry["losses"].items())
-    f1 = " ".join(f"{view} {100 * value:.1f}" for view, value in entry["dev_f1"].items())
-    return (
-        f"{config.loss.mode} epoch {entry['epoch']}/{config.optim.epochs} | {losses} | dev F1 {f1} | "
-        f"{entry['sentences_per_second']:.1f} sentences/s | {memory / 2**30:.1f} GiB | {seconds_left / 60:.1f} min left"
-    )
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Bytes of this worker at its peak, on its device."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _engine(step: CooperativeStep, config: Config, num_steps: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 SEEDS = (0, 1, 2)
 SPLITS = ("train", "dev", "test")
 POINTS = 0.01  # of F1
+CLUTTER = re.compile(
+    "Traceback|Token authentication|Progress bars|PreemptionWatcher|Execution plan|Starting execution"
+    "|startup concurrency|Requesting resources|Setting up process group|Reporting training result"
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +78,16 @@ def test_passages_of_other_sentences_take_the_context_view_down_to_the_plain_one
     shuffled = f1(shuffle_passages(test), "context")
     assert context - shuffled >= 15 * POINTS, (plain, context, shuffled)
     assert shuffled <= plain + 5 * POINTS, (plain, context, shuffled)
+
+
+def test_demo_in_mode_cl_l2_shows_people_a_bar_a_line_an_epoch_and_its_result(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "jobs", "demo", "--mode", "cl-l2", "--out", str(out)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert str(out / "report.html") in "".join(ended.stdout.split())
+    assert not CLUTTER.findall(ended.stderr)
+    assert re.findall(r"cl-l2 epoch (\d)/4 \| loss .* dev F1 plain .* min left", ended.stderr) == ["1", "2", "3", "4"]
+    assert "cl-l2: 100%" in ended.stderr
+    scores = _scores(out)["cl-l2"]
+    assert scores["context"] - scores["plain"] >= 10 * POINTS, scores

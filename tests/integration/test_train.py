@@ -1,6 +1,6 @@
 """Training on a real local Ray with DeepSpeed: workers change only the speed, and an interrupted run goes on exactly.
 
-A fit costs about half a minute, so three fits serve all default tests.
+A fit costs about half a minute, so four fits serve all default tests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def local_ray() -> Iterator[None]:
     from jobs.cluster import connect  # its environment variables, not its cluster: CPUs are fixed here
 
     assert not ray.is_initialized()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # Ray Train asks the dashboard whether its controller lives; with none here it must not ask another Ray's.
+    nobody = {"env_vars": {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=nobody)
     connect()
     yield
     ray.shutdown()
@@ -90,16 +92,24 @@ def one(local_ray: None, tree: dict[str, dict]) -> TrainResult:
     return train(config_of(tree, name="one", workers=1))
 
 
-@pytest.fixture(scope="module")
-def two(local_ray: None, tree: dict[str, dict]) -> TrainResult:
-    return train(config_of(tree, name="two", workers=2))
+@pytest.fixture(scope="module", params=[0, 1, pytest.param(2, marks=pytest.mark.slow)], ids="ZeRO {}".format)
+def two(request: pytest.FixtureRequest, local_ray: None, tree: dict[str, dict]) -> TrainResult:
+    return train(config_of(tree, name=f"two-{request.param}", workers=2, zero_stage=request.param))
 
 
-def test_two_workers_give_the_losses_and_scores_of_one(one: TrainResult, two: TrainResult) -> None:
+def test_two_workers_give_the_losses_scores_and_model_of_one(one: TrainResult, two: TrainResult) -> None:
     assert len(one.history) == len(two.history) == 2
     for alone, shared in zip(one.history, two.history, strict=True):
         assert shared["losses"] == pytest.approx(alone["losses"], rel=1e-4)
         assert shared["dev_f1"] == pytest.approx(alone["dev_f1"], abs=1e-6)
+    expected = _parameters(one.folder, epoch=2)
+    torch.testing.assert_close(_parameters(two.folder, epoch=2), expected, atol=1e-5, rtol=0)
+
+
+def test_zero_shares_the_optimizers_state_between_the_workers(two: TrainResult) -> None:
+    stage = json.loads((two.folder / "config.json").read_text())["run"]["zero_stage"]
+    names = sorted(path.name for path in _checkpoint(two.folder, epoch=2).glob("state/*/*zero_pp_rank*optim_states.pt"))
+    assert [name[: len("zero_pp_rank_0")] for name in names] == ["zero_pp_rank_0", "zero_pp_rank_1"][: 2 * (stage > 0)]
 
 
 def test_loss_is_the_sum_of_its_parts_and_falls(one: TrainResult) -> None:
@@ -135,6 +145,30 @@ def test_run_cut_after_its_first_epoch_goes_on_to_the_same_parameters(one: Train
     assert resumed.history[1]["seconds"] != one.history[1]["seconds"], "the second one was"
     assert resumed.history[1]["losses"] == pytest.approx(one.history[1]["losses"], rel=1e-6)
     torch.testing.assert_close(_parameters(folder, epoch=2), _parameters(one.folder, epoch=2), atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
+def test_cut_run_of_two_workers_goes_on_to_the_same_parameters(two: TrainResult, tree: dict[str, dict]) -> None:
+    folder = _as_after_the_first_epoch(two.folder, two.folder.with_name(f"{two.folder.name}-cut"))
+    stage = json.loads((folder / "config.json").read_text())["run"]["zero_stage"]
+    train(config_of(tree, name=folder.name, workers=2, zero_stage=stage, resume=True))
+    torch.testing.assert_close(_parameters(folder, epoch=2), _parameters(two.folder, epoch=2), atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
+def test_cut_run_goes_on_with_another_number_of_workers(one: TrainResult, tree: dict[str, dict]) -> None:
+    folder = _as_after_the_first_epoch(one.folder, one.folder.with_name("more"))
+    train(config_of(tree, name="more", workers=2, resume=True))
+    torch.testing.assert_close(_parameters(folder, epoch=2), _parameters(one.folder, epoch=2), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_two_workers_that_accumulate_give_the_model_of_one(local_ray: None, tree: dict[str, dict]) -> None:
+    halves = {**tree, "optim": {**tree["optim"], "batch_sentences": 4, "accumulate": 2}}
+    expected = _parameters(train(config_of(halves, name="halves")).folder, epoch=2)
+    for stage in (0, 1, 2):
+        shared = train(config_of(halves, name=f"halves-{stage}", workers=2, zero_stage=stage))
+        torch.testing.assert_close(_parameters(shared.folder, epoch=2), expected, atol=1e-5, rtol=0)
 
 
 def test_name_of_an_existing_run_is_refused_without_resume(one: TrainResult, tree: dict[str, dict]) -> None:

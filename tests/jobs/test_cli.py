@@ -308,3 +308,12 @@ def test_demo_never_empties_a_folder_that_it_did_not_make(folder: Path, call: Ca
     assert code == 1
     assert "not made by an earlier demo" in err
     assert sorted(folder.rglob("*")) == before
+
+
+def test_result_of_the_demo_is_shown_to_people_with_its_whole_path(capsys: pytest.CaptureFixture[str]) -> None:
+    from jobs.demo import show
+
+    path = "/".join(["a-long-folder"] * 20) + "/report.html"
+    show({"scores": {"plain": {"plain": 0.5, "context": 0.6}}, "report": path, "seconds": 1.5})
+    out = capsys.readouterr().out
+    assert "".join(out.split()) == f"report{path}seconds1.5"

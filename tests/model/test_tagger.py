@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModel as AutoEncoder
 from transformers import (
@@ -393,3 +394,16 @@ def test_every_word_begins_as_behind_a_space_and_the_folder_loads_whole(name, co
     assert ViewBuilder(again, max_pieces=64).plain(Sentence("s", words)) == view
     batch = ViewBuilder(again).collate([view])
     assert torch.equal(_forward(load_tagger(tmp_path / "tagger"), batch)[1], _forward(model, batch)[1])
+
+
+def test_an_encoder_that_has_only_a_sentencepiece_model_splits_words_as_that_does(tmp_path):
+    """As XLM-R was first published; needs sentencepiece and protobuf."""
+    _encoder_folder(ENCODERS["xlm-r"][0], tmp_path)
+    prefix = tmp_path / "sentencepiece.bpe"
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS), model_prefix=str(prefix), vocab_size=90, hard_vocab_limit=False, minloglevel=2
+    )
+    pieces = SentencePieceProcessor(model_file=f"{prefix}.model")
+    tokenizer = load_tokenizer(str(tmp_path))
+    for word in ("Paris", "Hilton", "go"):
+        assert tokenizer.tokenize(word) == pieces.encode(word, out_type=str)
