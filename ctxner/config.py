@@ -90,7 +90,7 @@ class RetrievalConfig(Section):
     )
     encoder: str | None = None  # of the re-ranker; None: the packaged MiniLM
     layer: PositiveInt | None = None  # None: the last one
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the re-ranker's encoder
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the re-ranker's encoder; auto: what is fast here
     idf: bool = False  # weigh BERTScore's pieces by idf over the sentences of a batch
     keep: PositiveInt = 6  # passages kept, a sentence; the paper's number
     drop_near_duplicates: bool = True  # a passage that repeats the sentence leaks, and teaches nothing
@@ -98,6 +98,22 @@ class RetrievalConfig(Section):
         4096  # sentences re-ranked together: each distinct passage is encoded once among them
     )
     actors: PositiveInt = 1  # re-rank actors; BM25 has one
+    cache: Path | None = Path("~/.cache/ctxner")  # of encoded texts, on each node's own disk; None: none
+    cache_gib: Annotated[float, Field(ge=0.001)] = 4.0  # its bound; 250,000 tweet-sized passages of MiniLM in bfloat16
+
+    def decided(self) -> RetrievalConfig:
+        """With `auto` decided by this node's GPU, or its CPU where it has none, so that all actors do the same."""
+        if self.dtype != "auto":
+            return self
+        import torch
+
+        from ctxner.retrieval.encoder import native_dtype
+
+        return self.model_copy(update={"dtype": native_dtype("cuda" if torch.cuda.is_available() else "cpu")})
+
+    def row_settings(self) -> dict[str, Any]:
+        """What rows depend on: everything but where encoded texts are kept."""
+        return self.model_dump(mode="json", exclude={"cache", "cache_gib"})
 
 
 class ModelConfig(Section):

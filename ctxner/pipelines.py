@@ -80,6 +80,8 @@ class Rerank:
             use_idf=self.config.idf,
             dtype=self.config.dtype,
             device="cuda" if torch.cuda.is_available() else "cpu",
+            cache=self.config.cache,
+            cache_bytes=int(self.config.cache_gib * 2**30),
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -122,9 +124,10 @@ def retrieve(
         ValueError: An unusable index, nothing to retrieve for, a sentence id twice, or too few CPUs.
     """
     started = time.perf_counter()
+    config = config.model_copy(update={"retrieval": config.retrieval.decided()})
     manifest: dict[str, Any] = {
         "index": dataclasses.asdict(read_manifest(config.index.folder)),
-        "retrieval": config.retrieval.model_dump(mode="json"),
+        "retrieval": config.retrieval.row_settings(),
     }
     _check_resources(config)
     with alone(folder):
