@@ -94,7 +94,7 @@ class RetrievalConfig(Section):
     )
     encoder: str | None = None  # of the re-ranker; None: the packaged MiniLM
     layer: PositiveInt | None = None  # None: the last one
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the re-ranker's encoder
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the re-ranker's encoder; auto: what is fast here
     idf: bool = False  # weigh BERTScore's pieces by idf over the sentences of a batch
     keep: PositiveInt = 6  # passages kept, a sentence; the paper's number
     drop_near_duplicates: bool = True  # a passage that repeats the sentence leaks, and teaches nothing
@@ -102,15 +102,25 @@ class RetrievalConfig(Section):
         4096  # sentences re-ranked together: each distinct passage is encoded once among them
     )
     rerank: bool = True  # False: passages stay in the order of the search, and no encoder is needed
+    cache: Path | None = Path("~/.cache/ctxner")  # of encoded texts, on each node's own disk; None: none
+    cache_gib: Annotated[float, Field(ge=0.001)] = 4.0  # its bound; 250,000 tweet-sized passages of MiniLM in bfloat16
     search_actors: PositiveInt = 1  # at most, each with a JVM; both pools start with one actor and grow with the work
     rerank_actors: PositiveInt = 1  # at most, each with an encoder; as many for the tagger
     actor_cpus: PositiveFloat = 0.5  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
     threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors of its kind
     gpus: NonNegativeFloat = 0  # an actor with an encoder; 0.5 puts two on a GPU, 0 encodes on CPUs
 
-    def what_rows_depend_on(self) -> dict[str, Any]:
-        """The settings without those that change only where and how fast the work is done."""
-        how = {"search_actors", "rerank_actors", "actor_cpus", "threads", "gpus"}
+    def decided(self) -> RetrievalConfig:
+        """With `auto` decided once, by this node's CPU unless there are GPUs, so that all actors do the same."""
+        if self.dtype != "auto" or not self.rerank:
+            return self
+        from ctxner.retrieval.encoder import native_dtype
+
+        return self.model_copy(update={"dtype": "bfloat16" if self.gpus else native_dtype("cpu")})
+
+    def row_settings(self) -> dict[str, Any]:
+        """What rows depend on: not where and how fast the work is done."""
+        how = {"cache", "cache_gib", "search_actors", "rerank_actors", "actor_cpus", "threads", "gpus"}
         return self.model_dump(mode="json", exclude=how)
 
 

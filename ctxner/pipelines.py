@@ -120,6 +120,8 @@ class Rerank:
             use_idf=self.config.idf,
             dtype=self.config.dtype,
             device="cuda" if self.config.gpus else "cpu",
+            cache=self.config.cache,
+            cache_bytes=int(self.config.cache_gib * 2**30),
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -165,10 +167,11 @@ def retrieve(
         ValueError: An unusable index, nothing to retrieve for, a sentence id twice, or too few CPUs.
     """
     started = time.perf_counter()
+    config = config.model_copy(update={"retrieval": config.retrieval.decided()})
     index = index_manifest(config.index.folder, config.index.source)
     manifest: dict[str, Any] = {
         "index": dataclasses.asdict(index),
-        "retrieval": config.retrieval.what_rows_depend_on(),
+        "retrieval": config.retrieval.row_settings(),
     }
     with alone(folder):
         staged = stage(splits, folder.resolve(), manifest)

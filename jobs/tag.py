@@ -60,7 +60,12 @@ def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> lis
     )
     hits = [result.hits for result in searcher.search(sentences, depth=settings.depth)]
     reranker = BERTScoreReranker(
-        settings.encoder or packaged_encoder(), layer=settings.layer, use_idf=settings.idf, dtype=settings.dtype
+        settings.encoder or packaged_encoder(),
+        layer=settings.layer,
+        use_idf=settings.idf,
+        dtype=settings.dtype,
+        cache=settings.cache,
+        cache_bytes=int(settings.cache_gib * 2**30),
     )
     return reranker.rerank(sentences, hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates)
 

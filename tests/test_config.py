@@ -26,7 +26,8 @@ OTHER_VALUES = {
     "data.train": "a", "data.dev": "a", "data.test": "a", "data.contexts": "a", "data.scheme": "BIOES",
     "data.tag_column": 3, "index.corpus": ["a"], "index.folder": "a", "index.language": "de", "index.unit": "sentence",
     "retrieval.query": "bag", "index.source": "a", "retrieval.threads": 3, "retrieval.tagger": "a",
-    "retrieval.encoder": "a", "retrieval.layer": 2, "retrieval.dtype": "bfloat16", "model.encoder": "a",
+    "retrieval.encoder": "a", "retrieval.layer": 2, "retrieval.dtype": "bfloat16", "retrieval.cache": "a",
+    "model.encoder": "a",
     "model.encoder_dropout": 0.0,
     "loss.mode": "plain", "loss.preset": "released_code", "loss.kl": "marginal", "loss.temperature": 0.5,
     "run.storage": "a", "run.name": "a", "run.threads": 3, "run.precision": "bfloat16",
@@ -87,6 +88,21 @@ def test_overrides_are_yaml_and_win_over_the_file_and_earlier_ones(tmp_path):
     assert (config.optim.encoder_lr, config.optim.epochs) == (1e-4, 5)
     assert config.index.corpus == (Path("a"), Path("b"))
     assert (config.run.resume, config.model.encoder, config.run.name) == (True, None, "a=b")
+
+
+def test_rows_do_not_depend_on_the_cache_but_on_everything_else():
+    settings = Config().retrieval
+    elsewhere = settings.model_copy(update={"cache": None, "cache_gib": 1.0})
+    assert elsewhere.row_settings() == settings.row_settings()
+    assert set(settings.model_dump()) - set(settings.row_settings()) == {"cache", "cache_gib"}
+
+
+def test_the_automatic_dtype_is_decided_once_and_a_given_one_stays():
+    decided = Config().retrieval.decided()
+    assert decided.dtype in ("float32", "bfloat16")
+    assert decided.decided() is decided
+    other = load_config(None, ["retrieval.dtype=float32"]).retrieval
+    assert other.decided() is other
 
 
 @pytest.mark.parametrize("item", ["epochs=3", "optim.epochs", "=3", "optim.=3", "", ".=1"])

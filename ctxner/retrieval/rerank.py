@@ -1,8 +1,13 @@
 """Re-ranking by BERTScore: how well a passage's pieces match the sentence's in an encoder's space.
 
-Encoding is nearly all of the cost, so every distinct passage of a call is encoded once and compared at once with all
-sentences that it was found for; its vectors are never kept. The scores are `ctxner.retrieval.bertscore`; what counts as
-a near duplicate is `ctxner.retrieval.duplicates`.
+Encoding is nearly all of the cost, so every distinct text of a call is encoded once, and never when the embedding cache
+has it. Passages are compared a chunk at a time with all sentences that they were found for, so that memory holds the
+vectors of one chunk and of the sentences. The scores are `ctxner.retrieval.bertscore`; what counts as a near duplicate
+is `ctxner.retrieval.duplicates`. A score depends on its sentence and passage alone (with `use_idf` on all sentences).
+
+Tried and left out, measured as in `tests/benchmarks/bench_rerank.py`: pruning 16 passages by the encoder's own piece
+embeddings or by an early layer loses 5% of the best six when it saves a quarter of the work; int8 makes a text's
+vectors depend on its batch.
 """
 
 from __future__ import annotations
@@ -12,14 +17,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
-from ctxner.retrieval.bertscore import PieceEncoder, SentenceBank, inverse_document_frequency, length_batches
+from ctxner.retrieval.bertscore import TextBank, f1, inverse_document_frequency
 from ctxner.retrieval.duplicates import Runs, character_runs, is_near_duplicate, repeats_sentence
+from ctxner.retrieval.embedding_cache import EmbeddingCache
+from ctxner.retrieval.encoder import EncodedText, PieceEncoder, native_dtype
 from ctxner.retrieval.query import clean_text
 from ctxner.schema import ScoredPassage, Sentence
 
 Hits = Sequence[ScoredPassage]
+_CHUNK = 1024  # texts encoded, or read from the cache, together; of like length, so that batches are full
 
 
 class BERTScoreReranker:
@@ -31,11 +40,13 @@ class BERTScoreReranker:
         *,
         layer: int | None = None,
         use_idf: bool = False,
-        dtype: Literal["float32", "bfloat16"] = "float32",
-        batch_pieces: int = 4096,
+        dtype: Literal["auto", "float32", "bfloat16"] = "float32",
+        batch_pieces: int = 2048,
         max_passage_pieces: int = 128,
         max_sentence_pieces: int = 512,
         device: str = "cpu",
+        cache: Path | None = None,
+        cache_bytes: int = 4 << 30,
     ):
         """Load an encoder.
 
@@ -44,20 +55,32 @@ class BERTScoreReranker:
             layer: Layer whose output is compared, from 1; higher ones are not even loaded. None is the last.
             use_idf: Weigh pieces by how rare they are in the sentences of a call, as bert-score does; the scores then
                 depend on which sentences share a call.
-            dtype: Of the encoder's weights and activations; matching is always float32.
-            batch_pieces: Passages times longest passage of a batch.
+            dtype: Of the encoder's weights and activations, `auto` is `native_dtype`; matching is always float32.
+            batch_pieces: Texts times padded width of a batch.
             max_passage_pieces: Longer passages are cut for scoring.
             max_sentence_pieces: Longer sentences are cut for scoring, at the latest at the encoder's own limit.
             device: Where the encoder runs.
+            cache: Folder on a local disk for encoded texts, shared by any processes and encoders; "~" is the home
+                folder, None keeps nothing. On CPUs scores are the same with and without, to the last bit.
+            cache_bytes: Bound of that folder.
 
         Raises:
-            ValueError: The encoder does not load, or has no such layer.
+            ValueError: The encoder does not load, or has no such layer; or the bound is below 1 MiB.
         """
-        self._encoder = PieceEncoder(str(encoder_path), layer=layer, dtype=getattr(torch, dtype), device=device)
+        decided = getattr(torch, native_dtype(device) if dtype == "auto" else dtype)
+        self._encoder = PieceEncoder(
+            str(encoder_path), layer=layer, dtype=decided, device=device, batch_pieces=batch_pieces
+        )
         self._use_idf = use_idf
-        self._batch_pieces = batch_pieces
         self._max_passage_pieces = max_passage_pieces
         self._max_sentence_pieces = max_sentence_pieces
+        self._cache = cache and EmbeddingCache(
+            cache.expanduser(),
+            max_bytes=cache_bytes,
+            fingerprint=self._encoder.fingerprint(),
+            width=self._encoder.width,
+            dtype=self._encoder.dtype,
+        )
 
     def rerank(
         self,
@@ -92,44 +115,61 @@ class BERTScoreReranker:
         fresh = [_fresh(text, found, runs) for text, found in zip(texts, hits, strict=True)]
         scores = self._score(texts, fresh, on_progress)
         return [
-            _ordered(found, {hit.passage.id: scores[n, hit.passage.id] for hit in kept}, runs, depth)
+            _ordered(found, {hit.passage.id: scores[n, hit.passage.text] for hit in kept}, runs, depth)
             for n, (found, kept) in enumerate(zip(hits, fresh, strict=True))
         ]
 
-    @torch.inference_mode()
     def _score(
         self, texts: Sequence[str], hits: Sequence[Hits], on_progress: Callable[[int, int], None] | None
     ) -> dict[tuple[int, str], float]:
-        """BERTScore F1 by (sentence index, passage id)."""
+        """BERTScore F1 by (sentence index, passage text)."""
         readers = _readers(hits)
         if not readers:
             return {}
-        passages = {hit.passage.id: hit.passage.text for found in hits for hit in found}
-        ids = list(passages)
-        sentence_pieces = self._encoder.tokenize(texts, max_pieces=self._max_sentence_pieces)
-        passage_pieces = self._encoder.tokenize(list(passages.values()), max_pieces=self._max_passage_pieces)
-        idf = inverse_document_frequency(sentence_pieces) if self._use_idf else None
-        bank = SentenceBank(self._encoder, sentence_pieces, idf, batch_pieces=self._batch_pieces)
+        sentences = self._encoded(texts, self._max_sentence_pieces)
+        idf = inverse_document_frequency(sentences, self._encoder.num_ids) if self._use_idf else None
+        sentence_bank = TextBank(sentences, idf=idf, device=self._encoder.device)
         scores: dict[tuple[int, str], float] = {}
-        num_encoded = 0
-        for batch in length_batches(passage_pieces, self._batch_pieces):
-            encoded = self._encoder.encode([passage_pieces[n] for n in batch], idf)
-            pairs = [(row, n) for row, passage in enumerate(batch) for n in readers[ids[passage]]]
-            values = bank.f1(encoded, [row for row, _ in pairs], [n for _, n in pairs])
-            scores.update({(n, ids[batch[row]]): value for (row, n), value in zip(pairs, values, strict=True)})
-            num_encoded += len(batch)
+        num_done = 0
+        for chunk in _chunks(list(readers)):
+            encoded = self._encoded([clean_text(text) for text in chunk], self._max_passage_pieces)
+            bank = TextBank(encoded, idf=idf, device=self._encoder.device)
+            pairs = [(row, n) for row, text in enumerate(chunk) for n in readers[text]]
+            rows, columns = np.array(pairs).T
+            values = f1(bank, sentence_bank, rows, columns).tolist()
+            scores.update({(n, chunk[row]): value for (row, n), value in zip(pairs, values, strict=True)})
+            num_done += len(chunk)
             if on_progress:
-                on_progress(num_encoded, len(ids))
+                on_progress(num_done, len(readers))
         return scores
+
+    def _encoded(self, texts: Sequence[str], max_pieces: int) -> list[EncodedText]:
+        """Every text, from the cache where it is there; equal texts are encoded once."""
+        found: dict[str, EncodedText] = {}
+        for chunk in _chunks(sorted(set(texts))):
+            cached = self._cache.get(chunk, max_pieces=max_pieces) if self._cache else [None] * len(chunk)
+            missing = [text for text, known in zip(chunk, cached, strict=True) if known is None]
+            encoded = self._encoder.encode(missing, max_pieces=max_pieces)
+            if self._cache:
+                self._cache.put(missing, encoded, max_pieces=max_pieces)
+            found |= {text: known for text, known in zip(chunk, cached, strict=True) if known is not None}
+            found |= zip(missing, encoded, strict=True)
+        return [found[text] for text in texts]
+
+
+def _chunks(texts: list[str]) -> list[list[str]]:
+    """At most `_CHUNK` texts each, of like length."""
+    texts.sort(key=len, reverse=True)
+    return [texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)]
 
 
 def _readers(hits: Sequence[Hits]) -> dict[str, list[int]]:
-    """Passage id -> indices of the sentences that it was found for."""
-    readers: dict[str, list[int]] = {}
+    """Passage text -> indices of the sentences that it was found for."""
+    readers: dict[str, dict[int, None]] = {}
     for n, found in enumerate(hits):
         for hit in found:
-            readers.setdefault(hit.passage.id, []).append(n)
-    return readers
+            readers.setdefault(hit.passage.text, {})[n] = None
+    return {text: list(own) for text, own in readers.items()}
 
 
 def _passage_runs(hits: Sequence[Hits]) -> dict[str, Runs]:

