@@ -47,6 +47,7 @@ def plan(
 
 def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> list[tuple[ScoredPassage, ...]]:
     from ctxner.retrieval.bm25 import BM25Searcher
+    from ctxner.retrieval.keep import keep_first
     from ctxner.retrieval.rerank import BERTScoreReranker
 
     settings = config.retrieval
@@ -58,7 +59,15 @@ def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> lis
         max_query_terms=settings.max_query_terms,
         drop_near_duplicates=settings.drop_near_duplicates,
     )
-    hits = [result.hits for result in searcher.search(sentences, depth=settings.depth)]
+    predicted = _predicted(settings.tagger, sentences) if settings.tagger else None
+    hits = [result.hits for result in searcher.search(sentences, depth=settings.depth, predicted=predicted)]
+    if not settings.rerank:
+        return [
+            keep_first(
+                " ".join(own.words), found, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates
+            )
+            for own, found in zip(sentences, hits, strict=True)
+        ]
     reranker = BERTScoreReranker(
         settings.encoder or packaged_encoder(),
         layer=settings.layer,
@@ -68,6 +77,14 @@ def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> lis
         cache_bytes=int(settings.cache_gib * 2**30),
     )
     return reranker.rerank(sentences, hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates)
+
+
+def _predicted(model: str, sentences: Sequence[Sentence]) -> dict[str, list[tuple[int, int]]]:
+    """Words of the mentions that a model's plain view finds, by sentence id."""
+    from ctxner.predictor import Tagger
+
+    found = Tagger.from_pretrained(model).predict([Example(own) for own in sentences], view="plain")
+    return {own.sentence_id: [(span.start, span.end) for span in own.spans] for own in found}
 
 
 def _tagged(text: str, predictions: Sequence[Any]) -> dict[str, Any]:

@@ -90,11 +90,12 @@ def test_overrides_are_yaml_and_win_over_the_file_and_earlier_ones(tmp_path):
     assert (config.run.resume, config.model.encoder, config.run.name) == (True, None, "a=b")
 
 
-def test_rows_do_not_depend_on_the_cache_but_on_everything_else():
+def test_rows_depend_on_all_but_where_and_how_fast_the_work_is_done():
     settings = Config().retrieval
-    elsewhere = settings.model_copy(update={"cache": None, "cache_gib": 1.0})
+    how = {"cache": None, "cache_gib": 1.0, "search_actors": 4, "rerank_actors": 8, "actor_cpus": 4.0, "threads": 4}
+    elsewhere = settings.model_copy(update={**how, "gpus": 1.0})
     assert elsewhere.row_settings() == settings.row_settings()
-    assert set(settings.model_dump()) - set(settings.row_settings()) == {"cache", "cache_gib"}
+    assert set(settings.model_dump()) - set(settings.row_settings()) == {*how, "gpus"}
 
 
 def test_the_automatic_dtype_is_decided_once_and_a_given_one_stays():
