@@ -53,7 +53,7 @@ def write_shards_on_ray(plan: ShardPlan, folder: Path, on_progress: OnProgress |
         while waiting:
             ended, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_POLL_SECONDS)
             ray.get(ended)
-            if on_progress:
+            if on_progress and waiting:
                 on_progress(*ray.get(progress.total.remote()))
     except RayTaskError as error:
         raise error.cause from None
@@ -63,4 +63,7 @@ def write_shards_on_ray(plan: ShardPlan, folder: Path, on_progress: OnProgress |
     for shard in shard_folders(folder, plan.num_shards):
         if not shard.is_dir():
             raise ValueError(f"{shard}: written on another node; the index must lie on storage that all nodes share")
-    return ray.get(tasks)
+    written: list[WrittenShard] = ray.get(tasks)
+    if on_progress:  # from the results, as a task's last report may arrive after its result
+        on_progress(sum(shard.num_passages for shard in written), 1.0)
+    return written

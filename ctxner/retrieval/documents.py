@@ -38,6 +38,7 @@ _FIELD_END = "\x1f"
 _READ_AT_ONCE = 2000  # documents
 _FIELDS = "org.apache.lucene.document."
 _DOCUMENT = _FIELDS + "Document"
+_STORED = "org.apache.lucene.index.StoredFields"
 _STORE = _FIELDS + "Field$Store"
 _TYPE = "org.apache.lucene.index.IndexableFieldType"
 _BYTES = "org.apache.lucene.util.BytesRef"
@@ -92,11 +93,9 @@ def stored_passages(reader: Any) -> Iterator[Passage]:
 
 
 def raw_reader(reader: Any) -> Any:
-    """A method handle from a document's number to what it stores of its passage; for one thread at a time."""
-    import jnius
-
-    stored = jnius.cast("java.lang.Object", reader.storedFields())
-    document = method("org.apache.lucene.index.StoredFields", "document", _DOCUMENT, "int").bindTo(stored)
+    """A method handle from a document's number to what it stores of its passage."""
+    stored_fields = method("org.apache.lucene.index.IndexReader", "storedFields", _STORED).bindTo(reader)
+    document = handles().foldArguments(method(_STORED, "document", _DOCUMENT, "int"), stored_fields)
     return chain(document, bound(method(_DOCUMENT, "get", STRING, STRING), 1, _RAW))
 
 

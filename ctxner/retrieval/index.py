@@ -76,6 +76,10 @@ class WrittenShard:
     corpus_hash: str
     lucene_version: str
 
+    @property
+    def num_passages(self) -> int:
+        return len(self.id_hashes) // 8
+
 
 ShardWriters = Callable[[ShardPlan, Path, OnProgress | None], Sequence[WrittenShard]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
@@ -40,6 +40,7 @@ _TOKEN_END = "\x1f"
 _FAILED = "!"  # begins an answer that is an error
 _HIT = re.compile(r"doc=(\d+) score=(\S+)")
 _PARTS_A_THREAD = 4  # of a batch, so that a slow part does not hold up the other threads
+_MIN_PART = 16  # questions, with which another thread is worth its while
 _OBJECT = "java.lang.Object"
 _THROWABLE = "java.lang.Throwable"
 _SEARCH = "org.apache.lucene.search."
@@ -73,8 +74,9 @@ class Lookups:
         self._searcher = jnius.cast(_OBJECT, searcher)
         self._num_threads = num_threads
         self._pool = java_class("java.util.concurrent.ForkJoinPool")(num_threads)  # its threads end with the process
-        self._analysis = for_each(self._analyze(), _SEPARATOR)
-        self._frequencies = for_each(self._document_frequency(), _SEPARATOR)
+        self._analysis = _batched(self._analyze())
+        self._frequencies = _batched(self._document_frequency())
+        self._stored = _batched(self._raw_passage())
         self._searches = cache(self._search)
 
     def close(self) -> None:
@@ -83,11 +85,11 @@ class Lookups:
 
     def analyze(self, texts: Sequence[str]) -> list[list[str]]:
         """The analyzer's tokens of each text."""
-        return [answer.split(_TOKEN_END) if answer else [] for answer in self._ask(lambda: self._analysis, texts)]
+        return [answer.split(_TOKEN_END) if answer else [] for answer in self._ask(self._analysis, texts)]
 
     def document_frequencies(self, tokens: Sequence[str]) -> list[int]:
         """Number of passages with each of the analyzer's tokens."""
-        return list(map(int, self._ask(lambda: self._frequencies, tokens)))
+        return list(map(int, self._ask(self._frequencies, tokens)))
 
     def search(self, kind: QueryKind, queries: Sequence[str], depth: int) -> list[Hits | str]:
         """The best `depth` documents for each query, or why the query failed.
@@ -101,7 +103,7 @@ class Lookups:
             queries: Without control characters.
             depth: Hits of a query, at most.
         """
-        answers = self._ask(lambda: self._searches(kind, depth + 1, by_id=False), queries)
+        answers = self._ask(self._searches(kind, depth + 1, by_id=False), queries)
         found = [_hits(answer) for answer in answers]
         ties = []
         for n, hits in enumerate(found):
@@ -109,7 +111,7 @@ class Lookups:
                 if hits[depth - 1][1] == hits[depth][1]:
                     ties.append(n)
                 found[n] = hits[:depth]
-        answers = self._ask(lambda: self._searches(kind, depth, by_id=True), [queries[n] for n in ties])
+        answers = self._ask(self._searches(kind, depth, by_id=True), [queries[n] for n in ties])
         for n, answer in zip(ties, answers, strict=True):
             found[n] = _hits(answer)
         return found
@@ -120,25 +122,26 @@ class Lookups:
         raws = self._ask(self._stored, list(map(str, numbers)))
         return {doc: stored_passage(raw) for doc, raw in zip(numbers, raws, strict=True)}
 
-    def _ask(self, batch: Callable[[], Any], questions: Sequence[str]) -> list[str]:
-        """Each question's answer by Java functions from a text to a text; `batch` makes one for a part of a batch."""
+    def _ask(self, function: Any, questions: Sequence[str]) -> list[str]:
+        """Each question's answer; few are asked in this thread, many in those of the pool."""
         if not questions:
             return []
-        num_parts = 1 if self._num_threads == 1 else min(len(questions), self._num_threads * _PARTS_A_THREAD)
-        bounds = [len(questions) * n // num_parts for n in range(num_parts + 1)]
-        tasks = java_class("java.util.ArrayList")()
-        for start, end in pairwise(bounds):
-            text = java_class(STRING)(_SEPARATOR.join(questions[start:end]).encode(), "UTF-8")
-            tasks.add(as_interface("java.util.concurrent.Callable", bound(batch(), 0, text)))
-        parts = [future.get() for future in self._pool.invokeAll(tasks).toArray()]
+        num_parts = min(self._num_threads * _PARTS_A_THREAD, len(questions) // _MIN_PART)
+        if self._num_threads == 1 or num_parts <= 1:
+            parts = [function.apply(_java_text(questions))]
+        else:
+            bounds = [len(questions) * n // num_parts for n in range(num_parts + 1)]
+            texts = [_java_text(questions[start:end]) for start, end in pairwise(bounds)]
+            given = java_class("java.util.concurrent.CompletableFuture").completedFuture
+            running = [given(text).thenApplyAsync(function, self._pool).toCompletableFuture() for text in texts]
+            parts = [part.join() for part in running]
         answers = _SEPARATOR.join(parts).split(_SEPARATOR)
         assert len(answers) == len(questions)
         return answers
 
-    def _stored(self) -> Any:
-        """Number in digits -> stored passage; new each time, as a reader of stored fields serves one thread."""
-        parse = static_method("java.lang.Integer", "parseInt", "int", STRING)
-        return for_each(chain(parse, raw_reader(self._reader)), _SEPARATOR)
+    def _raw_passage(self) -> Any:
+        """Number in digits -> stored passage."""
+        return chain(static_method("java.lang.Integer", "parseInt", "int", STRING), raw_reader(self._reader))
 
     def _analyze(self) -> Any:
         """Text -> its tokens."""
@@ -166,7 +169,7 @@ class Lookups:
             method(_THROWABLE, "toString", STRING),
             bound(method(STRING, "concat", STRING, STRING), 0, java_class(STRING)(_FAILED)),
         )
-        return for_each(handles().catchException(answer, java_type(_THROWABLE), failure), _SEPARATOR)
+        return _batched(handles().catchException(answer, java_type(_THROWABLE), failure))
 
     def _query(self, kind: QueryKind) -> Any:
         """Text -> query."""
@@ -198,6 +201,15 @@ def _hits(answer: str) -> Hits | str:
     found = _HIT.findall(answer)
     scores = array("f", [float(score) for _, score in found])  # Java's own 32 bits, of which it printed enough
     return tuple(zip([int(doc) for doc, _ in found], scores, strict=True))
+
+
+def _batched(answer: Any) -> Any:
+    """A Java Function from the text of a batch to the text of its answers."""
+    return as_interface("java.util.function.Function", for_each(answer, _SEPARATOR))
+
+
+def _java_text(questions: Sequence[str]) -> Any:
+    return java_class(STRING)(_SEPARATOR.join(questions).encode(), "UTF-8")
 
 
 def _integer(number: int) -> Any:

@@ -34,9 +34,11 @@ def plot(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _passages(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
-    memory = _panel(axes, "passages in the index", "queries/s, one thread", "MiB of the searching process")
+    memory = _panel(axes, "passages in the index", "queries per CPU second", "MiB of the searching process")
     for mode, colour in _SPEED.items():
-        _curve(axes, _points(lines, "passages", lambda line, mode=mode: line[mode]["queries_per_second"]), colour, mode)
+        _curve(
+            axes, _points(lines, "passages", lambda line, mode=mode: 1000 / line[mode]["cpu_ms_a_query"]), colour, mode
+        )
     own = _points(lines, "passages", lambda line: line["mentions"]["anonymous_mib"])
     _curve(memory, own, _MEMORY, "memory of its own", dashes="--")
     mapped = _points(lines, "passages", lambda line: line["mentions"]["peak_mib"])
