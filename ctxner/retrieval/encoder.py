@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 logger = logging.getLogger(__name__)
 
-WIDTH_STEP = 8  # pieces; texts are padded to the next multiple, which costs nothing measurable
+WIDTH_STEP = 4  # pieces; texts are padded to the next multiple: finer, batches get small, and coarser, mostly padding
 _MAX_TEXT_LENGTH = 20_000  # characters that reach the tokenizer, far beyond any encoder's limit
 
 
