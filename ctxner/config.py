@@ -23,6 +23,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from ctxner.conll import ColumnFormat
@@ -135,6 +136,7 @@ class ModelConfig(Section):
     freeze_layers: NonNegativeInt = (
         0  # lowest encoder layers kept as pre-trained; with frozen embeddings nothing goes backward below
     )
+    gradient_checkpointing: bool = False  # compute the encoder's layers twice instead of keeping what they computed
     legal_transitions: bool = True  # forbid tag sequences that BIOES forbids, in training and decoding
     max_pieces: PositiveInt = 512  # a view, special pieces included; the encoder's own limit is a further bound
     max_passages: NonNegativeInt = 6
@@ -173,10 +175,20 @@ class RunConfig(Section):
     gpus: NonNegativeInt = 0  # a worker; 0 trains on CPUs with gloo
     threads: PositiveInt | None = None  # torch threads a CPU worker; None: this node's CPUs / workers
     precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder's arithmetic; the CRF is always float32
-    zero_stage: Annotated[int, Field(ge=0, le=2)] = 0
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0  # workers share 1: AdamW's state, 2: gradients, 3: parameters too
+    offload: bool = False  # keep what ZeRO shares in main memory: slower, for what does not fit on the GPUs
     seed: int = 0
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: PositiveInt = 2  # the best ones; the last one is kept beside them
+    checkpoint_steps: PositiveInt | None = None  # one every so many steps of an epoch, beside the one at its end
+    checkpoint_minutes: PositiveFloat | None = None  # one after so long without any
+    max_failures: NonNegativeInt = 3  # lost workers after which the run goes on by itself; then run.resume has to
     resume: bool = False
+
+    @model_validator(mode="after")
+    def _offload_needs_zero(self) -> RunConfig:
+        if self.offload and not self.zero_stage:
+            raise ValueError("run.offload=true moves what ZeRO shares, and run.zero_stage=0 shares nothing; set 1 to 3")
+        return self
 
 
 class Config(Section):

@@ -31,7 +31,9 @@ OTHER_VALUES = {
     "model.encoder_dropout": 0.0,
     "loss.mode": "plain", "loss.preset": "released_code", "loss.kl": "marginal", "loss.temperature": 0.5,
     "run.storage": "a", "run.name": "a", "run.threads": 3, "run.precision": "bfloat16",
+    "run.checkpoint_steps": 3, "run.checkpoint_minutes": 0.5,
 }  # fmt: skip
+NEEDED = {"run.offload": {"zero_stage": 1}}  # what must be set besides
 
 
 def _another(name: str, value: object) -> object:
@@ -45,9 +47,10 @@ def _another(name: str, value: object) -> object:
 @pytest.mark.parametrize(("path", "value"), list(_leaves(Config())), ids=lambda item: str(item)[:40])
 def test_the_digest_changes_with_any_setting(path, value):
     section, name = path
-    changed = parse_config({section: {name: _another(f"{section}.{name}", value)}})
+    needed = NEEDED.get(f"{section}.{name}", {})
+    changed = parse_config({section: {**needed, name: _another(f"{section}.{name}", value)}})
     assert getattr(getattr(changed, section), name) != value
-    assert changed.digest() != Config().digest()
+    assert changed.digest() != parse_config({section: needed}).digest()
 
 
 def test_the_digest_does_not_depend_on_how_a_config_was_given(tmp_path):
@@ -177,6 +180,12 @@ def test_the_shipped_configs_load():
     paths = sorted((Path(__file__).parents[1] / "jobs" / "configs").glob("*.yaml"))
     assert paths
     assert all(load_config(path) for path in paths)
+
+
+def test_offload_without_anything_shared_is_refused():
+    with pytest.raises(ValueError, match=r"run\.zero_stage=0 shares nothing; set 1 to 3"):
+        load_config(None, ["run.offload=true"])
+    assert load_config(None, ["run.offload=true", "run.zero_stage=1"]).run.offload
 
 
 def test_a_split_without_a_file_says_which_setting_is_missing():

@@ -25,12 +25,16 @@ LAYERS = (
         "ctxner.training.progress",
         "ctxner.staging",
     },
+    {"ctxner.training.recovery"},
     {
         "ctxner.pipelines",
         "ctxner.index_pipeline",
         "ctxner.training.worker",
         "ctxner.training.plan",
         "ctxner.training.resume",
+        "ctxner.training.engine",
+        "ctxner.training.failures",
+        "ctxner.training.saving",
     },
     {"jobs", "serving"},
 )
@@ -39,14 +43,25 @@ CONFIG_ALLOWED = {
     "ctxner.training.worker",
     "ctxner.training.plan",
     "ctxner.training.resume",
+    "ctxner.training.engine",
+    "ctxner.training.failures",
+    "ctxner.training.saving",
     "jobs",
     "serving",
 }
-WITHIN_A_LAYER = {("ctxner.training.worker", f"ctxner.training.{other}") for other in ("plan", "resume")}
+WITHIN_A_LAYER = {
+    *(
+        ("ctxner.training.worker", f"ctxner.training.{name}")
+        for name in ("plan", "resume", "engine", "failures", "saving")
+    ),
+    ("ctxner.training.saving", "ctxner.training.engine"),
+}
 RAY_ALLOWED = {
     "ctxner.pipelines",
     "ctxner.index_pipeline",
     "ctxner.training.worker",
+    "ctxner.training.engine",
+    "ctxner.training.saving",
     "ctxner.training.progress",
     "jobs",
     "serving",

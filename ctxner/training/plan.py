@@ -105,6 +105,8 @@ def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
     )
     embeddings = getattr(model.encoder, "embeddings", model.encoder.get_input_embeddings())
     embeddings.requires_grad_(not settings.freeze_embeddings)
+    if settings.gradient_checkpointing:
+        model.encoder.gradient_checkpointing_enable({"use_reentrant": False})
     layers = encoder_layers(model.encoder)
     if settings.freeze_layers > len(layers):
         raise ValueError(f"model.freeze_layers={settings.freeze_layers}, but the encoder has {len(layers)} layers")

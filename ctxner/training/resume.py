@@ -15,25 +15,30 @@ CONFIG_FILE = "config.json"
 UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
 MAY_DIFFER = {
     "data.test",
+    "model.gradient_checkpointing",
     "run.storage",
     "run.name",
     "run.resume",
     "run.workers",
     "run.threads",
+    "run.zero_stage",
+    "run.offload",
     "run.keep_checkpoints",
+    "run.checkpoint_steps",
+    "run.checkpoint_minutes",
+    "run.max_failures",
 }
 
 
 def check_resumable(saved: Config, given: Config, *, source: str) -> None:
     """Refuse to go on with a run under settings that would make it another one.
 
-    What may differ is what training does not read (`index`, `retrieval`, `data.test`) and what says only where it runs
-    and how fast (`run.storage`, `run.name`, `run.resume`, `run.workers`, `run.threads`, `run.keep_checkpoints`).
-    Everything else stays. Of these, three are easily taken for harmless:
+    What may differ is what training does not read (`index`, `retrieval`, `data.test`) and what says only where it runs,
+    on how many workers, in how much memory and how safely (`MAY_DIFFER`). Everything else stays. Of that, two are
+    easily taken for harmless:
 
     - `optim.epochs`: the learning rates fall to zero over all epochs; more would raise them again, fewer cut them off.
     - `run.gpus`: the other kind of device rounds otherwise.
-    - `run.workers` when `run.zero_stage` is 1 or 2: each worker's checkpoint holds its part of the optimizer's state.
 
     Args:
         saved: What the run was started with.
@@ -43,9 +48,8 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
     Raises:
         ValueError: Other settings differ; each is named with both values.
     """
-    may_differ = MAY_DIFFER if saved.run.zero_stage == 0 else MAY_DIFFER - {"run.workers"}
     before, now = _settings(saved), _settings(given)
-    differing = [key for key in now if now[key] != before[key] and key not in may_differ]
+    differing = [key for key in now if now[key] != before[key] and key not in MAY_DIFFER]
     if differing:
         lines = [f"  {key}: the run has {before[key]!r}, given is {now[key]!r}" for key in differing]
         raise ValueError(

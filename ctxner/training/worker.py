@@ -10,34 +10,38 @@ import json
 import logging
 import math
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, ScalingConfig
+from ray.exceptions import RayActorError
+from ray.train import CheckpointConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from ctxner.config import Config, packaged_encoder, parse_config
 from ctxner.evaluation import SpanCounts, count_spans
 from ctxner.labels import LabelSet, tags_to_spans
-from ctxner.model.tagger import load_tokenizer
+from ctxner.model.tagger import load_tagger, load_tokenizer
 from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
+from ctxner.training.engine import build_engine, restore_moments, whole_model
+from ctxner.training.failures import check_finite, is_loss, memory_advice, memory_explained, mendable
 from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
 from ctxner.training.progress import epoch_line, peak_memory, progress_bar, quiet_worker
+from ctxner.training.recovery import LOCK_FILE, alone, clean_up
 from ctxner.training.resume import absolute_paths, check_resumable, read_config, write_config
-from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
+from ctxner.training.saving import CheckpointWriter, gather_sums, last_checkpoint
 from ctxner.views import ViewBuilder
 
 logger = logging.getLogger(__name__)
+
+_CHECK_STEPS = 50  # how often losses come to the host to be looked at
 
 
 @dataclass(frozen=True)
@@ -58,17 +62,21 @@ class TrainResult:
 
 
 def train(config: Config) -> TrainResult:
-    """Train by the config on Ray and publish the best model.
+    """Train by the config on Ray and publish the best model; goes on by itself when workers are lost.
 
     Raises:
         ValueError: Nothing to train on, a run of that name exists without `resume` or with other settings (see
-            `check_resumable`), or more CPUs or GPUs wanted than the cluster has.
-        ray.train.v2.api.exceptions.TrainingFailedError: A worker failed; its own error is the cause.
+            `check_resumable`), more CPUs or GPUs wanted than the cluster has, or a folder that cannot be written.
+        FloatingPointError: A loss or a gradient was not finite.
+        MemoryError: A worker's memory ran out; says what to lower.
+        OSError: A checkpoint could not be written.
+        ray.train.v2.api.exceptions.TrainingFailedError: Workers were lost more often than `run.max_failures`, or one
+            failed otherwise.
     """
     run = config.run
     name = run.name or f"{config.loss.mode}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = run.storage.resolve() / name
-    exists = folder.exists() and any(folder.iterdir())
+    exists = folder.exists() and any(path.name != LOCK_FILE for path in folder.iterdir())
     if exists and not run.resume:
         raise ValueError(
             f"{folder}: a run of this name exists; choose another run.name, or run.resume=true to go on with it"
@@ -76,9 +84,54 @@ def train(config: Config) -> TrainResult:
     if exists:
         check_resumable(read_config(folder), config, source=str(folder))
     _check_resources(config)
-    if not exists:
-        write_config(config, folder)
-    trainer = TorchTrainer(
+    with alone(folder):
+        if not exists:
+            write_config(config, folder)
+        result = _fit(config, folder)
+        clean_up(folder)
+        assert result.checkpoint
+        scored = [pair for pair in result.best_checkpoints or () if not math.isnan(pair[1]["mean_f1"])]
+        best, metrics = max(scored, key=lambda pair: pair[1]["mean_f1"])
+        model = checkpoints.publish_model(Path(best.path), folder / "model")
+        history = list(checkpoints.read_progress(Path(result.checkpoint.path)).history)
+        (folder / "history.json").write_text(json.dumps(history, indent=1))
+    return TrainResult(model, folder, history[metrics["epoch"] - 1], history)
+
+
+def _fit(config: Config, folder: Path) -> ray.train.Result:
+    """Train to the end, from the last checkpoint, and again from there when workers are lost.
+
+    Ray Train could start them again too, but would do so for errors that come back, and not when its controller dies.
+    """
+    for num_failures in range(config.run.max_failures + 1):
+        clean_up(folder)
+        try:
+            return _trainer(config, folder).fit()
+        except ControllerError as error:
+            if isinstance(error.controller_failure, OSError):  # Ray Train's record of the checkpoints; mended later
+                text = f"{folder}: cannot be written ({error.controller_failure}); free space there and go on with"
+                raise OSError(f"{text} run.resume=true") from error
+            raise
+        except (WorkerGroupError, RayActorError) as error:
+            failures = error.worker_failures if isinstance(error, WorkerGroupError) else {0: error}
+            if cause := mendable(failures):  # without Ray's traceback
+                raise cause from error
+            if not is_loss(failures) or num_failures == config.run.max_failures:
+                raise
+            logger.warning(
+                "workers were lost (%s); going on from the last checkpoint, time %d of run.max_failures=%d. "
+                "If their memory ran out, %s",
+                "; ".join(f"{rank}: {(str(cause) or repr(cause)).splitlines()[0]}" for rank, cause in failures.items()),
+                num_failures + 1,
+                config.run.max_failures,
+                memory_advice(config),
+            )
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _trainer(config: Config, folder: Path) -> TorchTrainer:
+    run = config.run
+    return TorchTrainer(
         _worker,
         train_loop_config=absolute_paths(config).model_dump(mode="json"),
         scaling_config=ScalingConfig(
@@ -96,20 +149,6 @@ def train(config: Config) -> TrainResult:
             failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=3),  # type: ignore[call-arg]
         ),
     )
-    try:
-        result = trainer.fit()
-    except WorkerGroupError as error:
-        for rank, cause in sorted(error.worker_failures.items()):
-            if isinstance(cause, ValueError | FloatingPointError):  # what a user can mend, without Ray's traceback
-                raise type(cause)(f"worker {rank}: {cause}") from error
-        raise
-    assert result.best_checkpoints, "every epoch reports a checkpoint"
-    assert result.checkpoint
-    best, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["mean_f1"])
-    model = checkpoints.publish_model(Path(best.path), folder / "model")
-    history = list(checkpoints.read_progress(Path(result.checkpoint.path)).history)
-    (folder / "history.json").write_text(json.dumps(history, indent=1))
-    return TrainResult(model, folder, history[metrics["epoch"] - 1], history)
 
 
 def count_predictions(tagger: Tagger, examples: Sequence[Example], view: ViewName) -> SpanCounts:
@@ -134,17 +173,24 @@ def _worker(tree: dict[str, Any]) -> None:
     tokenizer = load_tokenizer(config.model.encoder or packaged_encoder())
     views = ViewBuilder(tokenizer, max_pieces=model.config.max_pieces, max_passages=model.config.max_passages)
     data = TrainingSet(examples, labels, views, config)
-    model.to(device)  # type: ignore[arg-type]
-    engine = _engine(build_step(model, config), config, data.num_steps())
-    tagger = Tagger(model, tokenizer)
-    progress = _restore(engine)
-    num_done = sum(len(data.steps(epoch)) for epoch in range(progress.epoch))
+    with last_checkpoint() as folder:
+        progress = checkpoints.read_progress(folder) if folder else checkpoints.Progress()
+        num_done = sum(len(data.steps(epoch)) for epoch in range(progress.epoch)) + progress.step
+        if folder:
+            model.load_state_dict(load_tagger(folder / checkpoints.MODEL_FOLDER).state_dict())
+        model.to(device)  # type: ignore[arg-type]
+        engine = build_engine(build_step(model, config), config, data.num_steps(), num_done=num_done)
+        if folder:
+            with checkpoints.open_shares(folder) as read:
+                restore_moments(engine, read)
+    writer = CheckpointWriter(engine, tokenizer, config, rank, world_size)
     with progress_bar(config.loss.mode, num_done, data.num_steps(), shown=rank == 0) as bar:
         for epoch in range(progress.epoch, config.optim.epochs):
-            torch.manual_seed(hash((config.run.seed, epoch, rank)))  # dropout; an epoch resumes exactly
             started = time.perf_counter()
-            losses = _train_epoch(engine, data, epoch, rank, world_size, device, bar)
-            seconds = time.perf_counter() - started
+            losses, seconds = _train_epoch(writer, data, progress, device, bar)
+            whole = whole_model(model)
+            assert whole is not None
+            tagger = Tagger(whole.to(device), tokenizer)  # type: ignore[arg-type]
             dev_f1 = {view: _dev_f1(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
             entry = {
                 "epoch": epoch + 1,
@@ -153,8 +199,8 @@ def _worker(tree: dict[str, Any]) -> None:
                 "seconds": seconds,
                 "sentences_per_second": len(examples) / seconds,
             }
-            progress = checkpoints.Progress(epoch + 1, (*progress.history, entry))
-            _report(engine, tagger, progress, config, rank)
+            progress = checkpoints.Progress(epoch + 1, history=(*progress.history, entry))
+            writer.write(progress, whole)
             if rank == 0:
                 seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
                 line = epoch_line(entry, config.optim.epochs, seconds_left, num_bytes=peak_memory(device))
@@ -162,40 +208,42 @@ def _worker(tree: dict[str, Any]) -> None:
 
 
 def _train_epoch(
-    engine: Any, data: TrainingSet, epoch: int, rank: int, world_size: int, device: torch.device, bar: Any
-) -> dict[str, float]:
-    """Run an epoch's steps; the mean of each loss over its sentences, over all ranks."""
+    writer: CheckpointWriter, data: TrainingSet, progress: checkpoints.Progress, device: torch.device, bar: Any
+) -> tuple[dict[str, float], float]:
+    """Run an epoch's steps from where it stands; the mean of each loss over all its sentences, and its seconds."""
+    engine, config, rank, world_size = writer.engine, writer.config, writer.rank, writer.world_size
     engine.train()
-    sums: dict[str, torch.Tensor] = {}
-    num_sentences = 0
-    for number, step in enumerate(data.steps(epoch)):
+    started = time.perf_counter() - progress.seconds
+    sums = {
+        name: torch.tensor(value, dtype=torch.float64, device=device)
+        for name, value in progress.own_sums(rank, world_size).items()
+    }
+    steps = data.steps(progress.epoch)
+    for number, step in enumerate(steps[progress.step :], start=progress.step + 1):
+        where = f"epoch {progress.epoch + 1}, step {number}"
+        torch.manual_seed(checkpoints.step_seed(config.run.seed, progress.epoch, number, rank))  # dropout
         group_sentences = sum(len(batch) for batch in step)
-        for place, batch in enumerate(step):
-            engine.set_gradient_accumulation_boundary(place == len(step) - 1)
-            losses = engine(*data.share(batch, rank, world_size, device))
-            engine.backward(losses["loss"] * (world_size / group_sentences))  # ranks are averaged: a global mean
-            engine.step()
-            for name, value in losses.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
-        num_sentences += group_sentences
+        with memory_explained(config, where):
+            for place, batch in enumerate(step):
+                engine.set_gradient_accumulation_boundary(place == len(step) - 1)
+                losses = engine(*data.share(batch, rank, world_size, device))
+                engine.backward(losses["loss"] * (world_size / group_sentences))  # ranks are averaged: a global mean
+                engine.step()
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + value.detach()
         if bar:
             bar.update(1)
-        if (number + 1) % 50 == 0:
-            _check_finite(sums, f"epoch {epoch + 1}, step {number + 1}")
-    means = {name: value / num_sentences for name, value in sums.items()}
-    if world_size > 1:
-        for name in sorted(means):
-            torch.distributed.all_reduce(means[name])
-    _check_finite(means, f"epoch {epoch + 1}")
-    return {name: value.item() for name, value in means.items()}
-
-
-def _check_finite(losses: dict[str, torch.Tensor], where: str) -> None:
-    bad = [name for name, value in losses.items() if not math.isfinite(value.item())]
-    if bad:
-        raise FloatingPointError(
-            f"{where}: {', '.join(bad)} not finite; lower optim.*_lr or optim.clip, or use float32"
-        )
+        due = number < len(steps) and writer.due(number)
+        if due or number == len(steps) or number % _CHECK_STEPS == 0:
+            all_sums = gather_sums(sums, world_size)
+            check_finite(all_sums, engine.skipped_steps, where)
+        if due:
+            seconds = time.perf_counter() - started
+            whole = whole_model(engine.module.model, keep=rank == 0)
+            writer.write(replace(progress, step=number, sums=all_sums, seconds=seconds), whole)
+    num_sentences = sum(len(batch) for step in steps for batch in step)
+    means = {name: sum(own[name] for own in all_sums) / num_sentences for name in all_sums[0]}
+    return means, time.perf_counter() - started
 
 
 def _dev_f1(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_size: int) -> float:
@@ -206,70 +254,6 @@ def _dev_f1(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_s
         torch.distributed.all_gather_object(gathered, counts)
         counts = sum(gathered[1:], start=gathered[0])
     return counts.scores().f1
-
-
-def _engine(step: CooperativeStep, config: Config, num_steps: int) -> Any:
-    """DeepSpeed around the step: AdamW by parameter group, linear schedule, clipping, ZeRO."""
-    import deepspeed  # after DS_ACCELERATOR is set
-
-    # An operation that only inference uses; left on, the first run on a machine compiles it: a minute, and needs g++.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    optim = config.optim
-    groups = parameter_groups(
-        step.model,
-        encoder_lr=optim.encoder_lr,
-        head_lr=optim.head_lr,
-        crf_lr=optim.crf_lr,
-        weight_decay=optim.weight_decay,
-    )
-    optimizer = torch.optim.AdamW(groups, fused=True)
-    schedule = linear_schedule(num_steps, warmup=optim.warmup)
-    engine, *_ = deepspeed.initialize(
-        model=step,
-        optimizer=optimizer,
-        lr_scheduler=lambda inner: torch.optim.lr_scheduler.LambdaLR(inner, schedule),
-        dist_init_required=False,
-        config={
-            "train_micro_batch_size_per_gpu": 1,  # batches are planned here, not by DeepSpeed
-            "gradient_accumulation_steps": 1,
-            "gradient_clipping": optim.clip,
-            "zero_optimization": {"stage": config.run.zero_stage},
-            "zero_allow_untested_optimizer": True,
-            "steps_per_print": 10**9,
-        },
-    )
-    return engine
-
-
-def _restore(engine: Any) -> checkpoints.Progress:
-    """Continue from the run's last checkpoint, when Ray Train found one."""
-    last = ray.train.get_checkpoint()
-    if last is None:
-        return checkpoints.Progress()
-    with last.as_directory() as folder:
-        engine.load_checkpoint(str(Path(folder) / checkpoints.STATE_FOLDER))
-        return checkpoints.read_progress(Path(folder))
-
-
-def _report(engine: Any, tagger: Tagger, progress: checkpoints.Progress, config: Config, rank: int) -> None:
-    """Write a checkpoint (every rank its part) and hand it to Ray Train, scored by the mean of both views' dev F1."""
-    entry = progress.history[-1]
-    mean_f1 = sum(entry["dev_f1"].values()) / len(entry["dev_f1"])
-    folder = Path(tempfile.mkdtemp(prefix="ctxner-checkpoint-"))
-    try:
-        engine.save_checkpoint(str(folder / checkpoints.STATE_FOLDER))
-        if rank == 0:
-            provenance = {"config": config.model_dump(mode="json"), "config_digest": config.digest(), **entry}
-            checkpoints.write_model(tagger.model, tagger.tokenizer, folder / checkpoints.MODEL_FOLDER, provenance)
-            checkpoints.write_progress(folder, progress)
-        metrics = {
-            "epoch": entry["epoch"],
-            "mean_f1": mean_f1,
-            **{f"{view}_f1": f1 for view, f1 in entry["dev_f1"].items()},
-        }
-        ray.train.report(metrics, checkpoint=Checkpoint.from_directory(str(folder)))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_resources(config: Config) -> None:

@@ -14,7 +14,7 @@ from ctxner.demo import make_world, write_world
 from ctxner.labels import LabelSet
 from ctxner.model.tagger import load_tokenizer
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
-from ctxner.training.plan import TrainingSet, build_model, load_split, plan
+from ctxner.training.plan import TrainingSet, build_model, build_step, load_split, plan
 from ctxner.views import ViewBuilder
 
 CPU = torch.device("cpu")
@@ -166,3 +166,23 @@ def test_encoder_dropout_and_frozen_embeddings_are_what_the_config_says() -> Non
     assert model.dropout.p == 0.3
     frozen = [name for name, own in model.named_parameters() if not own.requires_grad]
     assert frozen == [name for name, _ in model.named_parameters() if name.startswith("encoder.embeddings.")]
+
+
+def test_gradient_checkpointing_keeps_less_and_gives_the_same_losses_and_gradients(views: ViewBuilder) -> None:
+    found = {}
+    for on in (False, True):
+        config = parse_config({"model": {"gradient_checkpointing": on}})  # with the encoder's own dropout
+        torch.manual_seed(0)
+        model = build_model(config, LabelSet(WORLD.types)).train()
+        data, step, kept = training_set(views, config), build_step(model, config), []
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda own, kept=kept: kept.append(own.numel()) or own, lambda own: own
+        ):
+            losses = step(*data.share(range(4), 0, 1, CPU))
+        losses["loss"].backward()
+        gradients = [own.grad for own in model.parameters() if own.grad is not None]
+        found[on] = (losses["loss"].item(), gradients, sum(kept))
+    assert found[True][0] == found[False][0]
+    torch.testing.assert_close(found[True][1], found[False][1], atol=1e-6, rtol=1e-4)
+    assert found[True][2] < 0.7 * found[False][2]
