@@ -23,14 +23,22 @@ LAYERS = (
         "ctxner.training.step",
         "ctxner.training.checkpoint",
         "ctxner.training.progress",
+        "ctxner.training.timing",
+        "ctxner.training.memory",
+        "ctxner.training.mlflow_run",
+        "ctxner.training.card",
         "ctxner.staging",
     },
+    {"ctxner.training.provenance", "ctxner.training.capacity"},
     {
         "ctxner.pipelines",
         "ctxner.index_pipeline",
         "ctxner.training.worker",
         "ctxner.training.plan",
         "ctxner.training.resume",
+        "ctxner.training.sizing",
+        "ctxner.training.recorder",
+        "ctxner.training.export",
     },
     {"jobs", "serving"},
 )
@@ -39,10 +47,16 @@ CONFIG_ALLOWED = {
     "ctxner.training.worker",
     "ctxner.training.plan",
     "ctxner.training.resume",
+    "ctxner.training.sizing",
+    "ctxner.training.recorder",
+    "ctxner.training.export",
     "jobs",
     "serving",
 }
-WITHIN_A_LAYER = {("ctxner.training.worker", f"ctxner.training.{other}") for other in ("plan", "resume")}
+WITHIN_A_LAYER = {
+    ("ctxner.training.plan", "ctxner.training.sizing"),
+    *(("ctxner.training.worker", f"ctxner.training.{other}") for other in ("plan", "resume", "recorder", "export")),
+}
 RAY_ALLOWED = {
     "ctxner.pipelines",
     "ctxner.index_pipeline",
