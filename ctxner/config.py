@@ -167,6 +167,8 @@ class RunConfig(Section):
     seed: int = 0
     keep_checkpoints: PositiveInt = 2
     resume: bool = False
+    log_steps: PositiveInt = 50  # optimizer steps between two points in TensorBoard
+    mlflow: str | None = None  # tracking URI, such as http://host:5000; needs pip install 'ctxner[mlflow]'
 
 
 class Config(Section):

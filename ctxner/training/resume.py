@@ -21,6 +21,8 @@ MAY_DIFFER = {
     "run.workers",
     "run.threads",
     "run.keep_checkpoints",
+    "run.log_steps",
+    "run.mlflow",
 }
 
 
@@ -28,7 +30,8 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
     """Refuse to go on with a run under settings that would make it another one.
 
     What may differ is what training does not read (`index`, `retrieval`, `data.test`) and what says only where it runs
-    and how fast (`run.storage`, `run.name`, `run.resume`, `run.workers`, `run.threads`, `run.keep_checkpoints`).
+    and how fast (`run.storage`, `run.name`, `run.resume`, `run.workers`, `run.threads`, `run.keep_checkpoints`,
+    `run.log_steps`, `run.mlflow`).
     Everything else stays. Of these, three are easily taken for harmless:
 
     - `optim.epochs`: the learning rates fall to zero over all epochs; more would raise them again, fewer cut them off.
