@@ -27,7 +27,9 @@ class Progress:
 
     Attributes:
         epoch: Epochs finished.
-        history: One dict an epoch: `epoch`, `losses`, `dev_f1` by view, `seconds`, `sentences_per_second`.
+        history: One dict an epoch: `epoch`, `losses`, `dev_f1` by view, `dev_scores` by view (all of
+            `ctxner.evaluation.Scores`), `seconds` (of training), `seconds_by_phase` (since the entry before: a
+            checkpoint counts in the epoch after it), `sentences_per_second`.
     """
 
     epoch: int = 0

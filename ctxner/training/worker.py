@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,17 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from ctxner.config import Config, packaged_encoder, parse_config
-from ctxner.evaluation import SpanCounts, count_spans
+from ctxner.evaluation import Scores, SpanCounts, count_spans
 from ctxner.labels import LabelSet, tags_to_spans
 from ctxner.model.tagger import load_tokenizer
 from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
+from ctxner.training.export import run_provenance, write_export
+from ctxner.training.mlflow_run import check_mlflow
 from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
 from ctxner.training.progress import epoch_line, peak_memory, progress_bar, quiet_worker
+from ctxner.training.recorder import Recorder, run_recorder
 from ctxner.training.resume import absolute_paths, check_resumable, read_config, write_config
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
 from ctxner.views import ViewBuilder
@@ -75,12 +78,14 @@ def train(config: Config) -> TrainResult:
         )
     if exists:
         check_resumable(read_config(folder), config, source=str(folder))
+    check_mlflow(run.mlflow)
     _check_resources(config)
     if not exists:
         write_config(config, folder)
+    placed = config.model_copy(update={"run": run.model_copy(update={"storage": folder.parent, "name": folder.name})})
     trainer = TorchTrainer(
         _worker,
-        train_loop_config=absolute_paths(config).model_dump(mode="json"),
+        train_loop_config=absolute_paths(placed).model_dump(mode="json"),
         scaling_config=ScalingConfig(
             num_workers=run.workers,
             use_gpu=run.gpus > 0,
@@ -139,22 +144,31 @@ def _worker(tree: dict[str, Any]) -> None:
     tagger = Tagger(model, tokenizer)
     progress = _restore(engine)
     num_done = sum(len(data.steps(epoch)) for epoch in range(progress.epoch))
-    with progress_bar(config.loss.mode, num_done, data.num_steps(), shown=rank == 0) as bar:
+    provenance = run_provenance(config, {"train": examples, "dev": dev}) if rank == 0 else {}
+    with (
+        progress_bar(config.loss.mode, num_done, data.num_steps(), shown=rank == 0) as bar,
+        run_recorder(config, rank=rank, world_size=world_size, device=device, first_step=num_done) as recorder,
+    ):
         for epoch in range(progress.epoch, config.optim.epochs):
             torch.manual_seed(hash((config.run.seed, epoch, rank)))  # dropout; an epoch resumes exactly
             started = time.perf_counter()
-            losses = _train_epoch(engine, data, epoch, rank, world_size, device, bar)
+            losses = _train_epoch(engine, data, epoch, rank, world_size, device, bar, recorder)
             seconds = time.perf_counter() - started
-            dev_f1 = {view: _dev_f1(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
+            scores = {view: _dev_scores(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
+            recorder.timer.lap("evaluation")
             entry = {
                 "epoch": epoch + 1,
                 "losses": losses,
-                "dev_f1": dev_f1,
+                "dev_f1": {view: own.f1 for view, own in scores.items()},
+                "dev_scores": {view: own.to_dict() for view, own in scores.items()},
                 "seconds": seconds,
+                "seconds_by_phase": recorder.seconds_by_phase(),
                 "sentences_per_second": len(examples) / seconds,
             }
             progress = checkpoints.Progress(epoch + 1, (*progress.history, entry))
-            _report(engine, tagger, progress, config, rank)
+            _report(engine, tagger, progress, provenance, rank)
+            recorder.timer.lap("checkpoint")
+            recorder.epoch(entry)
             if rank == 0:
                 seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
                 line = epoch_line(entry, config.optim.epochs, seconds_left, num_bytes=peak_memory(device))
@@ -162,7 +176,14 @@ def _worker(tree: dict[str, Any]) -> None:
 
 
 def _train_epoch(
-    engine: Any, data: TrainingSet, epoch: int, rank: int, world_size: int, device: torch.device, bar: Any
+    engine: Any,
+    data: TrainingSet,
+    epoch: int,
+    rank: int,
+    world_size: int,
+    device: torch.device,
+    bar: Any,
+    recorder: Recorder,
 ) -> dict[str, float]:
     """Run an epoch's steps; the mean of each loss over its sentences, over all ranks."""
     engine.train()
@@ -172,12 +193,19 @@ def _train_epoch(
         group_sentences = sum(len(batch) for batch in step)
         for place, batch in enumerate(step):
             engine.set_gradient_accumulation_boundary(place == len(step) - 1)
-            losses = engine(*data.share(batch, rank, world_size, device))
+            share = data.share(batch, rank, world_size, device)
+            recorder.timer.lap("data")
+            losses = engine(*share)
+            recorder.timer.lap("forward")
             engine.backward(losses["loss"] * (world_size / group_sentences))  # ranks are averaged: a global mean
+            recorder.timer.lap("backward")
             engine.step()
+            recorder.timer.lap("step")
+            recorder.add(losses, *share)
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
         num_sentences += group_sentences
+        recorder.step(engine.optimizer.param_groups)
         if bar:
             bar.update(1)
         if (number + 1) % 50 == 0:
@@ -198,14 +226,14 @@ def _check_finite(losses: dict[str, torch.Tensor], where: str) -> None:
         )
 
 
-def _dev_f1(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_size: int) -> float:
+def _dev_scores(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_size: int) -> Scores:
     tagger.model.eval()
     counts = count_predictions(tagger, examples, view)
     if world_size > 1:
         gathered: list[Any] = [None] * world_size
         torch.distributed.all_gather_object(gathered, counts)
         counts = sum(gathered[1:], start=gathered[0])
-    return counts.scores().f1
+    return counts.scores()
 
 
 def _engine(step: CooperativeStep, config: Config, num_steps: int) -> Any:
@@ -251,7 +279,9 @@ def _restore(engine: Any) -> checkpoints.Progress:
         return checkpoints.read_progress(Path(folder))
 
 
-def _report(engine: Any, tagger: Tagger, progress: checkpoints.Progress, config: Config, rank: int) -> None:
+def _report(
+    engine: Any, tagger: Tagger, progress: checkpoints.Progress, provenance: Mapping[str, Any], rank: int
+) -> None:
     """Write a checkpoint (every rank its part) and hand it to Ray Train, scored by the mean of both views' dev F1."""
     entry = progress.history[-1]
     mean_f1 = sum(entry["dev_f1"].values()) / len(entry["dev_f1"])
@@ -259,8 +289,7 @@ def _report(engine: Any, tagger: Tagger, progress: checkpoints.Progress, config:
     try:
         engine.save_checkpoint(str(folder / checkpoints.STATE_FOLDER))
         if rank == 0:
-            provenance = {"config": config.model_dump(mode="json"), "config_digest": config.digest(), **entry}
-            checkpoints.write_model(tagger.model, tagger.tokenizer, folder / checkpoints.MODEL_FOLDER, provenance)
+            write_export(tagger, folder / checkpoints.MODEL_FOLDER, provenance, entry)
             checkpoints.write_progress(folder, progress)
         metrics = {
             "epoch": entry["epoch"],
