@@ -56,7 +56,7 @@ def f1_panel(history: Sequence[Mapping[str, Any]]) -> Panel | None:
 
 def loss_panels(history: Sequence[Mapping[str, Any]]) -> list[Panel]:
     """A chart for each loss."""
-    occurring = dict.fromkeys(name for entry in history for name in entry["losses"])
+    occurring = list(dict.fromkeys(str(name) for entry in history for name in entry["losses"]))
     names = [name for name in LOSSES if name in occurring] + [name for name in occurring if name not in LOSSES]
     charts = [
         panel(

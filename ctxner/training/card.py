@@ -24,14 +24,13 @@ def model_card(run: Mapping[str, Any], *, name: str, data_set: str, model: Mappi
     """The card of a trained model.
 
     Args:
-        run: What `training.json` holds: `config`, `config_digest`, `data`, `versions`, `epoch`, and `dev_scores` by
-        view as
-            `ctxner.evaluation.Scores.to_dict` gives them.
+        run: What `training.json` holds: `config`, `config_digest`, `data`, `versions`, `epoch`, and, unless
+            it was saved within an epoch, `dev_scores` by view as `ctxner.evaluation.Scores.to_dict` gives them.
         name: Of the model.
         data_set: What the training data is called.
         model: Facts about the model itself: `types`, `parameters`, `max_pieces`, `max_passages`, `encoder_type`.
     """
-    config = run["config"]
+    config, scores = run["config"], run.get("dev_scores", {})
     indexes = _distinct(own.get("retrieval") for own in run["data"].values())
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["cell"] = plain_text
@@ -41,8 +40,8 @@ def model_card(run: Mapping[str, Any], *, name: str, data_set: str, model: Mappi
         run=run,
         config=config,
         loss=config["loss"],
-        views=list(run["dev_scores"]),
-        scores=_score_rows(run["dev_scores"]),
+        views=list(scores),
+        rows=_score_rows(scores),
         sentence="We met in Velmora last week.",
         types=model["types"],
         index=indexes[0]["index"] if indexes else None,
@@ -77,9 +76,9 @@ def _front_matter(run: Mapping[str, Any], name: str, data_set: str) -> ModelCard
             dataset_config=f"{view} view",  # what tells results apart
             metric_type=ratio,
             metric_name=f"{ratio} ({view} view)",
-            metric_value=round(scores["micro"][ratio], 4),
+            metric_value=round(own["micro"][ratio], 4),
         )
-        for view, scores in run["dev_scores"].items()
+        for view, own in run.get("dev_scores", {}).items()
         for ratio in _RATIOS
     ]
     return ModelCardData(

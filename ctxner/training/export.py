@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from ctxner.config import Config
-from ctxner.predictor import Tagger
+from ctxner.model.tagger import EncoderCRF
 from ctxner.schema import Example
 from ctxner.training.card import model_card, write_card
 from ctxner.training.checkpoint import write_model
@@ -30,18 +32,26 @@ def run_provenance(config: Config, examples: Mapping[str, Sequence[Example]]) ->
     }
 
 
-def write_export(tagger: Tagger, folder: Path, provenance: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+def write_export(
+    model: EncoderCRF,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    provenance: Mapping[str, Any],
+    entry: Mapping[str, Any],
+) -> None:
     """Write a model's folder: what `Tagger.from_pretrained` loads, `training.json` and `README.md`.
 
     Args:
-        tagger: The model and its tokenizer.
+        model: Whole.
+        tokenizer: The encoder's.
         folder: To be made.
         provenance: See `run_provenance`.
-        entry: The history entry of the epoch (see `ctxner.training.checkpoint.Progress`).
+        entry: The history entry of the epoch (see `ctxner.training.checkpoint.Progress`); within an epoch, without
+            scores, only `epoch`.
     """
     hashes = {split: own["files"] for split, own in provenance["data"].items()}
     short = {"config_digest": provenance["config_digest"], "files": hashes, "epoch": entry["epoch"]}
-    write_model(tagger.model, tagger.tokenizer, folder, {**short, "dev_f1": entry["dev_f1"]})
+    write_model(model, tokenizer, folder, {**short, "dev_f1": entry.get("dev_f1")})
     whole = {**provenance, **entry}
     write_provenance(whole, folder)
     config = provenance["config"]
@@ -50,11 +60,11 @@ def write_export(tagger: Tagger, folder: Path, provenance: Mapping[str, Any], en
         name=config["run"]["name"] or folder.parent.name,
         data_set=Path(config["data"]["train"]).parent.name or "data",
         model={
-            "types": tagger.labels.types,
-            "parameters": sum(own.numel() for own in tagger.model.parameters()),
-            "max_pieces": tagger.model.config.max_pieces,
-            "max_passages": tagger.model.config.max_passages,
-            "encoder_type": tagger.model.encoder.config.model_type,
+            "types": model.labels.types,
+            "parameters": model.num_parameters(),
+            "max_pieces": model.config.max_pieces,
+            "max_passages": model.config.max_passages,
+            "encoder_type": model.encoder.config.model_type,
         },
     )
     write_card(card, folder)

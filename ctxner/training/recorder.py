@@ -7,7 +7,7 @@ end of every epoch.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +60,7 @@ class Recorder:
             self._writer = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=first_step + 1)
             self._mlflow = MlflowRun(mlflow, folder, settings) if mlflow else None
         self._sums: dict[str, Tensor] = {}
-        self._seconds: Counter[str] = Counter()  # by phase, of this epoch up to the last log step
+        self._seconds: defaultdict[str, float] = defaultdict(float)  # by phase, of this epoch up to the last log step
         self._started = time.perf_counter()
 
     def __enter__(self) -> Recorder:
@@ -103,7 +103,7 @@ class Recorder:
         now, self._sums = time.perf_counter(), {}
         seconds, self._started = now - self._started, now
         split = self.timer.split()
-        self._seconds.update(split)
+        self._add(split)
         values = _figures(dict(zip(names, totals_N.tolist(), strict=True)), seconds)
         values |= {f"time_share/{phase}": own / sum(split.values()) for phase, own in split.items()}
         values |= {f"learning_rate/{group['name']}": float(group["lr"]) for group in groups}
@@ -111,7 +111,7 @@ class Recorder:
 
     def seconds_by_phase(self) -> dict[str, float]:
         """Seconds of each phase since the last call; a checkpoint after it counts in the next one."""
-        self._seconds.update(self.timer.split())
+        self._add(self.timer.split())
         found = {phase: self._seconds[phase] for phase in PHASES if phase in self._seconds}
         self._seconds.clear()
         return found
@@ -128,6 +128,10 @@ class Recorder:
         self._sums, self._started = {}, time.perf_counter()
         if self._writer:
             self._writer.flush()
+
+    def _add(self, split: Mapping[str, float]) -> None:
+        for phase, seconds in split.items():
+            self._seconds[phase] += seconds
 
     def _count(self, name: str, value: Tensor) -> None:
         self._sums[name] = self._sums[name] + value if name in self._sums else value.float()

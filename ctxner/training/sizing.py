@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -27,7 +27,7 @@ from ctxner.views import View
 
 def sizing(
     model: EncoderCRF,
-    views: dict[str, Sequence[View]],
+    views: Mapping[str, Sequence[View]],
     steps: Sequence[Sequence[Sequence[int]]],
     config: Config,
 ) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def count_parameters(model: EncoderCRF) -> dict[str, int]:
     return {**counts, "all": sum(counts.values()), "trainable": trainable}
 
 
-def _sizes(views: dict[str, Sequence[View]], share: Sequence[int]) -> list[ViewSize]:
+def _sizes(views: Mapping[str, Sequence[View]], share: Sequence[int]) -> list[ViewSize]:
     """A worker's part of a micro-batch as its tensors are padded."""
     sizes = []
     for own in views.values():

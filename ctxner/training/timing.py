@@ -6,7 +6,7 @@ Communication is inside the phases that wait for it: backward and step.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 
 import torch
 
@@ -26,8 +26,8 @@ class PhaseTimer:
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.exact = device, device.type != "cuda"
-        self._elapsed: Counter[str] = Counter()
-        self._exact: Counter[str] = Counter()
+        self._elapsed: defaultdict[str, float] = defaultdict(float)
+        self._exact: defaultdict[str, float] = defaultdict(float)
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:

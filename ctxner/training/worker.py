@@ -289,7 +289,7 @@ def _report(
     try:
         engine.save_checkpoint(str(folder / checkpoints.STATE_FOLDER))
         if rank == 0:
-            write_export(tagger, folder / checkpoints.MODEL_FOLDER, provenance, entry)
+            write_export(tagger.model, tagger.tokenizer, folder / checkpoints.MODEL_FOLDER, provenance, entry)
             checkpoints.write_progress(folder, progress)
         metrics = {
             "epoch": entry["epoch"],

@@ -115,6 +115,14 @@ def test_cooperative_learning_is_claimed_only_of_models_trained_so(mode: str, co
     assert ("cooperative learning" in text_of(card_of(run_of(loss={"mode": mode})))) == cooperative
 
 
+def test_a_model_saved_within_an_epoch_says_that_it_has_no_scores() -> None:
+    run = run_of()
+    del run["dev_scores"]
+    card = card_of(run)
+    assert "None yet: this model was saved within an epoch, after 4 of 5 whole ones." in text_of(card)
+    assert card.data.eval_results is None
+
+
 def test_text_of_the_run_cannot_become_markup() -> None:
     assert plain_text("a|b\n*c* <img>") == "a\\|b \\*c\\* \\<img\\>"
     assert json.dumps(str(card_of(run_of()))).count("\\n\\n\\n\\n") == 0, "no holes where a condition was false"
