@@ -183,6 +183,8 @@ class RunConfig(Section):
     checkpoint_minutes: PositiveFloat | None = None  # one after so long without any
     max_failures: NonNegativeInt = 3  # lost workers after which the run goes on by itself; then run.resume has to
     resume: bool = False
+    log_steps: PositiveInt = 50  # optimizer steps between two points in TensorBoard
+    mlflow: str | None = None  # tracking URI, such as http://host:5000; needs pip install 'ctxner[mlflow]'
 
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> RunConfig:

@@ -234,7 +234,11 @@ def train(
     from jobs import train as job
 
     settings = load_config(config, overrides)
-    _finish(lambda: job.plan(settings) if dry_run else job.run(settings), json)
+    _finish(
+        lambda: job.plan(settings) if dry_run else job.run(settings),
+        json,
+        show=lambda result: job.show(settings, result, dry_run=dry_run),
+    )
 
 
 @app.command()

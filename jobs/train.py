@@ -7,20 +7,51 @@ from typing import Any
 from ctxner.config import Config
 from jobs.cluster import connect
 from jobs.console import as_json, console
+from jobs.console import show as show_result
+from jobs.sizing_tables import show_plan
+from jobs.training_page import write_training_page
+
+_LONG = ("zero_stages", "fits", "largest_micro_batch")  # of the plan; for --dry-run
 
 
 def run(config: Config) -> dict[str, Any]:
     """Train; returns where the model is and its dev scores. What is wrong with the files is found before Ray starts."""
-    console.print("plan:", as_json(plan(config)), highlight=False, markup=False, soft_wrap=True)
+    planned = plan(config)
+    short = {name: value for name, value in planned.items() if name not in _LONG}
+    short["memory_bytes"] = planned["zero_stages"][config.run.zero_stage]["total"]
+    console.print("plan:", as_json(short), highlight=False, markup=False, soft_wrap=True)
     connect()
+    from ctxner.training.mlflow_run import finish_run
     from ctxner.training.worker import train
 
     result = train(config)
-    return {"model": str(result.model), "run": str(result.folder), "best": result.best, "epochs": len(result.history)}
+    page = write_training_page(result.folder, result.model)
+    if config.run.mlflow:
+        files = [result.folder / name for name in ("config.json", "history.json")]
+        finish_run(config.run.mlflow, result.folder, [result.model, page, *files])
+    best = {name: value for name, value in result.best.items() if name != "dev_scores"}
+    return {
+        "model": str(result.model),
+        "run": str(result.folder),
+        "page": str(page),
+        "best": best,
+        "epochs": len(result.history),
+        "scores": result.best["dev_scores"],
+    }
 
 
 def plan(config: Config) -> dict[str, Any]:
-    """What `run` would do: the arithmetic of the run."""
+    """What `run` would do: the arithmetic of the run, its memory and traffic."""
+    from ctxner.training.mlflow_run import check_mlflow
     from ctxner.training.plan import plan
 
+    check_mlflow(config.run.mlflow)
     return plan(config)
+
+
+def show(config: Config, result: dict[str, Any], *, dry_run: bool) -> None:
+    """Print the plan or the result for people."""
+    if dry_run:
+        show_plan(result, configured_stage=config.run.zero_stage)
+    else:
+        show_result(result)

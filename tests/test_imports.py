@@ -23,9 +23,13 @@ LAYERS = (
         "ctxner.training.step",
         "ctxner.training.checkpoint",
         "ctxner.training.progress",
+        "ctxner.training.timing",
+        "ctxner.training.memory",
+        "ctxner.training.mlflow_run",
+        "ctxner.training.card",
         "ctxner.staging",
     },
-    {"ctxner.training.recovery"},
+    {"ctxner.training.provenance", "ctxner.training.capacity", "ctxner.training.recovery"},
     {
         "ctxner.pipelines",
         "ctxner.index_pipeline",
@@ -35,6 +39,9 @@ LAYERS = (
         "ctxner.training.engine",
         "ctxner.training.failures",
         "ctxner.training.saving",
+        "ctxner.training.sizing",
+        "ctxner.training.recorder",
+        "ctxner.training.export",
     },
     {"jobs", "serving"},
 )
@@ -46,15 +53,20 @@ CONFIG_ALLOWED = {
     "ctxner.training.engine",
     "ctxner.training.failures",
     "ctxner.training.saving",
+    "ctxner.training.sizing",
+    "ctxner.training.recorder",
+    "ctxner.training.export",
     "jobs",
     "serving",
 }
 WITHIN_A_LAYER = {
     *(
         ("ctxner.training.worker", f"ctxner.training.{name}")
-        for name in ("plan", "resume", "engine", "failures", "saving")
+        for name in ("plan", "resume", "engine", "failures", "saving", "recorder", "export")
     ),
     ("ctxner.training.saving", "ctxner.training.engine"),
+    ("ctxner.training.saving", "ctxner.training.export"),
+    ("ctxner.training.plan", "ctxner.training.sizing"),
 }
 RAY_ALLOWED = {
     "ctxner.pipelines",

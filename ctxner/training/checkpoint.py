@@ -39,7 +39,9 @@ class Progress:
         step: Optimizer steps done of the epoch under way.
         sums: Of each worker, each loss summed over its sentences of the epoch under way.
         seconds: Spent on the epoch under way.
-        history: One dict an epoch: `epoch`, `losses`, `dev_f1` by view, `seconds`, `sentences_per_second`.
+        history: One dict an epoch: `epoch`, `losses`, `dev_f1` by view, `dev_scores` by view (all of
+            `ctxner.evaluation.Scores`), `seconds` (of training), `seconds_by_phase` (since the entry before: a
+            checkpoint counts in the epoch after it), `sentences_per_second`.
     """
 
     epoch: int = 0

@@ -17,6 +17,7 @@ from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
 from ctxner.model.tagger import EncoderCRF, encoder_layers, load_tokenizer
 from ctxner.schema import Example
+from ctxner.training.sizing import sizing
 from ctxner.training.step import CooperativeStep
 from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, padding_share
 
@@ -57,15 +58,16 @@ class TrainingSet:
 
     def num_pieces(self) -> dict[str, int]:
         """Pieces of each view in an epoch, padding not counted."""
-        return {name: sum(view.num_pieces for view in own) for name, own in self._views()}
+        return {name: sum(view.num_pieces for view in own) for name, own in self.views().items()}
 
     def padding(self) -> dict[str, float]:
         """Share of padding in each view's batches of the first epoch."""
         batches = [batch for step in self.steps(0) for batch in step]
-        return {name: padding_share(own, batches) for name, own in self._views()}
+        return {name: padding_share(own, batches) for name, own in self.views().items()}
 
-    def _views(self) -> list[tuple[str, list[View]]]:
-        return [(name, own) for name, own in (("plain", self.plain), ("context", self.context)) if own is not None]
+    def views(self) -> dict[str, list[View]]:
+        """The views that the mode trains on, by name."""
+        return {name: own for name, own in (("plain", self.plain), ("context", self.context)) if own is not None}
 
     def share(
         self, batch: Sequence[int], rank: int, world_size: int, device: torch.device
@@ -124,7 +126,7 @@ def build_step(model: EncoderCRF, config: Config) -> CooperativeStep:
 
 
 def plan(config: Config) -> dict[str, Any]:
-    """The arithmetic of a run: sentences, pieces, steps, padding and parameters.
+    """The arithmetic of a run: sentences, pieces, steps, padding, and what `sizing` says of memory and traffic.
 
     Raises:
         ValueError: Whatever is wrong with the data, the contexts or the encoder.
@@ -147,6 +149,6 @@ def plan(config: Config) -> dict[str, Any]:
         "steps": data.num_steps(),
         "batch": {"sentences": config.optim.batch_sentences, "accumulate": config.optim.accumulate},
         "workers": config.run.workers,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "max_pieces": model.config.max_pieces,
+        **sizing(model, data.views(), data.steps(0), config),
     }

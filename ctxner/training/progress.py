@@ -36,9 +36,13 @@ def epoch_line(entry: Mapping[str, Any], num_epochs: int, seconds_left: float, *
     """A history entry (see `ctxner.training.checkpoint.Progress`) on one line; the bar has the steps."""
     losses = " ".join(f"{name} {value:.3g}" for name, value in entry["losses"].items())
     f1 = " ".join(f"{view} {100 * value:.1f}" for view, value in entry["dev_f1"].items())
+    total = sum(entry["seconds_by_phase"].values())
+    split = " ".join(f"{phase} {100 * own / total:.0f}%" for phase, own in entry["seconds_by_phase"].items())
     speed = f"{entry['sentences_per_second']:.1f} sentences/s"
-    memory, left = f"{num_bytes / 2**30:.1f} GiB", f"{seconds_left / 60:.1f} min left"
-    return f"epoch {entry['epoch']}/{num_epochs} | {losses} | dev F1 {f1} | {speed} | {memory} | {left}"
+    return (
+        f"epoch {entry['epoch']}/{num_epochs} | {losses} | dev F1 {f1} | {speed} | "
+        f"{split} | {num_bytes / 2**30:.1f} GiB | {seconds_left / 60:.1f} min left"
+    )
 
 
 def peak_memory(device: torch.device) -> int:

@@ -85,7 +85,9 @@ def _write_record(record: Path, checkpoints: list[Path]) -> None:
         return
     progress = {path: read_progress(path) for path in checkpoints}
     by_age = sorted(checkpoints, key=lambda path: (progress[path].epoch, progress[path].step, path.name))
-    results = [{"checkpoint_dir_name": path.name, "metrics": progress[path].metrics()} for path in by_age]
+    results: list[dict[str, Any]] = [
+        {"checkpoint_dir_name": path.name, "metrics": progress[path].metrics()} for path in by_age
+    ]
     order = sorted(range(len(results)), key=lambda age: (_score(results[age]["metrics"]), age))
     tree: dict[str, Any] = {
         "ray_version": version("ray"),

@@ -27,6 +27,8 @@ MAY_DIFFER = {
     "run.checkpoint_steps",
     "run.checkpoint_minutes",
     "run.max_failures",
+    "run.log_steps",
+    "run.mlflow",
 }
 
 

@@ -25,6 +25,7 @@ from ctxner.config import Config
 from ctxner.model.tagger import EncoderCRF
 from ctxner.training import checkpoint as checkpoints
 from ctxner.training.engine import own_moments
+from ctxner.training.export import write_export
 
 
 class CheckpointWriter:
@@ -34,16 +35,22 @@ class CheckpointWriter:
         engine: Of the step.
         tokenizer: Goes with the model.
         config: Of the run.
+        provenance: See `ctxner.training.export.run_provenance`; only the first worker's is looked at.
         rank: Of the worker.
         world_size: Number of workers.
     """
 
     def __init__(
-        self, engine: Any, tokenizer: PreTrainedTokenizerBase, config: Config, rank: int, world_size: int
+        self,
+        engine: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        config: Config,
+        provenance: Mapping[str, Any],
+        rank: int,
+        world_size: int,
     ) -> None:
-        self.engine, self.tokenizer, self.config = engine, tokenizer, config
+        self.engine, self.tokenizer, self.config, self.provenance = engine, tokenizer, config, provenance
         self.rank, self.world_size = rank, world_size
-        self.settings = {"config": config.model_dump(mode="json"), "config_digest": config.digest()}
         self.written, self.local = time.monotonic(), Path()
         where = f"{config.run.storage}/{ray.train.get_context().get_experiment_name()}"
         self.prefix = f"ctxner-{hashlib.sha256(where.encode()).hexdigest()[:12]}-{rank}-"
@@ -83,9 +90,8 @@ class CheckpointWriter:
             )
             if self.rank == 0:
                 assert model is not None
-                last = progress.history[-1] if progress.history and not progress.step else {}
-                provenance = {**self.settings, "epoch": progress.epoch, "step": progress.step, **last}
-                checkpoints.write_model(model, self.tokenizer, self.local / checkpoints.MODEL_FOLDER, provenance)
+                entry = {"epoch": progress.epoch, "step": progress.step} if progress.step else progress.history[-1]
+                write_export(model, self.tokenizer, self.local / checkpoints.MODEL_FOLDER, self.provenance, entry)
                 checkpoints.write_progress(self.local, progress)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(self.local, ignore_errors=True)

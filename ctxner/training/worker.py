@@ -24,16 +24,19 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from ctxner.config import Config, packaged_encoder, parse_config
-from ctxner.evaluation import SpanCounts, count_spans
+from ctxner.evaluation import Scores, SpanCounts, count_spans
 from ctxner.labels import LabelSet, tags_to_spans
 from ctxner.model.tagger import load_tagger, load_tokenizer
 from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
 from ctxner.training.engine import build_engine, restore_moments, whole_model
+from ctxner.training.export import run_provenance
 from ctxner.training.failures import check_finite, is_loss, memory_advice, memory_explained, mendable
+from ctxner.training.mlflow_run import check_mlflow
 from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
 from ctxner.training.progress import epoch_line, peak_memory, progress_bar, quiet_worker
+from ctxner.training.recorder import Recorder, run_recorder
 from ctxner.training.recovery import LOCK_FILE, alone, clean_up
 from ctxner.training.resume import absolute_paths, check_resumable, read_config, write_config
 from ctxner.training.saving import CheckpointWriter, gather_sums, last_checkpoint
@@ -83,11 +86,13 @@ def train(config: Config) -> TrainResult:
         )
     if exists:
         check_resumable(read_config(folder), config, source=str(folder))
+    check_mlflow(run.mlflow)
     _check_resources(config)
     with alone(folder):
         if not exists:
             write_config(config, folder)
-        result = _fit(config, folder)
+        placed = run.model_copy(update={"storage": folder.parent, "name": folder.name})
+        result = _fit(config.model_copy(update={"run": placed}), folder)
         clean_up(folder)
         assert result.checkpoint
         scored = [pair for pair in result.best_checkpoints or () if not math.isnan(pair[1]["mean_f1"])]
@@ -183,24 +188,33 @@ def _worker(tree: dict[str, Any]) -> None:
         if folder:
             with checkpoints.open_shares(folder) as read:
                 restore_moments(engine, read)
-    writer = CheckpointWriter(engine, tokenizer, config, rank, world_size)
-    with progress_bar(config.loss.mode, num_done, data.num_steps(), shown=rank == 0) as bar:
+    provenance = run_provenance(config, {"train": examples, "dev": dev}) if rank == 0 else {}
+    writer = CheckpointWriter(engine, tokenizer, config, provenance, rank, world_size)
+    with (
+        progress_bar(config.loss.mode, num_done, data.num_steps(), shown=rank == 0) as bar,
+        run_recorder(config, rank=rank, world_size=world_size, device=device, first_step=num_done) as recorder,
+    ):
         for epoch in range(progress.epoch, config.optim.epochs):
             started = time.perf_counter()
-            losses, seconds = _train_epoch(writer, data, progress, device, bar)
+            losses, seconds = _train_epoch(writer, data, progress, device, bar, recorder)
             whole = whole_model(model)
             assert whole is not None
             tagger = Tagger(whole.to(device), tokenizer)  # type: ignore[arg-type]
-            dev_f1 = {view: _dev_f1(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
+            scores = {view: _dev_scores(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
+            recorder.timer.lap("evaluation")
             entry = {
                 "epoch": epoch + 1,
                 "losses": losses,
-                "dev_f1": dev_f1,
+                "dev_f1": {view: own.f1 for view, own in scores.items()},
+                "dev_scores": {view: own.to_dict() for view, own in scores.items()},
                 "seconds": seconds,
+                "seconds_by_phase": recorder.seconds_by_phase(),
                 "sentences_per_second": len(examples) / seconds,
             }
             progress = checkpoints.Progress(epoch + 1, history=(*progress.history, entry))
             writer.write(progress, whole)
+            recorder.timer.lap("checkpoint")
+            recorder.epoch(entry)
             if rank == 0:
                 seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
                 line = epoch_line(entry, config.optim.epochs, seconds_left, num_bytes=peak_memory(device))
@@ -208,7 +222,12 @@ def _worker(tree: dict[str, Any]) -> None:
 
 
 def _train_epoch(
-    writer: CheckpointWriter, data: TrainingSet, progress: checkpoints.Progress, device: torch.device, bar: Any
+    writer: CheckpointWriter,
+    data: TrainingSet,
+    progress: checkpoints.Progress,
+    device: torch.device,
+    bar: Any,
+    recorder: Recorder,
 ) -> tuple[dict[str, float], float]:
     """Run an epoch's steps from where it stands; the mean of each loss over all its sentences, and its seconds."""
     engine, config, rank, world_size = writer.engine, writer.config, writer.rank, writer.world_size
@@ -226,11 +245,18 @@ def _train_epoch(
         with memory_explained(config, where):
             for place, batch in enumerate(step):
                 engine.set_gradient_accumulation_boundary(place == len(step) - 1)
-                losses = engine(*data.share(batch, rank, world_size, device))
+                share = data.share(batch, rank, world_size, device)
+                recorder.timer.lap("data")
+                losses = engine(*share)
+                recorder.timer.lap("forward")
                 engine.backward(losses["loss"] * (world_size / group_sentences))  # ranks are averaged: a global mean
+                recorder.timer.lap("backward")
                 engine.step()
+                recorder.timer.lap("step")
+                recorder.add(losses, *share)
                 for name, value in losses.items():
                     sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + value.detach()
+        recorder.step(engine.optimizer.param_groups)
         if bar:
             bar.update(1)
         due = number < len(steps) and writer.due(number)
@@ -241,19 +267,20 @@ def _train_epoch(
             seconds = time.perf_counter() - started
             whole = whole_model(engine.module.model, keep=rank == 0)
             writer.write(replace(progress, step=number, sums=all_sums, seconds=seconds), whole)
+            recorder.timer.lap("checkpoint")
     num_sentences = sum(len(batch) for step in steps for batch in step)
     means = {name: sum(own[name] for own in all_sums) / num_sentences for name in all_sums[0]}
     return means, time.perf_counter() - started
 
 
-def _dev_f1(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_size: int) -> float:
+def _dev_scores(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_size: int) -> Scores:
     tagger.model.eval()
     counts = count_predictions(tagger, examples, view)
     if world_size > 1:
         gathered: list[Any] = [None] * world_size
         torch.distributed.all_gather_object(gathered, counts)
         counts = sum(gathered[1:], start=gathered[0])
-    return counts.scores().f1
+    return counts.scores()
 
 
 def _check_resources(config: Config) -> None:

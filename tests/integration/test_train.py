@@ -5,6 +5,7 @@ A fit costs about half a minute, so four fits serve all default tests.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -18,6 +19,8 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.ray
 ray = pytest.importorskip("ray")
 
+from huggingface_hub import ModelCard  # noqa: E402
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 from transformers import AutoTokenizer, BertConfig, BertModel  # noqa: E402
 
 from ctxner.config import Config, parse_config  # noqa: E402
@@ -56,7 +59,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> dict[str, dic
         "data": {**files, "contexts": str(folder)},
         "model": {"encoder": _save_encoder(folder / "encoder", minilm), "dropout": 0.0},
         "optim": {"epochs": 2, "batch_sentences": 8, "encoder_lr": 1e-3, "head_lr": 5e-3, "crf_lr": 5e-3},
-        "run": {"storage": str(folder / "runs"), "seed": 3, "threads": 1},
+        "run": {"storage": str(folder / "runs"), "seed": 3, "threads": 1, "log_steps": 6},
     }
 
 
@@ -126,12 +129,35 @@ def test_result_folder_loads_and_says_where_it_comes_from(one: TrainResult, tree
     assert json.loads((one.folder / "history.json").read_text()) == one.history
     expected = config_of(tree, name="one", checkpoint_steps=2, keep_checkpoints=20)
     assert Config.model_validate_json((one.folder / "config.json").read_text()) == expected
+    told = json.loads((one.model / "training.json").read_text())
+    assert told["config"]["optim"]["batch_sentences"] == 8
+    assert told["data"]["train"]["files"] == {"train.conll": _sha256(Path(tree["data"]["train"]))}
+    assert told["data"]["dev"]["sentences"] == 11
+    assert {name: told[name] for name in one.best} == one.best
     provenance = tagger.model.config.provenance
-    assert provenance["config"]["optim"]["batch_sentences"] == 8
+    assert provenance["config_digest"] == told["config_digest"]
     assert provenance["dev_f1"] == one.best["dev_f1"]
-    assert one.best["dev_f1"] == max(
-        (entry["dev_f1"] for entry in one.history), key=lambda by_view: sum(by_view.values())
-    )
+    results = ModelCard.load(one.model / "README.md").data.eval_results
+    f1 = {own.dataset_config: own.metric_value for own in results if own.metric_type == "f1"}
+    assert f1 == pytest.approx({f"{view} view": own for view, own in one.best["dev_f1"].items()}, abs=1e-4)
+
+
+def test_seconds_of_an_epoch_are_split_and_add_up(one: TrainResult) -> None:
+    first, second = (entry["seconds_by_phase"] for entry in one.history)
+    assert set(first) == {"data", "forward", "backward", "step", "evaluation", "checkpoint"} == set(second)
+    assert sum(first.values()) - first["evaluation"] == pytest.approx(one.history[0]["seconds"], rel=0.1)
+    assert second["checkpoint"] > first["checkpoint"], "the one after the first epoch counts in the second"
+
+
+def test_tensorboard_has_the_means_over_all_workers(two: TrainResult) -> None:
+    events = EventAccumulator(str(two.folder / "tensorboard"))
+    events.Reload()
+    logged = events.Scalars("loss/loss")
+    assert [own.step for own in logged] == [6, 12]
+    assert [own.value for own in logged] == pytest.approx([entry["losses"]["loss"] for entry in two.history], rel=1e-5)
+    for view in ("plain", "context"):
+        found = [own.value for own in events.Scalars(f"dev_f1/{view}")]
+        assert found == pytest.approx([entry["dev_f1"][view] for entry in two.history])
 
 
 def test_published_model_has_the_parameters_of_the_best_checkpoint(two: TrainResult) -> None:
@@ -206,6 +232,10 @@ def _cut(folder: Path, name: str, *, epoch: int, step: int) -> Path:
         if (_progress(path)["epoch"], _progress(path)["step"]) > (epoch, step):
             shutil.rmtree(path)
     return target
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _parameters(folder: Path, *, epoch: int) -> dict[str, torch.Tensor]:

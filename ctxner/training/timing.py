@@ -1,0 +1,60 @@
+"""Where a run's seconds go: data, forward, backward, step, evaluation, checkpoint.
+
+Communication is inside the phases that wait for it: backward and step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+import torch
+
+TRAINING_PHASES = ("data", "forward", "backward", "step")
+PHASES = (*TRAINING_PHASES, "evaluation", "checkpoint")
+
+
+class PhaseTimer:
+    """A stopwatch with laps: `lap(phase)` counts the time since the lap before to a phase.
+
+    A GPU works behind the Python that feeds it, so a lap there says something only after a synchronize. That is done in
+    the steps for which `exact` was set; their shares stand for all steps of the same time. On CPUs every step is exact.
+
+    Args:
+        device: Where the model is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.exact = device, device.type != "cuda"
+        self._elapsed: defaultdict[str, float] = defaultdict(float)
+        self._exact: defaultdict[str, float] = defaultdict(float)
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Count the time since the last lap to `phase`."""
+        if self.exact and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self._elapsed[phase] += now - self._last
+        if self.exact:
+            self._exact[phase] += now - self._last
+        self._last = now
+
+    def set_exact(self, exact: bool) -> None:
+        """Whether the laps of the next step are synchronized; on CPUs they always are exact."""
+        if self.device.type != "cuda":
+            return
+        if exact:
+            torch.cuda.synchronize(self.device)
+        self.exact = exact
+
+    def split(self) -> dict[str, float]:
+        """Seconds of each phase since the split before; their sum is the time that has gone by in laps."""
+        found = dict(self._elapsed)
+        exact = {phase: self._exact[phase] for phase in TRAINING_PHASES if phase in found}
+        if total := sum(exact.values()):
+            elapsed = sum(found[phase] for phase in exact)
+            found |= {phase: elapsed * seconds / total for phase, seconds in exact.items()}
+        self._elapsed.clear()
+        self._exact.clear()
+        return {phase: found[phase] for phase in PHASES if phase in found}

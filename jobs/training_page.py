@@ -1,0 +1,86 @@
+"""The page of a training run: losses and both views' dev F1 by epoch, where the seconds went, what it was made from.
+
+It is drawn from what the run's folder holds: `history.json` and the model's `training.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.charts import LOSSES, VIEWS, Panel, panel
+from jobs.pages import write_page
+
+PAGE_FILE = "training.html"
+_LINE = 3  # of the losses: the palette's solid one
+
+
+def write_training_page(folder: Path, model: Path) -> Path:
+    """Write `training.html` into a run's folder, aside, then renamed.
+
+    Args:
+        folder: Of the run, with `history.json`.
+        model: Folder of its best model, with `training.json`.
+    """
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    run = json.loads((model / "training.json").read_text(encoding="utf-8"))
+    best = history[run["epoch"] - 1]
+    return write_page(
+        folder / PAGE_FILE,
+        "training.html.j2",
+        title=folder.name,
+        eyebrow="ctxner training",
+        history=history,
+        best=best,
+        views={view: label for view, label in VIEWS.items() if view in best["dev_f1"]},
+        f1=f1_panel(history),
+        losses=loss_panels(history),
+        line=_LINE,
+        types=sorted({type for own in best["dev_scores"].values() for type in own["per_type"]}),
+        phases=list(dict.fromkeys(phase for entry in history for phase in entry["seconds_by_phase"])),
+        facts=_facts(run),
+    )
+
+
+def f1_panel(history: Sequence[Mapping[str, Any]]) -> Panel | None:
+    """Dev F1 in percent, a line for each view."""
+    series = {
+        line: [(entry["epoch"], 100 * entry["dev_f1"][view]) for entry in history if view in entry["dev_f1"]]
+        for line, view in enumerate(VIEWS)
+    }
+    return panel("Dev F1 of both views", "dev F1, %", series)
+
+
+def loss_panels(history: Sequence[Mapping[str, Any]]) -> list[Panel]:
+    """A chart for each loss."""
+    occurring = list(dict.fromkeys(str(name) for entry in history for name in entry["losses"]))
+    names = [name for name in LOSSES if name in occurring] + [name for name in occurring if name not in LOSSES]
+    charts = [
+        panel(
+            LOSSES.get(name, name),
+            "loss",
+            {_LINE: [(entry["epoch"], entry["losses"].get(name, math.nan)) for entry in history]},
+        )
+        for name in names
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def _facts(run: Mapping[str, Any]) -> dict[str, str]:
+    config, data = run["config"], run["data"]
+    facts = {
+        "mode": config["loss"]["mode"],
+        "encoder": Path(config["model"]["encoder"] or "MiniLM-L6 (packaged)").name,
+        "batch": f"{config['optim']['batch_sentences']} sentences, {config['optim']['batch_pieces']} pieces at most",
+        "workers": f"{config['run']['workers']}, ZeRO {config['run']['zero_stage']}, {config['run']['precision']}",
+        "seed": str(config["run"]["seed"]),
+        "config digest": run["config_digest"],
+        "versions": ", ".join(f"{name} {number}" for name, number in run["versions"].items()),
+    }
+    for split, own in data.items():
+        hashes = ", ".join(f"{name} {value[:12]}" for name, value in own["files"].items())
+        facts[split] = f"{own['sentences']:,} sentences, {sum(own['mentions'].values()):,} mentions; {hashes}"
+    return facts
