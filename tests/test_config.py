@@ -31,7 +31,7 @@ OTHER_VALUES = {
     "model.encoder_dropout": 0.0,
     "loss.mode": "plain", "loss.preset": "released_code", "loss.kl": "marginal", "loss.temperature": 0.5,
     "run.storage": "a", "run.name": "a", "run.threads": 3, "run.precision": "bfloat16",
-    "run.checkpoint_steps": 3, "run.checkpoint_minutes": 0.5,
+    "run.checkpoint_steps": 3, "run.checkpoint_minutes": 0.5, "run.mlflow": "a",
 }  # fmt: skip
 NEEDED = {"run.offload": {"zero_stage": 1}}  # what must be set besides
 

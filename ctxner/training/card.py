@@ -41,7 +41,7 @@ def model_card(run: Mapping[str, Any], *, name: str, data_set: str, model: Mappi
         config=config,
         loss=config["loss"],
         views=list(scores),
-        rows=_score_rows(scores),
+        rows=_score_rows(scores) if scores else [],
         sentence="We met in Velmora last week.",
         types=model["types"],
         index=indexes[0]["index"] if indexes else None,
@@ -87,7 +87,7 @@ def _front_matter(run: Mapping[str, Any], name: str, data_set: str) -> ModelCard
         tags=["named-entity-recognition", "crf", "retrieval", run["config"]["loss"]["mode"]],
         base_model=encoder if encoder and _HUB_ID.fullmatch(encoder) and not Path(encoder).exists() else None,
         model_name=name,
-        eval_results=results,
+        eval_results=results or None,
     )
 
 
