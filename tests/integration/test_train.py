@@ -112,7 +112,7 @@ def test_two_workers_give_the_losses_scores_and_model_of_one(one: TrainResult, t
 
 
 def test_the_best_checkpoints_are_kept_and_the_last(two: TrainResult) -> None:
-    found = sorted((tree["epoch"], tree["step"]) for tree in map(_progress, two.folder.glob("checkpoint_*")))
+    found = sorted((tree["epoch"], tree["step"]) for tree in map(_progress, _checkpoints(two.folder)))
     assert found == [(1, 0), (2, 0)], "those within an epoch have gone"
 
 
@@ -173,7 +173,7 @@ def test_run_cut_within_an_epoch_goes_on_to_the_same_parameters(one: TrainResult
     assert resumed.history[1]["losses"] == pytest.approx(one.history[1]["losses"], rel=1e-6)
     assert resumed.history[1]["dev_f1"] == one.history[1]["dev_f1"]
     torch.testing.assert_close(_parameters(folder, epoch=2), _parameters(one.folder, epoch=2), atol=1e-6, rtol=0)
-    assert len(list(folder.glob("checkpoint_*"))) <= 3, "of the two that are kept, and the last"
+    assert len(_checkpoints(folder)) <= 3, "of the two that are kept, and the last"
 
 
 @pytest.mark.slow
@@ -228,7 +228,7 @@ def _cut(folder: Path, name: str, *, epoch: int, step: int) -> Path:
     for file in ("history.json", "checkpoint_manager_snapshot.json"):
         (target / file).unlink()
     assert _checkpoint(target, epoch=epoch, step=step)
-    for path in target.glob("checkpoint_*"):
+    for path in _checkpoints(target):
         if (_progress(path)["epoch"], _progress(path)["step"]) > (epoch, step):
             shutil.rmtree(path)
     return target
@@ -244,11 +244,13 @@ def _parameters(folder: Path, *, epoch: int) -> dict[str, torch.Tensor]:
 
 def _checkpoint(folder: Path, *, epoch: int, step: int) -> Path:
     wanted = (epoch, step)
-    [found] = [
-        path for path in folder.glob("checkpoint_*") if (_progress(path)["epoch"], _progress(path)["step"]) == wanted
-    ]
+    [found] = [path for path in _checkpoints(folder) if (_progress(path)["epoch"], _progress(path)["step"]) == wanted]
     return found
 
 
 def _progress(checkpoint: Path) -> dict:
     return json.loads((checkpoint / "progress.json").read_text())
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return [path.parent for path in folder.glob("checkpoint_*/progress.json")]

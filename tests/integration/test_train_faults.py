@@ -43,7 +43,7 @@ for _ in range(2):
 ray.init(address=cluster.address)
 
 def kill():
-    while not list((config.run.storage / config.run.name).glob("checkpoint_*")):
+    while not list((config.run.storage / config.run.name).glob("checkpoint_*/progress.json")):
         time.sleep(0.5)
     time.sleep(5)
     family = psutil.Process().children(recursive=True)
@@ -99,7 +99,7 @@ def test_a_run_killed_three_times_ends_with_the_parameters_of_an_undisturbed_one
     assert result["epochs"] == NUM_EPOCHS
     _assert_same(world / "killed", world / "undisturbed")
     print("largest difference of a parameter:", _difference(world / "killed", world / "undisturbed"))
-    assert len(list((world / "killed").glob("checkpoint_*"))) <= 3, "two are kept, and the last"
+    assert len(list((world / "killed").glob("checkpoint_*/progress.json"))) <= 3, "two are kept, and the last"
 
 
 def test_a_run_on_a_full_disk_stops_and_goes_on_when_there_is_room(world: Path, small_disk: Path) -> None:
@@ -107,7 +107,9 @@ def test_a_run_on_a_full_disk_stops_and_goes_on_when_there_is_room(world: Path, 
     assert "worker " in error
     assert "No space left on device" in error
     assert "go on with run.resume=true" in error
-    assert [path for path in (small_disk / "full").glob("checkpoint_*") if is_whole(path)], "good ones are intact"
+    assert [path for path in (small_disk / "full").glob("checkpoint_*/progress.json") if is_whole(path.parent)], (
+        "good ones are intact"
+    )
     subprocess.run(["mount", "-o", "remount,size=1g", small_disk], check=True)
     _finish(_start(world, small_disk, "full", "run.resume=true", "run.keep_checkpoints=9"))
     _assert_same(small_disk / "full", world / "undisturbed")
@@ -117,9 +119,10 @@ def test_a_run_that_diverges_stops_on_all_workers_and_keeps_its_last_good_checkp
     error = _fail(world, world, "diverging", "optim.encoder_lr=1.0e+30", "run.checkpoint_steps=1")
     assert "epoch 1, step 2: " in error
     assert "not finite; lower optim.*_lr" in error
-    [last] = (world / "diverging").glob("checkpoint_*")
+    [progress] = (world / "diverging").glob("checkpoint_*/progress.json")
+    last = progress.parent
     assert is_whole(last)
-    assert json.loads((last / "progress.json").read_text())["step"] == 1
+    assert json.loads(progress.read_text())["step"] == 1
     assert all(tensor.isfinite().all() for tensor in load_file(last / "model" / "model.safetensors").values())
 
 
