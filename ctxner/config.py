@@ -41,7 +41,28 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DataConfig(Section):
+class Columns(Section):
+    """How column files are laid out."""
+
+    token_column: int = 0
+    tag_column: int = -1  # the last one
+    scheme: Literal["IOB1", "IOB2", "BIOES", "BMEWO"] = "IOB2"  # of the files; BIOES inside
+    repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
+
+    def column_format(self, *, tagged: bool = True) -> ColumnFormat:
+        """What a reader is told; untagged: whatever tags they have are not looked at."""
+        tag_column = self.tag_column if tagged else None
+        return ColumnFormat(self.token_column, tag_column, scheme=self.scheme, repair=self.repair)
+
+
+class FurtherData(Columns):
+    """Tagged sentences of another data set, which a model learns besides."""
+
+    train: Path
+    contexts: Path | None = None  # Parquet file or folder that `ctxner retrieve` wrote for them
+
+
+class DataConfig(Columns):
     """Column, JSONL or Parquet files of one data set, and the contexts retrieved for them."""
 
     # A split is a file, a folder of files, or a pattern such as shards/*.jsonl.gz.
@@ -49,10 +70,9 @@ class DataConfig(Section):
     dev: Path | None = None
     test: Path | None = None
     contexts: Path | None = None  # folder of <split>.parquet that `ctxner retrieve` wrote; joined by sentence id
-    token_column: int = 0
-    tag_column: int = -1  # the last one
-    scheme: Literal["IOB1", "IOB2", "BIOES", "BMEWO"] = "IOB2"  # of the files; BIOES inside
-    repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
+    also: tuple[FurtherData, ...] = ()  # more to train on; the model has the types of all, dev and test are the above
+    unlabelled: Path | None = None  # Parquet of `ctxner retrieve`: both views of a sentence without tags shall agree
+    unlabelled_ratio: PositiveFloat = 1.0  # unlabelled sentences an epoch for one with tags; the next ones each epoch
 
     def path(self, split: str) -> Path:
         """The split's file, folder or pattern; ValueError when it is not set."""
@@ -64,11 +84,6 @@ class DataConfig(Section):
     def contexts_path(self, split: str) -> Path | None:
         """The split's contexts file, when contexts are configured."""
         return self.contexts / f"{split}.parquet" if self.contexts else None
-
-    def column_format(self, *, tagged: bool = True) -> ColumnFormat:
-        """How column files are laid out; untagged: whatever tags they have are not looked at."""
-        tag_column = self.tag_column if tagged else None
-        return ColumnFormat(self.token_column, tag_column, scheme=self.scheme, repair=self.repair)
 
 
 class IndexConfig(Section):
@@ -129,9 +144,12 @@ class ModelConfig(Section):
     """Encoder, head and views."""
 
     encoder: str | None = None  # folder or hub id; None: the packaged MiniLM
+    warm_start: str | None = None  # a ctxner model to go on from instead; of its tags, those that the data has too
     dropout: Probability = 0.1
     encoder_dropout: Probability | None = None  # in the encoder's layers; None: its own. 0 trains faster on CPUs
     word_dropout: Probability = 0.0  # share of words whose vector is zeroed in training
+    context_dropout: Probability = 0.0  # share of sentences that an epoch shows without passages in the context view
+    random_passages: bool = False  # the others with their best n, n drawn anew each epoch: one model for any number
     freeze_embeddings: bool = False  # as pre-trained: half of MiniLM's parameters
     freeze_layers: NonNegativeInt = (
         0  # lowest encoder layers kept as pre-trained; with frozen embeddings nothing goes backward below
@@ -140,6 +158,12 @@ class ModelConfig(Section):
     legal_transitions: bool = True  # forbid tag sequences that BIOES forbids, in training and decoding
     max_pieces: PositiveInt = 512  # a view, special pieces included; the encoder's own limit is a further bound
     max_passages: NonNegativeInt = 6
+
+    @model_validator(mode="after")
+    def _one_start(self) -> ModelConfig:
+        if self.encoder is not None and self.warm_start is not None:
+            raise ValueError("model.encoder and model.warm_start each say where to begin; set one of them")
+        return self
 
 
 class OptimConfig(Section):
@@ -203,6 +227,15 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _unlabelled_needs_two_views(self) -> Config:
+        if self.data.unlabelled is not None and not self.loss.mode.startswith("cl-"):
+            raise ValueError(
+                f"data.unlabelled: sentences without tags teach only that both views shall agree, and loss.mode="
+                f"{self.loss.mode} has one view; set loss.mode to cl-kl or cl-l2"
+            )
+        return self
 
     def digest(self) -> str:
         """Short SHA-256 over every setting."""

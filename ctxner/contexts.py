@@ -108,6 +108,23 @@ def load_examples(path: Path, format: ColumnFormat, *, contexts: Path | None = N
     return join_contexts(sentences, read_contexts(contexts))
 
 
+def unlabelled_examples(path: Path) -> list[Example]:
+    """The sentences of a contexts file with their passages and no tags; rows that failed are left out.
+
+    Raises:
+        ValueError: As `read_contexts`, or no row is left.
+    """
+    contexts = read_contexts(path)
+    found = [
+        Example(Sentence(id, context.words), context.passages)
+        for id, context in contexts.items()
+        if context.words and context.error is None
+    ]
+    if not found:
+        raise ValueError(f"{path}: none of {len(contexts)} rows has words and passages; see their `error` column")
+    return found
+
+
 def _context_of(sentence: Sentence, contexts: Mapping[str, Context]) -> Context:
     if sentence.id not in contexts:
         raise ValueError(f"contexts: none for sentence {sentence.id!r}; run `ctxner retrieve` for this data")

@@ -191,6 +191,16 @@ class ViewBuilder:
         return self.tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
 
 
+def keep_passages(view: View, number: int) -> View:
+    """A context view with its first `number` used passages; its `passages`, which training does not read, are gone."""
+    used = [scored.num_pieces for scored in view.passages if scored.num_pieces is not None]
+    if number >= len(used):
+        return view
+    [row] = view.windows
+    without = row[: len(row) - 1 - sum(used[number:])]
+    return View(view.sentence_id, ((*without, row[-1]) if number else without,), view.word_places)
+
+
 def pack_batches(
     shapes: Sequence[tuple[int, ...]], *, max_pieces: int, max_sentences: int | None = None
 ) -> list[list[int]]:

@@ -34,7 +34,7 @@ def tagger(minilm, tmp_path_factory):
     from transformers import AutoModel, BertConfig
 
     from ctxner.labels import LabelSet
-    from ctxner.model.tagger import EncoderCRF, load_tokenizer
+    from ctxner.model.tagger import EncoderCRF, load_encoder, load_tokenizer
     from ctxner.predictor import Tagger
     from ctxner.schema import Sentence
 
@@ -46,7 +46,8 @@ def tagger(minilm, tmp_path_factory):
     )  # fmt: skip
     AutoModel.from_config(config).save_pretrained(path)
     own = Tagger(
-        EncoderCRF.from_encoder(str(path), LabelSet(("person", "place")), max_passages=3), load_tokenizer(minilm)
+        EncoderCRF.on_encoder(load_encoder(str(path)), LabelSet(("person", "place")), max_passages=3),
+        load_tokenizer(minilm),
     )
     words = [
         "Paris",

@@ -69,9 +69,9 @@ class EncoderCRF(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_encoder(
+    def on_encoder(
         cls,
-        path: str,
+        encoder: PreTrainedModel,
         labels: LabelSet,
         *,
         dropout: float = 0.1,
@@ -81,10 +81,10 @@ class EncoderCRF(PreTrainedModel):
         max_pieces: int = 512,
         max_passages: int = 6,
     ) -> EncoderCRF:
-        """A new tagger on pre-trained encoder weights.
+        """A new tagger that begins with an encoder's weights (see `load_encoder`).
 
         Args:
-            path: Folder or hub id of an encoder; `trust_remote_code` stays off and only safetensors are read.
+            encoder: Copied.
             labels: What to tag.
             dropout: Of the word vectors before the linear head, in training.
             encoder_dropout: Of the encoder's layers and attention, in training; None keeps what its config says. With 0
@@ -93,11 +93,7 @@ class EncoderCRF(PreTrainedModel):
             legal_transitions: Forbid what BIOES forbids.
             max_pieces: A view's limit; lowered to what the encoder's positions allow.
             max_passages: Passages in the context view, at most.
-
-        Raises:
-            ValueError: No encoder there.
         """
-        encoder = load_encoder(path)
         tree = _plain_config(encoder.config)
         if encoder_dropout is not None:
             tree |= {name: encoder_dropout for name in _ENCODER_DROPOUTS if name in tree}
@@ -113,6 +109,22 @@ class EncoderCRF(PreTrainedModel):
         model = cls(config)
         model.encoder.load_state_dict(encoder.state_dict())
         return model
+
+    @torch.no_grad()
+    def take_tags(self, other: EncoderCRF) -> tuple[str, ...]:
+        """Begin with the scores of another tagger on the same encoder for the tags that both have, `O` at least.
+
+        Returns the types of these tags.
+        """
+        tags = [tag for tag in self.labels.tags if tag in other.labels.tags]
+        mine, theirs = (torch.tensor(own.labels.encode(tags)) for own in (self, other))
+        for ours, given in ((self.head.weight, other.head.weight), (self.head.bias, other.head.bias)):
+            ours[mine] = given[theirs]
+        crf, given_crf = self.crf, other.crf
+        crf.start_transitions[mine] = given_crf.start_transitions[theirs]
+        crf.end_transitions[mine] = given_crf.end_transitions[theirs]
+        crf.transitions[mine[:, None], mine] = given_crf.transitions[theirs[:, None], theirs]
+        return tuple(type for type in self.labels.types if type in other.labels.types)
 
     def word_vectors(self, input_ids_RP: Tensor, attention_RP: Tensor, word_index_BT: Tensor) -> Tensor:
         """Last-layer vector of each word's first piece: [B, T, H] in the encoder's dtype."""

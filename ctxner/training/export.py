@@ -13,7 +13,7 @@ from ctxner.model.tagger import EncoderCRF
 from ctxner.schema import Example
 from ctxner.training.card import model_card, write_card
 from ctxner.training.checkpoint import write_model
-from ctxner.training.provenance import data_provenance, versions, write_provenance
+from ctxner.training.provenance import data_provenance, file_hashes, versions, write_provenance
 
 
 def run_provenance(config: Config, examples: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
@@ -28,6 +28,8 @@ def run_provenance(config: Config, examples: Mapping[str, Sequence[Example]]) ->
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest(),
         "data": data_provenance(files, examples, config.data.contexts),
+        "further_data": [file_hashes(path) for own in config.data.also for path in (own.train, own.contexts) if path]
+        + ([file_hashes(config.data.unlabelled)] if config.data.unlabelled else []),
         "versions": versions(),
     }
 

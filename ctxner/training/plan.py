@@ -6,50 +6,80 @@ Nothing here depends on Ray, and only `TrainingSet.share` on a rank; `ctxner tra
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ctxner.config import Config, DataConfig, packaged_encoder
-from ctxner.contexts import load_examples
+from ctxner.contexts import load_examples, unlabelled_examples
 from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
-from ctxner.model.tagger import EncoderCRF, encoder_layers, load_tokenizer
+from ctxner.model.tagger import EncoderCRF, encoder_layers, load_encoder, load_tagger, load_tokenizer
 from ctxner.schema import Example
 from ctxner.training.sizing import sizing
-from ctxner.training.step import CooperativeStep
-from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, padding_share
+from ctxner.training.step import UNLABELLED, CooperativeStep
+from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, keep_passages, padding_share
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingSet:
-    """Both views of the training sentences and the plan of every epoch; nothing here depends on the rank."""
+    """Both views of the training sentences and the plan of every epoch; nothing here depends on the rank.
 
-    def __init__(self, examples: Sequence[Example], labels: LabelSet, views: ViewBuilder, config: Config) -> None:
-        self.config, self.builder = config, views
+    Args:
+        examples: With tags.
+        labels: Of the model.
+        views: How views are built.
+        config: Its data, model, loss, optim and run sections.
+        unlabelled: Sentences whose tags, if any, are not looked at; their indices follow those of the examples.
+
+    Raises:
+        ValueError: A sentence without tags or words, or with a tag that is none of the labels.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        labels: LabelSet,
+        views: ViewBuilder,
+        config: Config,
+        unlabelled: Sequence[Example] = (),
+    ) -> None:
+        self.config, self.builder, self.num_labelled = config, views, len(examples)
         if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
             raise ValueError(
                 f"{len(untagged)} training sentences have no tags, first {untagged[0]!r}; give data.tag_column"
             )
         self.tags = [labels.encode(example.sentence.tags or (), source=example.sentence.id) for example in examples]
-        self.plain = [views.plain(example.sentence) for example in examples] if config.loss.mode != "context" else None
-        self.context = [views.context(example) for example in examples] if config.loss.mode != "plain" else None
-        used = [own for own in (self.plain, self.context) if own is not None]
-        self.shapes = [
-            (max(view.num_rows for view in both), *(view.longest_row for view in both))
-            for both in zip(*used, strict=True)
-        ]
+        self.tags += [[UNLABELLED] * len(example.sentence.words) for example in unlabelled]
+        every, mode = [*examples, *unlabelled], config.loss.mode
+        self.plain = [views.plain(example.sentence) for example in every] if mode != "context" else None
+        self.context = [views.context(example) for example in every] if mode != "plain" else None
+        self._shown: tuple[int, list[View] | None] = (-1, None)  # an epoch's context views
+        self._order = list(range(self.num_labelled, len(every)))
+        random.Random(config.run.seed).shuffle(self._order)
 
     def steps(self, epoch: int) -> list[list[list[int]]]:
         """The optimizer steps of an epoch, each a list of micro-batches of sentence indices."""
         optim = self.config.optim
+        chosen = [*range(self.num_labelled), *self._unlabelled(epoch)]
+        used = self.views(epoch).values()
+        shapes = [
+            (max(view.num_rows for view in both), *(view.longest_row for view in both))
+            for both in zip(*([own[index] for index in chosen] for own in used), strict=True)
+        ]
         batches = epoch_batches(
-            self.shapes,
+            shapes,
             max_pieces=optim.batch_pieces,
             max_sentences=optim.batch_sentences,
             seed=self.config.run.seed,
             epoch=epoch,
         )
+        batches = [[chosen[place] for place in batch] for batch in batches]
         return [batches[first : first + optim.accumulate] for first in range(0, len(batches), optim.accumulate)]
 
     def num_steps(self) -> int:
@@ -57,27 +87,50 @@ class TrainingSet:
         return sum(len(self.steps(epoch)) for epoch in range(self.config.optim.epochs))
 
     def num_pieces(self) -> dict[str, int]:
-        """Pieces of each view in an epoch, padding not counted."""
-        return {name: sum(view.num_pieces for view in own) for name, own in self.views().items()}
+        """Pieces of each view in the first epoch, padding not counted."""
+        indices = [index for step in self.steps(0) for batch in step for index in batch]
+        return {name: sum(own[index].num_pieces for index in indices) for name, own in self.views().items()}
 
     def padding(self) -> dict[str, float]:
         """Share of padding in each view's batches of the first epoch."""
         batches = [batch for step in self.steps(0) for batch in step]
         return {name: padding_share(own, batches) for name, own in self.views().items()}
 
-    def views(self) -> dict[str, list[View]]:
-        """The views that the mode trains on, by name."""
-        return {name: own for name, own in (("plain", self.plain), ("context", self.context)) if own is not None}
+    def views(self, epoch: int = 0) -> dict[str, list[View]]:
+        """The views that the mode trains on, by name, as an epoch shows them."""
+        own = {"plain": self.plain, "context": self._context(epoch)}
+        return {name: views for name, views in own.items() if views is not None}
 
     def share(
-        self, batch: Sequence[int], rank: int, world_size: int, device: torch.device
+        self, batch: Sequence[int], rank: int, world_size: int, device: torch.device, *, epoch: int = 0
     ) -> tuple[ViewBatch | None, ViewBatch | None, torch.Tensor]:
         """A rank's part of a micro-batch; a rank without a sentence gets one of weight zero, so that all take part."""
         mine = list(batch[rank::world_size])
         weight_B = torch.ones(max(1, len(mine)), device=device)
         if not mine:
             mine, weight_B = [batch[0]], weight_B * 0
-        return self._collate(self.plain, mine, device), self._collate(self.context, mine, device), weight_B
+        return self._collate(self.plain, mine, device), self._collate(self._context(epoch), mine, device), weight_B
+
+    def _unlabelled(self, epoch: int) -> list[int]:
+        """An epoch's unlabelled sentences: the next ones of a shuffled order, around and around."""
+        order = self._order
+        number = min(len(order), round(self.num_labelled * self.config.data.unlabelled_ratio))
+        return [order[(epoch * number + place) % len(order)] for place in range(number)]
+
+    def _context(self, epoch: int) -> list[View] | None:
+        """The context views as an epoch shows them, drawn from (seed, epoch)."""
+        settings = self.config.model
+        if self.context is None or not (settings.context_dropout or settings.random_passages):
+            return self.context
+        if self._shown[0] != epoch:
+            chance, shown = random.Random(f"{self.config.run.seed}-{epoch}"), []
+            for view in self.context:
+                drop, share = chance.random() < settings.context_dropout, 1 - chance.random()  # of (0, 1]
+                used = sum(scored.num_pieces is not None for scored in view.passages)
+                best = math.ceil(share * used) if settings.random_passages else used
+                shown.append(keep_passages(view, 0 if drop else best))
+            self._shown = (epoch, shown)
+        return self._shown[1]
 
     def _collate(self, views: list[View] | None, indices: list[int], device: torch.device) -> ViewBatch | None:
         if views is None:
@@ -92,11 +145,35 @@ def load_split(data: DataConfig, split: str) -> list[Example]:
     return load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
 
 
+def load_training(data: DataConfig) -> tuple[list[Example], list[Example]]:
+    """What a run trains on, of all its data sets: sentences with tags, and those without.
+
+    Raises:
+        ValueError: Whatever is wrong with a file, or a data set without a sentence.
+    """
+    examples = load_split(data, "train")
+    for further in data.also:
+        own = load_examples(further.train, further.column_format(), contexts=further.contexts)
+        if not own:
+            raise ValueError(f"{further.train}: no sentences; remove it from data.also")
+        examples += own
+    unlabelled = []
+    if data.unlabelled is not None:
+        unlabelled = unlabelled_examples(data.unlabelled)
+    return examples, unlabelled
+
+
+def start_path(config: Config) -> str:
+    """Where the encoder and the tokenizer come from: folder or hub id."""
+    return config.model.warm_start or config.model.encoder or packaged_encoder()
+
+
 def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
     """A new tagger as the config describes it."""
     settings = config.model
-    model = EncoderCRF.from_encoder(
-        settings.encoder or packaged_encoder(),
+    former = load_tagger(settings.warm_start) if settings.warm_start else None
+    model = EncoderCRF.on_encoder(
+        former.encoder if former else load_encoder(start_path(config)),
         labels,
         dropout=settings.dropout,
         encoder_dropout=settings.encoder_dropout,
@@ -105,6 +182,9 @@ def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
         max_pieces=settings.max_pieces,
         max_passages=settings.max_passages,
     )
+    if former:
+        known = model.take_tags(former)
+        logger.info("%s: its encoder, and its scores of %s", settings.warm_start, ", ".join(("O", *known)))
     embeddings = getattr(model.encoder, "embeddings", model.encoder.get_input_embeddings())
     embeddings.requires_grad_(not settings.freeze_embeddings)
     if settings.gradient_checkpointing:
@@ -131,17 +211,18 @@ def plan(config: Config) -> dict[str, Any]:
     Raises:
         ValueError: Whatever is wrong with the data, the contexts or the encoder.
     """
-    examples, dev = load_split(config.data, "train"), load_split(config.data, "dev")
+    (examples, unlabelled), dev = load_training(config.data), load_split(config.data, "dev")
     labels = LabelSet.from_sentences(example.sentence for example in examples)
     model = build_model(config, labels)
     views = ViewBuilder(
-        load_tokenizer(config.model.encoder or packaged_encoder()),
+        load_tokenizer(start_path(config)),
         max_pieces=model.config.max_pieces,
         max_passages=model.config.max_passages,
     )
-    data = TrainingSet(examples, labels, views, config)
+    data = TrainingSet(examples, labels, views, config, unlabelled)
     return {
-        "sentences": {"train": len(examples), "dev": len(dev)},
+        "sentences": {"train": len(examples), "dev": len(dev)}
+        | ({"unlabelled": len(unlabelled)} if unlabelled else {}),
         "types": list(labels.types),
         "pieces_an_epoch": data.num_pieces(),
         "padding": {name: round(share, 4) for name, share in data.padding().items()},

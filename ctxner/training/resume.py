@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ctxner.config import Config, parse_config
+from ctxner.config import Config, Section, parse_config
 
 CONFIG_FILE = "config.json"
 UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
@@ -63,12 +63,25 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
 
 def absolute_paths(config: Config) -> Config:
     """The config with absolute paths to what training reads: workers change directory, and so may who resumes."""
-    paths = {name: Path(path).resolve() for name, path in config.data if isinstance(path, Path)}
-    encoder = config.model.encoder
-    if encoder is not None and Path(encoder).is_dir():
-        encoder = str(Path(encoder).resolve())
-    data, model = config.data.model_copy(update=paths), config.model.model_copy(update={"encoder": encoder})
-    return config.model_copy(update={"data": data, "model": model})
+    data, model = _absolute(config.data), config.model
+    also = tuple(own.model_copy(update=_absolute(own)) for own in config.data.also)
+    starts = {
+        name: str(Path(own).resolve()) for name in ("encoder", "warm_start") if _is_folder(own := getattr(model, name))
+    }
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={**data, "also": also}),
+            "model": model.model_copy(update=starts),
+        }
+    )
+
+
+def _absolute(section: Section) -> dict[str, Path]:
+    return {name: path.resolve() for name, path in section if isinstance(path, Path)}
+
+
+def _is_folder(path: str | None) -> bool:
+    return path is not None and Path(path).is_dir()
 
 
 def write_config(config: Config, folder: Path) -> None:

@@ -10,9 +10,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ctxner.model.crf import LinearChainCRF
 from ctxner.model.losses import LossWeights, cl_kl, cl_l2, nll
 from ctxner.model.tagger import EncoderCRF
 from ctxner.views import ViewBatch
+
+UNLABELLED = -1  # instead of the label ids of a sentence without gold tags
 
 
 class CooperativeStep(nn.Module):
@@ -32,6 +35,8 @@ class CooperativeStep(nn.Module):
     def forward(self, plain: ViewBatch | None, context: ViewBatch | None, weight_B: Tensor) -> dict[str, Tensor]:
         """Weighted sums over the batch's sentences; the caller divides by the global number of sentences.
 
+        A sentence without gold tags (`UNLABELLED`) has no negative log-likelihoods, only the cooperative loss.
+
         Args:
             plain: The plain view; None in mode `context`.
             context: The context view of the same sentences in the same order; None in mode `plain`.
@@ -43,10 +48,10 @@ class CooperativeStep(nn.Module):
         losses, crf = {}, self.model.crf
         if plain is not None:
             plain_BTH, plain_BTL = self._forward(plain)
-            losses["nll"] = self.weights.plain * nll(crf, plain_BTL, _gold(plain), plain.mask_BT)
+            losses["nll"] = self.weights.plain * _nll(crf, plain_BTL, plain)
         if context is not None:
             context_BTH, context_BTL = self._forward(context)
-            losses["nll_ext"] = self.weights.context * nll(crf, context_BTL, _gold(context), context.mask_BT)
+            losses["nll_ext"] = self.weights.context * _nll(crf, context_BTL, context)
         if plain is not None and context is not None:
             losses[self.mode] = self.weights.cl * (
                 cl_l2(context_BTH, plain_BTH, plain.mask_BT, divide_by_width=self.weights.l2_divide_by_width)
@@ -76,9 +81,11 @@ class CooperativeStep(nn.Module):
             return self.model(view.input_ids_RP, view.attention_RP, view.word_index_BT)
 
 
-def _gold(view: ViewBatch) -> Tensor:
+def _nll(crf: LinearChainCRF, emissions_BTL: Tensor, view: ViewBatch) -> Tensor:
+    """[B], zero where there is no gold."""
     assert view.tags_BT is not None, "training batches carry tags"
-    return view.tags_BT
+    has_gold_B = view.tags_BT[:, 0] != UNLABELLED
+    return nll(crf, emissions_BTL, view.tags_BT.clamp(min=0), view.mask_BT) * has_gold_B  # all O, which is legal
 
 
 def parameter_groups(

@@ -23,7 +23,7 @@ from ray.train import CheckpointConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from ctxner.config import Config, packaged_encoder, parse_config
+from ctxner.config import Config, parse_config
 from ctxner.evaluation import Scores, SpanCounts, count_spans
 from ctxner.labels import LabelSet, tags_to_spans
 from ctxner.model.tagger import load_tagger, load_tokenizer
@@ -34,7 +34,7 @@ from ctxner.training.engine import build_engine, restore_moments, whole_model
 from ctxner.training.export import run_provenance
 from ctxner.training.failures import check_finite, is_loss, memory_advice, memory_explained, mendable
 from ctxner.training.mlflow_run import check_mlflow
-from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
+from ctxner.training.plan import TrainingSet, build_model, build_step, load_split, load_training, start_path
 from ctxner.training.progress import epoch_line, peak_memory, progress_bar, quiet_worker
 from ctxner.training.recorder import Recorder, run_recorder
 from ctxner.training.recovery import LOCK_FILE, alone, clean_up
@@ -171,13 +171,13 @@ def _worker(tree: dict[str, Any]) -> None:
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
         torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // world_size))
-    examples, dev = load_split(config.data, "train"), load_split(config.data, "dev")
+    (examples, unlabelled), dev = load_training(config.data), load_split(config.data, "dev")
     labels = LabelSet.from_sentences(example.sentence for example in examples)
     torch.manual_seed(config.run.seed)
     model = build_model(config, labels)
-    tokenizer = load_tokenizer(config.model.encoder or packaged_encoder())
+    tokenizer = load_tokenizer(start_path(config))
     views = ViewBuilder(tokenizer, max_pieces=model.config.max_pieces, max_passages=model.config.max_passages)
-    data = TrainingSet(examples, labels, views, config)
+    data = TrainingSet(examples, labels, views, config, unlabelled)
     with last_checkpoint() as folder:
         progress = checkpoints.read_progress(folder) if folder else checkpoints.Progress()
         num_done = sum(len(data.steps(epoch)) for epoch in range(progress.epoch)) + progress.step
@@ -202,6 +202,7 @@ def _worker(tree: dict[str, Any]) -> None:
             tagger = Tagger(whole.to(device), tokenizer)  # type: ignore[arg-type]
             scores = {view: _dev_scores(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
             recorder.timer.lap("evaluation")
+            num_sentences = sum(len(batch) for step in data.steps(epoch) for batch in step)
             entry = {
                 "epoch": epoch + 1,
                 "losses": losses,
@@ -209,7 +210,7 @@ def _worker(tree: dict[str, Any]) -> None:
                 "dev_scores": {view: own.to_dict() for view, own in scores.items()},
                 "seconds": seconds,
                 "seconds_by_phase": recorder.seconds_by_phase(),
-                "sentences_per_second": len(examples) / seconds,
+                "sentences_per_second": num_sentences / seconds,
             }
             progress = checkpoints.Progress(epoch + 1, history=(*progress.history, entry))
             writer.write(progress, whole)
@@ -245,7 +246,7 @@ def _train_epoch(
         with memory_explained(config, where):
             for place, batch in enumerate(step):
                 engine.set_gradient_accumulation_boundary(place == len(step) - 1)
-                share = data.share(batch, rank, world_size, device)
+                share = data.share(batch, rank, world_size, device, epoch=progress.epoch)
                 recorder.timer.lap("data")
                 losses = engine(*share)
                 recorder.timer.lap("forward")

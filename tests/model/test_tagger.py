@@ -82,7 +82,7 @@ def bert(tmp_path_factory) -> str:
 
 def _tagger(path: str, **settings) -> EncoderCRF:
     torch.manual_seed(1)
-    return EncoderCRF.from_encoder(path, LABELS, **settings)
+    return EncoderCRF.on_encoder(load_encoder(path), LABELS, **settings)
 
 
 def _batch(num_words: int = 6) -> ViewBatch:

@@ -9,12 +9,20 @@ import pytest
 import torch
 
 from ctxner.config import Config, parse_config
-from ctxner.contexts import Context, write_contexts
+from ctxner.contexts import Context, unlabelled_examples, write_contexts
 from ctxner.demo import make_world, write_world
 from ctxner.labels import LabelSet
 from ctxner.model.tagger import load_tokenizer
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
-from ctxner.training.plan import TrainingSet, build_model, build_step, load_split, plan
+from ctxner.training.plan import (
+    TrainingSet,
+    build_model,
+    build_step,
+    load_split,
+    load_training,
+    plan,
+    start_path,
+)
 from ctxner.views import ViewBuilder
 
 CPU = torch.device("cpu")
@@ -119,6 +127,54 @@ def test_untagged_training_sentence_is_refused_by_name(views: ViewBuilder) -> No
         TrainingSet(examples, LabelSet(WORLD.types), views, config_of())
 
 
+def unlabelled(number: int) -> list[Example]:
+    passage = ScoredPassage(Passage("p", "x", "Few people remember the village."), 1.0, 1)
+    return [Example(Sentence(f"u{n}", ("Velmora", "sank", *["again"] * n)), (passage,)) for n in range(number)]
+
+
+def test_every_epoch_has_the_next_unlabelled_sentences(views: ViewBuilder) -> None:
+    config = config_of(data={"unlabelled": "x", "unlabelled_ratio": 0.5}, optim={"batch_sentences": 4})
+    examples = [Example(own) for own in WORLD.train[:10]]
+    data = TrainingSet(examples, LabelSet(WORLD.types), views, config, unlabelled(7))
+    epochs = [sorted(index for step in data.steps(epoch) for batch in step for index in batch) for epoch in range(7)]
+    assert all(own[:10] == list(range(10)) and len(set(own)) == len(own) == 15 for own in epochs)
+    seen = [index for own in epochs for index in own[10:]]
+    assert {seen.count(index) for index in range(10, 17)} == {5}, "all of them equally often"
+    plain, context, _ = data.share([3, 12], 0, 1, CPU)
+    for view in (plain, context):
+        assert (view.tags_BT[0][view.mask_BT[0]] >= 0).all()
+        assert (view.tags_BT[1][view.mask_BT[1]] == -1).all()
+
+
+def test_fewer_unlabelled_sentences_than_wanted_are_used_once_an_epoch(views: ViewBuilder) -> None:
+    config = config_of(data={"unlabelled": "x", "unlabelled_ratio": 9})
+    data = TrainingSet([Example(WORLD.train[0])], LabelSet(WORLD.types), views, config, unlabelled(4))
+    assert sorted(index for step in data.steps(0) for batch in step for index in batch) == [0, 1, 2, 3, 4]
+
+
+def test_context_dropout_and_random_passages_are_drawn_anew_each_epoch(views: ViewBuilder) -> None:
+    texts = ("Few people remember it.", "A village.", "Ships sank there.", "So they say.")
+    passages = tuple(ScoredPassage(Passage(text, "x", text), 1.0, 1) for text in texts)
+    examples = [Example(own, passages) for own in WORLD.train]
+    every = [[views.context(Example(own.sentence, passages[:n])).windows for n in range(5)] for own in examples]
+
+    def numbers(seed: int, epoch: int, **settings: object) -> list[int]:
+        config = config_of(model=settings, run={"seed": seed}, optim={"batch_sentences": 4})
+        data = TrainingSet(examples, LabelSet(WORLD.types), views, config)
+        _, context, _ = data.share([0, 1], 0, 1, CPU, epoch=epoch)
+        shown = data.views(epoch)["context"]
+        assert context.attention_RP.sum(1).tolist() == [shown[0].longest_row, shown[1].longest_row]
+        assert sorted(index for step in data.steps(epoch) for batch in step for index in batch) == list(range(37))
+        return [own.index(view.windows) for own, view in zip(every, shown, strict=True)]
+
+    assert set(numbers(0, 0, context_dropout=0.4)) == {0, 4}
+    assert set(numbers(0, 0, random_passages=True)) == {1, 2, 3, 4}
+    both = {"context_dropout": 0.3, "random_passages": True}
+    assert set(numbers(0, 0, **both)) == {0, 1, 2, 3, 4}
+    assert numbers(0, 1, **both) == numbers(0, 1, **both) != numbers(0, 2, **both)
+    assert numbers(0, 1, **both) != numbers(1, 1, **both)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, dict]:
     """Config sections of the demo world on disk, with contexts for training and dev."""
@@ -187,3 +243,52 @@ def test_gradient_checkpointing_keeps_less_and_gives_the_same_losses_and_gradien
     assert found[True][0] == found[False][0]
     torch.testing.assert_close(found[True][1], found[False][1], atol=1e-6, rtol=1e-4)
     assert found[True][2] < 0.7 * found[False][2]
+
+
+def test_several_data_sets_are_trained_on_with_the_types_of_all(files: dict[str, dict], tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("1\tB-gene\tBRCA1\n2\tO\tmatters\n\n")
+    more = {"train": str(tmp_path / "more.txt"), "token_column": 2, "tag_column": 1}
+    write_contexts({"1": Context(("BRCA1", "matters"), "q", ())}, tmp_path / "more.parquet")
+    for contexts in (None, str(tmp_path / "more.parquet")):
+        config = config_of(**{**files, "data": {**files["data"], "also": [{**more, "contexts": contexts}]}})
+        examples, unlabelled_ones = load_training(config.data)
+        assert len(examples) == 38
+        assert unlabelled_ones == []
+        assert examples[-1].sentence.tags == ("S-gene", "O")
+        assert plan(config)["types"] == sorted((*WORLD.types, "gene"))
+
+
+def test_sentences_without_tags_need_a_loss_that_compares_views() -> None:
+    with pytest.raises(ValueError, match=r"loss\.mode=plain has one view; set loss\.mode to cl-kl or cl-l2"):
+        config_of(data={"unlabelled": "x.parquet"}, loss={"mode": "plain"})
+
+
+def test_contexts_of_which_every_row_failed_are_refused(tmp_path: Path) -> None:
+    write_contexts({"1": Context(("a",), "", (), "no index")}, tmp_path / "u.parquet")
+    with pytest.raises(ValueError, match=r"u\.parquet: none of 1 rows has words and passages; see their `error`"):
+        unlabelled_examples(tmp_path / "u.parquet")
+
+
+def test_a_warm_start_keeps_the_encoder_and_the_scores_of_shared_tags(minilm: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    former = build_model(config_of(model={"max_pieces": 64}), LabelSet(("person", "ship")))
+    torch.nn.init.normal_(former.crf.transitions)
+    former.save_pretrained(tmp_path / "former")
+    load_tokenizer(minilm).save_pretrained(tmp_path / "former")
+    config = config_of(model={"warm_start": str(tmp_path / "former")})
+    assert start_path(config) == str(tmp_path / "former")
+    model = build_model(config, LabelSet(("ship", "town")))
+    for name, tensor in former.encoder.state_dict().items():
+        assert torch.equal(model.encoder.state_dict()[name], tensor)
+    shared = ["O", "B-ship", "I-ship", "E-ship", "S-ship"]
+    mine, theirs = model.labels.encode(shared), former.labels.encode(shared)
+    assert torch.equal(model.head.weight[mine], former.head.weight[theirs])
+    assert torch.equal(model.crf.transitions[mine][:, mine], former.crf.transitions[theirs][:, theirs])
+    other = build_model(config, LabelSet(("gene",)))
+    assert torch.equal(other.head.weight[0], former.head.weight[0]), "O"
+    assert other.config.max_pieces == 512
+
+
+def test_two_starts_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"model\.encoder and model\.warm_start each say where to begin; set one"):
+        config_of(model={"encoder": "a", "warm_start": "b"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -258,3 +259,22 @@ def test_schedule_warms_up_and_falls_linearly_to_zero() -> None:
 def test_schedule_without_warmup_starts_at_the_full_rate() -> None:
     factor = linear_schedule(4, warmup=0.0)
     assert [factor(step) for step in range(5)] == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0])
+
+
+@pytest.mark.parametrize("mode", ["cl-kl", "cl-l2"])
+def test_a_sentence_without_tags_has_only_the_cooperative_loss(minilm: str, world: World, mode: str) -> None:
+    config = config_of(mode)
+    views, labels = ViewBuilder(load_tokenizer(minilm)), LabelSet(world.types)
+    passage = ScoredPassage(Passage("p", "x", PASSAGES[0]), 1.0, 1)
+    tagged = [Example(own, (passage,)) for own in world.train[:2]]
+    bare = Example(dataclasses.replace(world.train[1], tags=None), (passage,))
+    data = TrainingSet(tagged, labels, views, config, [bare])
+    step = build_step(tiny_model(world.types), config).eval()
+    first, second, unlabelled = (step(*share(data, index)) for index in (0, 1, 2))
+    assert (unlabelled["nll"], unlabelled["nll_ext"]) == (0, 0)
+    assert unlabelled[mode] == pytest.approx(second[mode].item(), rel=1e-6)
+    assert unlabelled["loss"] == unlabelled[mode]
+    together = step(*share(data, 0, 2))
+    assert together["loss"].item() == pytest.approx(first["loss"].item() + unlabelled[mode].item(), rel=1e-5)
+    together["loss"].backward()
+    assert all(own.grad is None or own.grad.isfinite().all() for own in step.parameters())
