@@ -248,7 +248,7 @@ def test_gradient_checkpointing_keeps_less_and_gives_the_same_losses_and_gradien
 def test_several_data_sets_are_trained_on_with_the_types_of_all(files: dict[str, dict], tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text("1\tB-gene\tBRCA1\n2\tO\tmatters\n\n")
     more = {"train": str(tmp_path / "more.txt"), "token_column": 2, "tag_column": 1}
-    write_contexts({"1": Context(("BRCA1", "matters"), "q", ())}, tmp_path / "more.parquet")
+    write_contexts({"more-0": Context(("BRCA1", "matters"), "q", ())}, tmp_path / "more.parquet")
     for contexts in (None, str(tmp_path / "more.parquet")):
         config = config_of(**{**files, "data": {**files["data"], "also": [{**more, "contexts": contexts}]}})
         examples, unlabelled_ones = load_training(config.data)
