@@ -74,6 +74,14 @@ class DataConfig(Columns):
     unlabelled: Path | None = None  # Parquet of `ctxner retrieve`: both views of a sentence without tags shall agree
     unlabelled_ratio: PositiveFloat = 1.0  # unlabelled sentences an epoch for one with tags; the next ones each epoch
 
+    cache: Path | None = Path(
+        "~/.cache/ctxner/views"
+    )  # of tokenized sentences, on each node's own disk; None: in memory
+
+    def views_cache(self) -> Path | None:
+        """The cache folder in full."""
+        return self.cache and self.cache.expanduser()
+
     def path(self, split: str) -> Path:
         """The split's file, folder or pattern; ValueError when it is not set."""
         path: Path | None = getattr(self, split) if split in SPLITS else None

@@ -191,13 +191,21 @@ class ViewBuilder:
         return self.tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def keep_passages(view: View, number: int) -> View:
-    """A context view with its first `number` used passages; its `passages`, which training does not read, are gone."""
-    used = [scored.num_pieces for scored in view.passages if scored.num_pieces is not None]
-    if number >= len(used):
+def keep_passages(view: View, pieces: Sequence[int], number: int) -> View:
+    """A context view with its first `number` passages.
+
+    Args:
+        view: Of one row, unless it has no passages.
+        pieces: Of each of its passages, best first.
+        number: Passages to keep; with all of them the view stays as it is.
+
+    Returns:
+        A view without `passages`: training does not read them.
+    """
+    if number >= len(pieces):
         return view
     [row] = view.windows
-    without = row[: len(row) - 1 - sum(used[number:])]
+    without = row[: len(row) - 1 - sum(pieces[number:])]
     return View(view.sentence_id, ((*without, row[-1]) if number else without,), view.word_places)
 
 

@@ -99,7 +99,12 @@ def plan(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
 def settings(out: Path, seed: int) -> Config:
     """The demo's config with its paths under `out`."""
     files = [f"data.{split}={out / 'world' / split}.conll" for split in SPLITS]
-    places = [f"data.contexts={out / 'contexts'}", f"index.folder={out / 'index'}", f"run.storage={out}"]
+    places = [
+        f"data.contexts={out / 'contexts'}",
+        f"data.cache={out / 'views'}",
+        f"index.folder={out / 'index'}",
+        f"run.storage={out}",
+    ]
     return load_config(
         SETTINGS, [*files, *places, f"index.corpus=[{out / 'world' / 'corpus.jsonl'}]", f"run.seed={seed}"]
     )

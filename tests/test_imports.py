@@ -30,7 +30,7 @@ LAYERS = (
         "ctxner.training.viewstore",
         "ctxner.staging",
     },
-    {"ctxner.training.provenance", "ctxner.training.capacity", "ctxner.training.recovery"},
+    {"ctxner.training.provenance", "ctxner.training.capacity", "ctxner.training.recovery", "ctxner.training.shown"},
     {
         "ctxner.pipelines",
         "ctxner.index_pipeline",

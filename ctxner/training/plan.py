@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ctxner.config import Config, DataConfig, packaged_encoder
@@ -20,9 +21,10 @@ from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
 from ctxner.model.tagger import EncoderCRF, encoder_layers, load_encoder, load_tagger, load_tokenizer
 from ctxner.schema import Example
+from ctxner.training.shown import ShownViews, build_views
 from ctxner.training.sizing import sizing
 from ctxner.training.step import UNLABELLED, CooperativeStep
-from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, keep_passages, padding_share
+from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, padding_share
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class TrainingSet:
         views: How views are built.
         config: Its data, model, loss, optim and run sections.
         unlabelled: Sentences whose tags, if any, are not looked at; their indices follow those of the examples.
+        cache: Folder where views are kept, for the next run and for all workers of a node; None: in memory.
 
     Raises:
         ValueError: A sentence without tags or words, or with a tag that is none of the labels.
@@ -48,6 +51,8 @@ class TrainingSet:
         views: ViewBuilder,
         config: Config,
         unlabelled: Sequence[Example] = (),
+        *,
+        cache: Path | None = None,
     ) -> None:
         self.config, self.builder, self.num_labelled = config, views, len(examples)
         if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
@@ -57,9 +62,9 @@ class TrainingSet:
         self.tags = [labels.encode(example.sentence.tags or (), source=example.sentence.id) for example in examples]
         self.tags += [[UNLABELLED] * len(example.sentence.words) for example in unlabelled]
         every, mode = [*examples, *unlabelled], config.loss.mode
-        self.plain = [views.plain(example.sentence) for example in every] if mode != "context" else None
-        self.context = [views.context(example) for example in every] if mode != "plain" else None
-        self._shown: tuple[int, list[View] | None] = (-1, None)  # an epoch's context views
+        self.plain = None if mode == "context" else build_views(every, views, "plain", cache)
+        self.context = None if mode == "plain" else build_views(every, views, "context", cache)
+        self._shown: tuple[int, ShownViews | None] = (-1, None)  # an epoch's context views
         self._order = list(range(self.num_labelled, len(every)))
         random.Random(config.run.seed).shuffle(self._order)
 
@@ -67,11 +72,10 @@ class TrainingSet:
         """The optimizer steps of an epoch, each a list of micro-batches of sentence indices."""
         optim = self.config.optim
         chosen = [*range(self.num_labelled), *self._unlabelled(epoch)]
-        used = self.views(epoch).values()
-        shapes = [
-            (max(view.num_rows for view in both), *(view.longest_row for view in both))
-            for both in zip(*([own[index] for index in chosen] for own in used), strict=True)
-        ]
+        rows, longest = zip(*(own.shape() for own in self.views(epoch).values()), strict=True)
+        shapes = list(
+            zip(np.maximum.reduce(rows)[chosen].tolist(), *(own[chosen].tolist() for own in longest), strict=True)
+        )
         batches = epoch_batches(
             shapes,
             max_pieces=optim.batch_pieces,
@@ -96,9 +100,9 @@ class TrainingSet:
         batches = [batch for step in self.steps(0) for batch in step]
         return {name: padding_share(own, batches) for name, own in self.views().items()}
 
-    def views(self, epoch: int = 0) -> dict[str, list[View]]:
+    def views(self, epoch: int = 0) -> dict[str, ShownViews]:
         """The views that the mode trains on, by name, as an epoch shows them."""
-        own = {"plain": self.plain, "context": self._context(epoch)}
+        own = {"plain": self._plain(), "context": self._context(epoch)}
         return {name: views for name, views in own.items() if views is not None}
 
     def share(
@@ -109,7 +113,7 @@ class TrainingSet:
         weight_B = torch.ones(max(1, len(mine)), device=device)
         if not mine:
             mine, weight_B = [batch[0]], weight_B * 0
-        return self._collate(self.plain, mine, device), self._collate(self._context(epoch), mine, device), weight_B
+        return self._collate(self._plain(), mine, device), self._collate(self._context(epoch), mine, device), weight_B
 
     def _unlabelled(self, epoch: int) -> list[int]:
         """An epoch's unlabelled sentences: the next ones of a shuffled order, around and around."""
@@ -117,22 +121,25 @@ class TrainingSet:
         number = min(len(order), round(self.num_labelled * self.config.data.unlabelled_ratio))
         return [order[(epoch * number + place) % len(order)] for place in range(number)]
 
-    def _context(self, epoch: int) -> list[View] | None:
+    def _plain(self) -> ShownViews | None:
+        return None if self.plain is None else ShownViews(self.plain)
+
+    def _context(self, epoch: int) -> ShownViews | None:
         """The context views as an epoch shows them, drawn from (seed, epoch)."""
         settings = self.config.model
-        if self.context is None or not (settings.context_dropout or settings.random_passages):
-            return self.context
+        if self.context is None:
+            return None
         if self._shown[0] != epoch:
-            chance, shown = random.Random(f"{self.config.run.seed}-{epoch}"), []
-            for view in self.context:
-                drop, share = chance.random() < settings.context_dropout, 1 - chance.random()  # of (0, 1]
-                used = sum(scored.num_pieces is not None for scored in view.passages)
-                best = math.ceil(share * used) if settings.random_passages else used
-                shown.append(keep_passages(view, 0 if drop else best))
-            self._shown = (epoch, shown)
+            kept = None
+            if settings.context_dropout or settings.random_passages:
+                chance, kept = np.random.default_rng((self.config.run.seed, epoch)), self.context.num_passages
+                if settings.random_passages:
+                    kept = chance.integers(np.minimum(kept, 1), kept, endpoint=True)
+                kept = np.where(chance.random(len(kept)) < settings.context_dropout, 0, kept)
+            self._shown = (epoch, ShownViews(self.context, kept))
         return self._shown[1]
 
-    def _collate(self, views: list[View] | None, indices: list[int], device: torch.device) -> ViewBatch | None:
+    def _collate(self, views: Sequence[View] | None, indices: list[int], device: torch.device) -> ViewBatch | None:
         if views is None:
             return None
         return self.builder.collate([views[index] for index in indices], [self.tags[index] for index in indices]).to(
@@ -219,7 +226,7 @@ def plan(config: Config) -> dict[str, Any]:
         max_pieces=model.config.max_pieces,
         max_passages=model.config.max_passages,
     )
-    data = TrainingSet(examples, labels, views, config, unlabelled)
+    data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
     return {
         "sentences": {"train": len(examples), "dev": len(dev)}
         | ({"unlabelled": len(unlabelled)} if unlabelled else {}),

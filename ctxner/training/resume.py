@@ -15,6 +15,7 @@ CONFIG_FILE = "config.json"
 UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
 MAY_DIFFER = {
     "data.test",
+    "data.cache",
     "model.gradient_checkpointing",
     "run.storage",
     "run.name",
@@ -77,7 +78,10 @@ def absolute_paths(config: Config) -> Config:
 
 
 def _absolute(section: Section) -> dict[str, Path]:
-    return {name: path.resolve() for name, path in section if isinstance(path, Path)}
+    paths = {name: path for name, path in section if isinstance(path, Path)}
+    return {
+        name: path.resolve() for name, path in paths.items() if path.parts[:1] != ("~",)
+    }  # a home is each node's own
 
 
 def _is_folder(path: str | None) -> bool:

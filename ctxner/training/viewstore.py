@@ -103,6 +103,11 @@ class ViewStore(Sequence[View]):
         return np.diff(self._starts[:, 0])
 
     @cached_property
+    def num_passages(self) -> np.ndarray:
+        """Passages used in each view, int64 [views]."""
+        return np.diff(self._starts[:, 2])
+
+    @cached_property
     def num_pieces(self) -> np.ndarray:
         """Pieces of all windows of each view, int64 [views]."""
         return np.diff(self._rows[self._starts[:, 0]])

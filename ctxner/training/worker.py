@@ -177,7 +177,7 @@ def _worker(tree: dict[str, Any]) -> None:
     model = build_model(config, labels)
     tokenizer = load_tokenizer(start_path(config))
     views = ViewBuilder(tokenizer, max_pieces=model.config.max_pieces, max_passages=model.config.max_passages)
-    data = TrainingSet(examples, labels, views, config, unlabelled)
+    data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
     with last_checkpoint() as folder:
         progress = checkpoints.read_progress(folder) if folder else checkpoints.Progress()
         num_done = sum(len(data.steps(epoch)) for epoch in range(progress.epoch)) + progress.step

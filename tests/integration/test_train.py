@@ -56,7 +56,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> dict[str, dic
         sentences = load_split(parse_config({"data": files}).data, split)
         write_contexts({own.sentence.id: _context(own.sentence) for own in sentences}, folder / f"{split}.parquet")
     return {
-        "data": {**files, "contexts": str(folder)},
+        "data": {**files, "contexts": str(folder), "cache": str(folder / "views")},
         "model": {"encoder": _save_encoder(folder / "encoder", minilm), "dropout": 0.0},
         "optim": {"epochs": 2, "batch_sentences": 8, "encoder_lr": 1e-3, "head_lr": 5e-3, "crf_lr": 5e-3},
         "run": {"storage": str(folder / "runs"), "seed": 3, "threads": 1, "log_steps": 6},

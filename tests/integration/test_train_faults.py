@@ -160,6 +160,7 @@ def _settings(world: Path, storage: Path, name: str, *more: str) -> list[str]:
         f"data.train={world / 'train.conll'}",
         f"data.dev={world / 'dev.conll'}",
         f"data.contexts={world}",
+        f"data.cache={world / 'views'}",
         f"model.encoder={world / 'encoder'}",
         f"optim.epochs={NUM_EPOCHS}",
         "optim.batch_sentences=2",

@@ -163,6 +163,7 @@ def test_context_dropout_and_random_passages_are_drawn_anew_each_epoch(views: Vi
         data = TrainingSet(examples, LabelSet(WORLD.types), views, config)
         _, context, _ = data.share([0, 1], 0, 1, CPU, epoch=epoch)
         shown = data.views(epoch)["context"]
+        assert shown.shape()[1].tolist() == [view.longest_row for view in shown]
         assert context.attention_RP.sum(1).tolist() == [shown[0].longest_row, shown[1].longest_row]
         assert sorted(index for step in data.steps(epoch) for batch in step for index in batch) == list(range(37))
         return [own.index(view.windows) for own, view in zip(every, shown, strict=True)]
@@ -184,7 +185,8 @@ def files(tmp_path: Path) -> dict[str, dict]:
         found = {own.sentence.id: Context(own.sentence.words, "q", ()) for own in sentences}
         write_contexts(found, tmp_path / "contexts" / f"{split}.parquet")
     paths = {split: str(tmp_path / f"{split}.conll") for split in ("train", "dev")}
-    return {"data": {**paths, "contexts": str(tmp_path / "contexts")}, "optim": {"batch_sentences": 4, "epochs": 2}}
+    folders = {"contexts": str(tmp_path / "contexts"), "cache": str(tmp_path / "views")}
+    return {"data": {**paths, **folders}, "optim": {"batch_sentences": 4, "epochs": 2}}
 
 
 def test_plan_counts_what_training_would_do(files: dict[str, dict]) -> None:
@@ -256,6 +258,25 @@ def test_several_data_sets_are_trained_on_with_the_types_of_all(files: dict[str,
         assert unlabelled_ones == []
         assert examples[-1].sentence.tags == ("S-gene", "O")
         assert plan(config)["types"] == sorted((*WORLD.types, "gene"))
+
+
+def test_views_are_kept_for_the_next_run(files: dict[str, dict], tmp_path: Path, views: ViewBuilder) -> None:
+    first, stores = plan(parse_config(files)), sorted((tmp_path / "views").iterdir())
+    assert len(stores) == 2, "a view each"
+    assert plan(parse_config(files)) == first
+    assert sorted((tmp_path / "views").iterdir()) == stores
+    assert plan(parse_config({**files, "data": {**files["data"], "cache": None}})) == first
+    config = parse_config({**files, "model": {"random_passages": True, "context_dropout": 0.2}})
+    passages = tuple(ScoredPassage(Passage(text, "x", text), 1.0, 1) for text in ("Few remember it.", "A village."))
+    examples = [Example(own, passages) for own in WORLD.train]
+    kept, listed = (TrainingSet(examples, LabelSet(WORLD.types), views, config, cache=own) for own in (tmp_path, None))
+    for epoch in range(2):
+        assert kept.steps(epoch) == listed.steps(epoch)
+        for step in kept.steps(epoch):
+            found, expected = (own.share(step[0], 0, 1, CPU, epoch=epoch) for own in (kept, listed))
+            for ours, theirs in zip(found[:2], expected[:2], strict=True):
+                assert torch.equal(ours.input_ids_RP, theirs.input_ids_RP)
+                assert torch.equal(ours.word_index_BT, theirs.word_index_BT)
 
 
 def test_sentences_without_tags_need_a_loss_that_compares_views() -> None:

@@ -317,8 +317,7 @@ def test_stores_used_longest_ago_go_but_none_that_is_open(tmp_path, builder):
     sets = [_examples(n) for n in range(1, 7)]
     held = _open(tmp_path, sets[0], builder, keep=3)
     keys = [held.path.name]
-    for examples in sets[1:4]:
-        keys.append(_open(tmp_path, examples, builder, keep=3).path.name)
+    keys += [_open(tmp_path, examples, builder, keep=3).path.name for examples in sets[1:4]]
     assert set(os.listdir(tmp_path)) == {keys[0], *keys[1:4]}  # the oldest is open, and the others are within the bound
     _open(tmp_path, sets[1], builder, keep=3)  # used again
     keys.append(_open(tmp_path, sets[4], builder, keep=3).path.name)
