@@ -6,8 +6,8 @@ prints a JSON line a cluster. Every cluster works twice, on the first quarter of
 second costs more, by sentence, is the figure; what is left is the fixed cost of a job and of its nodes (Ray's own
 processes, and in each actor a JVM that compiles what it runs often). Counted are all processes of the job, by their CPU
 times: wall-clock time says nothing where the nodes share cores. All of it is bound to one core, since two threads of a
-core, busy at once, count more CPU time for the same work than one alone. A node has four logical CPUs, as Ray Data's own tasks
-need two beside the actors.
+core, busy at once, count more CPU time for the same work than one alone. A node has four logical CPUs, as Ray Data's
+own tasks need two beside the actors.
 """
 
 from __future__ import annotations
