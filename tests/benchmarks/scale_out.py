@@ -5,8 +5,9 @@ nodes of one machine (`ray.cluster_utils.Cluster`), each with a search actor (an
 prints a JSON line a cluster. Every cluster works twice, on the first quarter of the file and on all of it: what the
 second costs more, by sentence, is the figure; what is left is the fixed cost of a job and of its nodes (Ray's own
 processes, and in each actor a JVM that compiles what it runs often). Counted are all processes of the job, by their CPU
-times: wall-clock time says nothing where the nodes share cores. A node has four logical CPUs, as Ray Data's own tasks
-need two beside the actors.
+times: wall-clock time says nothing where the nodes share cores. All of it is bound to one core, since two threads of a
+core, busy at once, count more CPU time for the same work than one alone. A node has four logical CPUs, as Ray Data's
+own tasks need two beside the actors.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _SAMPLE_SECONDS = 0.5
 
 def main(index: Path, file: Path, *, rerank: bool) -> None:
     """Print the lines; `growth` compares with the one node."""
+    psutil.Process().cpu_affinity([0])
     with tempfile.TemporaryDirectory() as temporary:
         quarter = Path(temporary, "quarter.jsonl")
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
