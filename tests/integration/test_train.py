@@ -202,6 +202,25 @@ def test_two_workers_that_accumulate_give_the_model_of_one(local_ray: None, tree
         torch.testing.assert_close(_parameters(shared.folder, epoch=2), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
+def test_everything_at_once_gives_the_same_model_on_two_workers(
+    local_ray: None, one: TrainResult, tree: dict[str, dict]
+) -> None:
+    """From another model, on two data sets and sentences without tags, with some of the passages."""
+    data, model = tree["data"], {"warm_start": str(one.model), "dropout": 0.0, "context_dropout": 0.3}
+    more = {"train": data["dev"], "contexts": f"{data['contexts']}/dev.parquet"}
+    mixed = {**data, "also": [more], "unlabelled": more["contexts"], "unlabelled_ratio": 0.2}
+    settings = {**tree, "data": mixed, "model": {**model, "random_passages": True}}
+    alone, shared = (train(config_of(settings, name=f"mixed-{workers}", workers=workers)) for workers in (1, 2))
+    for own, other in zip(alone.history, shared.history, strict=True):
+        assert other["losses"] == pytest.approx(own["losses"], rel=1e-4)
+    expected = _parameters(alone.folder, epoch=2)
+    torch.testing.assert_close(_parameters(shared.folder, epoch=2), expected, atol=1e-5, rtol=0)
+    first = alone.history[0]
+    assert first["sentences_per_second"] * first["seconds"] == pytest.approx(41 + 11 + round(0.2 * 52))
+    assert first["losses"]["loss"] < one.history[0]["losses"]["loss"], "what the first model learnt is there"
+
+
 def test_name_of_an_existing_run_is_refused_without_resume(one: TrainResult, tree: dict[str, dict]) -> None:
     with pytest.raises(ValueError, match=r"a run of this name exists; choose another run\.name, or run\.resume=true"):
         train(config_of(tree, name="one"))
