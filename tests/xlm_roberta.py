@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import sentencepiece
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+LARGE = {
+    "vocab_size": 250_002,
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}  # of xlm-roberta-large's config.json
 
-def save_xlm_roberta(folder: Path, texts: Iterable[str], *, num_pieces: int = 400) -> str:
+
+def save_xlm_roberta(
+    folder: Path, texts: Iterable[str], *, num_pieces: int = 400, sizes: Mapping[str, int] = SMALL
+) -> str:
     """Write an encoder's folder as `xlm-roberta-base` has it, but for the sizes; returns its path.
 
     Args:
         folder: To be made.
         texts: What the SentencePiece model is trained on.
         num_pieces: Of that model, at most.
+        sizes: Of the encoder, whose weights are random; the vocabulary's is the SentencePiece model's unless given.
     """
     folder.mkdir(parents=True)
     model = io.BytesIO()
@@ -38,11 +50,7 @@ def save_xlm_roberta(folder: Path, texts: Iterable[str], *, num_pieces: int = 40
     )
     torch.manual_seed(0)
     config = XLMRobertaConfig(
-        vocab_size=num_pieces + 2,  # beside the model's pieces <pad> and <mask>
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
+        **{"vocab_size": num_pieces + 2, **sizes},  # beside the model's pieces <pad> and <mask>
         max_position_embeddings=514,
         type_vocab_size=1,
         bos_token_id=0,
