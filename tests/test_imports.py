@@ -27,6 +27,7 @@ LAYERS = (
         "ctxner.training.memory",
         "ctxner.training.mlflow_run",
         "ctxner.training.card",
+        "ctxner.training.viewstore",
         "ctxner.staging",
     },
     {"ctxner.training.provenance", "ctxner.training.capacity", "ctxner.training.recovery"},
