@@ -43,14 +43,8 @@ logger = logging.getLogger(__name__)
 
 _VERSION = 1  # of the files; whatever makes the views different belongs to the key
 _MANIFEST = "store.json"
-_ARRAYS = {
-    "starts": "q",
-    "rows": "q",
-    "pieces": "H",
-    "words": "i",
-    "passages": "i",
-    "ids": "B",
-}  # typecodes; "H" or "i"
+_ARRAYS = {"starts": "q", "rows": "q", "pieces": "H", "words": "i", "passages": "i", "ids": "B"}  # typecodes
+_WIDE_PIECES = "i"  # for vocabularies above 2^16
 _VIEWS_A_CHUNK = 1024  # written at once: some megabytes
 _OURS = re.compile(r"([0-9a-f]{64})(\.new)?")
 
@@ -65,11 +59,11 @@ class ViewStore(Sequence[View]):
     def __init__(self, path: Path, lock: int) -> None:
         """Map the arrays of a folder that was found whole; `lock` is a descriptor to close in the end."""
         self.path = path
-        finalize(self, os.close, lock)
         arrays = {name: _mapped(path / f"{name}.npy") for name in _ARRAYS}
         self._starts = arrays["starts"].reshape(-1, 4)  # of each view, and the end: first row, word, passage, id's byte
         self._rows, self._pieces, self._words = arrays["rows"], arrays["pieces"], arrays["words"]
         self._passages, self._ids = arrays["passages"], arrays["ids"]
+        finalize(self, os.close, lock)
 
     def __len__(self) -> int:
         """Views."""
@@ -206,10 +200,8 @@ def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         return digest.hexdigest()
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        for path in sorted(Path(folder).rglob("*")):
-            digest.update(
-                f"{path.name} {path.stat().st_size} ".encode() + (path.read_bytes() if path.is_file() else b"")
-            )
+        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            digest.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -250,7 +242,7 @@ def _chunks(
 ) -> Iterator[dict[str, array]]:
     """The arrays, some views at a time; the examples are hashed on the way."""
     small = max(builder.tokenizer.get_vocab().values()) < 1 << 16
-    codes = {**_ARRAYS, "pieces": "H" if small else "i"}
+    codes = _ARRAYS if small else {**_ARRAYS, "pieces": _WIDE_PIECES}
     chunk = {name: array(code) for name, code in codes.items()}
     ends, num_pieces = (0, 0, 0, 0), 0
     chunk["starts"].extend(ends)
