@@ -25,7 +25,7 @@ demo: install
 	$(BIN)/ctxner demo
 
 test: install
-	$(BIN)/python -m pytest -m "not ray and not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not slow and not gpu"
 	$(BIN)/python -m pytest -m "ray and not slow and not gpu"
 
 slow: install

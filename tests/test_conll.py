@@ -336,13 +336,15 @@ def test_files_are_chosen_by_suffix_also_when_compressed(tmp_path):
         read_sentences(tmp_path / "absent.conll")
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b"a\tO\n" * 99)[:-9], b"a\tO\n"])
+@pytest.mark.parametrize("content", [gzip.compress(b"a\tO\n" * 99)[:-9], b"a\tO\n"], ids=["cut", "plain"])
 def test_broken_gzip_files_are_refused(tmp_path, content):
     with pytest.raises(ValueError, match=r"some.conll.gz: not a whole gzip file"):
         read_sentences(columns(tmp_path, content, "some.conll.gz"))
 
 
-@pytest.mark.parametrize("content", [pa.compress(b"a\tO\n" * 999, "zstd", asbytes=True)[:-9], b"a\tO\n"])
+@pytest.mark.parametrize(
+    "content", [pa.compress(b"a\tO\n" * 999, "zstd", asbytes=True)[:-9], b"a\tO\n"], ids=["cut", "plain"]
+)
 def test_broken_zstandard_files_are_refused(tmp_path, content):
     with pytest.raises(ValueError, match=r"some.conll.zst: not a whole zstd file"):
         read_sentences(columns(tmp_path, content, "some.conll.zst"))
