@@ -87,14 +87,14 @@ def _fits(fits: list[dict[str, Any]]) -> Table:
     table = Table(
         "encoder",
         "GPUs",
-        "checkpointing",
-        title="Largest optim.batch_pieces that fits, in bfloat16",
+        title="Largest optim.batch_pieces that fits, in bfloat16; * with gradient checkpointing",
         title_justify="left",
     )
     for stage in range(len(fits[0]["batch_pieces"])):
-        table.add_column(f"ZeRO {stage}", justify="right")
+        table.add_column(f"ZeRO {stage}", justify="right", no_wrap=True)
     for number, row in enumerate(fits):
-        cells = ("–" if own is None else f"{own:,}" for own in row["batch_pieces"])
+        cells = ("–" if own is None else f"{own / 1000:,.{int(own < 100_000)}f}k" for own in row["batch_pieces"])
         last = number + 1 == len(fits) or fits[number + 1]["encoder"] != row["encoder"]
-        table.add_row(row["encoder"], row["machine"], "yes" if row["checkpointing"] else "no", *cells, end_section=last)
+        mark = " *" if row["checkpointing"] else ""
+        table.add_row(row["encoder"], f"{row['machine']}{mark}", *cells, end_section=last)
     return table

@@ -44,8 +44,8 @@ def test_tables_have_a_column_a_stage_and_mark_the_one_that_is_set(capsys: pytes
             {
                 "encoder": "configured",
                 "machine": "1 x 24 GiB",
-                "checkpointing": False,
-                "batch_pieces": [11520, None, 3, 4],
+                "checkpointing": True,
+                "batch_pieces": [11520, None, 576, 217152],
             }
         ],
     }
@@ -55,6 +55,6 @@ def test_tables_have_a_column_a_stage_and_mark_the_one_that_is_set(capsys: pytes
     ]
     assert "a worker, computed ZeRO 0 ZeRO 1 ZeRO 2 (set) ZeRO 3" in lines
     assert "total 1.0 GiB 2.0 GiB 3.0 GiB 4.0 GiB" in lines
-    assert "configured 1 x 24 GiB no 11,520 – 3 4" in lines
+    assert "configured 1 x 24 GiB * 11.5k – 0.6k 217k" in lines
     assert "largest micro-batch 16 x 60 plain (rows x pieces, of one of 2 workers)" in lines
     assert "padding plain 5.2%" in lines
