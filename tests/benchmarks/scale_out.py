@@ -2,12 +2,12 @@
 
 `python -m tests.benchmarks.scale_out INDEX FILE [--rerank]` retrieves for the sentences of FILE (JSON lines) on logical
 nodes of one machine (`ray.cluster_utils.Cluster`), each with a search actor (and a re-rank actor) of one thread, and
-prints a JSON line a cluster. Every cluster works twice, on the first quarter of the file and on all of it: what the
-second costs more, by sentence, is the figure; what is left is the fixed cost of a job and of its nodes (Ray's own
-processes, and in each actor a JVM that compiles what it runs often). Counted are all processes of the job, by their CPU
-times: wall-clock time says nothing where the nodes share cores. All of it is bound to one core, since two threads of a
-core, busy at once, count more CPU time for the same work than one alone. A node has four logical CPUs, as Ray Data's
-own tasks need two beside the actors.
+prints a JSON line a cluster: what a sentence of the second half of the file costs, and all else, the fixed cost of a
+job and of its nodes (Ray's own processes, and in each actor a JVM that compiles what it runs often, which takes some
+thousand sentences of each). Counted are all processes of the job, by their CPU times: wall-clock time says nothing
+where the nodes share cores. All of it is bound to one core, since two threads of a core, busy at once, count more CPU
+time for the same work than one alone. A node has four logical CPUs, as Ray Data's own tasks need two beside the
+actors.
 """
 
 from __future__ import annotations
@@ -31,26 +31,22 @@ _SAMPLE_SECONDS = 0.5
 def main(index: Path, file: Path, *, rerank: bool) -> None:
     """Print the lines; `growth` compares with the one node."""
     psutil.Process().cpu_affinity([0])
-    with tempfile.TemporaryDirectory() as temporary:
-        quarter = Path(temporary, "quarter.jsonl")
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        quarter.write_text("".join(lines[: len(lines) // 4]), encoding="utf-8")
-        first = None
-        for num_nodes in NODES:
-            small = _job(num_nodes, index, quarter, rerank=rerank)
-            large = _job(num_nodes, index, file, rerank=rerank)
-            more = 1000 * (large - small) / (len(lines) - len(lines) // 4)
-            first = first or more
-            figures = {"cpu_ms_a_sentence": round(more, 3), "growth": round(more / first - 1, 3)}
-            fixed = small - more / 1000 * (len(lines) // 4)
-            print(
-                json.dumps({"nodes": num_nodes, "rerank": rerank, **figures, "fixed_cpu_s": round(fixed, 1)}),
-                flush=True,
-            )
+    first = None
+    for num_nodes in NODES:
+        samples = _job(num_nodes, index, file, rerank=rerank)
+        num_all, cpu_all = samples[-1]
+        num_before, cpu_before = next(own for own in samples if own[0] >= num_all / 2)
+        # Samples after all rows are done belong to the end of the job.
+        num_done, cpu_done = max(own for own in samples if own[0] < num_all)
+        each = (cpu_done - cpu_before) / (num_done - num_before)
+        first = first or each
+        figures = {"cpu_ms_a_sentence": round(1000 * each, 3), "growth": round(each / first - 1, 3)}
+        fixed = {"fixed_cpu_s": round(cpu_all - each * num_all, 1), "cpu_s": round(cpu_all, 1), "sentences": num_all}
+        print(json.dumps({"nodes": num_nodes, "rerank": rerank, **figures, **fixed}), flush=True)
 
 
-def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> float:
-    """CPU seconds of retrieving for a file on so many nodes, their start and end included."""
+def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> list[tuple[int, float]]:
+    """(sentences done, CPU seconds so far) while retrieving for a file; the last one when the nodes have ended."""
     from jobs.cluster import prepare
 
     prepare()
@@ -63,18 +59,22 @@ def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> float:
 
     sections = {"search_actors": num_nodes, "rerank_actors": num_nodes, "threads": 1, "rerank": rerank}
     config = parse_config({"index": {"folder": str(index)}, "retrieval": sections})
+    samples = list[tuple[int, float]]()
     with tempfile.TemporaryDirectory() as out, _counted() as spent:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": _CPUS, "include_dashboard": False})
         for _ in range(num_nodes - 1):
             cluster.add_node(num_cpus=_CPUS)
         ray.init(address=cluster.address, log_to_driver=False)
         try:
-            found = retrieve({"all": iter_sentences([file])}, config, Path(out))
+            sentences = {"all": iter_sentences([file])}
+            found = retrieve(
+                sentences, config, Path(out), on_progress=lambda done: samples.append((done, sum(list(spent.values()))))
+            )
         finally:
             ray.shutdown()
             cluster.shutdown()
     assert found["errors"] == 0
-    return sum(spent.values())
+    return [*samples, (found["sentences"], sum(spent.values()))]
 
 
 @contextmanager
