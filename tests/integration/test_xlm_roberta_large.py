@@ -14,6 +14,7 @@ import psutil
 import pytest
 from safetensors import safe_open
 
+from ctxner.conll import read_sentences
 from ctxner.contexts import Context, write_contexts
 from ctxner.demo import make_world, write_world
 from ctxner.schema import ScoredPassage
@@ -37,7 +38,8 @@ SETTINGS = {
 def test_three_steps_of_cl_kl_with_zero_3_fit_into_twenty_gib(tmp_path: Path) -> None:
     world = make_world(num_train=12, num_dev=4, num_test=0)
     write_world(world, tmp_path)
-    for split, sentences in (("train", world.train), ("dev", world.dev)):
+    for split in ("train", "dev"):
+        sentences = read_sentences(tmp_path / f"{split}.conll").sentences
         passages = [tuple(ScoredPassage(own, 1.0, 1) for own in world.corpus[n : n + 2]) for n in range(len(sentences))]
         found = {own.id: Context(own.words, "q", given) for own, given in zip(sentences, passages, strict=True)}
         write_contexts(found, tmp_path / f"{split}.parquet")
