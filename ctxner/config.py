@@ -113,18 +113,14 @@ class RetrievalConfig(Section):
     max_query_terms: Annotated[int, Field(gt=0, le=512)] = 64  # Lucene refuses more than 1,024 clauses
     k1: PositiveFloat = 0.9  # Anserini's default, not the textbook's 1.2
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
-    depth: PositiveInt = (
-        6  # passages handed to the re-ranker, a sentence; what it drops of a deeper pool costs coverage
-    )
+    depth: PositiveInt = 6  # passages handed to the re-ranker, a sentence; from a deeper pool it drops good ones
     encoder: str | None = None  # of the re-ranker; None: the packaged MiniLM
     layer: PositiveInt | None = None  # None: the last one
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the re-ranker's encoder; auto: what is fast here
     idf: bool = False  # weigh BERTScore's pieces by idf over the sentences of a batch
     keep: PositiveInt = 6  # passages kept, a sentence; the paper's number
     drop_near_duplicates: bool = True  # a passage that repeats the sentence leaks, and teaches nothing
-    batch_sentences: PositiveInt = (
-        4096  # sentences re-ranked together: each distinct passage is encoded once among them
-    )
+    batch_sentences: PositiveInt = 4096  # re-ranked together: each distinct passage is encoded once among them
     rerank: bool = True  # False: passages stay in the order of the search, and no encoder is needed
     cache: Path | None = Path("~/.cache/ctxner")  # of encoded texts, on each node's own disk; None: none
     cache_gib: Annotated[float, Field(ge=0.001)] = 4.0  # its bound; 250,000 tweet-sized passages of MiniLM in bfloat16
@@ -159,9 +155,7 @@ class ModelConfig(Section):
     context_dropout: Probability = 0.0  # share of sentences that an epoch shows without passages in the context view
     random_passages: bool = False  # the others with their best n, n drawn anew each epoch: one model for any number
     freeze_embeddings: bool = False  # as pre-trained: half of MiniLM's parameters
-    freeze_layers: NonNegativeInt = (
-        0  # lowest encoder layers kept as pre-trained; with frozen embeddings nothing goes backward below
-    )
+    freeze_layers: NonNegativeInt = 0  # lowest layers, as pre-trained; with the embeddings, nothing goes below
     gradient_checkpointing: bool = False  # compute the encoder's layers twice instead of keeping what they computed
     legal_transitions: bool = True  # forbid tag sequences that BIOES forbids, in training and decoding
     max_pieces: PositiveInt = 512  # a view, special pieces included; the encoder's own limit is a further bound

@@ -11,7 +11,8 @@ import sentencepiece
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+from tests.tiny_bert import SIZES
+
 LARGE = {
     "vocab_size": 250_002,
     "hidden_size": 1024,
@@ -22,7 +23,7 @@ LARGE = {
 
 
 def save_xlm_roberta(
-    folder: Path, texts: Iterable[str], *, num_pieces: int = 400, sizes: Mapping[str, int] = SMALL
+    folder: Path, texts: Iterable[str], *, num_pieces: int = 400, sizes: Mapping[str, int] = SIZES
 ) -> str:
     """Write an encoder's folder as `xlm-roberta-base` has it, but for the sizes; returns its path.
 

@@ -62,7 +62,7 @@ class TrainingSet:
         self.tags = [labels.encode(example.sentence.tags or (), source=example.sentence.id) for example in examples]
         self.tags += [[UNLABELLED] * len(example.sentence.words) for example in unlabelled]
         every, mode = [*examples, *unlabelled], config.loss.mode
-        self.plain = None if mode == "context" else build_views(every, views, "plain", cache)
+        self.plain = None if mode == "context" else ShownViews(build_views(every, views, "plain", cache))
         self.context = None if mode == "plain" else build_views(every, views, "context", cache)
         self._shown: tuple[int, ShownViews | None] = (-1, None)  # an epoch's context views
         self._order = list(range(self.num_labelled, len(every)))
@@ -86,9 +86,9 @@ class TrainingSet:
         batches = [[chosen[place] for place in batch] for batch in batches]
         return [batches[first : first + optim.accumulate] for first in range(0, len(batches), optim.accumulate)]
 
-    def num_steps(self) -> int:
-        """Optimizer steps of all epochs."""
-        return sum(len(self.steps(epoch)) for epoch in range(self.config.optim.epochs))
+    def steps_by_epoch(self) -> list[int]:
+        """Optimizer steps of each epoch."""
+        return [len(self.steps(epoch)) for epoch in range(self.config.optim.epochs)]
 
     def num_pieces(self) -> dict[str, int]:
         """Pieces of each view in the first epoch, padding not counted."""
@@ -102,7 +102,7 @@ class TrainingSet:
 
     def views(self, epoch: int = 0) -> dict[str, ShownViews]:
         """The views that the mode trains on, by name, as an epoch shows them."""
-        own = {"plain": self._plain(), "context": self._context(epoch)}
+        own = {"plain": self.plain, "context": self._context(epoch)}
         return {name: views for name, views in own.items() if views is not None}
 
     def share(
@@ -113,16 +113,13 @@ class TrainingSet:
         weight_B = torch.ones(max(1, len(mine)), device=device)
         if not mine:
             mine, weight_B = [batch[0]], weight_B * 0
-        return self._collate(self._plain(), mine, device), self._collate(self._context(epoch), mine, device), weight_B
+        return self._collate(self.plain, mine, device), self._collate(self._context(epoch), mine, device), weight_B
 
     def _unlabelled(self, epoch: int) -> list[int]:
         """An epoch's unlabelled sentences: the next ones of a shuffled order, around and around."""
         order = self._order
         number = min(len(order), round(self.num_labelled * self.config.data.unlabelled_ratio))
         return [order[(epoch * number + place) % len(order)] for place in range(number)]
-
-    def _plain(self) -> ShownViews | None:
-        return None if self.plain is None else ShownViews(self.plain)
 
     def _context(self, epoch: int) -> ShownViews | None:
         """The context views as an epoch shows them, drawn from (seed, epoch)."""
@@ -132,7 +129,8 @@ class TrainingSet:
         if self._shown[0] != epoch:
             kept = None
             if settings.context_dropout or settings.random_passages:
-                chance, kept = np.random.default_rng((self.config.run.seed, epoch)), self.context.num_passages
+                seed = self.config.run.seed % 2**64  # NumPy takes no negative ones
+                chance, kept = np.random.default_rng((seed, epoch)), self.context.num_passages
                 if settings.random_passages:
                     kept = chance.integers(np.minimum(kept, 1), kept, endpoint=True)
                 kept = np.where(chance.random(len(kept)) < settings.context_dropout, 0, kept)
@@ -164,10 +162,7 @@ def load_training(data: DataConfig) -> tuple[list[Example], list[Example]]:
         if not own:
             raise ValueError(f"{further.train}: no sentences; remove it from data.also")
         examples += own
-    unlabelled = []
-    if data.unlabelled is not None:
-        unlabelled = unlabelled_examples(data.unlabelled)
-    return examples, unlabelled
+    return examples, unlabelled_examples(data.unlabelled) if data.unlabelled is not None else []
 
 
 def start_path(config: Config) -> str:
@@ -234,7 +229,7 @@ def plan(config: Config) -> dict[str, Any]:
         "pieces_an_epoch": data.num_pieces(),
         "padding": {name: round(share, 4) for name, share in data.padding().items()},
         "steps_an_epoch": len(data.steps(0)),
-        "steps": data.num_steps(),
+        "steps": sum(data.steps_by_epoch()),
         "batch": {"sentences": config.optim.batch_sentences, "accumulate": config.optim.accumulate},
         "workers": config.run.workers,
         "max_pieces": model.config.max_pieces,

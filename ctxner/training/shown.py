@@ -10,7 +10,8 @@ from typing import overload
 import numpy as np
 
 from ctxner.schema import Example
-from ctxner.training.viewstore import ViewName, ViewStore, open_views, views_key
+from ctxner.training.viewkeys import ViewName, views_key
+from ctxner.training.viewstore import ViewStore, open_views
 from ctxner.views import View, ViewBuilder, keep_passages
 
 

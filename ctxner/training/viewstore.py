@@ -13,38 +13,28 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import re
 import shutil
-import tempfile
-import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from importlib.metadata import version
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from typing import BinaryIO, Literal, NoReturn, overload
+from typing import NoReturn, overload
 from weakref import finalize
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
-from ctxner import views as views_module
 from ctxner.schema import Example
+from ctxner.training.viewfiles import ARRAYS, MANIFEST, WIDE_PIECES, append, manifest_of, mapped, put_in_place
+from ctxner.training.viewkeys import ViewName, hash_example, settings_hash
 from ctxner.views import View, ViewBuilder
-
-ViewName = Literal["plain", "context"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1  # of the files; whatever makes the views different belongs to the key
-_MANIFEST = "store.json"
-_ARRAYS = {"starts": "q", "rows": "q", "pieces": "H", "words": "i", "passages": "i", "ids": "B"}  # typecodes
-_WIDE_PIECES = "i"  # for vocabularies above 2^16
 _VIEWS_A_CHUNK = 1024  # written at once: some megabytes
 _OURS = re.compile(r"([0-9a-f]{64})(\.new)?")
 
@@ -59,7 +49,7 @@ class ViewStore(Sequence[View]):
     def __init__(self, path: Path, lock: int) -> None:
         """Map the arrays of a folder that was found whole; `lock` is a descriptor to close in the end."""
         self.path = path
-        arrays = {name: _mapped(path / f"{name}.npy") for name in _ARRAYS}
+        arrays = {name: mapped(path / f"{name}.npy") for name in ARRAYS}
         self._starts = arrays["starts"].reshape(-1, 4)  # of each view, and the end: first row, word, passage, id's byte
         self._rows, self._pieces, self._words = arrays["rows"], arrays["pieces"], arrays["words"]
         self._passages, self._ids = arrays["passages"], arrays["ids"]
@@ -164,57 +154,9 @@ def open_views(
     return store
 
 
-def views_key(examples: Iterable[Example], builder: ViewBuilder, which: ViewName) -> str:
-    """SHA-256, in hexadecimal, of all that the views depend on: examples, tokenizer, limits, versions, `ctxner.views`.
-
-    A plain view depends on no passage: its key is the same with all contexts.
-    """
-    digest = _settings_hash(builder, which)
-    for example in examples:
-        _hash_example(digest, example, which)
-    return digest.hexdigest()
-
-
-def _settings_hash(builder: ViewBuilder, which: ViewName) -> hashlib._Hash:
-    settings = {
-        "version": _VERSION,
-        "which": which,
-        "max_pieces": builder.max_pieces,
-        "max_passages": builder.max_passages if which == "context" else None,
-        "special": (builder.start, builder.end, builder.unknown, builder.pad),
-        "limits": {name: value for name, value in vars(views_module).items() if name.startswith("MAX_")},
-        "code": hashlib.sha256(Path(views_module.__file__).read_bytes()).hexdigest(),
-        "libraries": {name: version(name) for name in ("transformers", "tokenizers")},
-        "tokenizer": _tokenizer_hash(builder.tokenizer),
-    }
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-
-
-def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    digest = hashlib.sha256(f"{type(tokenizer)} {getattr(tokenizer, 'split_special_tokens', None)}".encode())
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        backend.no_truncation()  # of its last call or its file; the builder's calls undo both as well
-        backend.no_padding()
-        digest.update(backend.to_str().encode())
-        return digest.hexdigest()
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-            digest.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _hash_example(digest: hashlib._Hash, example: Example, which: ViewName) -> None:
-    passages = example.passages if which == "context" else ()
-    parts = [example.sentence.id, *example.sentence.words, *(scored.passage.text for scored in passages)]
-    sizes = f"{[len(part) for part in parts]}{[scored.dropped for scored in passages]}"  # where one part ends
-    digest.update((sizes + "".join(parts)).encode("utf-8", "surrogatepass"))
-
-
 def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which: ViewName) -> None:
     """Write a store aside and put it in place; the caller holds its lock."""
-    aside, digest, num_views = path.with_name(f"{path.name}.new"), _settings_hash(builder, which), -1
+    aside, digest, num_views = path.with_name(f"{path.name}.new"), settings_hash(builder, which), -1
     logger.info("%s: tokenizing %s views", path, which)
     try:
         with _advising(path.parent):
@@ -223,7 +165,7 @@ def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which:
         for chunk in _chunks(examples, builder, which, digest):
             with _advising(path.parent):
                 for name, values in chunk.items():
-                    _append(aside / f"{name}.npy", values)
+                    append(aside / f"{name}.npy", values)
             num_views += len(chunk["starts"]) // 4
         if digest.hexdigest() != path.name:
             raise ValueError(
@@ -231,7 +173,7 @@ def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which:
                 "and examples that can be gone through twice"
             )
         with _advising(path.parent):
-            _put_in_place(aside, path)
+            put_in_place(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     logger.info("%s: wrote %d %s views", path, num_views, which)
@@ -242,13 +184,13 @@ def _chunks(
 ) -> Iterator[dict[str, array]]:
     """The arrays, some views at a time; the examples are hashed on the way."""
     small = max(builder.tokenizer.get_vocab().values()) < 1 << 16
-    codes = _ARRAYS if small else {**_ARRAYS, "pieces": _WIDE_PIECES}
+    codes = ARRAYS if small else {**ARRAYS, "pieces": WIDE_PIECES}
     chunk = {name: array(code) for name, code in codes.items()}
     ends, num_pieces = (0, 0, 0, 0), 0
     chunk["starts"].extend(ends)
     chunk["rows"].append(0)
     for number, example in enumerate(examples, 1):
-        _hash_example(digest, example, which)
+        hash_example(digest, example, which)
         view = builder.context(example) if which == "context" else builder.plain(example.sentence)
         used = [scored.num_pieces for scored in view.passages if scored.num_pieces is not None]
         sentence_id = view.sentence_id.encode("utf-8", "surrogatepass")
@@ -268,80 +210,24 @@ def _chunks(
     yield chunk
 
 
-def _append(path: Path, values: array) -> None:
-    with path.open("ab") as file:
-        if not file.tell():
-            _write_header(file, np.dtype(values.typecode), 0)
-        values.tofile(file)
-
-
-def _put_in_place(aside: Path, path: Path) -> None:
-    for name in _ARRAYS:
-        with (aside / f"{name}.npy").open("r+b") as file:
-            np.lib.format.read_magic(file)
-            _, _, dtype = np.lib.format.read_array_header_1_0(file)
-            num_bytes = os.fstat(file.fileno()).st_size - file.tell()
-            file.seek(0)
-            _write_header(file, dtype, num_bytes // dtype.itemsize)
-    (aside / _MANIFEST).write_bytes(_manifest(aside, path.name))
-    for written in (*aside.iterdir(), aside):
-        _sync(written)
-    shutil.rmtree(path, ignore_errors=True)
-    aside.rename(path)
-    _sync(path.parent)
-
-
-def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
-    """NumPy leaves room in a header for the length to grow."""
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
-    )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _open(path: Path, *, warn: bool = False) -> ViewStore | None:
     """The store in a folder; None when it is not there, or is not byte for byte what was written."""
     with contextlib.ExitStack() as stack:
         try:
-            lock = os.open(path / _MANIFEST, os.O_RDONLY)
+            lock = os.open(path / MANIFEST, os.O_RDONLY)
             stack.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_SH)  # waits only while it is being removed
-            if (path / _MANIFEST).read_bytes() == _manifest(path, path.name):
+            if (path / MANIFEST).read_bytes() == manifest_of(path, path.name):
                 store = ViewStore(path, lock)
                 stack.pop_all()
                 with contextlib.suppress(OSError):  # another user's, or a disk that is only read
-                    os.utime(path / _MANIFEST)
+                    os.utime(path / MANIFEST)
                 return store
         except FileNotFoundError:
             pass
     if warn and path.exists():
         logger.warning("%s: not whole, or of another version; writing it anew", path)
     return None
-
-
-def _manifest(path: Path, key: str) -> bytes:
-    """What `store.json` says of the arrays that are there."""
-    arrays = {name: _length_and_crc(path / f"{name}.npy") for name in _ARRAYS}
-    return json.dumps({"version": _VERSION, "key": key, "arrays": arrays}).encode()
-
-
-def _length_and_crc(path: Path) -> tuple[int, int]:
-    length = crc = 0
-    with path.open("rb", buffering=0) as file:
-        while part := file.read(1 << 20):
-            length, crc = length + len(part), zlib.crc32(part, crc)
-    return length, crc
-
-
-def _mapped(path: Path) -> np.ndarray:
-    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # slices quicker than np.memmap
 
 
 def _forget_old(folder: Path, keep: int) -> None:
@@ -353,7 +239,7 @@ def _forget_old(folder: Path, keep: int) -> None:
             if not alone:
                 continue
             with contextlib.suppress(FileNotFoundError):
-                manifest = stack.enter_context((path / _MANIFEST).open("rb"))
+                manifest = stack.enter_context((path / MANIFEST).open("rb"))
                 try:
                     fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -363,7 +249,7 @@ def _forget_old(folder: Path, keep: int) -> None:
 
 def _last_use(path: Path) -> float:
     try:
-        return (path / _MANIFEST).stat().st_mtime
+        return (path / MANIFEST).stat().st_mtime
     except FileNotFoundError:
         return 0.0
 

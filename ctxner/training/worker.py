@@ -178,31 +178,32 @@ def _worker(tree: dict[str, Any]) -> None:
     tokenizer = load_tokenizer(start_path(config))
     views = ViewBuilder(tokenizer, max_pieces=model.config.max_pieces, max_passages=model.config.max_passages)
     data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
+    steps_by_epoch = data.steps_by_epoch()
+    num_steps = sum(steps_by_epoch)
     with last_checkpoint() as folder:
         progress = checkpoints.read_progress(folder) if folder else checkpoints.Progress()
-        num_done = sum(len(data.steps(epoch)) for epoch in range(progress.epoch)) + progress.step
+        num_done = sum(steps_by_epoch[: progress.epoch]) + progress.step
         if folder:
             model.load_state_dict(load_tagger(folder / checkpoints.MODEL_FOLDER).state_dict())
         model.to(device)  # type: ignore[arg-type]
-        engine = build_engine(build_step(model, config), config, data.num_steps(), num_done=num_done)
+        engine = build_engine(build_step(model, config), config, num_steps, num_done=num_done)
         if folder:
             with checkpoints.open_shares(folder) as read:
                 restore_moments(engine, read)
     provenance = run_provenance(config, {"train": examples, "dev": dev}) if rank == 0 else {}
     writer = CheckpointWriter(engine, tokenizer, config, provenance, rank, world_size)
     with (
-        progress_bar(config.loss.mode, num_done, data.num_steps(), shown=rank == 0) as bar,
+        progress_bar(config.loss.mode, num_done, num_steps, shown=rank == 0) as bar,
         run_recorder(config, rank=rank, world_size=world_size, device=device, first_step=num_done) as recorder,
     ):
         for epoch in range(progress.epoch, config.optim.epochs):
             started = time.perf_counter()
-            losses, seconds = _train_epoch(writer, data, progress, device, bar, recorder)
+            losses, num_sentences, seconds = _train_epoch(writer, data, progress, device, bar, recorder)
             whole = whole_model(model)
             assert whole is not None
             tagger = Tagger(whole.to(device), tokenizer)  # type: ignore[arg-type]
             scores = {view: _dev_scores(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
             recorder.timer.lap("evaluation")
-            num_sentences = sum(len(batch) for step in data.steps(epoch) for batch in step)
             entry = {
                 "epoch": epoch + 1,
                 "losses": losses,
@@ -229,8 +230,8 @@ def _train_epoch(
     device: torch.device,
     bar: Any,
     recorder: Recorder,
-) -> tuple[dict[str, float], float]:
-    """Run an epoch's steps from where it stands; the mean of each loss over all its sentences, and its seconds."""
+) -> tuple[dict[str, float], int, float]:
+    """Run an epoch's steps from where it stands; the mean of each loss over all its sentences, these, its seconds."""
     engine, config, rank, world_size = writer.engine, writer.config, writer.rank, writer.world_size
     engine.train()
     started = time.perf_counter() - progress.seconds
@@ -271,7 +272,7 @@ def _train_epoch(
             recorder.timer.lap("checkpoint")
     num_sentences = sum(len(batch) for step in steps for batch in step)
     means = {name: sum(own[name] for own in all_sums) / num_sentences for name in all_sums[0]}
-    return means, time.perf_counter() - started
+    return means, num_sentences, time.perf_counter() - started
 
 
 def _dev_scores(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_size: int) -> Scores:

@@ -59,7 +59,7 @@ def ours() -> float:
     labels = LabelSet.from_sentences(own.sentence for own in examples)
     views, cpu = ViewBuilder(load_tokenizer(packaged_encoder())), torch.device("cpu")
     sets = [TrainingSet(own, labels, views, config) for own in (examples[:_WARM_UP], examples)]
-    engine = build_engine(build_step(build_model(config, labels), config), config, sets[1].num_steps())
+    engine = build_engine(build_step(build_model(config, labels), config), config, sum(sets[1].steps_by_epoch()))
     engine.train()
     for data in sets:
         started = time.perf_counter()

@@ -7,15 +7,14 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ctxner.demo import make_world, write_world
+from tests.integration.killing import family, kill_all, matching
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -47,22 +46,27 @@ def test_a_job_killed_four_times_ends_with_the_rows_of_an_undisturbed_one(world:
     for point, victim in plan:
         _wait_for_rows(world / "killed", process, point)
         if victim in ("Search", "Rerank"):
-            _kill(lambda command, victim=victim: command.startswith("ray::") and f"({victim})" in command, process)
-            continue
-        family = _family(process)
-        if victim == "raylet":
-            _kill(lambda command: "/raylet/raylet" in command, process)
-            time.sleep(5)  # its driver cannot go on, and may wait for the node for minutes
-        process.kill()
-        process.communicate()
-        for own in family:  # as when the machine goes
-            if own.is_running():
+            for own in matching(
+                process,
+                lambda command, victim=victim: command.startswith("ray::") and f"({victim})" in command,
+                deadline=DEADLINE,
+            ):
                 own.kill()
+            continue
+        started = family(process)
+        if victim == "raylet":
+            matching(process, lambda command: "/raylet/raylet" in command, deadline=DEADLINE)[0].kill()
+            time.sleep(5)  # its driver cannot go on, and may wait for the node for minutes
+        kill_all(process, started)
         resumed_from = _num_done(world / "killed")
         process = _start(world, "killed")
     found = _finish(process)
     assert (found["sentences"], found["resumed_from"]) == (NUM_SENTENCES, resumed_from)
     assert _rows(world, "killed").equals(_rows(world, "undisturbed"))
+
+
+def _is_actor(kind: str, command: str) -> bool:
+    return command.startswith("ray::") and f"({kind})" in command
 
 
 def _start(world: Path, name: str) -> subprocess.Popen[str]:
@@ -96,26 +100,3 @@ def _wait_for_rows(folder: Path, process: subprocess.Popen[str], at_least: int) 
         assert time.monotonic() < until, "no rows in time"
         time.sleep(0.2)
     return num_done
-
-
-def _kill(matches: Callable[[str], bool], process: subprocess.Popen[str]) -> None:
-    """Kill -9 what the job has started whose command line matches, as soon as there is any."""
-    until = time.monotonic() + DEADLINE
-    while not (victims := [own for own in _family(process) if _matches(own, matches)]):
-        assert process.poll() is None, "the job ended before anything could be killed"
-        assert time.monotonic() < until, "nothing to kill in time"
-        time.sleep(0.1)
-    for own in victims:
-        own.kill()
-
-
-def _matches(process: psutil.Process, matches: Callable[[str], bool]) -> bool:
-    try:
-        return matches(" ".join(process.cmdline()))
-    except psutil.Error:  # gone meanwhile
-        return False
-
-
-def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """What the job has started: its Ray and all workers."""
-    return psutil.Process(process.pid).children(recursive=True)

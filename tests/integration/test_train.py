@@ -21,7 +21,7 @@ ray = pytest.importorskip("ray")
 
 from huggingface_hub import ModelCard  # noqa: E402
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
-from transformers import AutoTokenizer, BertConfig, BertModel  # noqa: E402
+from transformers import AutoTokenizer, BertModel  # noqa: E402
 
 from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.contexts import Context, write_contexts  # noqa: E402
@@ -30,6 +30,7 @@ from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Passage, ScoredPassage, Sentence  # noqa: E402
 from ctxner.training.plan import load_split  # noqa: E402
 from ctxner.training.worker import TrainResult, train  # noqa: E402
+from tests.tiny_bert import tiny_bert  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +71,7 @@ def _context(sentence: Sentence) -> Context:
 
 def _save_encoder(folder: Path, tokenizer: str) -> str:
     torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    BertModel(tiny_bert(), add_pooling_layer=False).save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
     return str(folder)
 

@@ -10,10 +10,9 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,6 +22,7 @@ from ctxner.contexts import Context, write_contexts
 from ctxner.demo import make_world, write_world
 from ctxner.schema import Passage, ScoredPassage
 from ctxner.training.checkpoint import is_whole
+from tests.integration.killing import family, kill_all, matching
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -87,13 +87,13 @@ def test_a_run_killed_three_times_ends_with_the_parameters_of_an_undisturbed_one
     for point, victim in plan:
         _wait_for_step(world / "killed", process, point)
         if victim == "worker":
-            _kill(lambda command: "RayTrainWorker" in command, process)
+            matching(process, lambda command: "RayTrainWorker" in command, deadline=DEADLINE)[0].kill()
             continue
-        family = _family(process)
+        started = family(process)
         if victim == "raylet":
-            _kill(lambda command: "/raylet/raylet" in command, process)
+            matching(process, lambda command: "/raylet/raylet" in command, deadline=DEADLINE)[0].kill()
             time.sleep(5)  # its driver cannot go on, and may wait for the node for minutes
-        _kill_all(process, family)
+        kill_all(process, started)
         process = _start(world, world, "killed", "run.resume=true")
     result = _finish(process)
     assert result["epochs"] == NUM_EPOCHS
@@ -236,34 +236,3 @@ def _last(folder: Path) -> Path:
     record = json.loads((folder / "checkpoint_manager_snapshot.json").read_text())
     assert record["latest_checkpoint_result"]["metrics"]["epoch"] == NUM_EPOCHS
     return folder / record["latest_checkpoint_result"]["checkpoint_dir_name"]
-
-
-def _kill(matches: Callable[[str], bool], process: subprocess.Popen[str]) -> None:
-    """Kill -9 what the job has started whose command line matches, as soon as there is any."""
-    until = time.monotonic() + DEADLINE
-    while not (victims := [own for own in _family(process) if _matches(own, matches)]):
-        assert process.poll() is None, "the job ended before anything could be killed"
-        assert time.monotonic() < until, "nothing to kill in time"
-        time.sleep(0.1)
-    victims[0].kill()
-
-
-def _kill_all(process: subprocess.Popen[str], family: list[psutil.Process]) -> None:
-    """As when the machine goes."""
-    process.kill()
-    process.communicate()
-    for own in family:
-        if own.is_running():
-            own.kill()
-
-
-def _matches(process: psutil.Process, matches: Callable[[str], bool]) -> bool:
-    try:
-        return matches(" ".join(process.cmdline()))
-    except psutil.Error:  # gone meanwhile
-        return False
-
-
-def _family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """What the job has started: its Ray and all workers."""
-    return psutil.Process(process.pid).children(recursive=True)

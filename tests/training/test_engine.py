@@ -15,7 +15,6 @@ import pytest
 import torch
 import torch.multiprocessing
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig
 
 from ctxner.config import parse_config
 from ctxner.demo import make_world
@@ -27,6 +26,7 @@ from ctxner.training.checkpoint import open_shares, step_seed, write_share
 from ctxner.training.engine import build_engine, own_moments, restore_moments, whole_model
 from ctxner.training.plan import TrainingSet, build_step
 from ctxner.views import ViewBuilder
+from tests.tiny_bert import tiny_bert
 
 NUM_STEPS, CUT = 5, 3
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -168,14 +168,7 @@ def _keep(folder: Path, engine: Any, rank: int, world_size: int) -> None:
 
 def _model(data: TrainingSet) -> EncoderCRF:
     torch.manual_seed(0)
-    encoder = BertConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
+    encoder = tiny_bert()
     types = make_world(num_train=1, num_dev=0, num_test=0).types
     model = EncoderCRF(EncoderCRFConfig(encoder=encoder.to_dict(), types=list(types), dropout=0.0))
     model.encoder.embeddings.position_embeddings.requires_grad_(False)  # frozen ones have no state

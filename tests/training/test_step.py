@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import BertConfig
 
 from ctxner.config import MODES, Config, parse_config
 from ctxner.demo import World, make_world
@@ -20,6 +19,7 @@ from ctxner.schema import Example, Passage, ScoredPassage
 from ctxner.training.plan import TrainingSet, build_step
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
 from ctxner.views import ViewBatch, ViewBuilder
+from tests.tiny_bert import tiny_bert
 
 CPU = torch.device("cpu")
 NUM_SENTENCES = 5
@@ -28,15 +28,7 @@ PASSAGES = ("The quiet village sank at dawn.", "A ballad that few people remembe
 
 def tiny_model(types: tuple[str, ...], *, legal_transitions: bool = True) -> EncoderCRF:
     torch.manual_seed(0)
-    encoder = BertConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.2,  # far enough from zero that both views differ
-    )
+    encoder = tiny_bert(initializer_range=0.2)  # far enough from zero that both views differ
     config = EncoderCRFConfig(
         encoder=encoder.to_dict(), types=list(types), dropout=0.0, legal_transitions=legal_transitions
     )

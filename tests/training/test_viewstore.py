@@ -25,7 +25,8 @@ from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegac
 
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from ctxner.training import viewstore
-from ctxner.training.viewstore import open_views, views_key
+from ctxner.training.viewkeys import views_key
+from ctxner.training.viewstore import open_views
 from ctxner.views import ViewBuilder
 
 FORK = multiprocessing.get_context("fork")
@@ -379,9 +380,9 @@ def test_the_key_changes_with_the_limits_the_libraries_and_the_code(builder, tok
         ("ctxner.views", "MAX_WORD_PIECES", 31),
         ("ctxner.views", "MAX_PASSAGE_CHARS", 19_999),
         ("ctxner.views", "__file__", str(code)),
-        ("ctxner.training.viewstore", "_VERSION", 2),
-        ("ctxner.training.viewstore", "version", lambda name: "0" if name == "tokenizers" else "1"),
-        ("ctxner.training.viewstore", "version", lambda name: "1" if name == "tokenizers" else "0"),
+        ("ctxner.training.viewkeys", "VERSION", 2),
+        ("ctxner.training.viewkeys", "version", lambda name: "0" if name == "tokenizers" else "1"),
+        ("ctxner.training.viewkeys", "version", lambda name: "1" if name == "tokenizers" else "0"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(f"{owner}.{name}", value)

@@ -1,0 +1,71 @@
+"""The key of stored views: a hash of all that they depend on, so that a store is never used for other ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from ctxner import views as views_module
+from ctxner.schema import Example
+from ctxner.views import ViewBuilder
+
+ViewName = Literal["plain", "context"]
+
+VERSION = 1  # of the store's files; whatever makes the views different is in the key by itself
+
+
+def views_key(examples: Iterable[Example], builder: ViewBuilder, which: ViewName) -> str:
+    """SHA-256, in hexadecimal, of all that the views depend on: examples, tokenizer, limits, versions, `ctxner.views`.
+
+    A plain view depends on no passage: its key is the same with all contexts.
+    """
+    digest = settings_hash(builder, which)
+    for example in examples:
+        hash_example(digest, example, which)
+    return digest.hexdigest()
+
+
+def settings_hash(builder: ViewBuilder, which: ViewName) -> hashlib._Hash:
+    """A key's beginning: all but the examples."""
+    settings = {
+        "version": VERSION,
+        "which": which,
+        "max_pieces": builder.max_pieces,
+        "max_passages": builder.max_passages if which == "context" else None,
+        "special": (builder.start, builder.end, builder.unknown, builder.pad),
+        "limits": {name: value for name, value in vars(views_module).items() if name.startswith("MAX_")},
+        "code": hashlib.sha256(Path(views_module.__file__).read_bytes()).hexdigest(),
+        "libraries": {name: version(name) for name in ("transformers", "tokenizers")},
+        "tokenizer": _tokenizer_hash(builder.tokenizer),
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+
+
+def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    digest = hashlib.sha256(f"{type(tokenizer)} {getattr(tokenizer, 'split_special_tokens', None)}".encode())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()  # of its last call or its file; the builder's calls undo both as well
+        backend.no_padding()
+        digest.update(backend.to_str().encode())
+        return digest.hexdigest()
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            digest.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def hash_example(digest: hashlib._Hash, example: Example, which: ViewName) -> None:
+    """Add an example to a key."""
+    passages = example.passages if which == "context" else ()
+    parts = [example.sentence.id, *example.sentence.words, *(scored.passage.text for scored in passages)]
+    sizes = f"{[len(part) for part in parts]}{[scored.dropped for scored in passages]}"  # where one part ends
+    digest.update((sizes + "".join(parts)).encode("utf-8", "surrogatepass"))
