@@ -8,6 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ctxner.training.memory import STAGES
+from ctxner.training.steptime import H100, SENTENCES, UTILIZATION
+
 _ROWS = {
     "parameters": "parameters",
     "gradients": "gradients",
@@ -34,6 +37,7 @@ def show_plan(plan: Mapping[str, Any], *, configured_stage: int) -> None:
     out.print(_arithmetic(plan))
     out.print(_stages(plan, configured_stage))
     out.print(_fits(plan["fits"]))
+    out.print(_step_times(plan["step_times"]))
 
 
 def size(num_bytes: int) -> str:
@@ -97,4 +101,20 @@ def _fits(fits: list[dict[str, Any]]) -> Table:
         last = number + 1 == len(fits) or fits[number + 1]["encoder"] != row["encoder"]
         mark = " *" if row["checkpointing"] else ""
         table.add_row(row["encoder"], f"{row['machine']}{mark}", *cells, end_section=last)
+    return table
+
+
+def _step_times(times: Mapping[str, list[dict[str, Any]]]) -> Table:
+    table = Table(
+        "encoder",
+        "GPUs",
+        title=f"Milliseconds a step, expected: {H100.name} at {UTILIZATION:.0%}, {SENTENCES} sentences each",
+        title_justify="left",
+    )
+    for stage in STAGES:
+        table.add_column(f"ZeRO {stage}", justify="right", no_wrap=True)
+    for name, rows in times.items():
+        for row in rows:
+            cells = (f"{1000 * own:,.1f}" for own in row["seconds"])
+            table.add_row(name, str(row["gpus"]), *cells, end_section=row is rows[-1])
     return table

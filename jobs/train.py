@@ -11,7 +11,7 @@ from jobs.console import show as show_result
 from jobs.sizing_tables import show_plan
 from jobs.training_page import write_training_page
 
-_LONG = ("zero_stages", "fits", "largest_micro_batch")  # of the plan; for --dry-run
+_LONG = ("zero_stages", "fits", "largest_micro_batch", "step_times")  # of the plan; for --dry-run
 
 
 def run(config: Config) -> dict[str, Any]:

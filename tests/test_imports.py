@@ -31,7 +31,7 @@ LAYERS = (
         "ctxner.staging",
     },
     {"ctxner.training.provenance", "ctxner.training.capacity", "ctxner.training.recovery", "ctxner.training.viewfiles"},
-    {"ctxner.training.viewstore"},
+    {"ctxner.training.viewstore", "ctxner.training.steptime"},
     {"ctxner.training.shown"},
     {
         "ctxner.pipelines",

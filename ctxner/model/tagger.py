@@ -7,7 +7,7 @@ Views are built in `ctxner.views`, losses in `ctxner.model.losses`, entities in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +48,26 @@ AutoConfig.register(EncoderCRFConfig.model_type, EncoderCRFConfig)  # so that Au
 
 
 class EncoderCRF(PreTrainedModel):
-    """Any `AutoModel` encoder with a linear head and a linear-chain CRF over BIOES tags."""
+    """Any `AutoModel` encoder with a linear head and a linear-chain CRF over BIOES tags.
+
+    Args:
+        config: Of the tagger.
+        encoder: Taken over, as `config.encoder` describes it; None: a new one.
+    """
 
     config_class = EncoderCRFConfig
     base_model_prefix = "encoder"
     _supports_sdpa = True
 
-    def __init__(self, config: EncoderCRFConfig) -> None:
+    def __init__(self, config: EncoderCRFConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         if not config.encoder or not config.types:
             raise ValueError("config.json: 'encoder' and 'types' are missing; this is not a folder that ctxner saved")
         self.labels = LabelSet(tuple(config.types))
-        encoder_config = AutoConfig.for_model(**config.encoder)
-        self.encoder = AutoModel.from_config(encoder_config)
+        self.encoder = AutoModel.from_config(AutoConfig.for_model(**config.encoder)) if encoder is None else encoder
         _drop_pooler(self.encoder)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(encoder_config.hidden_size, len(self.labels))
+        self.head = nn.Linear(self.encoder.config.hidden_size, len(self.labels))
         legal = self.labels.legal_transitions() if config.legal_transitions else None
         self.crf = LinearChainCRF(len(self.labels), legal_transitions=legal)
         self.post_init()
@@ -75,7 +79,6 @@ class EncoderCRF(PreTrainedModel):
         labels: LabelSet,
         *,
         dropout: float = 0.1,
-        encoder_dropout: float | None = None,
         word_dropout: float = 0.0,
         legal_transitions: bool = True,
         max_pieces: int = 512,
@@ -84,21 +87,16 @@ class EncoderCRF(PreTrainedModel):
         """A new tagger that begins with an encoder's weights (see `load_encoder`).
 
         Args:
-            encoder: Copied.
+            encoder: Taken over, not copied.
             labels: What to tag.
             dropout: Of the word vectors before the linear head, in training.
-            encoder_dropout: Of the encoder's layers and attention, in training; None keeps what its config says. With 0
-                PyTorch's fused attention serves training on CPUs too.
             word_dropout: Share of words whose vector is zeroed, in training.
             legal_transitions: Forbid what BIOES forbids.
             max_pieces: A view's limit; lowered to what the encoder's positions allow.
             max_passages: Passages in the context view, at most.
         """
-        tree = _plain_config(encoder.config)
-        if encoder_dropout is not None:
-            tree |= {name: encoder_dropout for name in _ENCODER_DROPOUTS if name in tree}
         config = EncoderCRFConfig(
-            encoder=tree,
+            encoder=_plain_config(encoder.config),
             types=list(labels.types),
             dropout=dropout,
             word_dropout=word_dropout,
@@ -106,9 +104,7 @@ class EncoderCRF(PreTrainedModel):
             max_pieces=min(max_pieces, position_limit(encoder)),
             max_passages=max_passages,
         )
-        model = cls(config)
-        model.encoder.load_state_dict(encoder.state_dict())
-        return model
+        return cls(config, encoder)
 
     @torch.no_grad()
     def take_tags(self, other: EncoderCRF) -> tuple[str, ...]:
@@ -152,15 +148,27 @@ class EncoderCRF(PreTrainedModel):
             module.reset_parameters()
 
 
-def load_encoder(path: str) -> PreTrainedModel:
+def load_encoder(path: str, *, dropout: float | None = None) -> PreTrainedModel:
     """A float32 encoder without pooler from a folder or hub id.
+
+    Args:
+        path: Folder or hub id.
+        dropout: Of its layers and attention, in training; None keeps what its config says. With 0 PyTorch's fused
+            attention serves training on CPUs too.
 
     Raises:
         ValueError: Nothing loadable there; says what was tried.
     """
     try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config.update(_dropouts(config.to_dict(), dropout))
         encoder, report = AutoModel.from_pretrained(
-            path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            path,
+            config=config,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
         _refuse_gaps(name for name in report["missing_keys"] if "pooler" not in name)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -199,14 +207,22 @@ def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
     return next(lists, nn.ModuleList())
 
 
-def load_tagger(path: str | Path) -> EncoderCRF:
+def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> EncoderCRF:
     """A saved tagger in evaluation mode.
+
+    Args:
+        path: Folder or hub id.
+        encoder_dropout: As in `load_encoder`.
 
     Raises:
         ValueError: No tagger there.
     """
     try:
-        loaded: Any = EncoderCRF.from_pretrained(str(path), use_safetensors=True, output_loading_info=True)
+        config = EncoderCRFConfig.from_pretrained(str(path))
+        config.encoder = config.encoder and config.encoder | _dropouts(config.encoder, encoder_dropout)
+        loaded: Any = EncoderCRF.from_pretrained(
+            str(path), config=config, use_safetensors=True, output_loading_info=True
+        )
         model, report = loaded
         _refuse_gaps(report["missing_keys"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -223,6 +239,11 @@ def _plain_config(config: PreTrainedConfig) -> dict[str, Any]:
     for key in ("_name_or_path", "transformers_version", "architectures", "dtype", "auto_map"):
         tree.pop(key, None)
     return tree
+
+
+def _dropouts(encoder: Mapping[str, Any], dropout: float | None) -> dict[str, float]:
+    """What an encoder's config calls its dropouts, set to one value."""
+    return {} if dropout is None else {name: dropout for name in _ENCODER_DROPOUTS if name in encoder}
 
 
 def _refuse_gaps(missing: Iterable[str]) -> None:

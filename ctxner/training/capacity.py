@@ -46,7 +46,14 @@ def largest_batch_pieces(
     Returns:
         None when not even one sentence a worker fits.
     """
-    states = state_bytes(num_parameters, num_trainable, stage=stage, workers=machine.gpus, precision=precision)
+    states = state_bytes(
+        num_parameters,
+        num_trainable,
+        stage=stage,
+        workers=machine.gpus,
+        precision=precision,
+        largest_parameter=shape.largest_parameter,
+    )
     room = USABLE * machine.gib * GIB - states.total
     row = (PLAIN_PIECES, CONTEXT_PIECES)[-num_views:]
 
@@ -83,8 +90,8 @@ def sent_bytes(
     Stage 0 sums the gradients: 2 Psi_t. Stages 1 and 2 sum them too (DeepSpeed combines the owners' parts in one
     all-reduce, where the paper's reduce-scatter would send half) and gather the new parameters: 3 Psi_t; stage 2 sums
     after every micro-batch. Stage 3 gathers the parameters for each view's forward and backward and scatters the
-    gradients, in every micro-batch: 2 V Psi + Psi_t, if none stay gathered (`stage3_max_live_parameters` below the
-    model's size; with more, as by default, 2 Psi + Psi_t at least).
+    gradients, in every micro-batch: 2 V Psi + Psi_t, at most: what stays gathered (`LIVE_ELEMENTS`), all of a small
+    encoder, is not gathered again.
 
     Source: Rajbhandari et al. (2020), section 7.
     """

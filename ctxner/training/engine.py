@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ctxner.config import Config, RunConfig
 from ctxner.model.tagger import EncoderCRF
+from ctxner.training.memory import BUCKET_ELEMENTS, LIVE_ELEMENTS
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter; its count of steps is the run's
@@ -65,7 +66,12 @@ def build_engine(step: CooperativeStep, config: Config, num_steps: int, *, num_d
 
 
 def _zero(run: RunConfig) -> dict[str, Any]:
-    settings: dict[str, Any] = {"stage": run.zero_stage}
+    settings: dict[str, Any] = {
+        "stage": run.zero_stage,
+        "reduce_bucket_size": BUCKET_ELEMENTS,
+        "stage3_max_live_parameters": LIVE_ELEMENTS,
+        "stage3_max_reuse_distance": LIVE_ELEMENTS,
+    }
     if run.offload:
         settings["offload_optimizer"] = {"device": "cpu"}
         if run.zero_stage == 3:

@@ -17,8 +17,8 @@ from typing import Any, Literal
 # bfloat16: parameters and gradients in bfloat16, float32 master weights in the optimizer (DeepSpeed's bf16 engine).
 Precision = Literal["float32", "autocast", "bfloat16"]
 STAGES = (0, 1, 2, 3)
-BUCKET_ELEMENTS = 500_000_000  # DeepSpeed's default reduce_bucket_size
-LIVE_ELEMENTS = 1_000_000_000  # DeepSpeed's default stage3_max_live_parameters and stage3_max_reuse_distance
+BUCKET_ELEMENTS = 50_000_000  # DeepSpeed's reduce_bucket_size; its default is 500 million
+LIVE_ELEMENTS = 100_000_000  # stage3_max_live_parameters and -_max_reuse_distance; at its 10^9 XLM-R-large stays whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,11 @@ class EncoderShape:
     def layer_weights(self) -> int:
         """Weights of a layer's six matrices: query, key, value, output and the two of the feed-forward part."""
         return 4 * self.width**2 + 2 * self.width * self.intermediate
+
+    @property
+    def largest_parameter(self) -> int:
+        """Elements of the piece embeddings."""
+        return self.vocabulary * self.width
 
     @property
     def num_parameters(self) -> int:
@@ -116,6 +121,7 @@ def state_bytes(
     accumulates: bool = False,
     bucket_elements: int = BUCKET_ELEMENTS,
     live_elements: int = LIVE_ELEMENTS,
+    largest_parameter: int = 0,
 ) -> StateBytes:
     """Model states of a worker: Psi parameters, of which Psi_t are trained, on N workers.
 
@@ -124,7 +130,7 @@ def state_bytes(
     divided by N where it is shared; with b = 2 that is the ZeRO paper's 16 Psi. In DeepSpeed, stages 1 to 3 keep master
     weights even of float32 parameters, stage 1 holds all gradients only when it `accumulates` micro-batches, and there
     is a bucket for their reduction; in stage 3 whole parameters live as long as they are expected to be needed again:
-    up to `live_elements`, gathered.
+    up to `live_elements`, but at least the largest of them, gathered.
     """
     width = 2 if precision == "bfloat16" else 4
     has_master = precision == "bfloat16" or stage > 0
@@ -133,7 +139,8 @@ def state_bytes(
         return -(-num_bytes // workers) if stage >= since else num_bytes
 
     bucket = bucket_elements * width if stage > 0 else 0
-    gathered = min(num_parameters, live_elements) * width if stage == 3 and workers > 1 else 0
+    live = min(num_parameters, max(live_elements, largest_parameter))
+    gathered = live * width if stage == 3 and workers > 1 else 0
     return StateBytes(
         parameters=shared(num_parameters * width, 3),
         gradients=shared(num_trainable * width, 2 if accumulates else 1),

@@ -172,13 +172,12 @@ def start_path(config: Config) -> str:
 
 def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
     """A new tagger as the config describes it."""
-    settings = config.model
-    former = load_tagger(settings.warm_start) if settings.warm_start else None
+    settings, encoder_dropout = config.model, config.model.encoder_dropout
+    former = load_tagger(settings.warm_start, encoder_dropout=encoder_dropout) if settings.warm_start else None
     model = EncoderCRF.on_encoder(
-        former.encoder if former else load_encoder(start_path(config)),
+        former.encoder if former else load_encoder(start_path(config), dropout=encoder_dropout),
         labels,
         dropout=settings.dropout,
-        encoder_dropout=settings.encoder_dropout,
         word_dropout=settings.word_dropout,
         legal_transitions=settings.legal_transitions,
         max_pieces=settings.max_pieces,

@@ -22,9 +22,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from ctxner.config import Config
-from ctxner.model.tagger import EncoderCRF
 from ctxner.training import checkpoint as checkpoints
-from ctxner.training.engine import own_moments
+from ctxner.training.engine import own_moments, whole_model
 from ctxner.training.export import write_export
 
 
@@ -69,12 +68,11 @@ class CheckpointWriter:
             torch.distributed.broadcast(late, src=0)
         return bool(late.item())
 
-    def write(self, progress: checkpoints.Progress, model: EncoderCRF | None) -> None:
+    def write(self, progress: checkpoints.Progress) -> None:
         """Write a checkpoint and hand it over; at most one is on its way, so this may wait for the one before.
 
         Args:
             progress: Where the run stands, the same on all workers.
-            model: Whole; only the first worker's is looked at.
 
         Raises:
             OSError: A file could not be written; what is at `run.storage` is as before.
@@ -88,8 +86,7 @@ class CheckpointWriter:
             checkpoints.write_share(
                 self.local, own_moments(self.engine, self.rank, self.world_size), self.rank, self.world_size
             )
-            if self.rank == 0:
-                assert model is not None
+            if model := whole_model(self.engine.module.model, keep=self.rank == 0):
                 entry = {"epoch": progress.epoch, "step": progress.step} if progress.step else progress.history[-1]
                 write_export(model, self.tokenizer, self.local / checkpoints.MODEL_FOLDER, self.provenance, entry)
                 checkpoints.write_progress(self.local, progress)

@@ -14,6 +14,7 @@ from ctxner.config import Config
 from ctxner.model.tagger import EncoderCRF, encoder_layers
 from ctxner.training.capacity import MACHINES, largest_batch_pieces, sent_bytes
 from ctxner.training.memory import (
+    BUCKET_ELEMENTS,
     STAGES,
     XLM_R_LARGE,
     EncoderShape,
@@ -22,6 +23,7 @@ from ctxner.training.memory import (
     activation_bytes,
     state_bytes,
 )
+from ctxner.training.steptime import step_times
 from ctxner.views import View
 
 
@@ -42,7 +44,8 @@ def sizing(
     Returns:
         `parameters` by part; `global_batch` (means over the steps); `largest_micro_batch` of a worker; `zero_stages`,
         one row of bytes for each: memory of a worker with and without gradient checkpointing, and what it sends a step;
-        `fits`, the largest `optim.batch_pieces` by encoder, machine, checkpointing and ZeRO stage (None: nothing fits).
+        `fits`, the largest `optim.batch_pieces` by encoder, machine, checkpointing and ZeRO stage (None: nothing fits);
+        `step_times` by encoder, see `ctxner.training.steptime`.
     """
     shape, run = EncoderShape.of(model.encoder.config), config.run
     parameters = count_parameters(model)
@@ -71,7 +74,9 @@ def sizing(
             workers=run.workers,
             precision=precision,
             accumulates=config.optim.accumulate > 1,
-            **({} if run.gpus else {"bucket_elements": parameters["trainable"]}),
+            # Main memory is taken when it is written to, a GPU's when it is asked for.
+            bucket_elements=BUCKET_ELEMENTS if run.gpus else min(BUCKET_ELEMENTS, parameters["trainable"]),
+            largest_parameter=shape.largest_parameter,
         )
         for stage in STAGES
     }
@@ -109,6 +114,7 @@ def sizing(
             for stage, own in states.items()
         ],
         "fits": _fits(shape, parameters, settings, num_views=len(views)),
+        "step_times": _step_times(shape, parameters, num_views=len(views)),
     }
 
 
@@ -177,3 +183,19 @@ def _fits(
         for machine in MACHINES
         for checkpointing in (False, True)
     ]
+
+
+def _step_times(
+    shape: EncoderShape, parameters: dict[str, int], *, num_views: int
+) -> dict[str, list[dict[str, float | list[float]]]]:
+    large = XLM_R_LARGE.num_parameters
+    encoders = {
+        "configured": (shape, parameters["all"], parameters["trainable"]),
+        "xlm-roberta-large": (XLM_R_LARGE, large, large),
+    }
+    return {
+        name: step_times(
+            own, num_parameters=num_all, num_trainable=num_trainable, checkpointing=False, num_views=num_views
+        )
+        for name, (own, num_all, num_trainable) in encoders.items()
+    }

@@ -22,11 +22,12 @@ from ray.exceptions import RayActorError
 from ray.train import CheckpointConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from transformers import PreTrainedTokenizerBase
 
 from ctxner.config import Config, parse_config
 from ctxner.evaluation import Scores, SpanCounts, count_spans
 from ctxner.labels import LabelSet, tags_to_spans
-from ctxner.model.tagger import load_tagger, load_tokenizer
+from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
 from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
@@ -199,10 +200,7 @@ def _worker(tree: dict[str, Any]) -> None:
         for epoch in range(progress.epoch, config.optim.epochs):
             started = time.perf_counter()
             losses, num_sentences, seconds = _train_epoch(writer, data, progress, device, bar, recorder)
-            whole = whole_model(model)
-            assert whole is not None
-            tagger = Tagger(whole.to(device), tokenizer)  # type: ignore[arg-type]
-            scores = {view: _dev_scores(tagger, dev[rank::world_size], view, world_size) for view in VIEWS}
+            scores = _dev_scores(model, tokenizer, dev[rank::world_size], device, world_size)
             recorder.timer.lap("evaluation")
             entry = {
                 "epoch": epoch + 1,
@@ -214,7 +212,7 @@ def _worker(tree: dict[str, Any]) -> None:
                 "sentences_per_second": num_sentences / seconds,
             }
             progress = checkpoints.Progress(epoch + 1, history=(*progress.history, entry))
-            writer.write(progress, whole)
+            writer.write(progress)
             recorder.timer.lap("checkpoint")
             recorder.epoch(entry)
             if rank == 0:
@@ -267,22 +265,30 @@ def _train_epoch(
             check_finite(all_sums, engine.skipped_steps, where)
         if due:
             seconds = time.perf_counter() - started
-            whole = whole_model(engine.module.model, keep=rank == 0)
-            writer.write(replace(progress, step=number, sums=all_sums, seconds=seconds), whole)
+            writer.write(replace(progress, step=number, sums=all_sums, seconds=seconds))
             recorder.timer.lap("checkpoint")
     num_sentences = sum(len(batch) for step in steps for batch in step)
     means = {name: sum(own[name] for own in all_sums) / num_sentences for name in all_sums[0]}
     return means, num_sentences, time.perf_counter() - started
 
 
-def _dev_scores(tagger: Tagger, examples: Sequence[Example], view: ViewName, world_size: int) -> Scores:
-    tagger.model.eval()
-    counts = count_predictions(tagger, examples, view)
+def _dev_scores(
+    model: EncoderCRF,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    device: torch.device,
+    world_size: int,
+) -> dict[ViewName, Scores]:
+    """Of each view over all workers' examples; the workers call it together."""
+    whole = whole_model(model)
+    assert whole is not None
+    tagger = Tagger(whole.to(device).eval(), tokenizer)  # type: ignore[arg-type]
+    counts = {view: count_predictions(tagger, examples, view) for view in VIEWS}
     if world_size > 1:
         gathered: list[Any] = [None] * world_size
         torch.distributed.all_gather_object(gathered, counts)
-        counts = sum(gathered[1:], start=gathered[0])
-    return counts.scores()
+        counts = {view: sum((own[view] for own in gathered[1:]), start=gathered[0][view]) for view in VIEWS}
+    return {view: own.scores() for view, own in counts.items()}
 
 
 def _check_resources(config: Config) -> None:

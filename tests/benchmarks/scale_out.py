@@ -17,36 +17,61 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
 NODES = (1, 2, 4)
 _CPUS = 4  # logical ones of a node
-_SAMPLE_SECONDS = 0.5
+_SAMPLE_SECONDS = 2.0
+_COMPILER = "java compiler"
+_KINDS = {"Search": ("(Search)",), "Rerank": ("(Rerank)",), "ray": ("Agent", "Actor", "ActorLocationTracker")}
 
 
-def main(index: Path, file: Path, *, rerank: bool) -> None:
+def main(index: Path, file: Path, *, nodes: Sequence[int], rerank: bool) -> None:
     """Print the lines; `growth` compares with the one node."""
     psutil.Process().cpu_affinity([0])
     first = None
-    for num_nodes in NODES:
+    for num_nodes in nodes:
         samples = _job(num_nodes, index, file, rerank=rerank)
-        num_all, cpu_all = samples[-1]
-        num_before, cpu_before = next(own for own in samples if own[0] >= num_all / 2)
+        last = samples[-1]
+        before = next(own for own in samples if own.num_done >= last.num_done / 2)
         # Samples after all rows are done belong to the end of the job.
-        num_done, cpu_done = max(own for own in samples if own[0] < num_all)
-        each = (cpu_done - cpu_before) / (num_done - num_before)
-        first = first or each
-        figures = {"cpu_ms_a_sentence": round(1000 * each, 3), "growth": round(each / first - 1, 3)}
-        fixed = {"fixed_cpu_s": round(cpu_all - each * num_all, 1), "cpu_s": round(cpu_all, 1), "sentences": num_all}
-        print(json.dumps({"nodes": num_nodes, "rerank": rerank, **figures, **fixed}), flush=True)
+        after = max((own for own in samples if own.num_done < last.num_done), key=lambda own: own.num_done)
+        spent, num_sentences = after.spent - before.spent, after.num_done - before.num_done
+        each = {kind: 1000 * seconds / num_sentences for kind, seconds in sorted(spent.items())}
+        total = sum(each.values())
+        first = first or total
+        print(
+            json.dumps(
+                {
+                    "nodes": num_nodes,
+                    "rerank": rerank,
+                    "cpu_ms_a_sentence": round(total, 3),
+                    "growth": round(total / first - 1, 3),
+                    "by_kind": {kind: round(ms, 3) for kind, ms in each.items()},
+                    "wall_s": round(after.time - before.time, 1),
+                    "cpu_s": round(last.spent.total(), 1),
+                    "cpu_s_by_kind": {kind: round(seconds, 1) for kind, seconds in sorted(last.spent.items())},
+                    "sentences": last.num_done,
+                }
+            ),
+            flush=True,
+        )
 
 
-def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> list[tuple[int, float]]:
-    """(sentences done, CPU seconds so far) while retrieving for a file; the last one when the nodes have ended."""
+class _Sample(NamedTuple):
+    num_done: int
+    time: float
+    spent: Counter[str]  # CPU seconds so far by kind of process
+
+
+def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> list[_Sample]:
+    """Samples while retrieving for a file; the last one when the nodes have ended."""
     from jobs.cluster import prepare
 
     prepare()
@@ -59,50 +84,96 @@ def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> list[tuple
 
     sections = {"search_actors": num_nodes, "rerank_actors": num_nodes, "threads": 1, "rerank": rerank}
     config = parse_config({"index": {"folder": str(index)}, "retrieval": sections})
-    samples = list[tuple[int, float]]()
-    with tempfile.TemporaryDirectory() as out, _counted() as spent:
+    samples = list[_Sample]()
+    with tempfile.TemporaryDirectory() as out, _counted() as meter:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": _CPUS, "include_dashboard": False})
         for _ in range(num_nodes - 1):
             cluster.add_node(num_cpus=_CPUS)
         ray.init(address=cluster.address, log_to_driver=False)
         try:
-            sentences = {"all": iter_sentences([file])}
             found = retrieve(
-                sentences, config, Path(out), on_progress=lambda done: samples.append((done, sum(list(spent.values()))))
+                {"all": iter_sentences([file])},
+                config,
+                Path(out),
+                on_progress=lambda done: samples.append(_Sample(done, time.perf_counter(), meter.spent())),
             )
         finally:
             ray.shutdown()
             cluster.shutdown()
     assert found["errors"] == 0
-    return [*samples, (found["sentences"], sum(spent.values()))]
+    return [*samples, _Sample(found["sentences"], time.perf_counter(), meter.spent())]
+
+
+class _Meter:
+    """CPU seconds of this process and all below it, also of those that ended since they were last looked at."""
+
+    def __init__(self) -> None:
+        self._own = psutil.Process()
+        self._before = _seconds(self._own)
+        self._spent = dict[tuple[int, str], float]()
+
+    def look(self) -> None:
+        for process in (self._own, *self._own.children(recursive=True)):
+            try:
+                seconds = _seconds(process) - (self._before if process == self._own else 0.0)
+                kind = _kind(process, self._own)
+                compiling = _compiling(process) if kind == "Search" else 0.0
+            except psutil.Error:  # ended meanwhile: what was seen last counts
+                continue
+            for earlier in [key for key in self._spent if key[0] == process.pid and key[1] not in (kind, _COMPILER)]:
+                del self._spent[earlier]  # an idle worker became an actor
+            compiling = max(compiling, self._spent.get((process.pid, _COMPILER), 0.0))  # its threads come and go
+            self._spent[process.pid, kind] = seconds - compiling
+            if compiling:
+                self._spent[process.pid, _COMPILER] = compiling
+
+    def spent(self) -> Counter[str]:
+        total = Counter[str]()
+        for (_, kind), seconds in list(self._spent.items()):
+            total[kind] += seconds
+        return total
 
 
 @contextmanager
-def _counted() -> Iterator[dict[int, float]]:
-    """CPU seconds by process, of this one and all below it; filled when the block ends."""
-    own, ended, spent = psutil.Process(), threading.Event(), dict[int, float]()
-    before = sum(own.cpu_times()[:2])
-
-    def sample() -> None:
-        for process in (own, *own.children(recursive=True)):
-            try:
-                spent[process.pid] = sum(process.cpu_times()[:2]) - (before if process.pid == own.pid else 0.0)
-            except psutil.Error:  # ended meanwhile: what was seen last counts
-                continue
+def _counted() -> Iterator[_Meter]:
+    """Looks every two seconds until the block ends; looking is counted with the driver."""
+    meter, ended = _Meter(), threading.Event()
 
     def watch() -> None:
         while not ended.wait(_SAMPLE_SECONDS):
-            sample()
+            meter.look()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield spent
+        yield meter
     finally:
-        sample()
         ended.set()
         thread.join()
-        time.sleep(_SAMPLE_SECONDS)
+
+
+def _seconds(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
+
+
+def _compiling(process: psutil.Process) -> float:
+    """CPU seconds of Java's compiler threads."""
+    total = 0.0
+    for thread in process.threads():
+        with suppress(OSError):
+            name = Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text()
+            total += thread.user_time + thread.system_time if name.startswith(("C1 ", "C2 ")) else 0.0
+    return total
+
+
+def _kind(process: psutil.Process, driver: psutil.Process) -> str:
+    if process == driver:
+        return "driver"
+    words = process.cmdline() or [process.name()]
+    for kind, names in _KINDS.items():
+        if any(name in " ".join(words) for name in names):
+            return kind
+    return "tasks" if words[0].startswith("ray::") else "ray"
 
 
 if __name__ == "__main__":
@@ -110,5 +181,6 @@ if __name__ == "__main__":
     parser.add_argument("index", type=Path)
     parser.add_argument("file", type=Path)
     parser.add_argument("--rerank", action="store_true")
+    parser.add_argument("--nodes", type=int, nargs="+", default=NODES)
     given = parser.parse_args()
-    main(given.index, given.file, rerank=given.rerank)
+    main(given.index, given.file, nodes=given.nodes, rerank=given.rerank)

@@ -37,7 +37,8 @@ def bytes_needed(machine: Machine, *, stage: int, checkpointing: bool, batch_pie
     sentences = batch_pieces // machine.gpus // (PLAIN_PIECES + CONTEXT_PIECES)
     views = [ViewSize(sentences, pieces, sentences * WORDS) for pieces in (PLAIN_PIECES, CONTEXT_PIECES)]
     settings = {"num_tags": 25, "precision": "autocast", "dropout": True, "on_gpu": True}
-    states = state_bytes(NUM_PARAMETERS, NUM_PARAMETERS, stage=stage, workers=machine.gpus, precision="autocast")
+    sizes = {"precision": "autocast", "largest_parameter": XLM_R_LARGE.largest_parameter}
+    states = state_bytes(NUM_PARAMETERS, NUM_PARAMETERS, stage=stage, workers=machine.gpus, **sizes)
     return states.total + activation_bytes(XLM_R_LARGE, views, checkpointing=checkpointing, **settings)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from ctxner.labels import LabelSet
 from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig, load_tokenizer
 from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage
+from ctxner.training import engine as engines
+from ctxner.training import memory
+from ctxner.training.capacity import sent_bytes
 from ctxner.training.checkpoint import open_shares, step_seed, write_share
 from ctxner.training.engine import build_engine, own_moments, restore_moments, whole_model
 from ctxner.training.plan import TrainingSet, build_step
@@ -34,7 +37,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "1-offload": {"zero_stage": 1, "offload": True},
     "3-offload": {"zero_stage": 3, "offload": True},
     "3-checkpointing": {"zero_stage": 3},  # of activations
+    "3-none-live": {"zero_stage": 3},  # no parameter stays gathered
     "dropout": {"zero_stage": 1},
+    **{f"four-{stage}": {"zero_stage": stage} for stage in range(4)},
     "alone": {},
 }
 # Each state goes on under its own stage and under another.
@@ -43,10 +48,10 @@ RESUMED = (("1", "1"), ("2", "2"), ("3", "3"), ("0", "3"), ("3", "1"), ("1", "2"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> Mapping[str, dict[str, Any]]:
-    """What each run gave: `losses` and `entropies`, and its `parameters`; `alone` is one process without ZeRO."""
+    """What each run gave, `parameters` among it; `alone` is one process without ZeRO, `four-0` four of them."""
     pytest.importorskip("deepspeed")
     folder = tmp_path_factory.mktemp("engine")
-    for world_size in (2, 1):
+    for world_size in (4, 2, 1):
         torch.multiprocessing.spawn(_work, (world_size, str(folder), minilm), nprocs=world_size)
     return {
         path.stem: {**json.loads(path.read_text()), "parameters": load_file(path.with_suffix(".safetensors"))}
@@ -71,6 +76,33 @@ def test_two_workers_give_the_losses_of_one(runs: Mapping[str, Any]) -> None:
     assert runs["0"]["losses"][-1] < runs["0"]["losses"][0], "something is learnt"
 
 
+@pytest.mark.parametrize("stage", ["0", "3"])
+def test_four_workers_give_the_losses_of_one(runs: Mapping[str, Any], stage: str) -> None:
+    own, alone = runs[f"four-{stage}"], runs["alone"]
+    assert own["losses"] == pytest.approx(alone["losses"], rel=1e-5 if stage == "0" else 1e-4)
+    torch.testing.assert_close(own["parameters"], alone["parameters"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_send_what_the_formula_says(runs: Mapping[str, Any], stage: int, workers: int) -> None:
+    name = str(stage) if workers == 2 else f"four-{stage}"
+    sizes = {"workers": workers, "precision": "float32", "views": 2, "micro_batches": 1}
+    run = runs[name]
+    formula = sent_bytes(run["num_parameters"], run["num_trainable"], stage=stage, **sizes)
+    assert run["sent_a_step"] == pytest.approx(formula, rel=0.02)
+
+
+def test_stage_3_sends_at_most_what_the_formula_says_and_less_when_parameters_stay_gathered(
+    runs: Mapping[str, Any],
+) -> None:
+    sizes = {"workers": 2, "precision": "float32", "views": 2, "micro_batches": 1}
+    run = runs["3-none-live"]
+    formula = sent_bytes(run["num_parameters"], run["num_trainable"], stage=3, **sizes)
+    assert 0.7 * formula < run["sent_a_step"] <= formula  # here most is embeddings, which one backward gathers
+    assert runs["3"]["sent_a_step"] < 0.7 * run["sent_a_step"]
+
+
 @pytest.mark.parametrize(("saved", "resumed"), RESUMED)
 def test_a_state_goes_on_under_any_stage_and_exactly_under_its_own(
     runs: Mapping[str, Any], saved: str, resumed: str
@@ -93,10 +125,14 @@ def _work(rank: int, world_size: int, folder: str, tokenizer: str) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous-{world_size}", rank=rank, world_size=world_size
     )
+    _count_collectives()
     data = _data(tokenizer)
-    if world_size == 2:
+    if world_size == 4:
+        for name in ("four-0", "four-1", "four-2", "four-3"):
+            _run(data, Path(folder), name, None, rank, world_size)
+    elif world_size == 2:
         for name in SETTINGS:
-            if name != "alone":
+            if name != "alone" and not name.startswith("four"):
                 _run(data, Path(folder), name, None, rank, world_size)
         for saved, name in RESUMED:
             _run(data, Path(folder), name, saved, rank, world_size)
@@ -121,6 +157,8 @@ def _run(data: TrainingSet, folder: Path, name: str, saved: str | None, rank: in
     rates = {"encoder_lr": 1e-3, "head_lr": 5e-3, "crf_lr": 5e-3, "weight_decay": 0.1, "batch_sentences": 2}
     config = parse_config({"optim": rates, "run": SETTINGS[name]})
     model, num_done = _model(data), CUT if saved else 0
+    frozen = sum(own.numel() for own in model.parameters() if not own.requires_grad)
+    engines.LIVE_ELEMENTS = 0 if name == "3-none-live" else memory.LIVE_ELEMENTS
     if name == "dropout":
         model.dropout.p = 0.5
     if name == "3-checkpointing":
@@ -132,12 +170,14 @@ def _run(data: TrainingSet, folder: Path, name: str, saved: str | None, rank: in
         with open_shares(folder / saved) as read:
             restore_moments(engine, read)
     engine.train()
-    losses = []
+    losses, sent = [], list[float]()
     for number, step in enumerate(data.steps(0)[num_done:], start=num_done + 1):
         torch.manual_seed(step_seed(config.run.seed, 0, number, rank))
+        _sent.clear()
         loss = engine(*data.share(step[0], rank, world_size, torch.device("cpu")))["loss"]
         engine.backward(loss * (world_size / len(step[0])))
         engine.step()
+        sent.append(sum(_sent))
         total = loss.detach().clone()
         torch.distributed.all_reduce(total)
         losses.append(total.item())
@@ -154,7 +194,39 @@ def _run(data: TrainingSet, folder: Path, name: str, saved: str | None, rank: in
         path = folder / (f"{saved}-to-{name}" if saved else name)
         save_file(whole.state_dict(), path.with_suffix(".safetensors"))
         held = sum(moment.numel() for state in engine.basic_optimizer.state.values() for moment in state.values())
-        path.with_suffix(".json").write_text(json.dumps({"losses": losses, "entropies": entropies, "held": held}))
+        size = sum(own.numel() for own in whole.parameters())
+        found = {"losses": losses, "entropies": entropies, "held": held, "sent_a_step": sum(sent) / len(losses)}
+        found |= {"num_parameters": size, "num_trainable": size - frozen}
+        path.with_suffix(".json").write_text(json.dumps(found))
+
+
+_RING = {  # what a worker sends of the larger tensor of a collective, times (N - 1) / N
+    "all_reduce": 2,
+    "all_gather": 1,
+    "all_gather_into_tensor": 1,
+    "reduce_scatter": 1,
+    "reduce_scatter_tensor": 1,
+}
+
+
+_sent = list[float]()
+
+
+def _count_collectives() -> None:
+    """From now on `_sent` gets the bytes that this worker sends in each collective; before DeepSpeed looks them up."""
+    share = 1 - 1 / torch.distributed.get_world_size()
+
+    def counting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **settings: Any) -> Any:
+            every = [item for own in (*given, *settings.values()) for item in (own if isinstance(own, list) else [own])]
+            sizes = [item.numel() * item.element_size() for item in every if isinstance(item, torch.Tensor)]
+            _sent.append(_RING[name] * share * max(sizes))
+            return original(*given, **settings)
+
+        return call
+
+    for name in _RING:
+        setattr(torch.distributed, name, counting(name, getattr(torch.distributed, name)))
 
 
 def _keep(folder: Path, engine: Any, rank: int, world_size: int) -> None:
