@@ -5,13 +5,13 @@ INSTALLED := .venv/.ctxner-installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test slow check format bench clean
+.PHONY: help install demo test slow check format bench peers clean
 
 help:
 	@echo "make demo    the whole path on an invented world: a few minutes, offline; ends in an HTML report"
 	@echo "make test    the tests (make slow: the long ones too)"
 	@echo "make check   format, lint, types"
-	@echo "make bench   benchmarks as JSON lines; ONLY=name for one"
+	@echo "make bench   benchmarks as JSON lines; ONLY=name for one (make peers first: Flair too)"
 
 install: $(INSTALLED)
 
@@ -43,5 +43,13 @@ format: install
 bench: install
 	$(BIN)/python -m tests.benchmarks.run $(ONLY)
 
+# What benchmarks compare with and ctxner does not need, in an environment of its own.
+peers: .venv-peers/.installed
+
+.venv-peers/.installed: tests/benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install -qq -r tests/benchmarks/peers.txt
+	@touch $@
+
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs
+	rm -rf .venv .venv-peers build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs

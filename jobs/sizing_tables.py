@@ -108,7 +108,7 @@ def _step_times(times: Mapping[str, list[dict[str, Any]]]) -> Table:
     table = Table(
         "encoder",
         "GPUs",
-        title=f"Milliseconds a step, expected: {H100.name} at {UTILIZATION:.0%}, {SENTENCES} sentences each",
+        title=f"Expected ms a step: {H100.name} at {UTILIZATION:.0%}, {SENTENCES} sentences a GPU",
         title_justify="left",
     )
     for stage in STAGES:

@@ -122,9 +122,25 @@ class EncoderCRF(PreTrainedModel):
         crf.transitions[mine[:, None], mine] = given_crf.transitions[theirs[:, None], theirs]
         return tuple(type for type in self.labels.types if type in other.labels.types)
 
-    def word_vectors(self, input_ids_RP: Tensor, attention_RP: Tensor, word_index_BT: Tensor) -> Tensor:
-        """Last-layer vector of each word's first piece: [B, T, H] in the encoder's dtype."""
-        hidden_RPH = self.encoder(input_ids=input_ids_RP, attention_mask=attention_RP).last_hidden_state
+    def piece_vectors(self, *input_ids_RP: Tensor) -> tuple[Tensor, ...]:
+        """Input embeddings [R, P, H] of several views, looked up at once: their table gets one dense gradient."""
+        vectors_NH = self.encoder.get_input_embeddings()(torch.cat([own_RP.flatten() for own_RP in input_ids_RP]))
+        parts = vectors_NH.split([own_RP.numel() for own_RP in input_ids_RP])
+        return tuple(part.unflatten(0, own_RP.shape) for part, own_RP in zip(parts, input_ids_RP, strict=True))
+
+    def word_vectors(
+        self, input_ids_RP: Tensor, attention_RP: Tensor, word_index_BT: Tensor, pieces_RPH: Tensor | None = None
+    ) -> Tensor:
+        """Last-layer vector of each word's first piece: [B, T, H] in the encoder's dtype.
+
+        Args:
+            input_ids_RP: Pieces, right-padded.
+            attention_RP: 1 on pieces, 0 on padding.
+            word_index_BT: Place of each word's first piece in the flattened rows.
+            pieces_RPH: The pieces' input embeddings, if they are there (see `piece_vectors`).
+        """
+        given = {"input_ids": input_ids_RP} if pieces_RPH is None else {"inputs_embeds": pieces_RPH}
+        hidden_RPH = self.encoder(**given, attention_mask=attention_RP).last_hidden_state
         return hidden_RPH.flatten(0, 1)[word_index_BT]
 
     def emissions(self, word_BTH: Tensor) -> Tensor:
@@ -134,9 +150,11 @@ class EncoderCRF(PreTrainedModel):
             word_BTH = word_BTH * keep_BT1
         return self.head(self.dropout(word_BTH)).float()
 
-    def forward(self, input_ids_RP: Tensor, attention_RP: Tensor, word_index_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """(word vectors [B, T, H], emissions [B, T, L])."""
-        word_BTH = self.word_vectors(input_ids_RP, attention_RP, word_index_BT)
+    def forward(
+        self, input_ids_RP: Tensor, attention_RP: Tensor, word_index_BT: Tensor, pieces_RPH: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(word vectors [B, T, H], emissions [B, T, L]); arguments as in `word_vectors`."""
+        word_BTH = self.word_vectors(input_ids_RP, attention_RP, word_index_BT, pieces_RPH)
         return word_BTH, self.emissions(word_BTH)
 
     def _init_weights(self, module: nn.Module) -> None:

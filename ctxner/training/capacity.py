@@ -84,14 +84,16 @@ def sent_bytes(
     precision: Precision,
     views: int,
     micro_batches: int,
+    looked_up: int = 0,
 ) -> int:
     """Bytes that a worker sends an optimizer step; collectives are rings: (N - 1) / N of the tensor, twice to sum.
 
     Stage 0 sums the gradients: 2 Psi_t. Stages 1 and 2 sum them too (DeepSpeed combines the owners' parts in one
     all-reduce, where the paper's reduce-scatter would send half) and gather the new parameters: 3 Psi_t; stage 2 sums
     after every micro-batch. Stage 3 gathers the parameters for each view's forward and backward and scatters the
-    gradients, in every micro-batch: 2 V Psi + Psi_t, at most: what stays gathered (`LIVE_ELEMENTS`), all of a small
-    encoder, is not gathered again.
+    gradients, in every micro-batch: 2 V Psi + Psi_t, but of the piece embeddings (`looked_up` elements), which all
+    views look up at once, 2 + 1. That is at most: what stays gathered (`LIVE_ELEMENTS`), all of a small encoder, is not
+    gathered again.
 
     Source: Rajbhandari et al. (2020), section 7.
     """
@@ -100,6 +102,6 @@ def sent_bytes(
         0: 2 * num_trainable,
         1: 3 * num_trainable,
         2: (2 * micro_batches + 1) * num_trainable,
-        3: micro_batches * (2 * views * num_parameters + num_trainable),
+        3: micro_batches * (2 * views * (num_parameters - looked_up) + 2 * looked_up + num_trainable),
     }[stage]
     return round(width * elements * (workers - 1) / workers)

@@ -6,7 +6,9 @@ that some workers saved under some stage loads into any number of workers under 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from ctxner.model.tagger import EncoderCRF
 from ctxner.training.memory import BUCKET_ELEMENTS, LIVE_ELEMENTS
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
 
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of malloc.h; the first, once set, no longer grows with what is freed
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter; its count of steps is the run's
 
 
@@ -61,8 +64,22 @@ def build_engine(step: CooperativeStep, config: Config, num_steps: int, *, num_d
     if config.run.zero_stage == 3:
         for parameter in step.model.crf.parameters():  # the step's losses use them, and no forward of the CRF's own
             deepspeed.zero.register_external_parameter(step, parameter)
+    if config.run.zero_stage == 0:
+        engine.enable_backward_allreduce = False  # `reduce_gradients` does it, and one worker has nothing to reduce
+    if config.run.zero_stage in (1, 2) and not config.run.offload:
+        _share_master_weights(engine.optimizer)
     _create_moments(engine, num_done)
     return engine
+
+
+def reduce_gradients(engine: Any) -> None:
+    """Average the workers' gradients after a backward pass, if DeepSpeed's backward has not; all call it together.
+
+    Without ZeRO they are what the pass has left; under ZeRO they are averaged during it. At the boundary of accumulated
+    micro-batches only.
+    """
+    if engine.zero_optimization_stage() == 0 and engine.world_size > 1:
+        engine.allreduce_gradients()
 
 
 def _zero(run: RunConfig) -> dict[str, Any]:
@@ -77,6 +94,17 @@ def _zero(run: RunConfig) -> dict[str, Any]:
         if run.zero_stage == 3:
             settings["offload_param"] = {"device": "cpu"}
     return settings
+
+
+def return_freed_memory() -> None:
+    """Have the C library (glibc) return every freed block of a MiB or more to the system; slower by page faults.
+
+    ZeRO-3 on CPUs gathers and frees each layer again and again; what the library keeps of it is lost to all.
+    """
+    with suppress(AttributeError, OSError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 2**20)
+        library.mallopt(_M_ARENA_MAX, 2)
 
 
 def whole_model(model: EncoderCRF, *, keep: bool = True) -> EncoderCRF | None:
@@ -141,6 +169,16 @@ def restore_moments(engine: Any, read: Callable[[str], Tensor | None]) -> None:
         for key in MOMENTS:
             if (moment := read(f"{name}.{key}")) is not None:
                 _set_moment(engine, parameter, moment, key)
+
+
+def _share_master_weights(optimizer: Any) -> None:
+    """Float32 parameters are their own master weights, as DeepSpeed has it in stage 3; here it copies them."""
+    for masters, group in zip(
+        optimizer.single_partition_of_fp32_groups, optimizer.parallel_partitioned_bit16_groups, strict=True
+    ):
+        own = group[torch.distributed.get_rank()]
+        assert own.dtype == masters.dtype == torch.float32
+        masters.data = own.data
 
 
 def _create_moments(engine: Any, num_done: int) -> None:

@@ -17,8 +17,8 @@ from typing import Any, Literal
 # bfloat16: parameters and gradients in bfloat16, float32 master weights in the optimizer (DeepSpeed's bf16 engine).
 Precision = Literal["float32", "autocast", "bfloat16"]
 STAGES = (0, 1, 2, 3)
-BUCKET_ELEMENTS = 50_000_000  # DeepSpeed's reduce_bucket_size; its default is 500 million
-LIVE_ELEMENTS = 100_000_000  # stage3_max_live_parameters and -_max_reuse_distance; at its 10^9 XLM-R-large stays whole
+BUCKET_ELEMENTS = 25_000_000  # DeepSpeed's reduce_bucket_size; its default is 500 million
+LIVE_ELEMENTS = 50_000_000  # stage3_max_live_parameters and -_max_reuse_distance; at its 10^9 XLM-R-large stays whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +127,13 @@ def state_bytes(
 
     Stage 0 holds all of them; stage 1 shares the optimizer's out, stage 2 the gradients too, stage 3 the parameters
     too. With b bytes a parameter (4, or 2 in `bfloat16`): b Psi + b Psi_t + 8 Psi_t and 4 Psi_t of master weights, each
-    divided by N where it is shared; with b = 2 that is the ZeRO paper's 16 Psi. In DeepSpeed, stages 1 to 3 keep master
-    weights even of float32 parameters, stage 1 holds all gradients only when it `accumulates` micro-batches, and there
-    is a bucket for their reduction; in stage 3 whole parameters live as long as they are expected to be needed again:
-    up to `live_elements`, but at least the largest of them, gathered.
+    divided by N where it is shared; with b = 2 that is the ZeRO paper's 16 Psi. Float32 parameters are their own master
+    weights, unless they are offloaded. In DeepSpeed, stage 1 holds all gradients only when it `accumulates`
+    micro-batches, and there is a bucket for their reduction; in stage 3 whole parameters live as long as they are
+    expected to be needed again: up to `live_elements`, but at least the largest of them, gathered.
     """
     width = 2 if precision == "bfloat16" else 4
-    has_master = precision == "bfloat16" or stage > 0
+    has_master = precision == "bfloat16"
 
     def shared(num_bytes: int, since: int) -> int:
         return -(-num_bytes // workers) if stage >= since else num_bytes

@@ -109,6 +109,7 @@ def sizing(
                     precision=precision,
                     views=len(views),
                     micro_batches=config.optim.accumulate,
+                    looked_up=shape.largest_parameter,
                 ),
             }
             for stage, own in states.items()

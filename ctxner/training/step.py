@@ -46,11 +46,13 @@ class CooperativeStep(nn.Module):
             `loss` (scalar, what goes backward) and, detached, each loss that makes it up.
         """
         losses, crf = {}, self.model.crf
+        views = [view for view in (plain, context) if view is not None]
+        pieces = iter(self.model.piece_vectors(*(view.input_ids_RP for view in views)))
         if plain is not None:
-            plain_BTH, plain_BTL = self._forward(plain)
+            plain_BTH, plain_BTL = self._forward(plain, next(pieces))
             losses["nll"] = self.weights.plain * _nll(crf, plain_BTL, plain)
         if context is not None:
-            context_BTH, context_BTL = self._forward(context)
+            context_BTH, context_BTL = self._forward(context, next(pieces))
             losses["nll_ext"] = self.weights.context * _nll(crf, context_BTL, context)
         if plain is not None and context is not None:
             losses[self.mode] = self.weights.cl * (
@@ -76,9 +78,9 @@ class CooperativeStep(nn.Module):
             scale_by_temperature_squared=weights.scale_by_temperature_squared,
         )
 
-    def _forward(self, view: ViewBatch) -> tuple[Tensor, Tensor]:
+    def _forward(self, view: ViewBatch, pieces_RPH: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(view.mask_BT.device.type, torch.bfloat16, enabled=self.narrow):
-            return self.model(view.input_ids_RP, view.attention_RP, view.word_index_BT)
+            return self.model(view.input_ids_RP, view.attention_RP, view.word_index_BT, pieces_RPH)
 
 
 def _nll(crf: LinearChainCRF, emissions_BTL: Tensor, view: ViewBatch) -> Tensor:

@@ -82,6 +82,7 @@ def step_times(
                 precision="autocast",
                 views=num_views,
                 micro_batches=1,
+                looked_up=shape.largest_parameter,
             )
             / rate
             for stage in STAGES

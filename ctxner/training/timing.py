@@ -1,6 +1,7 @@
-"""Where a run's seconds go: data, forward, backward, step, evaluation, checkpoint.
+"""Where a run's seconds go: data, forward, backward, communication, step, evaluation, checkpoint.
 
-Communication is inside the phases that wait for it: backward and step.
+Communication is the averaging of gradients without ZeRO; ZeRO's is inside the phases that wait for it: backward, step
+and, in stage 3, forward.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import defaultdict
 
 import torch
 
-TRAINING_PHASES = ("data", "forward", "backward", "step")
+TRAINING_PHASES = ("data", "forward", "backward", "communication", "step")
 PHASES = (*TRAINING_PHASES, "evaluation", "checkpoint")
 
 

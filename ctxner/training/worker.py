@@ -31,7 +31,13 @@ from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
 from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
-from ctxner.training.engine import build_engine, restore_moments, whole_model
+from ctxner.training.engine import (
+    build_engine,
+    reduce_gradients,
+    restore_moments,
+    return_freed_memory,
+    whole_model,
+)
 from ctxner.training.export import run_provenance
 from ctxner.training.failures import check_finite, is_loss, memory_advice, memory_explained, mendable
 from ctxner.training.mlflow_run import check_mlflow
@@ -172,6 +178,8 @@ def _worker(tree: dict[str, Any]) -> None:
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
         torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // world_size))
+        if config.run.zero_stage == 3:
+            return_freed_memory()
     (examples, unlabelled), dev = load_training(config.data), load_split(config.data, "dev")
     labels = LabelSet.from_sentences(example.sentence for example in examples)
     torch.manual_seed(config.run.seed)
@@ -251,6 +259,8 @@ def _train_epoch(
                 recorder.timer.lap("forward")
                 engine.backward(losses["loss"] * (world_size / group_sentences))  # ranks are averaged: a global mean
                 recorder.timer.lap("backward")
+                reduce_gradients(engine)
+                recorder.timer.lap("communication")
                 engine.step()
                 recorder.timer.lap("step")
                 recorder.add(losses, *share)

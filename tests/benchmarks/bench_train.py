@@ -1,9 +1,11 @@
-"""Training against Hugging Face's Trainer: sentences a second of an epoch, in the plain view.
+"""Training against Hugging Face's Trainer and Flair: sentences a second of an epoch, in the plain view.
 
-`train_plain`: the packaged MiniLM on the first sentences of WNUT-17 (of the demo's world without the shared data), the
-same batch size, float32. Ours has the CRF and runs in DeepSpeed as `ctxner train` does; the reference is token
-classification with a softmax, dynamic padding and sentences grouped by length. Each measurement is a process of its
-own, in turns, with as many threads; loading and tokenizing are not counted, and a short epoch before it warms up.
+The packaged MiniLM on the first sentences of WNUT-17 (of the demo's world without the shared data), the same batch
+size, float32. Ours has the CRF and runs in DeepSpeed as `ctxner train` does. Each measurement is a process of its own,
+in turns, with as many threads; loading and tokenizing are not counted, and a short epoch before it warms up.
+
+- `train_plain`: the reference is token classification with a softmax, dynamic padding, sentences grouped by length.
+- `train_flair`: the reference is Flair's fine-tuning with its CRF (`peer_flair.py`); only after `make peers`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from ctxner.demo import make_world
 from ctxner.labels import LabelSet
 from ctxner.schema import Example
 
-NAMES = ["train_plain"]
+_PEERS = Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"
+NAMES = ["train_plain", *(["train_flair"] if _PEERS.exists() else [])]
+_FLOORS = {"train_plain": 1.0, "train_flair": 2.0}
 _DATA = Path(__file__).parents[3] / "shared" / "data" / "wnut17" / "train.conll"
 _SENTENCES, _WARM_UP, _BATCH, _ROUNDS = 1024, 128, 16, 3
 _RATE = 1e-4
@@ -33,10 +37,11 @@ _RATE = 1e-4
 def main(names: Sequence[str]) -> Iterator[dict[str, object]]:
     """Yield sentences a second of both."""
     for name in names:
-        rounds = [[_in_a_process(side) for side in ("ours", "reference")] for _ in range(_ROUNDS)]
+        reference = "flair" if name == "train_flair" else "reference"
+        rounds = [[_in_a_process(side) for side in ("ours", reference)] for _ in range(_ROUNDS)]
         yield {
             "benchmark": name,
-            "floor": 1.0,
+            "floor": _FLOORS[name],
             "unit": "sentences/s",
             "ratio": round(statistics.median(ours / theirs for ours, theirs in rounds), 2),
             "ours": round(statistics.median(ours for ours, _ in rounds), 1),
@@ -50,7 +55,7 @@ def ours() -> float:
     import torch
 
     from ctxner.model.tagger import load_tokenizer
-    from ctxner.training.engine import build_engine
+    from ctxner.training.engine import build_engine, reduce_gradients
     from ctxner.training.plan import TrainingSet, build_model, build_step
     from ctxner.views import ViewBuilder
 
@@ -66,6 +71,7 @@ def ours() -> float:
         for [batch] in data.steps(0):
             loss = engine(*data.share(batch, 0, 1, cpu))["loss"]
             engine.backward(loss / len(batch))
+            reduce_gradients(engine)
             engine.step()
     return len(examples) / (time.perf_counter() - started)
 
@@ -121,6 +127,16 @@ def reference() -> float:
     return found
 
 
+def _flair() -> list[str]:
+    """The command for Flair, on the same sentences."""
+    with tempfile.NamedTemporaryFile("w", suffix=".conll", delete=False) as file:
+        for own in _examples():
+            words = zip(own.sentence.words, own.sentence.tags or (), strict=True)
+            file.writelines([*(f"{word}\t{tag}\n" for word, tag in words), "\n"])
+    script = str(Path(__file__).with_name("peer_flair.py"))
+    return [str(_PEERS), script, packaged_encoder(), file.name, *map(str, (_SENTENCES, _WARM_UP, _BATCH, _RATE))]
+
+
 def _examples() -> list[Example]:
     from ctxner.conll import read_sentences
 
@@ -133,7 +149,7 @@ def _config() -> Config:
 
 
 def _in_a_process(side: str) -> float:
-    command = [sys.executable, "-m", "tests.benchmarks.bench_train", side]
+    command = _flair() if side == "flair" else [sys.executable, "-m", "tests.benchmarks.bench_train", side]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)

@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 MEMORY = 20 * 2**30
 SETTINGS = {
     "model.max_pieces": 192,
+    "model.gradient_checkpointing": True,
     "optim.batch_sentences": 4,
     "optim.epochs": 1,
     "optim.encoder_lr": 1e-5,
@@ -54,7 +55,8 @@ def test_three_steps_of_cl_kl_with_zero_3_fit_into_twenty_gib(tmp_path: Path) ->
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peaks: dict[str, int] = {}
-    watcher = threading.Thread(target=_watch, args=(process, peaks), daemon=True)
+    at_peak = list[str]()
+    watcher = threading.Thread(target=_watch, args=(process, peaks, at_peak), daemon=True)
     watcher.start()
     out, errors = process.communicate(timeout=3000)
     assert process.returncode == 0, errors[-4000:]
@@ -62,6 +64,7 @@ def test_three_steps_of_cl_kl_with_zero_3_fit_into_twenty_gib(tmp_path: Path) ->
     gib = {name: round(own / 2**30, 1) for name, own in peaks.items()}
     phases = {name: round(own, 1) for name, own in entry["seconds_by_phase"].items()}
     print(f"peak GiB {gib}, {time.perf_counter() - started:.0f} s in all, seconds by phase {phases}")
+    print("at the peak:", *at_peak)
     assert json.loads(out)["epochs"] == 1
     assert peaks["all"] < MEMORY
     assert entry["losses"]["loss"] > 0
@@ -70,17 +73,23 @@ def test_three_steps_of_cl_kl_with_zero_3_fit_into_twenty_gib(tmp_path: Path) ->
     assert 555e6 < sum(math.prod(own) for own in sizes) < 565e6, "parameters"
 
 
-def _watch(process: subprocess.Popen[str], peaks: dict[str, int]) -> None:
-    """Largest memory of the job's own (shared pages once), and of a worker."""
+def _watch(process: subprocess.Popen[str], peaks: dict[str, int], at_peak: list[str]) -> None:
+    """Largest memory of the job's own (shared pages once), and of a worker; and who had it when it was largest."""
+    started = time.perf_counter()
     while process.poll() is None:
-        total = 0
+        sizes = list[tuple[int, str]]()
         for own in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
             try:
                 size = own.memory_full_info().pss
-                name = "worker" if "RayTrainWorker" in " ".join(own.cmdline()) else "other"
+                title = (own.cmdline() or [own.name()])[0]
             except psutil.Error:  # gone meanwhile
                 continue
-            total += size
+            name = "worker" if "RayTrainWorker" in title else "other"
             peaks[name] = max(peaks.get(name, 0), size)
-        peaks["all"] = max(peaks.get("all", 0), total)
+            sizes.append((size, title.rsplit("/", 1)[-1]))
+        total = sum(size for size, _ in sizes)
+        if total > peaks.get("all", 0):
+            peaks["all"] = total
+            at_peak[:] = [f"{time.perf_counter() - started:.0f} s"]
+            at_peak += [f"{title} {size / 2**30:.2f}" for size, title in sorted(sizes, reverse=True)]
         time.sleep(1)
