@@ -114,7 +114,7 @@ class _Sample(NamedTuple):
 
 
 def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> tuple[list[_Sample], float]:
-    """Samples while retrieving for a file, the last one when the nodes have ended; CPUs that they keep busy when idle."""
+    """Samples while retrieving for a file, the last when the nodes have ended; CPUs that they keep busy when idle."""
     from jobs.cluster import prepare
 
     prepare()
