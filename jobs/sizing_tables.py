@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ctxner.training.memory import STAGES
@@ -38,6 +39,8 @@ def show_plan(plan: Mapping[str, Any], *, configured_stage: int) -> None:
     out.print(_stages(plan, configured_stage))
     out.print(_fits(plan["fits"]))
     out.print(_step_times(plan["step_times"]))
+    for doubt in plan["doubts"]:
+        out.print(f"[yellow]note:[/] {escape(doubt)}", soft_wrap=True)
 
 
 def size(num_bytes: int) -> str:

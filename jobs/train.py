@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ctxner.config import Config
@@ -11,7 +12,9 @@ from jobs.console import show as show_result
 from jobs.sizing_tables import show_plan
 from jobs.training_page import write_training_page
 
-_LONG = ("zero_stages", "fits", "largest_micro_batch", "step_times")  # of the plan; for --dry-run
+logger = logging.getLogger(__name__)
+
+_LONG = ("zero_stages", "fits", "largest_micro_batch", "step_times", "doubts")  # of the plan; for --dry-run
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -20,6 +23,8 @@ def run(config: Config) -> dict[str, Any]:
     short = {name: value for name, value in planned.items() if name not in _LONG}
     short["memory_bytes"] = planned["zero_stages"][config.run.zero_stage]["total"]
     console.print("plan:", as_json(short), highlight=False, markup=False, soft_wrap=True)
+    for doubt in planned["doubts"]:
+        logger.warning("%s", doubt)
     connect()
     from ctxner.training.mlflow_run import finish_run
     from ctxner.training.worker import train

@@ -31,7 +31,7 @@ LAYERS = (
         "ctxner.staging",
     },
     {"ctxner.training.provenance", "ctxner.training.capacity", "ctxner.training.recovery", "ctxner.training.viewfiles"},
-    {"ctxner.training.viewstore", "ctxner.training.steptime"},
+    {"ctxner.training.viewstore", "ctxner.training.steptime", "ctxner.training.doubts"},
     {"ctxner.training.shown"},
     {
         "ctxner.pipelines",
@@ -52,6 +52,7 @@ CONFIG_ALLOWED = {
     "ctxner.pipelines",
     "ctxner.training.worker",
     "ctxner.training.plan",
+    "ctxner.training.doubts",
     "ctxner.training.resume",
     "ctxner.training.engine",
     "ctxner.training.failures",

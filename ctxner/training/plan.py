@@ -21,6 +21,7 @@ from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
 from ctxner.model.tagger import EncoderCRF, encoder_layers, load_encoder, load_tagger, load_tokenizer
 from ctxner.schema import Example
+from ctxner.training.doubts import check_passages, doubts
 from ctxner.training.shown import ShownViews, build_views
 from ctxner.training.sizing import sizing
 from ctxner.training.step import UNLABELLED, CooperativeStep
@@ -213,7 +214,11 @@ def plan(config: Config) -> dict[str, Any]:
         ValueError: Whatever is wrong with the data, the contexts or the encoder.
     """
     (examples, unlabelled), dev = load_training(config.data), load_split(config.data, "dev")
-    labels = LabelSet.from_sentences(example.sentence for example in examples)
+    try:
+        labels = LabelSet.from_sentences(example.sentence for example in examples)
+    except ValueError as error:
+        raise ValueError(f"{config.data.path('train')}: {error}") from None
+    check_passages(config, [*examples, *unlabelled])
     model = build_model(config, labels)
     views = ViewBuilder(
         load_tokenizer(start_path(config)),
@@ -232,5 +237,6 @@ def plan(config: Config) -> dict[str, Any]:
         "batch": {"sentences": config.optim.batch_sentences, "accumulate": config.optim.accumulate},
         "workers": config.run.workers,
         "max_pieces": model.config.max_pieces,
+        "doubts": doubts(config, examples, dev, labels),
         **sizing(model, data.views(), data.steps(0), config),
     }

@@ -44,7 +44,7 @@ def data_provenance(
     Raises:
         OSError: A file cannot be read.
     """
-    manifests = _manifests(contexts)
+    manifests = retrieval_manifests(contexts)
     found = {}
     for split, path in files.items():
         own = examples[split]
@@ -94,7 +94,7 @@ def _mentions(examples: Sequence[Example]) -> Counter[str]:
     )
 
 
-def _manifests(contexts: Path | None) -> dict[str, Any]:
+def retrieval_manifests(contexts: Path | None) -> dict[str, Any]:
     """The facts about each split's retrieval that decide what its passages are."""
     if contexts is None or not (contexts / SUCCESS).is_file():
         return {}

@@ -86,7 +86,9 @@ class CheckpointWriter:
             checkpoints.write_share(
                 self.local, own_moments(self.engine, self.rank, self.world_size), self.rank, self.world_size
             )
-            if model := whole_model(self.engine.module.model, keep=self.rank == 0):
+            model = whole_model(self.engine.module.model, keep=self.rank == 0)
+            if self.rank == 0:
+                assert model is not None
                 entry = {"epoch": progress.epoch, "step": progress.step} if progress.step else progress.history[-1]
                 write_export(model, self.tokenizer, self.local / checkpoints.MODEL_FOLDER, self.provenance, entry)
                 checkpoints.write_progress(self.local, progress)

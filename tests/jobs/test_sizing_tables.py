@@ -48,6 +48,7 @@ def test_tables_have_a_column_a_stage_and_mark_the_one_that_is_set(capsys: pytes
                 "batch_pieces": [11520, None, 576, 217152],
             }
         ],
+        "doubts": ["dev has no mention"],
         "step_times": {"configured": [{"gpus": 64, "seconds": [0.25, 0.5, 1.0, 2.0]}]},
     }
     show_plan(plan, configured_stage=2)
@@ -57,6 +58,7 @@ def test_tables_have_a_column_a_stage_and_mark_the_one_that_is_set(capsys: pytes
     assert "a worker, computed ZeRO 0 ZeRO 1 ZeRO 2 (set) ZeRO 3" in lines
     assert "total 1.0 GiB 2.0 GiB 3.0 GiB 4.0 GiB" in lines
     assert "configured 1 x 24 GiB * 11.5k – 0.6k 217k" in lines
+    assert "note: dev has no mention" in lines
     assert "configured 64 250.0 500.0 1,000.0 2,000.0" in lines
     assert "largest micro-batch 16 x 60 plain (rows x pieces, of one of 2 workers)" in lines
     assert "padding plain 5.2%" in lines

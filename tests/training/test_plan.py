@@ -182,7 +182,8 @@ def files(tmp_path: Path) -> dict[str, dict]:
     write_world(WORLD, tmp_path)
     for split in ("train", "dev"):
         sentences = load_split(parse_config({"data": {split: str(tmp_path / f"{split}.conll")}}).data, split)
-        found = {own.sentence.id: Context(own.sentence.words, "q", ()) for own in sentences}
+        passage = ScoredPassage(Passage("p", "x", "A small village that few people remember."), 1.0, 1)
+        found = {own.sentence.id: Context(own.sentence.words, "q", (passage,)) for own in sentences}
         write_contexts(found, tmp_path / "contexts" / f"{split}.parquet")
     paths = {split: str(tmp_path / f"{split}.conll") for split in ("train", "dev")}
     folders = {"contexts": str(tmp_path / "contexts"), "cache": str(tmp_path / "views")}
@@ -198,7 +199,8 @@ def test_plan_counts_what_training_would_do(files: dict[str, dict]) -> None:
     model = build_model(config, LabelSet(WORLD.types))
     assert found["parameters"]["all"] == sum(own.numel() for own in model.parameters())
     assert all(0 <= share < 0.5 for share in found["padding"].values())
-    assert found["pieces_an_epoch"]["plain"] == found["pieces_an_epoch"]["context"]  # no passages
+    assert found["pieces_an_epoch"]["context"] == found["pieces_an_epoch"]["plain"] + 37 * 9, "eight pieces and [SEP]"
+    assert found["doubts"] == []
 
 
 def test_plan_refuses_contexts_of_other_sentences(files: dict[str, dict], tmp_path: Path) -> None:
