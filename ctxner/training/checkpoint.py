@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -27,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from ctxner.model.tagger import EncoderCRF
 
 MODEL_FOLDER, PROGRESS_FILE = "model", "progress.json"
+UNSCORED = -1.0  # below every F1; Ray Train's record of a run is JSON, which has no NaN
 _SHARE = re.compile(r"optimizer-(\d+)-of-(\d+)\.safetensors")
 
 
@@ -51,10 +51,10 @@ class Progress:
     history: tuple[dict[str, Any], ...] = ()
 
     def metrics(self) -> dict[str, float]:
-        """What chooses among checkpoints: `mean_f1` of both views on dev, NaN (below all others) within an epoch."""
+        """What chooses among checkpoints: `mean_f1` of both views on dev, `UNSCORED` within an epoch."""
         where = {"epoch": self.epoch, "step": self.step}
         if self.step:
-            return {**where, "mean_f1": math.nan}
+            return {**where, "mean_f1": UNSCORED}
         by_view = self.history[-1]["dev_f1"]
         return {
             **where,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -102,7 +101,7 @@ def train(config: Config) -> TrainResult:
         result = _fit(config.model_copy(update={"run": placed}), folder)
         clean_up(folder)
         assert result.checkpoint
-        scored = [pair for pair in result.best_checkpoints or () if not math.isnan(pair[1]["mean_f1"])]
+        scored = [pair for pair in result.best_checkpoints or () if pair[1]["mean_f1"] != checkpoints.UNSCORED]
         best, metrics = max(scored, key=lambda pair: pair[1]["mean_f1"])
         model = checkpoints.publish_model(Path(best.path), folder / "model")
         history = list(checkpoints.read_progress(Path(result.checkpoint.path)).history)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -64,7 +63,9 @@ def test_only_the_end_of_an_epoch_has_a_score() -> None:
         "plain_f1": 0.25,
         "context_f1": 0.75,
     }
-    assert math.isnan(Progress(1, 3, history=(ENTRY,)).metrics()["mean_f1"])
+    within = Progress(1, 3, history=(ENTRY,)).metrics()
+    assert within["mean_f1"] < 0, "below every score"
+    json.dumps(within, allow_nan=False)  # Ray Train keeps it as JSON, where NaN becomes null
 
 
 def test_steps_workers_epochs_and_seeds_all_draw_differently() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ctxner.training.checkpoint import Progress, write_progress, write_share
+from ctxner.training.checkpoint import UNSCORED, Progress, write_progress, write_share
 from ctxner.training.recovery import RECORD_FILE, alone, clean_up
 
 
@@ -75,7 +74,7 @@ def test_a_damaged_record_is_made_anew_from_the_whole_checkpoints(run: Path, con
     ]
     assert record["checkpoint_report_indices"] == [2, 1, 0]
     assert record["latest_checkpoint_result"]["checkpoint_dir_name"] == "checkpoint_c"
-    assert math.isnan(record["latest_checkpoint_result"]["metrics"]["mean_f1"])
+    assert record["latest_checkpoint_result"]["metrics"]["mean_f1"] == UNSCORED
 
 
 def test_ray_train_goes_on_from_a_record_made_anew_and_keeps_the_best(run: Path) -> None:
