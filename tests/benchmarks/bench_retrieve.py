@@ -76,7 +76,7 @@ def pipeline(mode: str, folder: Path) -> float:
 
     from ctxner.pipelines import Search
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     settings = RetrievalConfig(query=mode, threads=_THREADS)  # type: ignore[arg-type]

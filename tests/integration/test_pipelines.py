@@ -40,7 +40,7 @@ def config(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     build = [sys.executable, "-m", "jobs", "index", "--corpus", folder / "corpus.jsonl", "--out", folder / "index"]
     subprocess.run(build, check=True, capture_output=True)
     assert not ray.is_initialized()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     retrieval = {"depth": 8, "keep": 2, "cache": str(folder / "cache")}
     yield parse_config({"index": {"folder": str(folder / "index")}, "retrieval": retrieval})
     ray.shutdown()

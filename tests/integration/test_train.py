@@ -41,7 +41,7 @@ def local_ray() -> Iterator[None]:
     assert not ray.is_initialized()
     # Ray Train asks the dashboard whether its controller lives; with none here it must not ask another Ray's.
     nobody = {"env_vars": {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=nobody)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=nobody)
     connect()
     yield
     ray.shutdown()

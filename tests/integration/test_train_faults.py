@@ -53,7 +53,10 @@ def kill():
     psutil.Process(raylet).kill()
 
 threading.Thread(target=kill, daemon=True).start()
-train(config)
+try:
+    train(config)
+finally:
+    cluster.shutdown()
 """
 
 
