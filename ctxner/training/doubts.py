@@ -9,7 +9,7 @@ from ctxner.config import Config
 from ctxner.labels import LabelSet, tags_to_spans
 from ctxner.retrieval.versions import read_manifest
 from ctxner.schema import Example
-from ctxner.training.provenance import retrieval_manifests
+from ctxner.training.provenance import has_passages, retrieval_manifests
 
 
 def check_passages(config: Config, examples: Sequence[Example]) -> None:
@@ -18,7 +18,7 @@ def check_passages(config: Config, examples: Sequence[Example]) -> None:
     Raises:
         ValueError: The mode has a context view, and no sentence a passage.
     """
-    if config.loss.mode != "plain" and not any(_has_passages(own) for own in examples):
+    if config.loss.mode != "plain" and not any(map(has_passages, examples)):
         raise ValueError(
             f"loss.mode={config.loss.mode} trains the view with passages, but none of {len(examples)} training "
             f"sentences has any (data.contexts={config.data.contexts}); run `ctxner retrieve` and set data.contexts, "
@@ -64,7 +64,3 @@ def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], 
                 "they should be its own"
             )
     return found
-
-
-def _has_passages(example: Example) -> bool:
-    return any(scored.dropped is None for scored in example.passages)

@@ -53,14 +53,17 @@ def data_provenance(
             "sentences": len(own),
             "words": sum(len(example.sentence.words) for example in own),
             "mentions": dict(sorted(_mentions(own).items())),
-            "sentences_with_passages": sum(
-                any(scored.dropped is None for scored in example.passages) for example in own
-            ),
+            "sentences_with_passages": sum(map(has_passages, own)),
         }
         if contexts is not None:
             found[split]["contexts"] = file_hashes(contexts / f"{split}.parquet")
             found[split]["retrieval"] = manifests.get(split)
     return found
+
+
+def has_passages(example: Example) -> bool:
+    """Whether its context view has any."""
+    return any(scored.dropped is None for scored in example.passages)
 
 
 def file_hashes(path: Path) -> dict[str, str]:

@@ -127,14 +127,14 @@ def reference() -> float:
     return found
 
 
-def _flair() -> list[str]:
-    """The command for Flair, on the same sentences."""
-    with tempfile.NamedTemporaryFile("w", suffix=".conll", delete=False) as file:
+def _flair(path: Path) -> list[str]:
+    """The command for Flair, on the same sentences, which are written to a file."""
+    with path.open("w") as file:
         for own in _examples():
             words = zip(own.sentence.words, own.sentence.tags or (), strict=True)
             file.writelines([*(f"{word}\t{tag}\n" for word, tag in words), "\n"])
     script = str(Path(__file__).with_name("peer_flair.py"))
-    return [str(_PEERS), script, packaged_encoder(), file.name, *map(str, (_SENTENCES, _WARM_UP, _BATCH, _RATE))]
+    return [str(_PEERS), script, packaged_encoder(), str(path), *map(str, (_SENTENCES, _WARM_UP, _BATCH, _RATE))]
 
 
 def _examples() -> list[Example]:
@@ -149,8 +149,10 @@ def _config() -> Config:
 
 
 def _in_a_process(side: str) -> float:
-    command = _flair() if side == "flair" else [sys.executable, "-m", "tests.benchmarks.bench_train", side]
-    done = subprocess.run(command, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        own = [sys.executable, "-m", "tests.benchmarks.bench_train", side]
+        command = _flair(Path(folder, "train.conll")) if side == "flair" else own
+        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
     return float(json.loads(done.stdout.splitlines()[-1]))

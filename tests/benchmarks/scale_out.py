@@ -37,7 +37,7 @@ _CPUS = 4  # logical ones of a node
 _SAMPLE_SECONDS = 2.0
 _SETTLE_SECONDS, _IDLE_SECONDS = 20, 20
 _REFERENCE_SENTENCES = 48_000  # of the file, at most, shared out between the reference's processes
-_KINDS = {"Search": "(Search)", "Rerank": "(Rerank)", "ray": "Agent", "ray ": "Actor"}
+_KINDS = {"(Search)": "Search", "(Rerank)": "Rerank", "Agent": "ray", "Actor": "ray"}
 
 
 def main(index: Path, file: Path, *, nodes: Sequence[int], rerank: bool) -> None:
@@ -199,8 +199,8 @@ def _kind(process: psutil.Process, driver: psutil.Process) -> str:
     if process == driver:
         return "driver"
     title = " ".join(process.cmdline())
-    found = next((kind for kind, mark in _KINDS.items() if mark in title), None)
-    return (found or ("tasks" if title.startswith("ray::") else "ray")).strip()
+    found = next((kind for mark, kind in _KINDS.items() if mark in title), None)
+    return found or ("tasks" if title.startswith("ray::") else "ray")
 
 
 if __name__ == "__main__":
