@@ -170,7 +170,7 @@ def paired_significance(
     Source: Noreen (1989); Yeh, "More accurate tests for the statistical significance of result differences" (2000).
     """
     _check_rounds(num_rounds)
-    counts_a, counts_b = _sentence_counts(gold, predictions_a), _sentence_counts(gold, predictions_b)
+    counts_a, counts_b = sentence_counts(gold, predictions_a), sentence_counts(gold, predictions_b)
     total_a, total_b = counts_a.sum(0), counts_b.sum(0)
     delta = (counts_a - counts_b)[(counts_a != counts_b).any(1)]
     observed = _f1(total_a) - _f1(total_b)
@@ -200,7 +200,7 @@ def bootstrap_interval(
         raise ValueError(f"confidence is {confidence}; wanted a number between 0 and 1, e.g. 0.95")
     if not gold:
         raise ValueError("no sentences to draw from; a bootstrap needs at least one")
-    counts = _sentence_counts(gold, predicted)
+    counts = sentence_counts(gold, predicted)
     f1s: list[np.ndarray] = []
 
     def draw(rng: np.random.Generator, rounds: int) -> None:
@@ -262,8 +262,8 @@ def _check_rounds(num_rounds: int) -> None:
         raise ValueError(f"num_rounds is {num_rounds}; wanted at least 1")
 
 
-def _sentence_counts(gold: Spans, predicted: Spans) -> np.ndarray:
-    """[sentences, (correct, predicted, gold)], int64."""
+def sentence_counts(gold: Spans, predicted: Spans) -> np.ndarray:
+    """Mentions of each sentence, [sentences, (correct, predicted, gold)], int64; arguments as `count_spans`."""
     _check_lengths(gold, predicted)
     pairs = zip(map(set, gold), map(set, predicted), strict=True)
     rows = [(len(wanted & found), len(found), len(wanted)) for wanted, found in pairs]

@@ -1,0 +1,359 @@
+"""How far a confidence can be believed, and when a sentence is worth looking up.
+
+Platt scaling makes an entity's confidence the share of such entities that are right; a threshold on the plain view's
+entropy decides which sentences `auto` looks up. Both are fitted on dev data by `ctxner calibrate` and lie beside the
+model's weights, in `calibration.json`; `ctxner.predictor` applies them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctxner.evaluation import Spans, sentence_counts
+from ctxner.schema import Entity, Span
+
+CALIBRATION_FILE = "calibration.json"
+_VIEWS = ("plain", "context")
+_LEAST = 10  # entities that are right, and that are wrong, to fit two numbers to
+_CLIP = 1e-6  # a logit needs a probability inside (0, 1)
+_MAX_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Confidences in `[low, high)` (the last bin holds 1.0 too), their mean, and the share that is right."""
+
+    low: float
+    high: float
+    num: int
+    confidence: float
+    accuracy: float
+
+
+def outcomes(gold: Spans, predicted: Sequence[Sequence[Entity]]) -> tuple[list[float], list[bool], list[int]]:
+    """The confidence of each predicted entity, whether span and type are right, and the number of its sentence."""
+    if len(gold) != len(predicted):
+        raise ValueError(f"{len(gold)} gold sentences but {len(predicted)} predicted; give one list a sentence")
+    found = [
+        (own.confidence, Span(own.first_word, own.last_word, own.type) in wanted, number)
+        for number, (wanted, entities) in enumerate(zip(map(set, gold), predicted, strict=True))
+        for own in entities
+    ]
+    return [one[0] for one in found], [one[1] for one in found], [one[2] for one in found]
+
+
+def reliability_bins(confidences: Sequence[float], correct: Sequence[bool], *, num_bins: int = 15) -> list[Bin]:
+    """The bins of equal width over [0, 1] that hold something, ascending.
+
+    Raises:
+        ValueError: No bins, different numbers of both, or a confidence outside [0, 1].
+    """
+    if num_bins < 1:
+        raise ValueError(f"num_bins is {num_bins}; wanted at least 1")
+    p_N, right_N = _checked(confidences, correct)
+    place_N = np.minimum((p_N * num_bins).astype(int), num_bins - 1)
+    bins = []
+    for place in np.unique(place_N):
+        own = place_N == place
+        bins.append(
+            Bin(
+                float(place / num_bins),
+                float((place + 1) / num_bins),
+                int(own.sum()),
+                float(p_N[own].mean()),
+                float(right_N[own].mean()),
+            )
+        )
+    return bins
+
+
+def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, num_bins: int = 15) -> float:
+    """Mean over entities of |confidence - accuracy| of their bin, in [0, 1]; 0.0 of no entities.
+
+    Arguments and errors as `reliability_bins`.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks" (2017).
+    """
+    bins = reliability_bins(confidences, correct, num_bins=num_bins)
+    return sum(own.num * abs(own.confidence - own.accuracy) for own in bins) / max(1, len(confidences))
+
+
+@dataclass(frozen=True, slots=True)
+class PlattScaling:
+    """`sigmoid(slope * logit(confidence) + intercept)`; the identity is slope 1, intercept 0."""
+
+    slope: float
+    intercept: float
+
+    def __call__(self, confidence: float) -> float:
+        """The calibrated confidence; the order of confidences stays, as the slope is positive."""
+        p = min(max(confidence, _CLIP), 1 - _CLIP)
+        z = self.slope * math.log(p / (1 - p)) + self.intercept
+        small = math.exp(-abs(z))
+        return (1.0 if z >= 0 else small) / (1.0 + small)
+
+
+def fit_platt(confidences: Sequence[float], correct: Sequence[bool]) -> PlattScaling | None:
+    """The scaling of maximum likelihood, by Newton's method, towards Platt's smoothed targets.
+
+    Returns:
+        None when there is too little to fit, fewer than 10 right or 10 wrong entities, or when more confident entities
+        are not more often right.
+
+    Raises:
+        ValueError: Different numbers of both, or a confidence outside [0, 1].
+
+    Source: Platt (1999); Lin, Lin and Weng, "A note on Platt's probabilistic outputs" (2007).
+    """
+    p_N, right_N = _checked(confidences, correct)
+    num_right = int(right_N.sum())
+    num_wrong = len(right_N) - num_right
+    if min(num_right, num_wrong) < _LEAST:
+        return None
+    p_N = p_N.clip(_CLIP, 1 - _CLIP)
+    x_N2 = np.stack((np.log(p_N / (1 - p_N)), np.ones_like(p_N)), axis=1)
+    if np.ptp(x_N2[:, 0]) == 0:
+        return None
+    target_N = np.where(right_N, (num_right + 1) / (num_right + 2), 1 / (num_wrong + 2))
+
+    def loss(weights: np.ndarray) -> float:
+        z_N = x_N2 @ weights
+        return float((np.logaddexp(0, z_N) - target_N * z_N).sum())
+
+    weights = np.array([0.0, math.log((num_right + 1) / (num_wrong + 1))])
+    for _ in range(100):
+        q_N = 0.5 * (1 + np.tanh(0.5 * (x_N2 @ weights)))
+        gradient = x_N2.T @ (q_N - target_N)
+        if np.abs(gradient).max() < 1e-9 * len(q_N):
+            break
+        hessian = (x_N2 * (q_N * (1 - q_N))[:, None]).T @ x_N2 + 1e-12 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        before, size = loss(weights), 1.0
+        while size > 1e-9 and loss(weights - size * step) > before - 1e-4 * size * float(gradient @ step):
+            size /= 2
+        weights = weights - size * step
+    slope, intercept = map(float, weights)
+    return PlattScaling(slope, intercept) if slope > 0 else None
+
+
+def cross_fitted(
+    confidences: Sequence[float], correct: Sequence[bool], groups: Sequence[int], *, num_folds: int = 5
+) -> list[float]:
+    """Each confidence scaled by what the other folds' entities give, so that an error measured on them is honest.
+
+    Args:
+        confidences: Raw ones.
+        correct: Of each, whether it is right.
+        groups: Of each, e.g. its sentence's number; those of one group share a fold.
+        num_folds: At least 2. A fold whose others are too few to fit stays raw.
+    """
+    scaled = list(map(float, confidences))
+    for fold in range(num_folds):
+        others = [index for index, group in enumerate(groups) if group % num_folds != fold]
+        scaling = fit_platt([confidences[index] for index in others], [correct[index] for index in others])
+        if scaling:
+            for index, group in enumerate(groups):
+                scaled[index] = scaling(scaled[index]) if group % num_folds == fold else scaled[index]
+    return scaled
+
+
+@dataclass(frozen=True, slots=True)
+class AutoPoint:
+    """What `auto` does at a threshold.
+
+    Attributes:
+        threshold: In nats; sentences whose plain view's entropy is above it are looked up. -1 looks all up.
+        share: Of the sentences that are looked up.
+        f1: Micro F1 in [0, 1] of the views that answer.
+    """
+
+    threshold: float
+    share: float
+    f1: float
+
+
+def auto_curve(gold: Spans, plain: Spans, context: Spans, entropies: Sequence[float]) -> list[AutoPoint]:
+    """Exact F1 of `auto` for every share that a threshold can give, from none to all sentences.
+
+    Args:
+        gold: Mentions of each sentence.
+        plain: What the plain view finds.
+        context: What the context view finds.
+        entropies: Of the plain view, in nats. A threshold lies halfway between two that differ, so that the last bit
+            of an entropy decides nothing; that of share 0 is the greatest of them.
+
+    Raises:
+        ValueError: No sentences, different numbers of them, or an entropy that is no number of nats.
+    """
+    if not gold:
+        raise ValueError("no sentences; a threshold is chosen on at least one")
+    entropy_N = np.asarray(entropies, dtype=float)
+    if len(entropy_N) != len(gold) or not (np.isfinite(entropy_N).all() and (entropy_N >= 0).all()):
+        raise ValueError(f"{len(entropy_N)} entropies of {len(gold)} sentences; wanted one a sentence, finite, >= 0")
+    plain_N3 = sentence_counts(gold, plain)
+    delta_N3 = sentence_counts(gold, context) - plain_N3
+    order_N = np.argsort(-entropy_N, kind="stable")
+    counts_M3 = plain_N3.sum(0) + np.concatenate((np.zeros((1, 3), dtype=int), delta_N3[order_N].cumsum(0)))
+    f1_M = 2 * counts_M3[:, 0] / np.maximum(counts_M3[:, 1] + counts_M3[:, 2], 1)
+    sorted_N = entropy_N[order_N]
+    halves = (sorted_N[:-1] + sorted_N[1:]) / 2
+    between = np.where(halves < sorted_N[:-1], halves, sorted_N[1:])
+    threshold_M = np.concatenate((sorted_N[:1], between, [-1.0]))
+    distinct_M = np.concatenate(([True], sorted_N[:-1] > sorted_N[1:], [True]))
+    return [
+        AutoPoint(float(threshold_M[number]), number / len(gold), float(f1_M[number]))
+        for number in np.flatnonzero(distinct_M).tolist()
+    ]
+
+
+def choose_threshold(
+    curve: Sequence[AutoPoint], *, share: float | None = None, f1: float | None = None, gain: float | None = None
+) -> AutoPoint:
+    """The point of the smallest share that reaches what is wanted.
+
+    Args:
+        curve: From `auto_curve`.
+        share: Of the sentences that may be looked up, in [0, 1].
+        f1: To be reached, in [0, 1].
+        gain: Part of the context view's F1 over the plain view's that is to be kept, e.g. 0.9.
+
+    Raises:
+        ValueError: Not exactly one is wanted, it is outside [0, 1], it cannot be reached (says what can), or there is
+            no gain to keep.
+    """
+    wanted = {name: value for name, value in (("share", share), ("f1", f1), ("gain", gain)) if value is not None}
+    if len(wanted) != 1:
+        raise ValueError(f"wanted exactly one of share, f1 and gain, found {', '.join(wanted) or 'none'}")
+    [(name, value)] = wanted.items()
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}; wanted a number from 0 to 1")
+    if name == "share":
+        return next(point for point in curve if point.share >= value)
+    plain, context = curve[0].f1, curve[-1].f1
+    if name == "gain" and context <= plain:
+        raise ValueError(
+            f"the context view's F1 ({context:.4f}) is not above the plain view's ({plain:.4f}): no gain to keep; "
+            "choose the threshold by share or f1"
+        )
+    least = value if name == "f1" else plain + value * (context - plain)
+    reached = next((point for point in curve if point.f1 >= least - 1e-12), None)
+    if reached is None:
+        best = max(curve, key=lambda point: point.f1)
+        raise ValueError(
+            f"no threshold reaches F1 {least:.4f}; the best is {best.f1:.4f}, with {best.share:.0%} of the sentences "
+            "looked up"
+        )
+    return reached
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `ctxner calibrate` found for a model's weights.
+
+    Attributes:
+        confidence: Scaling of each view's confidences; a view that is not there keeps its own.
+        threshold: `auto` looks up above this entropy of the plain view, in nats; None: not chosen.
+        found: What it was fitted on and what came out; plain JSON, not used for tagging.
+    """
+
+    confidence: Mapping[str, PlattScaling] = field(default_factory=dict)
+    threshold: float | None = None
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> Path:
+        """Write `calibration.json` into the folder of the model that it was fitted for, aside, then renamed.
+
+        Raises:
+            ValueError: The folder holds no weights, or `found` is too large.
+        """
+        tree = {
+            "weights_sha256": _weights_sha256(folder),
+            "confidence": {view: asdict(scaling) for view, scaling in self.confidence.items()},
+            "threshold": self.threshold,
+            "found": dict(self.found),
+        }
+        text = json.dumps(tree, indent=1, allow_nan=False)
+        if len(text) > _MAX_BYTES:
+            raise ValueError(f"{folder / CALIBRATION_FILE}: more than {_MAX_BYTES:,} bytes; shorten what was found")
+        aside = folder / f".{CALIBRATION_FILE}.{os.getpid()}"
+        aside.write_text(text, encoding="ascii")
+        return aside.replace(folder / CALIBRATION_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Calibration | None:
+        """The calibration beside a model's weights, None when there is none.
+
+        Raises:
+            ValueError: It is damaged, or was fitted for other weights.
+        """
+        path = folder / CALIBRATION_FILE
+        if not path.exists():
+            return None
+        try:
+            with path.open("rb") as file:
+                raw = file.read(_MAX_BYTES + 1)
+            if len(raw) > _MAX_BYTES:
+                raise ValueError(f"more than {_MAX_BYTES:,} bytes")
+            calibration, weights = _parsed(json.loads(raw))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"{path}: not what `ctxner calibrate` writes ({error!r:.200}); run it again, or remove the file"
+            ) from None
+        if weights != (found := _weights_sha256(folder)):
+            raise ValueError(
+                f"{path}: fitted for weights with SHA-256 {weights[:12]}..., but the folder's have "
+                f"{found[:12]}...; run `ctxner calibrate` again, or remove the file"
+            )
+        return calibration
+
+
+def _parsed(tree: Any) -> tuple[Calibration, str]:
+    if strangers := set(tree) ^ {"weights_sha256", "confidence", "threshold", "found"}:
+        raise ValueError(f"keys missing or unknown: {sorted(strangers)[:4]}")
+    scalings = {}
+    for view, own in tree["confidence"].items():
+        if view not in _VIEWS or set(own) != {"slope", "intercept"}:
+            raise ValueError(f"confidence of {view!r}; wanted slope and intercept of {' or '.join(_VIEWS)}")
+        scalings[view] = PlattScaling(_number(own["slope"]), _number(own["intercept"]))
+        if scalings[view].slope <= 0:
+            raise ValueError(f"slope {scalings[view].slope} of {view}; wanted above 0")
+    threshold = None if tree["threshold"] is None else _number(tree["threshold"])
+    if not isinstance(tree["weights_sha256"], str) or not isinstance(tree["found"], dict):
+        raise ValueError("weights_sha256 is no text, or found no object")
+    return Calibration(scalings, threshold, tree["found"]), tree["weights_sha256"]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
+        raise ValueError(f"found {value!r:.40}; wanted a finite number")
+    return float(value)
+
+
+def _weights_sha256(folder: Path) -> str:
+    """Of model.safetensors; of the parts' hashes, in the order of their names, when the weights are in several."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder}: no model.safetensors; a calibration belongs to a model's folder")
+    hashes = []
+    for path in files:
+        with path.open("rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _checked(confidences: Sequence[float], correct: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
+    p_N, right_N = np.asarray(confidences, dtype=float), np.asarray(correct, dtype=bool)
+    if p_N.shape != right_N.shape:
+        raise ValueError(f"{len(p_N)} confidences but {len(right_N)} outcomes; wanted one of each an entity")
+    if not ((p_N >= -_CLIP) & (p_N <= 1 + _CLIP)).all():  # a float32 probability may be a bit above 1
+        raise ValueError("a confidence is outside [0, 1], or not a number")
+    return p_N.clip(0, 1), right_N
