@@ -3,26 +3,43 @@
 Batch tagging, serving, evaluation and notebooks all go through `Tagger.predict`.
 """
 
-# B sentences, T words, L tags
+# B sentences, T words, L tags, N paths
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor
 
+from ctxner.calibration import Calibration, PlattScaling
 from ctxner.conll import split_sentences, split_words
 from ctxner.labels import LabelSet, lenient_spans
 from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
 from ctxner.schema import Entity, Example, Passage, ScoredPassage, Sentence, Span
 from ctxner.views import View, ViewBuilder, pack_batches
 
+if TYPE_CHECKING:
+    from spacy.tokens import Doc
+
 ViewName = Literal["plain", "context"]
 VIEWS: tuple[ViewName, ...] = ("plain", "context")
-_CHUNK = 512  # sentences whose views are held at once
+Texts = str | Sequence[str | Sequence[str] | Sentence]
+Passages = Sequence[str | Passage] | Mapping[str, Sequence[str | Passage]]  # of one text, or by sentence id
+
+_Path = tuple[tuple[str, ...], list[float]]  # tags of a sentence, and the probability of each of their spans
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """One of the best tag paths of a sentence: its exact probability, BIOES tags and entities."""
+
+    probability: float
+    tags: tuple[str, ...]
+    entities: tuple[Entity, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +51,9 @@ class Prediction:
         view: Which view answered; `context` also where no passage fitted.
         tags: BIOES, one a word.
         entities: In order; offsets are into the sentence's source text, or into its words joined by spaces.
-        entropy: Of the distribution over whole tag sequences, in nats.
+        entropy: Of the distribution over whole tag sequences, in nats, in the view that answered.
         passages: Of the context view, with `num_pieces` where used and `dropped` where not.
+        alternatives: The best tag paths, best first, when asked for; fewer where fewer have a probability above 0.
     """
 
     sentence_id: str
@@ -44,6 +62,7 @@ class Prediction:
     entities: tuple[Entity, ...]
     entropy: float
     passages: tuple[ScoredPassage, ...] = ()
+    alternatives: tuple[Analysis, ...] = ()
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -58,40 +77,67 @@ class Tagger:
         model: A trained model; it is put in evaluation mode.
         tokenizer: The encoder's.
         batch_pieces: Pieces in one forward pass, padding included.
+        window: Sentences that are sorted by length together, and whose views are held at once.
+        calibration: Makes confidences those that dev data bear out, and holds the threshold of `auto`.
     """
 
-    def __init__(self, model: EncoderCRF, tokenizer, *, batch_pieces: int = 8192) -> None:
+    def __init__(
+        self,
+        model: EncoderCRF,
+        tokenizer,
+        *,
+        batch_pieces: int = 8192,
+        window: int = 512,
+        calibration: Calibration | None = None,
+    ) -> None:
+        if window < 1:
+            raise ValueError(f"window is {window} sentences; wanted at least 1")
         self.model, self.tokenizer, self.batch_pieces = model.eval(), tokenizer, batch_pieces
+        self.window, self.calibration = window, calibration
         config = model.config
         self.views = ViewBuilder(tokenizer, max_pieces=config.max_pieces, max_passages=config.max_passages)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, device: str = "cpu", batch_pieces: int = 8192) -> Tagger:
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "cpu",
+        batch_pieces: int = 8192,
+        window: int = 512,
+        calibrated: bool = True,
+    ) -> Tagger:
         """Load a folder that `save_pretrained` wrote, or a hub id.
 
+        Args:
+            path: Folder, with its `calibration.json` if there is one, or hub id, without.
+            device: E.g. `cpu` or `cuda`.
+            batch_pieces: As of the class.
+            window: As of the class.
+            calibrated: False leaves the folder's calibration unread.
+
         Raises:
-            ValueError: No model or tokenizer there.
+            ValueError: No model or tokenizer there, or a calibration of other weights.
         """
         model = load_tagger(path)
         model.to(device)  # type: ignore[arg-type]
-        return cls(model, load_tokenizer(str(path)), batch_pieces=batch_pieces)
+        calibration = Calibration.load(Path(path)) if calibrated else None
+        tokenizer = load_tokenizer(str(path))
+        return cls(model, tokenizer, batch_pieces=batch_pieces, window=window, calibration=calibration)
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write config.json, model.safetensors and the tokenizer's files."""
+        """Write config.json, model.safetensors, the tokenizer's files and the calibration."""
         self.model.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
+        if self.calibration:
+            self.calibration.save(Path(path))
 
     @property
     def labels(self) -> LabelSet:
         """The entity types and tags of the model."""
         return self.model.labels
 
-    def tag(
-        self,
-        texts: str | Sequence[str | Sequence[str] | Sentence],
-        *,
-        passages: Sequence[str | Passage] | Mapping[str, Sequence[str | Passage]] | None = None,
-    ) -> list[Entity] | list[list[Entity]]:
+    def tag(self, texts: Texts, *, passages: Passages | None = None) -> list[Entity] | list[list[Entity]]:
         """Entities of a text, or of several.
 
         Args:
@@ -107,13 +153,15 @@ class Tagger:
         Raises:
             ValueError: Passages for an unknown id, or a string in place of a sequence of passages.
         """
-        if isinstance(texts, str):
-            return self._tag_many([texts], {"0": passages or ()} if not isinstance(passages, Mapping) else passages)[0]
-        if passages is not None and not isinstance(passages, Mapping):
-            raise ValueError("passages of several texts: wanted a mapping from sentence id to passages, not a sequence")
-        return self._tag_many(texts, passages or {})
+        return self._tag_one(texts, passages) if isinstance(texts, str) else self._tag_many(texts, passages)
 
-    def _tag_many(self, texts, passages: Mapping[str, Sequence[str | Passage]]) -> list[list[Entity]]:
+    def _tag_one(self, text: str, passages: Passages | None) -> list[Entity]:
+        return self._tag_many([text], passages if isinstance(passages, Mapping) else {"0": passages or ()})[0]
+
+    def _tag_many(self, texts: Texts, passages: Passages | None) -> list[list[Entity]]:
+        passages = {} if passages is None else passages
+        if not isinstance(passages, Mapping):
+            raise ValueError("passages of several texts: wanted a mapping from sentence id to passages, not a sequence")
         parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
         known = [own.id if isinstance(own, Sentence) else str(number) for number, own in enumerate(texts)]
         if strangers := set(passages) - set(known):
@@ -129,69 +177,158 @@ class Tagger:
         found = iter(self.predict(examples, view=view))
         return [[entity for _ in sentences for entity in next(found).entities] for sentences in parts]
 
+    def pipeline(
+        self, texts: Texts, *, passages: Passages | None = None
+    ) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+        """Entities in the form of Hugging Face's `pipeline("token-classification", aggregation_strategy=...)`.
+
+        Arguments and errors as `tag`.
+
+        Returns:
+            `entity_group`, `score`, `word`, `start` and `end` of each entity; for several texts a list for each.
+        """
+        if isinstance(texts, str):
+            return [_group(entity) for entity in self._tag_one(texts, passages)]
+        return [[_group(entity) for entity in own] for own in self._tag_many(texts, passages)]
+
+    def to_spacy(self, text: str, *, passages: Sequence[str | Passage] | None = None) -> Doc:
+        """A spaCy `Doc` of our words and sentences, with `doc.ents` and each one's `ent._.confidence`.
+
+        Arguments and errors as `tag`; ImportError without spaCy (`pip install 'ctxner[spacy]'`).
+        """
+        from ctxner.spacy_docs import make_doc
+
+        return make_doc(text, sentences_of(text, "0"), self._tag_one(text, passages))
+
+    def auto_threshold(self, given: float | None = None) -> float:
+        """The entropy of the plain view, in nats, above which `auto` looks a sentence up.
+
+        Args:
+            given: Taken if it is a number; the calibration's otherwise.
+
+        Raises:
+            ValueError: There is neither.
+        """
+        threshold = given if given is not None or self.calibration is None else self.calibration.threshold
+        if threshold is None:
+            raise ValueError(
+                "view 'auto' needs a threshold and the model's folder holds none; run `ctxner calibrate MODEL` with "
+                "contexts, or give a threshold in nats"
+            )
+        return threshold
+
     def predict(
-        self, examples: Sequence[Example], *, view: ViewName, on_progress: Callable[[int], None] | None = None
+        self,
+        examples: Sequence[Example],
+        *,
+        view: ViewName | Literal["auto"],
+        threshold: float | None = None,
+        n_best: int = 0,
+        on_progress: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
-        """Tag sentences in one view.
+        """Tag sentences.
 
         Args:
             examples: Sentences of at least one word; the plain view ignores their passages.
-            view: `plain` or `context`.
+            view: `plain`, `context`, or `auto`: plain first, then context where the plain view's entropy is above the
+                threshold.
+            threshold: Of `auto`, in nats; the calibration's when None.
+            n_best: Number of `Prediction.alternatives`.
             on_progress: Called with the number of sentences done so far.
 
         Returns:
             One prediction an example, in their order; it does not depend on which others share its batch.
+
+        Raises:
+            ValueError: `auto` without a threshold, or a negative `n_best`.
         """
+        if n_best < 0:
+            raise ValueError(f"n_best is {n_best}; wanted 0 or more")
+        limit = self.auto_threshold(threshold) if view == "auto" else None
         predictions: list[Prediction] = []
-        for first in range(0, len(examples), _CHUNK):
-            predictions.extend(self._predict_chunk(examples[first : first + _CHUNK], view))
+        for first in range(0, len(examples), self.window):
+            window = examples[first : first + self.window]
+            answers = self._answer(window, "context" if view == "context" else "plain", n_best)
+            if limit is not None:
+                unsure = [place for place, own in enumerate(answers) if own.entropy > limit]
+                for place, own in zip(
+                    unsure, self._answer([window[place] for place in unsure], "context", n_best), strict=True
+                ):
+                    answers[place] = own
+            predictions.extend(answers)
             if on_progress:
                 on_progress(len(predictions))
         return predictions
 
-    def _predict_chunk(self, examples: Sequence[Example], view: ViewName) -> list[Prediction]:
+    def _answer(self, examples: Sequence[Example], view: ViewName, n_best: int) -> list[Prediction]:
         build = self.views.context if view == "context" else lambda example: self.views.plain(example.sentence)
         views = [build(example) for example in examples]
+        scaling = self.calibration.confidence.get(view) if self.calibration else None
         found: dict[int, Prediction] = {}
         for batch in pack_batches([(own.num_rows, own.longest_row) for own in views], max_pieces=self.batch_pieces):
-            tags, confidences, entropies = self._decode([views[index] for index in batch])
+            best, entropies, ranked = self._decode([views[index] for index in batch], n_best)
             for place, index in enumerate(batch):
-                entities = _entities(examples[index].sentence, tags[place], confidences[place])
+                own, sentence = views[index], examples[index].sentence
                 found[index] = Prediction(
-                    views[index].sentence_id, view, tags[place], entities, entropies[place], views[index].passages
+                    own.sentence_id,
+                    view,
+                    best[place][0],
+                    _entities(sentence, best[place], scaling),
+                    entropies[place],
+                    own.passages,
+                    tuple(Analysis(p, path[0], _entities(sentence, path, scaling)) for p, path in ranked[place]),
                 )
         return [found[index] for index in range(len(examples))]
 
     @torch.inference_mode()
-    def _decode(self, views: Sequence[View]) -> tuple[list[tuple[str, ...]], list[list[float]], list[float]]:
-        """Best tags, the probability of each of their spans, and the sequence entropy, of each view."""
+    def _decode(
+        self, views: Sequence[View], n_best: int
+    ) -> tuple[list[_Path], list[float], list[list[tuple[float, _Path]]]]:
+        """The best path, the sequence entropy, and the `n_best` paths with their probabilities, of each view."""
         batch = self.views.collate(views).to(self.model.device)
         _, emissions_BTL = self.model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
         crf, mask_BT = self.model.crf, batch.mask_BT
         best_BT, _ = crf.viterbi(emissions_BTL, mask_BT)
         entropies = crf.entropy(emissions_BTL, mask_BT).tolist()
+        best = self._spelled(emissions_BTL, mask_BT, best_BT)
+        if not n_best:
+            return best, entropies, [[] for _ in views]
+        emissions_BTL = emissions_BTL.double()  # a long sentence's score has no digits left in float32
+        paths_BNT, score_BN = crf.n_best(emissions_BTL, mask_BT, n_best)
+        p_BN = (score_BN - crf.log_partition(emissions_BTL, mask_BT).unsqueeze(1)).exp().clamp_max(1.0)
+        ranks = [self._spelled(emissions_BTL, mask_BT, path_BT) for path_BT in paths_BNT.unbind(1)]
+        rows = enumerate(p_BN.tolist())
+        return best, entropies, [[(p, ranks[n][row]) for n, p in enumerate(own) if p > 0] for row, own in rows]
+
+    def _spelled(self, emissions_BTL: Tensor, mask_BT: Tensor, path_BT: Tensor) -> list[_Path]:
+        """The tags of a path a sentence, and the probability of each of their spans."""
         lengths = mask_BT.sum(1).tolist()
-        ids = [row[:length] for row, length in zip(best_BT.tolist(), lengths, strict=True)]
+        ids = [row[:length] for row, length in zip(path_BT.tolist(), lengths, strict=True)]
         tags = [self.labels.decode(row) for row in ids]
         spans = [lenient_spans(row) for row in tags]
-        probabilities = iter(
-            crf.segment_probability(
-                emissions_BTL,
-                mask_BT,
-                best_BT,
-                [(place, span.start, span.end) for place, own in enumerate(spans) for span in own],
-            ).tolist()
-        )
-        return tags, [[next(probabilities) for _ in own] for own in spans], entropies
+        places = [(place, span.start, span.end) for place, own in enumerate(spans) for span in own]
+        probabilities = iter(self.model.crf.segment_probability(emissions_BTL, mask_BT, path_BT, places).tolist())
+        return [(row, [next(probabilities) for _ in own]) for row, own in zip(tags, spans, strict=True)]
 
 
-def _entities(sentence: Sentence, tags: tuple[str, ...], confidences: Iterable[float]) -> tuple[Entity, ...]:
+def _entities(sentence: Sentence, path: _Path, scaling: PlattScaling | None) -> tuple[Entity, ...]:
     text, offsets = sentence.located()
     found = []
-    for span, confidence in zip(lenient_spans(tags), confidences, strict=True):
+    for span, confidence in zip(lenient_spans(path[0]), path[1], strict=True):
         start, end = offsets[span.start][0], offsets[span.end - 1][1]
+        confidence = scaling(confidence) if scaling else confidence
         found.append(Entity(text[start:end], span.type, start, end, span.start, span.end, confidence))
     return tuple(found)
+
+
+def _group(entity: Entity) -> dict[str, Any]:
+    return {
+        "entity_group": entity.type,
+        "score": entity.confidence,
+        "word": entity.text,
+        "start": entity.start,
+        "end": entity.end,
+    }
 
 
 def sentences_of(text: str | Sequence[str] | Sentence, name: str) -> list[Sentence]:

@@ -17,7 +17,7 @@ LAYERS = (
     {"ctxner.records", "ctxner.columns", "ctxner.datafiles"},
     {"ctxner.jsonl", "ctxner.plaintext", "ctxner.parquetfiles"},
     {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
-    {"ctxner.config", "ctxner.views", "ctxner.contexts", "ctxner.calibration"},
+    {"ctxner.config", "ctxner.views", "ctxner.contexts", "ctxner.calibration", "ctxner.spacy_docs"},
     {
         "ctxner.predictor",
         "ctxner.training.step",
@@ -36,6 +36,7 @@ LAYERS = (
     {
         "ctxner.pipelines",
         "ctxner.index_pipeline",
+        "ctxner.spacy_component",
         "ctxner.training.worker",
         "ctxner.training.plan",
         "ctxner.training.resume",
@@ -147,8 +148,8 @@ def test_importing_loads_neither_java_nor_ray_nor_torch(statement):
     assert _loaded(statement, heavy) == "[]"
 
 
-def test_importing_the_tagger_starts_neither_java_nor_ray():
-    assert _loaded("from ctxner import Tagger", ("ray", "jnius", "deepspeed")) == "[]"
+def test_importing_the_tagger_starts_neither_java_nor_ray_nor_spacy():
+    assert _loaded("from ctxner import Tagger", ("ray", "jnius", "deepspeed", "spacy")) == "[]"
 
 
 def _loaded(statement: str, names: tuple[str, ...]) -> str:

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctxner.calibration import Calibration, PlattScaling
 from ctxner.labels import tags_to_spans
 from ctxner.predictor import Prediction, Tagger, as_scored, sentences_of
-from ctxner.schema import Example, Passage, Sentence
+from ctxner.schema import Example, Passage, Sentence, Span
 
 # B sentences, T words, L tags
 
@@ -19,7 +20,7 @@ WORDS = [
     "Paris", "Hilton", "sings", "in", "London", ",", "don't", "@you", "#think", "so", "?", "Müller", "日", "👍🏽",
     "http://t.co/x", "10:30", "loooong",
 ]  # fmt: skip
-TEXT = st.text(max_size=50) | st.text(alphabet="Paz9 .,'\n\r\t\ud800\u200d\u0301日👍🏽é", max_size=80)
+TEXT = st.text(st.characters(), max_size=50) | st.text(alphabet="Paz9 .,'\n\r\t\ud800\u200d\u0301日👍🏽é", max_size=80)
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +28,11 @@ def examples() -> list[Example]:
     """Sentences of 1 to 70 words (the longest in windows), most with passages."""
     rng = random.Random(0)
     found = []
-    for number in range(40):
+    for number in range(64):
         words = tuple(rng.choices(WORDS, k=rng.choice([1, 2, 5, 9, 14, 70])))
         texts = [" ".join(rng.choices(WORDS, k=rng.randint(3, 40))) for _ in range(rng.randint(0, 4))]
         found.append(Example(Sentence(f"s-{number}", words), as_scored(texts)))
     return found
-
-
-def _with_budget(tagger: Tagger, batch_pieces: int) -> Tagger:
-    return Tagger(tagger.model, tagger.tokenizer, batch_pieces=batch_pieces)
 
 
 def _assert_same(found: list[Prediction], wanted: list[Prediction]) -> None:
@@ -57,20 +54,21 @@ def test_the_fixture_finds_entities_of_both_types_and_lengths(tagger, examples):
 
 
 @pytest.mark.parametrize("view", ["plain", "context"])
-@pytest.mark.parametrize("batch_pieces", [64, 300, 2048])
-def test_predictions_do_not_depend_on_the_batch_size(tagger, examples, view, batch_pieces):
+@pytest.mark.parametrize(
+    ("batch_pieces", "window"), [(1, 512), (1, 1), (300, 64), (10**6, 64), (10**6, 1), (2048, 16), (8192, 512)]
+)
+def test_predictions_do_not_depend_on_batches_windows_or_order(tagger, examples, view, batch_pieces, window):
     wanted = tagger.predict(examples, view=view)
-    _assert_same(_with_budget(tagger, batch_pieces).predict(examples, view=view), wanted)
+    order = random.Random(batch_pieces + window).sample(range(len(examples)), len(examples))
+    other = Tagger(tagger.model, tagger.tokenizer, batch_pieces=batch_pieces, window=window)
+    found = other.predict([examples[index] for index in order], view=view)
+    _assert_same([found[order.index(index)] for index in range(len(examples))], wanted)
 
 
 @pytest.mark.parametrize("view", ["plain", "context"])
-def test_predictions_do_not_depend_on_the_order_or_the_company(tagger, examples, view):
-    wanted = tagger.predict(examples, view=view)
-    order = random.Random(1).sample(range(len(examples)), len(examples))
-    shuffled = tagger.predict([examples[index] for index in order], view=view)
-    _assert_same([shuffled[order.index(index)] for index in range(len(examples))], wanted)
+def test_predictions_do_not_depend_on_the_company(tagger, examples, view):
     alone = [tagger.predict([example], view=view)[0] for example in examples[:12]]
-    _assert_same(alone, wanted[:12])
+    _assert_same(alone, tagger.predict(examples, view=view)[:12])
 
 
 def test_context_changes_its_own_sentence_and_never_leaks_into_another(tagger, examples):
@@ -103,11 +101,11 @@ def test_used_and_dropped_passages_come_back_in_order(tagger, examples):
         assert all((scored.num_pieces is None) != (scored.dropped is None) for scored in own.passages)
 
 
-def test_many_sentences_come_back_in_order_with_progress(tagger, monkeypatch):
-    monkeypatch.setattr("ctxner.predictor._CHUNK", 16)
+def test_many_sentences_come_back_in_order_with_progress(tagger):
     examples = [Example(Sentence(f"s-{number}", tuple(WORDS[: 1 + number % 9]))) for number in range(50)]
     seen: list[int] = []
-    found = tagger.predict(examples, view="plain", on_progress=seen.append)
+    windows = Tagger(tagger.model, tagger.tokenizer, window=16)
+    found = windows.predict(examples, view="plain", on_progress=seen.append)
     assert [own.sentence_id for own in found] == [example.sentence.id for example in examples]
     assert seen == [16, 32, 48, 50]
     assert tagger.predict([], view="plain") == []
@@ -142,21 +140,105 @@ def test_confidence_and_entropy_are_those_of_the_enumerated_paths(tagger):
     assert num_entities >= 3
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("n_best", [1, 3, 40])
+def test_alternatives_are_the_best_of_the_enumerated_paths(tagger, n_best):
+    examples = [Example(Sentence(str(n), tuple(WORDS[n : n + size]))) for n, size in enumerate((4, 1, 3, 4, 2))]
+    for example, own in zip(examples, tagger.predict(examples, view="plain", n_best=n_best), strict=True):
+        batch = tagger.views.collate([tagger.views.plain(example.sentence)])
+        _, emissions_BTL = tagger.model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
+        paths = torch.tensor(list(itertools.product(range(len(tagger.labels)), repeat=len(own.tags))))
+        repeated = (emissions_BTL.expand(len(paths), -1, -1), batch.mask_BT.expand(len(paths), -1))
+        p_B = tagger.model.crf.path_score(repeated[0], paths, repeated[1]).double().softmax(0)
+        by_tags = {tagger.labels.decode(path): p for path, p in zip(paths.tolist(), p_B.tolist(), strict=True)}
+        legal = sorted((p for p in p_B.tolist() if p > 0), reverse=True)
+        assert [one.probability for one in own.alternatives] == pytest.approx(legal[:n_best], abs=1e-5)
+        assert [one.probability for one in own.alternatives] == pytest.approx(
+            [by_tags[one.tags] for one in own.alternatives], abs=1e-5
+        )
+        assert len({one.tags for one in own.alternatives}) == len(own.alternatives)
+        assert own.alternatives[0].tags == own.tags
+        for one in own.alternatives:
+            assert tags_to_spans(one.tags) == tuple(Span(e.first_word, e.last_word, e.type) for e in one.entities)
+            for entity in one.entities:
+                place = slice(entity.first_word, entity.last_word)
+                same = sum(p for tags, p in by_tags.items() if tags[place] == one.tags[place])
+                assert entity.confidence == pytest.approx(same, abs=1e-4)
+
+
+def test_alternatives_change_nothing_else(tagger, examples):
+    found = tagger.predict(examples, view="context", n_best=4)
+    assert [dataclasses.replace(own, alternatives=()) for own in found] == tagger.predict(examples, view="context")
+    assert all(0 < sum(one.probability for one in own.alternatives) <= 1 + 1e-9 for own in found)
+    with pytest.raises(ValueError, match="n_best is -1"):
+        tagger.predict(examples, view="plain", n_best=-1)
+
+
+def test_auto_looks_up_exactly_the_sentences_above_the_threshold(tagger, examples):
+    plain, context = (tagger.predict(examples, view=view) for view in ("plain", "context"))
+    limit = sorted(own.entropy for own in plain)[len(plain) // 2] + 1e-3
+    auto = Tagger(tagger.model, tagger.tokenizer, window=16).predict(examples, view="auto", threshold=limit)
+    _assert_same(auto, [c if p.entropy > limit else p for p, c in zip(plain, context, strict=True)])
+    assert [own.view for own in auto] == ["context" if own.entropy > limit else "plain" for own in plain]
+    assert {own.view for own in auto} == {"plain", "context"}
+    assert {own.view for own in tagger.predict(examples, view="auto", threshold=-1.0)} == {"context"}
+    assert {own.view for own in tagger.predict(examples, view="auto", threshold=1e9)} == {"plain"}
+
+
+def test_auto_takes_the_calibrations_threshold_unless_one_is_given(tagger, examples):
+    calibrated = Tagger(tagger.model, tagger.tokenizer, calibration=Calibration(threshold=1e9))
+    assert {own.view for own in calibrated.predict(examples, view="auto")} == {"plain"}
+    assert {own.view for own in calibrated.predict(examples, view="auto", threshold=-1.0)} == {"context"}
+    for own in (tagger, Tagger(tagger.model, tagger.tokenizer, calibration=Calibration())):
+        with pytest.raises(ValueError, match="run `ctxner calibrate MODEL`"):
+            own.predict([], view="auto")
+
+
+def test_confidences_are_scaled_by_the_view_that_answers(tagger, examples):
+    scaling = PlattScaling(0.5, -0.3)
+    scaled = Tagger(tagger.model, tagger.tokenizer, calibration=Calibration({"context": scaling}))
+    assert scaled.predict(examples, view="plain") == tagger.predict(examples, view="plain")
+    pairs = zip(*(own.predict(examples, view="context", n_best=2) for own in (scaled, tagger)), strict=True)
+    for found, raw in pairs:
+        assert [own.confidence for own in found.entities] == [scaling(own.confidence) for own in raw.entities]
+        assert (found.tags, found.entropy) == (raw.tags, raw.entropy)
+        for one, before in zip(found.alternatives, raw.alternatives, strict=True):
+            assert one.probability == before.probability
+            assert [own.confidence for own in one.entities] == [scaling(own.confidence) for own in before.entities]
+
+
+def test_windows_hold_a_sentence_at_least(tagger):
+    with pytest.raises(ValueError, match="window is 0 sentences"):
+        Tagger(tagger.model, tagger.tokenizer, window=0)
+
+
 def test_confidence_is_a_probability_and_entropy_is_bounded_by_the_tags(tagger, examples):
     for own in tagger.predict(examples, view="context"):
         assert all(0 < entity.confidence <= 1 for entity in own.entities)
         assert 0 <= own.entropy <= len(own.tags) * torch.tensor(float(len(tagger.labels))).log()
 
 
-@settings(max_examples=60, deadline=None)
-@given(text=TEXT)
-def test_offsets_are_exact_on_any_text(tagger, text):
+def _check_offsets(tagger, text):
     position = 0
     for entity in tagger.tag(text):
         assert text[entity.start : entity.end] == entity.text
         assert position <= entity.start < entity.end <= len(text)
         assert entity.text.strip() == entity.text
+        assert 0 < entity.confidence <= 1
         position = entity.end
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=TEXT)
+def test_offsets_are_exact_on_any_text(tagger, text):
+    _check_offsets(tagger, text)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000, deadline=None)
+@given(text=TEXT)
+def test_offsets_are_exact_on_thousands_of_texts(tagger, text):
+    _check_offsets(tagger, text)
 
 
 def test_offsets_run_through_all_sentences_of_a_text(tagger):
@@ -254,6 +336,30 @@ def test_a_sequence_of_passages_for_several_texts_is_refused(tagger):
 def test_a_bare_string_is_not_taken_for_a_sequence_of_passages(tagger, passages):
     with pytest.raises(ValueError, match="wanted a sequence of passages, found one string"):
         tagger.tag("Paris", passages=passages)
+
+
+def test_the_pipelines_output_is_the_entities(tagger):
+    text, passages = "Paris Hilton sings in London", ["Zurich is a city of banks"]
+    for own_passages in (None, passages):
+        groups = tagger.pipeline(text, passages=own_passages)
+        assert [list(own) for own in groups] == [["entity_group", "score", "word", "start", "end"]] * len(groups)
+        assert [tuple(own.values()) for own in groups] == [
+            (own.type, own.confidence, own.text, own.start, own.end) for own in tagger.tag(text, passages=own_passages)
+        ]
+        assert groups
+    assert [len(own) for own in tagger.pipeline([text, "", text])] == [len(tagger.tag(text)), 0, len(tagger.tag(text))]
+
+
+def test_a_saved_tagger_keeps_its_calibration_and_can_leave_it_unread(tagger, examples, tmp_path):
+    calibration = Calibration({"plain": PlattScaling(0.5, -0.3)}, 0.25)
+    scaled = Tagger(tagger.model, tagger.tokenizer, calibration=calibration)
+    scaled.save_pretrained(tmp_path)
+    again = Tagger.from_pretrained(tmp_path, window=7)
+    assert (again.calibration, again.window) == (calibration, 7)
+    _assert_same(again.predict(examples, view="plain"), scaled.predict(examples, view="plain"))
+    raw = Tagger.from_pretrained(tmp_path, calibrated=False)
+    assert raw.calibration is None
+    _assert_same(raw.predict(examples, view="plain"), tagger.predict(examples, view="plain"))
 
 
 def test_a_saved_tagger_answers_the_same(tagger, examples, tmp_path):
