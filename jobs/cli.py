@@ -13,7 +13,7 @@ from ctxner.config import DEMO_MODES, Config, load_config
 from jobs import console as terminal
 
 app = typer.Typer(
-    help="Named-entity recognition that looks things up: index, retrieve, train, evaluate, tag.",
+    help="Named-entity recognition that looks things up: index, retrieve, train, evaluate, calibrate, tag.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -258,6 +258,37 @@ def evaluate(
 
     settings = load_config(config, overrides)
     _finish(lambda: job.plan(settings, model, split) if dry_run else job.run(settings, model, split), json)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Model folder; calibration.json is written into it.")],
+    split: Annotated[str, typer.Option(help="Which file of the data section; not the one to report on.")] = "dev",
+    share: Annotated[float | None, typer.Option(min=0, max=1, help="Sentences to look up; 0.5 by default.")] = None,
+    f1: Annotated[float | None, typer.Option(min=0, max=1, help="F1 to reach, looking up as few as can be.")] = None,
+    gain: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Part of the context view's gain in F1 to keep, e.g. 0.9.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/calibration.html"),
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Make a model's confidences true on dev, and choose which sentences `--view auto` looks up.
+
+    Example: `ctxner calibrate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml --share 0.5`
+    """
+    from jobs import calibrate as job
+
+    settings = load_config(config, overrides)
+    wanted = job.Wanted(0.5 if (share, f1, gain) == (None, None, None) else share, f1, gain)
+
+    def result() -> dict[str, Any]:
+        found = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=out)
+        return found if json or dry_run else job.summary(found)
+
+    _finish(result, json)
 
 
 @app.command()

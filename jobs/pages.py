@@ -84,7 +84,7 @@ def share_panel(title: str, names: Sequence[str], series: Mapping[int, Sequence[
         series: A tally for each place, by the index of the line.
     """
     values = {line: [None if own.share is None else 100 * own.share for own in own] for line, own in series.items()}
-    return _named_panel(title, "percent", names, [f"{name}" for name in names], values, 100)
+    return named_panel(title, "percent", names, [f"{name}" for name in names], values, (0, 100))
 
 
 def histogram(title: str, unit: str, groups: Sequence[Sequence[float]], *, whole: bool = False) -> Panel | None:
@@ -109,7 +109,7 @@ def histogram(title: str, unit: str, groups: Sequence[Sequence[float]], *, whole
             own[math.floor(value / width) - first] += 1
     edges = [f"{place * width:.6g}" for place in range(first, first + num_bins + 1)]
     labels = edges[:-1] if whole and width == 1 else [f"{edges[n]} to {edges[n + 1]}" for n in range(num_bins)]
-    return _named_panel(title, unit, edges[:-1], labels, dict(enumerate(counts)), max(map(max, counts)))
+    return named_panel(title, unit, edges[:-1], labels, dict(enumerate(counts)), (0, max(map(max, counts))))
 
 
 def _round_width(least: float, whole: bool) -> float:
@@ -120,19 +120,28 @@ def _round_width(least: float, whole: bool) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least)
 
 
-def _named_panel(
+def named_panel(
     title: str,
     y_label: str,
     ticks: Sequence[str],
     labels: Sequence[str],
     values: Mapping[int, Sequence[float | None]],
-    highest: float,
+    y_range: tuple[float, float],
 ) -> Panel | None:
-    """A chart whose horizontal axis has named places in place of epochs."""
+    """A chart whose horizontal axis has named places in place of epochs.
+
+    Args:
+        title: What is drawn.
+        y_label: Unit of the vertical axis.
+        ticks: Names of the places.
+        labels: What is said of a dot, by its place, before its value.
+        values: Of each line, by its index, one a place; None draws nothing.
+        y_range: What the vertical axis shows at least.
+    """
     points = {
         line: [(place, value) for place, value in enumerate(own) if value is not None] for line, own in values.items()
     }
-    drawn = panel(title, y_label, points, (0, highest))
+    drawn = panel(title, y_label, points, y_range)
     if drawn is None:
         return None
     lines = [

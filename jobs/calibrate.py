@@ -1,0 +1,199 @@
+"""`ctxner calibrate`: a model and gold tags -> scaled confidences and the threshold of `auto`, beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctxner import __version__
+from ctxner.calibration import (
+    AutoPoint,
+    Calibration,
+    auto_curve,
+    choose_threshold,
+    cross_fitted,
+    expected_calibration_error,
+    fit_platt,
+    outcomes,
+    reliability_bins,
+)
+from ctxner.config import Config
+from ctxner.evaluation import Spans, score_spans
+from ctxner.labels import tags_to_spans
+from ctxner.schema import Example
+from jobs.calibration_page import BINS_SHOWN, ViewReport, write_calibration_page
+from jobs.console import console, progress
+from jobs.pages import evenly
+
+if TYPE_CHECKING:
+    from ctxner.predictor import Prediction
+
+_MOST_POINTS = 201  # of the curve, kept in calibration.json
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the threshold is to reach; exactly one (see `choose_threshold`)."""
+
+    share: float | None = None
+    f1: float | None = None
+    gain: float | None = None
+
+
+def run(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) -> dict[str, Any]:
+    """Tag a split in both views, fit, write `calibration.json` into the model's folder and the page.
+
+    Args:
+        config: Its data section names the tagged split and its contexts; without contexts only the plain view's
+            confidences are calibrated.
+        model: The model's folder.
+        split: Not the one that scores are reported on.
+        wanted: Of the threshold.
+        out: The page.
+
+    Raises:
+        ValueError: No folder, no gold tags, or the threshold cannot be reached; what is wrong with a file.
+    """
+    from ctxner.predictor import Tagger
+
+    folder, examples = _checked(config, model, split, wanted)
+    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+    tagger = Tagger.from_pretrained(folder, calibrated=False)
+    predictions: dict[str, list[Prediction]] = {}
+    for view in _views(config):
+        with progress(f"tagging, {view} view", len(examples)) as done:
+            predictions[view] = tagger.predict(examples, view=view, on_progress=done)
+    spans = {view: [prediction.spans for prediction in own] for view, own in predictions.items()}
+    reports = {view: _report(gold, own) for view, own in predictions.items()}
+    if unfitted := [view for view, own in reports.items() if own.scaling is None]:
+        console.print(f"too few right or wrong entities to fit: {', '.join(unfitted)} confidences stay as they are")
+    curve: list[AutoPoint] = []
+    chosen: AutoPoint | None = None
+    if "context" in spans:
+        entropies = [prediction.entropy for prediction in predictions["plain"]]
+        curve = auto_curve(gold, spans["plain"], spans["context"], entropies)
+        chosen = choose_threshold(curve, share=wanted.share, f1=wanted.f1, gain=wanted.gain)
+    found = _found(config, split, gold, wanted, reports, curve, chosen)
+    threshold = chosen.threshold if chosen else None
+    scalings = {view: own.scaling for view, own in reports.items() if own.scaling}
+    path = Calibration(scalings, threshold, found).save(folder)
+    write_calibration_page(out, reports, curve, chosen, title=f"Calibration on {split}", facts=_facts(model, found))
+    return {
+        "model": model,
+        "threshold": threshold,
+        **{name: own for name, own in found.items() if name not in ("curve", "files", "contexts")},
+        "scaling": {view: asdict(own) for view, own in scalings.items()},
+        "calibration": str(path),
+        "report": str(out),
+    }
+
+
+def _report(gold: Spans, predictions: Sequence[Prediction]) -> ViewReport:
+    confidences, correct, groups = outcomes(gold, [prediction.entities for prediction in predictions])
+    honest = cross_fitted(confidences, correct, groups)
+    return ViewReport(
+        fit_platt(confidences, correct),
+        len(confidences),
+        score_spans(gold, [prediction.spans for prediction in predictions]).f1,
+        (expected_calibration_error(confidences, correct), expected_calibration_error(honest, correct)),
+        (
+            reliability_bins(confidences, correct, num_bins=BINS_SHOWN),
+            reliability_bins(honest, correct, num_bins=BINS_SHOWN),
+        ),
+    )
+
+
+def plan(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) -> dict[str, Any]:
+    """What `run` would do; checks the data, the contexts and the model's folder."""
+    from ctxner.model.tagger import load_tagger
+
+    folder, examples = _checked(config, model, split, wanted)
+    types = list(load_tagger(folder).labels.types)
+    return {
+        "model": model,
+        "types": types,
+        "split": split,
+        "sentences": len(examples),
+        "views": _views(config),
+        "wanted": _given(wanted),
+        "report": str(out),
+    }
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, str]:
+    """The result in short, for people."""
+    lines = {
+        f"{view} view": f"F1 {100 * own['f1']:.2f}  calibration error {100 * own['ece_before']:.2f} -> "
+        f"{100 * own['ece_after']:.2f} of {own['entities']:,} entities"
+        for view, own in result["views"].items()
+    }
+    if auto := result["auto"]:
+        lines["auto"] = f"F1 {100 * auto['f1']:.2f}  looks up {auto['share']:.1%} of {result['sentences']:,} sentences"
+        lines["threshold"] = f"{result['threshold']:.4g} nats"
+    return {**lines, "calibration": result["calibration"], "report": result["report"]}
+
+
+def _checked(config: Config, model: str, split: str, wanted: Wanted) -> tuple[Path, list[Example]]:
+    from ctxner.contexts import load_examples
+
+    if len(_given(wanted)) != 1:
+        raise ValueError(f"give one of --share, --f1 and --gain, not {len(_given(wanted))}")
+    if not Path(model).is_dir():
+        raise ValueError(f"{model}: no such folder; calibration.json is written beside the model's weights")
+    data = config.data
+    examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
+    if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
+        raise ValueError(
+            f"{data.path(split)}: {len(untagged)} sentences have no gold tags, first {untagged[0]!r}; nothing to fit to"
+        )
+    return Path(model), examples
+
+
+def _views(config: Config) -> list[Any]:
+    return ["plain", "context"] if config.data.contexts else ["plain"]
+
+
+def _given(wanted: Wanted) -> dict[str, float]:
+    return {name: value for name, value in asdict(wanted).items() if value is not None}
+
+
+def _found(
+    config: Config,
+    split: str,
+    gold: Spans,
+    wanted: Wanted,
+    reports: Mapping[str, ViewReport],
+    curve: Sequence[AutoPoint],
+    chosen: AutoPoint | None,
+) -> dict[str, Any]:
+    from ctxner.training.provenance import file_hashes
+
+    contexts = config.data.contexts_path(split)
+    return {
+        "ctxner": __version__,
+        "split": split,
+        "files": file_hashes(config.data.path(split)),
+        "contexts": file_hashes(contexts) if contexts else {},
+        "sentences": len(gold),
+        "mentions": sum(map(len, gold)),
+        "views": {
+            view: {"f1": own.f1, "entities": own.num_entities, "ece_before": own.ece[0], "ece_after": own.ece[1]}
+            for view, own in reports.items()
+        },
+        "wanted": _given(wanted) if chosen else {},
+        "auto": {"share": chosen.share, "f1": chosen.f1} if chosen else None,
+        "curve": [[round(value, 6) for value in asdict(point).values()] for point in evenly(curve, _MOST_POINTS)],
+    }
+
+
+def _facts(model: str, found: Mapping[str, Any]) -> dict[str, str]:
+    hashes = {**found["files"], **found["contexts"]}
+    return {
+        "Model": model,
+        "Split": f"{found['split']}, {found['sentences']:,} sentences, {found['mentions']:,} gold mentions",
+        "Files": ", ".join(f"{name} {value[:12]}" for name, value in hashes.items()),
+        "Wanted": ", ".join(f"{name} {value:g}" for name, value in found["wanted"].items()) or "confidences only",
+        "ctxner": found["ctxner"],
+    }
