@@ -13,7 +13,7 @@ from jobs.pages import named_panel, write_page
 
 BINS_SHOWN = 10
 _STEP = 5  # percent of the sentences between two dots of the curve
-_CURVE = ("auto", "plain view alone", "context view alone", "chosen")
+_CURVE = ("plain view alone", "context view alone", "chosen", "auto")
 _DIAGRAM = ("perfect", "before", "after")
 
 
@@ -82,10 +82,10 @@ def curve_panel(curve: Sequence[AutoPoint], chosen: AutoPoint) -> Panel | None:
     points = [min(curve, key=lambda point: abs(100 * point.share - share)) for share in shares]
     at_chosen = round(100 * chosen.share / _STEP)
     values: dict[int, list[float | None]] = {
-        0: [100 * point.f1 for point in points],
-        1: [100 * curve[0].f1] * len(shares),
-        2: [100 * curve[-1].f1] * len(shares),
-        3: [100 * chosen.f1 if place == at_chosen else None for place in range(len(shares))],
+        0: [100 * curve[0].f1] * len(shares),
+        1: [100 * curve[-1].f1] * len(shares),
+        3: [100 * point.f1 for point in points],
+        2: [100 * chosen.f1 if place == at_chosen else None for place in range(len(shares))],  # drawn last
     }
     f1 = [value for own in values.values() for value in own if value is not None]
     labels = [f"{100 * point.share:.1f}% looked up, above {point.threshold:.3g} nats" for point in points]
