@@ -188,9 +188,23 @@ def paired_significance(
 
 
 def bootstrap_interval(
-    gold: Spans, predicted: Spans, *, confidence: float = 0.95, num_rounds: int = 1_000, seed: int = 0
+    gold: Spans,
+    predicted: Spans,
+    *,
+    baseline: Spans | None = None,
+    confidence: float = 0.95,
+    num_rounds: int = 1_000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval of the micro F1 over sentences drawn with replacement.
+
+    Args:
+        gold: Mentions of each sentence.
+        predicted: What a system finds.
+        baseline: What another system finds; the interval is then that of the F1 over its F1 on the same draws.
+        confidence: Share of the draws that lie inside.
+        num_rounds: Draws.
+        seed: Of the draws.
 
     Raises:
         ValueError: No sentences, different numbers of them, no rounds, or `confidence` outside (0, 1).
@@ -201,11 +215,15 @@ def bootstrap_interval(
     if not gold:
         raise ValueError("no sentences to draw from; a bootstrap needs at least one")
     counts = sentence_counts(gold, predicted)
+    other = None if baseline is None else sentence_counts(gold, baseline)
     f1s: list[np.ndarray] = []
 
     def draw(rng: np.random.Generator, rounds: int) -> None:
         chosen = rng.integers(0, len(counts), (rounds, len(counts)))
-        f1s.append(_f1(np.stack([column[chosen].sum(1) for column in counts.T], axis=1)))
+        f1 = _f1(np.stack([column[chosen].sum(1) for column in counts.T], axis=1))
+        if other is not None:
+            f1 -= _f1(np.stack([column[chosen].sum(1) for column in other.T], axis=1))
+        f1s.append(f1)
 
     _in_chunks(draw, num_rounds, len(counts), seed)
     low, high = np.quantile(np.concatenate(f1s), [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -219,15 +237,15 @@ def surface_form(words: Sequence[str]) -> str:
 
 def mention_forms(sentences: Iterable[Sentence]) -> frozenset[str]:
     """Surface forms of all mentions of tagged sentences, whatever their type."""
-    return frozenset(form for sentence in sentences for form, _ in _forms(sentence))
+    return frozenset(surface_form(own.words[span.start : span.end]) for own in sentences for span in _gold(own))
 
 
 def scores_by_seen(
     gold_sentences: Sequence[Sentence], predicted: Spans, train_mentions: Collection[str]
 ) -> dict[str, Score]:
-    """Recall of gold mentions whose surface form occurs in training (`seen`) or not (`unseen`).
+    """Scores of mentions whose surface form occurs in training (`seen`) or not (`unseen`); their sum is that of all.
 
-    Only `recall` and its counts mean something here (`num_predicted` is 0): a wrong prediction belongs to neither.
+    A prediction belongs by its own form, a gold mention by its own.
 
     Args:
         gold_sentences: Tagged sentences.
@@ -236,18 +254,18 @@ def scores_by_seen(
     """
     _check_lengths(gold_sentences, predicted)
     scores = {"seen": Score(), "unseen": Score()}
-    for sentence, spans in zip(gold_sentences, map(set, predicted), strict=True):
-        for form, span in _forms(sentence):
-            name = "seen" if form in train_mentions else "unseen"
-            scores[name] += Score(num_correct=int(span in spans), num_gold=1)
+    for sentence, found in zip(gold_sentences, map(set, predicted), strict=True):
+        gold = _gold(sentence)
+        for span in gold | found:
+            name = "seen" if surface_form(sentence.words[span.start : span.end]) in train_mentions else "unseen"
+            scores[name] += Score(int(span in gold and span in found), int(span in found), int(span in gold))
     return scores
 
 
-def _forms(sentence: Sentence) -> list[tuple[str, Span]]:
+def _gold(sentence: Sentence) -> set[Span]:
     if sentence.tags is None:
         raise ValueError(f"sentence {sentence.id!r} has no tags; its gold mentions are needed here")
-    spans = tags_to_spans(sentence.tags, source=f"sentence {sentence.id!r}")
-    return [(surface_form(sentence.words[span.start : span.end]), span) for span in spans]
+    return set(tags_to_spans(sentence.tags, source=f"sentence {sentence.id!r}"))
 
 
 def _check_lengths(gold: Sequence[object], predicted: Sequence[object]) -> None:

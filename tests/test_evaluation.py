@@ -207,13 +207,24 @@ def test_senseless_bootstrap_options_are_refused(options, message):
         bootstrap_interval([], [])
 
 
-def test_recall_is_told_apart_by_forms_seen_in_training():
+def test_the_interval_of_a_difference_is_of_the_same_draws():
+    gold = random_spans(0, 200)
+    a, b = blend(gold, random_spans(1, 200), 2, 0.7), blend(gold, random_spans(1, 200), 2, 0.6)
+    assert bootstrap_interval(gold, a, baseline=a) == (0.0, 0.0)
+    assert bootstrap_interval(gold, a, baseline=[[]] * 200) == bootstrap_interval(gold, a)  # F1 of nothing is 0
+    low, high = bootstrap_interval(gold, a, baseline=b)
+    assert low < score_spans(gold, a).f1 - score_spans(gold, b).f1 < high
+    alone = [bootstrap_interval(gold, own) for own in (a, b)]
+    assert high - low < min(top - bottom for bottom, top in alone)  # a and b are wrong in the same sentences
+
+
+def test_scores_are_told_apart_by_forms_seen_in_training():
     train = [Sentence("t", ("New", "York", "x"), ("B-loc", "E-loc", "O"))]
     gold = [Sentence("0", ("NEW", "york", "Bo"), ("B-loc", "E-loc", "S-per")), Sentence("1", ("Bo",), ("S-per",))]
     predicted = [[Span(0, 2, "loc"), Span(2, 3, "loc")], [Span(0, 1, "per")]]
     scores = scores_by_seen(gold, predicted, mention_forms(train))
-    assert scores == {"seen": Score(1, 0, 1), "unseen": Score(1, 0, 2)}
-    assert scores["unseen"].recall == 0.5
+    assert scores == {"seen": Score(1, 1, 1), "unseen": Score(1, 2, 2)}
+    assert scores_by_seen(gold, [[Span(0, 1, "loc")], []], mention_forms(train))["unseen"] == Score(0, 1, 2)
 
 
 def test_untagged_gold_is_refused():

@@ -17,7 +17,7 @@ LAYERS = (
     {"ctxner.records", "ctxner.columns", "ctxner.datafiles"},
     {"ctxner.jsonl", "ctxner.plaintext", "ctxner.parquetfiles"},
     {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
-    {"ctxner.config", "ctxner.views", "ctxner.contexts", "ctxner.calibration", "ctxner.spacy_docs"},
+    {"ctxner.config", "ctxner.views", "ctxner.contexts", "ctxner.calibration", "ctxner.spacy_docs", "ctxner.analysis"},
     {
         "ctxner.predictor",
         "ctxner.training.step",
@@ -139,7 +139,7 @@ def test_ray_and_deepspeed_stay_at_the_edge_and_lucene_in_retrieval(module, path
     "statement",
     [
         "import ctxner, ctxner.schema, ctxner.labels, ctxner.conll, ctxner.evaluation, ctxner.config",
-        "import ctxner.calibration, ctxner.retrieval.audit, ctxner.retrieval.coverage",
+        "import ctxner.analysis, ctxner.calibration, ctxner.retrieval.audit, ctxner.retrieval.coverage",
         "import jobs.cli",
     ],
 )
