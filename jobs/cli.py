@@ -245,19 +245,32 @@ def train(
 def evaluate(
     model: Model,
     split: Annotated[str, typer.Option(help="Which file of the data section.")] = "test",
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/evaluation.html"),
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the view auto: entropy in nats above which a sentence is looked up (default: the model's)."
+        ),
+    ] = None,
+    against: Annotated[str | None, typer.Option(help="Another model, to compare each view with.")] = None,
     config: ConfigFile = None,
     overrides: Overrides = _NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Score both views of a model against gold tags.
+    """Score all views of a model against gold tags: what it gets wrong and where, and what the passages change.
 
     Example: `ctxner evaluate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml`
     """
     from jobs import evaluate as job
 
     settings = load_config(config, overrides)
-    _finish(lambda: job.plan(settings, model, split) if dry_run else job.run(settings, model, split), json)
+    act = job.plan if dry_run else job.run
+    _finish(
+        lambda: act(settings, model, split, out=out, threshold=threshold, against=against),
+        json,
+        show=terminal.show if dry_run else job.show,
+    )
 
 
 @app.command()

@@ -1,54 +1,374 @@
-"""`ctxner evaluate`: a model and gold tags -> span scores of both views."""
+"""`ctxner evaluate`: a model and gold tags -> how good each view is, where it fails, and what the passages change.
+
+The figures are counted in `ctxner.evaluation`, `ctxner.analysis` and `ctxner.calibration`; the page is
+`jobs.evaluation_page`. The view `auto` costs nothing here: it takes each sentence's plain or context prediction.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.table import Table
+
+from ctxner.analysis import (
+    KINDS,
+    OUTCOMES,
+    Buckets,
+    change,
+    confusion,
+    count_buckets,
+    count_kinds,
+    length_buckets,
+    match_mentions,
+    quantile_buckets,
+    surface_scores,
+)
+from ctxner.calibration import expected_calibration_error, outcomes, reliability_bins
 from ctxner.config import Config
-from ctxner.evaluation import count_spans
+from ctxner.evaluation import (
+    Score,
+    bootstrap_interval,
+    mention_forms,
+    paired_significance,
+    score_spans,
+    scores_by_seen,
+)
 from ctxner.labels import tags_to_spans
-from ctxner.schema import Example
+from ctxner.schema import Example, Span
 from jobs.console import console, progress
+from jobs.console import show as show_result
+from jobs.evaluation_page import EvaluatedSentence, write_evaluation_page
+
+if TYPE_CHECKING:
+    from ctxner.predictor import Prediction, Tagger
 
 
-def run(config: Config, model: str, split: str) -> dict[str, Any]:
-    """Score both views of a split; returns precision, recall and F1 by view, in all and by type."""
-    from ctxner.predictor import VIEWS, Tagger
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Checked data of a split.
 
-    examples = _gold(config, split)
+    Attributes:
+        examples: Tagged sentences, with their passages when there are contexts.
+        gold: Mentions of each.
+        seen: Forms of the training mentions; None without training data.
+        has_contexts: Whether there is a context view to score.
+    """
+
+    examples: list[Example]
+    gold: list[tuple[Span, ...]]
+    seen: frozenset[str] | None
+    has_contexts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A split as a model tags it.
+
+    Attributes:
+        views: Predictions by view; `auto` only when there is a threshold.
+        threshold: Of the plain view's entropy, in nats; sentences above it are looked up.
+    """
+
+    views: Mapping[str, Sequence[Prediction]]
+    threshold: float | None
+
+    def spans(self, view: str) -> list[tuple[Span, ...]]:
+        """The mentions that a view finds, by sentence."""
+        return [prediction.spans for prediction in self.views[view]]
+
+    def looked_up(self) -> list[bool] | None:
+        """Which sentences `auto` looks up; None when it is not scored."""
+        return [own.view == "context" for own in self.views["auto"]] if "auto" in self.views else None
+
+
+def run(
+    config: Config, model: str, split: str, *, out: Path, threshold: float | None = None, against: str | None = None
+) -> dict[str, Any]:
+    """Score a split in all views, write the page, and return the figures.
+
+    Args:
+        config: Its data section names the tagged split, its contexts, and the training data for seen and unseen.
+        model: Model folder or hub id.
+        split: train, dev or test.
+        out: The page.
+        threshold: Of `auto`, in nats, in place of the one that the model was calibrated with.
+        against: Another model, compared with in the same views.
+    """
+    from ctxner.predictor import Tagger
+
+    inputs = read_inputs(config, split)
     tagger = Tagger.from_pretrained(model)
-    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
-    unknown = {span.type for spans in gold for span in spans} - set(tagger.labels.types)
+    other_tagger = Tagger.from_pretrained(against) if against else None
+    unknown = {span.type for spans in inputs.gold for span in spans} - set(tagger.labels.types)
     if unknown:
         console.print(f"types {sorted(unknown)} are in the data but not in the model; their mentions count as missed")
-    scores = {}
-    for view in VIEWS:
-        if view == "context" and config.data.contexts is None:
-            console.print("no data.contexts: only the plain view is scored")
-            continue
-        with progress(f"tagging, {view} view", len(examples)) as done:
-            predictions = tagger.predict(examples, view=view, on_progress=done)
-        scores[view] = count_spans(gold, [prediction.spans for prediction in predictions]).scores().to_dict()
-    return {"model": model, "split": split, "sentences": len(examples), "scores": scores}
+    if not inputs.has_contexts:
+        console.print("no data.contexts: only the plain view is scored")
+    tagged = _tag(inputs, tagger, threshold)
+    other = _tag(inputs, other_tagger, threshold, "other model, ") if other_tagger else None
+    result = {
+        "model": model,
+        "split": split,
+        "sentences": len(inputs.examples),
+        "scores": {view: score_spans(inputs.gold, tagged.spans(view)).to_dict() for view in tagged.views},
+        "details": _details(inputs, tagged),
+        "auto": _auto(inputs, tagged),
+        "comparisons": _comparisons(inputs, tagged, other, against),
+        "context_against_plain": _changes(inputs, tagged) if inputs.has_contexts else None,
+        "report": str(out),
+    }
+    write_evaluation_page(out, result, _sentences(inputs, tagged), facts=_facts(config, model, split, inputs, against))
+    return result
 
 
-def plan(config: Config, model: str, split: str) -> dict[str, Any]:
-    """What `run` would do; checks the data, the contexts and the model's folder."""
+def plan(
+    config: Config, model: str, split: str, *, out: Path, threshold: float | None = None, against: str | None = None
+) -> dict[str, Any]:
+    """What `run` would do; checks the data, the contexts and the models' folders."""
     from ctxner.model.tagger import load_tagger
 
-    examples = _gold(config, split)
-    views = ["plain", "context"] if config.data.contexts else ["plain"]
-    types = list(load_tagger(model).labels.types)
-    return {"model": model, "types": types, "split": split, "sentences": len(examples), "views": views}
+    inputs = read_inputs(config, split)
+    found = {name: list(load_tagger(name).labels.types) for name in (model, against) if name}
+    views = ["plain", "context"] if inputs.has_contexts else ["plain"]
+    return {
+        "model": model,
+        "types": found[model],
+        "split": split,
+        "sentences": len(inputs.examples),
+        "views": views,
+        "threshold": threshold,
+        "against": against,
+        "report": str(out),
+    }
 
 
-def _gold(config: Config, split: str) -> list[Example]:
+def show(result: dict[str, Any]) -> None:
+    """Print the result for people: tables, then where the page is."""
+    Console().print(_overview(result), _type_table(result["scores"]), _error_table(result["details"]))
+    rest = {
+        **{f"{own['first']} against {own['second']}": _in_words(own) for own in result["comparisons"]},
+        "auto": result["auto"].get("left_out")
+        or f"looks up above an entropy of {result['auto']['threshold']:.3g} nats",
+        "report": result["report"],
+    }
+    if changes := result["context_against_plain"]:
+        rest = {"context view": ", ".join(f"{changes['sentences'][name]} {name}" for name in OUTCOMES)} | rest
+    show_result(rest)
+
+
+def read_inputs(config: Config, split: str) -> Inputs:
+    """The split with its contexts, and the training mentions.
+
+    Raises:
+        ValueError: A sentence has no gold tags; what is wrong with a file.
+    """
+    from ctxner.conll import read_sentences
     from ctxner.contexts import load_examples
 
-    data = config.data
-    examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
+    data, format = config.data, config.data.column_format()
+    examples = load_examples(data.path(split), format, contexts=data.contexts_path(split))
     if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
         raise ValueError(
             f"{data.path(split)}: {len(untagged)} sentences have no gold tags, first {untagged[0]!r}; nothing to score"
         )
-    return examples
+    seen = None
+    if data.train and split != "train":
+        seen = mention_forms(own for own in read_sentences(data.train, format).sentences if own.tags is not None)
+    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+    return Inputs(examples, gold, seen, data.contexts is not None)
+
+
+def _tag(inputs: Inputs, tagger: Tagger, threshold: float | None, whose: str = "") -> Tagged:
+    from ctxner.predictor import VIEWS
+
+    views: dict[str, Sequence[Prediction]] = {}
+    for view in VIEWS if inputs.has_contexts else VIEWS[:1]:
+        with progress(f"tagging, {whose}{view} view", len(inputs.examples)) as done:
+            views[view] = tagger.predict(inputs.examples, view=view, on_progress=done)
+    if threshold is None and tagger.calibration is not None:
+        threshold = tagger.calibration.threshold
+    if inputs.has_contexts and threshold is not None:
+        pairs = zip(views["plain"], views["context"], strict=True)
+        views["auto"] = [plain if plain.entropy <= threshold else context for plain, context in pairs]
+    return Tagged(views, threshold)
+
+
+def _auto(inputs: Inputs, tagged: Tagged) -> dict[str, Any]:
+    """What `auto` did, or why there is none."""
+    looked_up = tagged.looked_up()
+    if looked_up is not None:
+        return {"threshold": tagged.threshold, "looked_up": sum(looked_up), "share": sum(looked_up) / len(looked_up)}
+    if not inputs.has_contexts:
+        return {"left_out": "it chooses between two views, and there is no data.contexts"}
+    return {"left_out": "no threshold: run `ctxner calibrate` for this model, or give --threshold"}
+
+
+def _details(inputs: Inputs, tagged: Tagged) -> dict[str, Any]:
+    """By view, all that is not in `scores`."""
+    buckets = _buckets(inputs, tagged)
+    return {view: _view_details(inputs, tagged, view, buckets) for view in tagged.views}
+
+
+def _view_details(inputs: Inputs, tagged: Tagged, view: str, buckets: Mapping[str, Buckets]) -> dict[str, Any]:
+    gold, predicted = inputs.gold, tagged.spans(view)
+    sentences = [example.sentence for example in inputs.examples]
+    matches = [match for pair in zip(gold, predicted, strict=True) for match in match_mentions(*pair)]
+    confidences, correct, _ = outcomes(gold, [prediction.entities for prediction in tagged.views[view]])
+    cells = confusion(matches)
+    types: list[str | None] = [*sorted({type for pair in cells for type in pair if type is not None}), None]
+    found: dict[str, Any] = {
+        "interval": bootstrap_interval(gold, predicted),
+        "surface": surface_scores(sentences, gold, predicted).to_dict(),
+        "kinds": {kind: sum(match.kind == kind for match in matches) for kind in KINDS},
+        "kinds_by_type": count_kinds(matches),
+        "confusion": {"types": types, "counts": [[cells.get((row, column), 0) for column in types] for row in types]},
+        "calibration": {
+            "error": expected_calibration_error(confidences, correct),
+            "bins": [asdict(own) for own in reliability_bins(confidences, correct)],
+        },
+        "buckets": {
+            name: [
+                {"bucket": bucket, "sentences": size, **score.to_dict()}
+                for bucket, size, score in zip(own.names, own.sizes(), own.scores(gold, predicted), strict=True)
+            ]
+            for name, own in buckets.items()
+        },
+    }
+    if inputs.seen is not None:
+        by_seen = scores_by_seen(sentences, predicted, inputs.seen)
+        found["seen"] = {name: score.to_dict() for name, score in by_seen.items()}
+    return found
+
+
+def _buckets(inputs: Inputs, tagged: Tagged) -> dict[str, Buckets]:
+    """Sentences by length and, with contexts, by what the context view reads."""
+    found = {"words": length_buckets([len(example.sentence.words) for example in inputs.examples])}
+    if "context" in tagged.views:
+        read = [[own for own in found.passages if own.dropped is None] for found in tagged.views["context"]]
+        scores = [[own.rerank_score for own in passages if own.rerank_score is not None] for passages in read]
+        found["passages"] = count_buckets([len(passages) for passages in read])
+        if any(scores):
+            found["rerank"] = quantile_buckets([max(own, default=None) for own in scores])
+    return found
+
+
+def _comparisons(inputs: Inputs, tagged: Tagged, other: Tagged | None, name: str | None) -> list[dict[str, Any]]:
+    """The views against the plain one, and each against the other model's."""
+    pairs = [(view, "plain", tagged.spans(view), tagged.spans("plain")) for view in tagged.views if view != "plain"]
+    if other:
+        both = [view for view in tagged.views if view in other.views]
+        pairs += [(view, f"{view} of {name}", tagged.spans(view), other.spans(view)) for view in both]
+    return [
+        {
+            "first": first,
+            "second": second,
+            **asdict(paired_significance(inputs.gold, *spans)),
+            "interval": bootstrap_interval(inputs.gold, spans[0], baseline=spans[1]),
+        }
+        for first, second, *spans in pairs
+    ]
+
+
+def _changes(inputs: Inputs, tagged: Tagged) -> dict[str, Any]:
+    """What the context view changes, in all and sentence by sentence."""
+    triples = zip(inputs.gold, tagged.spans("plain"), tagged.spans("context"), strict=True)
+    changes = [change(*triple) for triple in triples]
+    names = ("found", "lost", "withdrawn", "added")
+    counts = Counter(own.outcome for own in changes)
+
+    def listed(example: Example, spans: Sequence[Span]) -> list[dict[str, Any]]:
+        words = example.sentence.words
+        return [{**asdict(span), "text": " ".join(words[span.start : span.end])} for span in spans]
+
+    return {
+        "sentences": {name: counts[name] for name in OUTCOMES},
+        "mentions": {name: sum(len(getattr(own, name)) for own in changes) for name in names},
+        "changed": [
+            {
+                "sentence_id": example.sentence.id,
+                "outcome": own.outcome,
+                **{name: listed(example, getattr(own, name)) for name in names},
+            }
+            for example, own in zip(inputs.examples, changes, strict=True)
+            if own.outcome != "same"
+        ],
+    }
+
+
+def _sentences(inputs: Inputs, tagged: Tagged) -> list[EvaluatedSentence]:
+    views = {view: own for view, own in tagged.views.items() if view != "auto"}
+    looked_up = tagged.looked_up()
+    return [
+        EvaluatedSentence(
+            example.sentence.id,
+            example.sentence.words,
+            inputs.gold[place],
+            {view: own[place].entities for view, own in views.items()},
+            views["context"][place].passages if "context" in views else (),
+            None if looked_up is None else looked_up[place],
+        )
+        for place, example in enumerate(inputs.examples)
+    ]
+
+
+def _facts(config: Config, model: str, split: str, inputs: Inputs, against: str | None) -> dict[str, str]:
+    data = config.data
+    facts = {
+        "Model": model,
+        f"{split}, {len(inputs.examples):,} sentences": str(data.path(split)),
+        "Contexts": str(data.contexts_path(split) or "none"),
+        "Seen in training": str(data.train) if inputs.seen is not None else "no training data given",
+    }
+    return facts | ({"Compared with": against} if against else {})
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def _overview(result: dict[str, Any]) -> Table:
+    """A line a view."""
+    table = Table("view", "P", "R", "F1", "95% interval", "surface F1", "ECE", "looked up")
+    shares: dict[str, float | None] = {"plain": 0.0, "context": 1.0, "auto": result["auto"].get("share")}
+    for view, own in result["details"].items():
+        micro, share = result["scores"][view]["micro"], shares[view]
+        ratios = [_percent(micro[name]) for name in ("precision", "recall", "f1")]
+        interval = "–".join(map(_percent, own["interval"]))
+        surface, error = own["surface"]["micro"]["f1"], own["calibration"]["error"]
+        table.add_row(view, *ratios, interval, _percent(surface), _percent(error), f"{share:.0%}")
+    return table
+
+
+def _type_table(scores: Mapping[str, Any]) -> Table:
+    """F1 (precision / recall) by type, a column a view."""
+    table = Table("type", *(f"{view}: F1 (P / R)" for view in scores), "gold")
+    for type in sorted({type for own in scores.values() for type in own["per_type"]}):
+        rows = [own["per_type"].get(type, Score().to_dict()) for own in scores.values()]
+        cells = [f"{_percent(own['f1'])} ({_percent(own['precision'])} / {_percent(own['recall'])})" for own in rows]
+        table.add_row(type, *cells, f"{max(own['num_gold'] for own in rows):,}")
+    return table
+
+
+def _error_table(details: Mapping[str, Any]) -> Table:
+    """Kinds of errors, and recall of seen and unseen mentions, a column a view."""
+    table = Table("mentions", *details)
+    for kind in KINDS:
+        table.add_row(kind.replace("_", " "), *(f"{own['kinds'][kind]:,}" for own in details.values()))
+    if all("seen" in own for own in details.values()):
+        for name in ("seen", "unseen"):
+            scores = [own["seen"][name] for own in details.values()]
+            table.add_row(f"recall, {name}", *(f"{_percent(own['recall'])} of {own['num_gold']:,}" for own in scores))
+    return table
+
+
+def _in_words(own: dict[str, Any]) -> str:
+    low, high = own["interval"]
+    return (
+        f"F1 {100 * own['difference']:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, "
+        f"p = {own['p_value']:.4f}"
+    )

@@ -1,0 +1,215 @@
+"""`ctxner evaluate` on files: figures that add up, the view `auto`, comparisons, and a page that holds text as text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxner.calibration import Calibration
+from ctxner.contexts import Context, write_contexts
+from ctxner.jsonl import write_jsonl
+from ctxner.predictor import Tagger
+from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from jobs import evaluation_page
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+WORDS = ["Paris", "Hilton", "sings", "in", "London", "so", "don't", "think", "Müller", "10:30", "loooong", "far"]
+NUM_SENTENCES = 40
+
+
+def passage(rng: random.Random, rank: int) -> ScoredPassage:
+    text = " ".join(rng.choices(WORDS, k=9))
+    return ScoredPassage(Passage(f"p{rank}", "test", text), 1.0, rank + 1, rerank_score=rng.random())
+
+
+@pytest.fixture(scope="module")
+def examples(tagger: Tagger) -> list[Example]:
+    """Sentences and passages; gold is what one of the views finds, or nothing."""
+    rng = random.Random(0)
+    sentences = [Sentence(f"test-{n}", tuple(rng.choices(WORDS, k=rng.randint(2, 25)))) for n in range(NUM_SENTENCES)]
+    found = [Example(own, tuple(passage(rng, rank) for rank in range(rng.randint(0, 5)))) for own in sentences]
+    plain, context = (tagger.predict(found, view=view) for view in ("plain", "context"))
+    tags = [
+        rng.choice((one.tags, other.tags, other.tags, ("O",) * len(one.tags)))
+        for one, other in zip(plain, context, strict=True)
+    ]
+    return [
+        Example(Sentence(own.sentence.id, own.sentence.words, tags=gold), own.passages)
+        for own, gold in zip(found, tags, strict=True)
+    ]
+
+
+@pytest.fixture
+def folder(examples: list[Example], tagger: Tagger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a model, the sentences, their contexts, and one sentence to train on."""
+    write_jsonl([own.sentence for own in examples], tmp_path / "test.jsonl")
+    write_jsonl([own.sentence for own in examples[:1]], tmp_path / "train.jsonl")
+    rows = {own.sentence.id: Context(own.sentence.words, "q", own.passages) for own in examples}
+    write_contexts(rows, tmp_path / "contexts" / "test.parquet")
+    (tmp_path / "config.yaml").write_text("data: {train: train.jsonl, test: test.jsonl, contexts: contexts}\n")
+    tagger.save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def evaluated(folder: Path, call: Callable[..., tuple[int, str, str]]) -> Callable[..., dict[str, Any]]:
+    """The result of the command on the test split, as JSON."""
+
+    def run(*arguments: object) -> dict[str, Any]:
+        code, out, err = call("evaluate", "model", "-c", "config.yaml", *arguments, "--json")
+        assert (code, out.count("\n")) == (0, 1), err
+        return json.loads(out)
+
+    return run
+
+
+def shown(page: str) -> dict[str, Any]:
+    """What the page holds of the sentences."""
+    [found] = re.findall(r'<script type="application/json" id="shown">(.*?)</script>', page, re.S)
+    return json.loads(found)
+
+
+def test_all_figures_of_a_view_are_parts_of_its_scores(evaluated):
+    found = evaluated("--threshold", "1e9")
+    assert set(found["scores"]) == set(found["details"]) == {"plain", "context", "auto"}
+    for view, scores in found["scores"].items():
+        micro, own = scores["micro"], found["details"][view]
+        counts = {name: micro[name] for name in ("num_correct", "num_predicted", "num_gold")}
+        for parts in (own["seen"].values(), *own["buckets"].values()):
+            assert {name: sum(part[name] for part in parts) for name in counts} == counts
+        assert set(own["buckets"]) == {"words", "passages", "rerank"}
+        kinds = own["kinds"]
+        assert kinds == {kind: sum(by[kind] for by in own["kinds_by_type"].values()) for kind in kinds}
+        assert kinds["correct"] == micro["num_correct"]
+        assert sum(kinds.values()) - kinds["missed"] == micro["num_predicted"]
+        assert sum(map(sum, own["confusion"]["counts"][:-1])) == micro["num_gold"]
+        assert sum(bin["num"] for bin in own["calibration"]["bins"]) == micro["num_predicted"]
+        assert own["interval"][0] <= micro["f1"] <= own["interval"][1]
+    changes = found["context_against_plain"]
+    assert sum(changes["sentences"].values()) == found["sentences"] == NUM_SENTENCES
+    correct = [found["scores"][view]["micro"]["num_correct"] for view in ("plain", "context")]
+    assert correct[1] - correct[0] == changes["mentions"]["found"] - changes["mentions"]["lost"]
+
+
+def test_auto_looks_up_the_sentences_above_the_threshold(evaluated, examples, tagger):
+    entropies = {own.sentence_id: own.entropy for own in tagger.predict(examples, view="plain")}
+    ordered = sorted(entropies.values())
+    threshold = (ordered[-11] + ordered[-10]) / 2
+    found = evaluated("--threshold", threshold)
+    assert found["auto"] == {"threshold": threshold, "looked_up": 10, "share": 10 / NUM_SENTENCES}
+    sentences = shown(Path("runs/evaluation.html").read_text(encoding="utf-8"))["sentences"]
+    looked_up = {own["id"] for own in sentences if own["looked_up"]}
+    assert looked_up == {name for name, entropy in entropies.items() if entropy > threshold}
+    everything, nothing = evaluated("--threshold", "-1"), evaluated("--threshold", "1e9")
+    assert everything["scores"]["auto"] == everything["scores"]["context"]
+    assert nothing["scores"]["auto"] == nothing["scores"]["plain"] != nothing["scores"]["context"]
+    assert (everything["auto"]["share"], nothing["auto"]["share"]) == (1.0, 0.0)
+
+
+def test_the_threshold_is_the_calibrated_models_unless_one_is_given(evaluated, folder, call):
+    assert "ctxner calibrate" in evaluated()["auto"]["left_out"]
+    shutil.copytree("model", folder / "calibrated")
+    Calibration(threshold=-1.0).save(folder / "calibrated")
+    found = json.loads(call("evaluate", "calibrated", "-c", "config.yaml", "--json")[1])
+    assert (found["auto"]["threshold"], found["auto"]["share"]) == (-1.0, 1.0)
+    found = json.loads(call("evaluate", "calibrated", "-c", "config.yaml", "--threshold", "1e9", "--json")[1])
+    assert (found["auto"]["threshold"], found["auto"]["share"]) == (1e9, 0.0)
+
+
+def test_views_are_compared_in_pairs_and_with_another_model(evaluated):
+    found = evaluated("--against", "model", "--threshold", "1e9")
+    pairs = {(own["first"], own["second"]): own for own in found["comparisons"]}
+    assert set(pairs) == {
+        ("context", "plain"),
+        ("auto", "plain"),
+        *((view, f"{view} of model") for view in ("plain", "context", "auto")),
+    }
+    own = pairs["context", "plain"]
+    f1 = {view: scores["micro"]["f1"] for view, scores in found["scores"].items()}
+    assert (own["f1_a"], own["f1_b"]) == pytest.approx((f1["context"], f1["plain"]))
+    assert own["interval"][0] <= own["difference"] <= own["interval"][1]
+    same = pairs["context", "context of model"]
+    assert (same["difference"], same["p_value"], same["interval"]) == (0.0, 1.0, [0.0, 0.0])
+
+
+def test_without_contexts_there_is_one_view_and_a_page(folder, call):
+    code, out, err = call("evaluate", "model", "--set", "data.test=test.jsonl", "--threshold", "1", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert set(found["scores"]) == {"plain"}
+    assert found["comparisons"] == []
+    assert found["context_against_plain"] is None
+    assert "no data.contexts" in found["auto"]["left_out"]
+    assert "seen" not in found["details"]["plain"]
+    page = (folder / "runs/evaluation.html").read_text(encoding="utf-8")
+    assert {own["outcome"] for own in shown(page)["sentences"]} == {None}
+    assert 'name="outcome"' not in page
+
+
+def test_the_page_holds_every_sentence_with_each_mentions_kind(evaluated):
+    found = evaluated("--out", "made/page.html")
+    assert found["report"] == "made/page.html"
+    held = shown(Path("made/page.html").read_text(encoding="utf-8"))
+    assert sorted(own["id"] for own in held["sentences"]) == sorted(f"test-{n}" for n in range(NUM_SENTENCES))
+    for view in ("plain", "context"):
+        kinds = Counter(mark["kind"] for own in held["sentences"] for mark in own["views"][view])
+        assert kinds == {kind: count for kind, count in found["details"][view]["kinds"].items() if count}
+    outcomes = Counter(own["outcome"] for own in held["sentences"])
+    assert outcomes == {name: n for name, n in found["context_against_plain"]["sentences"].items() if n}
+
+
+def test_the_page_keeps_the_sentences_that_differ_or_have_errors(evaluated, monkeypatch):
+    monkeypatch.setattr(evaluation_page, "MAX_SENTENCES", 3)
+    changed = {own["sentence_id"] for own in evaluated()["context_against_plain"]["changed"]}
+    page = Path("runs/evaluation.html").read_text(encoding="utf-8")
+    kept = {own["id"] for own in shown(page)["sentences"]}
+    assert len(kept) == 3
+    assert kept <= changed
+    assert f"{NUM_SENTENCES - 3} of {NUM_SENTENCES} sentences are left out" in page
+
+
+def test_hostile_text_stays_text(folder, evaluated):
+    words = (HOSTILE, "\x9b", "x")
+    write_jsonl([Sentence("test-0", words, tags=("S-<b>", "O", "O"))], folder / "test.jsonl")
+    passage = ScoredPassage(Passage(HOSTILE, HOSTILE, HOSTILE, HOSTILE), float("nan"), 1, float("inf"))
+    write_contexts({"test-0": Context(words, "", (passage,))}, folder / "contexts/test.parquet")
+    evaluated()
+    page = (folder / "runs/evaluation.html").read_text(encoding="utf-8")
+    [sentence] = shown(page)["sentences"]
+    assert sentence["words"] == list(words)
+    [held] = sentence["passages"]
+    assert [held[name] for name in ("id", "source", "title", "text")] == [HOSTILE] * 4
+    assert (held["bm25"], held["rerank"]) == (None, None)
+    assert "<img" not in page
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.S)
+    assert len(scripts) == page.count("<script") == 2
+    [allowed] = re.findall(r"script-src 'sha256-(.*?)'", page)
+    assert base64.b64encode(hashlib.sha256(scripts[1].encode()).digest()).decode() == allowed
+    assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write", scripts[1])
+
+
+def test_people_get_tables_and_where_the_page_is(folder, call):
+    code, out, _ = call("evaluate", "model", "-c", "config.yaml", "--threshold", "1e9")
+    assert code == 0
+    for part in ("95%", "surface", "auto", "wrong boundary", "unseen", "context against plain", "p = "):
+        assert part in " ".join(out.split())
+    assert "runs/evaluation.html" in out
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_another_model_that_is_not_there_is_one_message(folder, call, dry):
+    code, out, err = call("evaluate", "model", "-c", "config.yaml", "--against", "absent", *dry)
+    assert (code, out) == (1, "")
+    assert "model 'absent': no folder that ctxner saved" in err
+    assert not (folder / "runs").exists()
