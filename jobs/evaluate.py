@@ -249,7 +249,8 @@ def _buckets(inputs: Inputs, tagged: Tagged) -> dict[str, Buckets]:
     """Sentences by length and, with contexts, by what the context view reads."""
     found = {"words": length_buckets([len(example.sentence.words) for example in inputs.examples])}
     if "context" in tagged.views:
-        read = [[own for own in found.passages if own.dropped is None] for found in tagged.views["context"]]
+        passages_by_sentence = [prediction.passages for prediction in tagged.views["context"]]
+        read = [[own for own in passages if own.dropped is None] for passages in passages_by_sentence]
         scores = [[own.rerank_score for own in passages if own.rerank_score is not None] for passages in read]
         found["passages"] = count_buckets([len(passages) for passages in read])
         if any(scores):

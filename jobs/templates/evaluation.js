@@ -8,6 +8,7 @@
   const [previous, next] = pages.querySelectorAll("button");
   const outcomes = { gained: "Fewer errors with passages", lost: "More errors with passages", even: "Other errors with passages" };
   const colours = { gained: "fixed", lost: "broke" };
+  const number = (value) => value.toLocaleString("en");
   const squeeze = (text) => text.toLowerCase().replace(/\s+/g, " ").trim();
 
   const element = (tag, className, ...children) => {
@@ -143,8 +144,8 @@
     pages.hidden = found.length <= PAGE;
     previous.disabled = first === 0;
     next.disabled = first + PAGE >= found.length;
-    document.getElementById("place").textContent = `${first + 1} to ${first + shown.length} of ${found.length}`;
-    document.getElementById("count").textContent = `${found.length} of ${sentences.length} sentences`;
+    document.getElementById("place").textContent = `${number(first + 1)} to ${number(first + shown.length)} of ${number(found.length)}`;
+    document.getElementById("count").textContent = `${number(found.length)} of ${number(sentences.length)} sentences`;
   };
   const apply = () => {
     found = chosen();
