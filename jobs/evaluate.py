@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ctxner.analysis import (
     KINDS,
@@ -106,7 +107,8 @@ def run(
     other_tagger = Tagger.from_pretrained(against) if against else None
     unknown = {span.type for spans in inputs.gold for span in spans} - set(tagger.labels.types)
     if unknown:
-        console.print(f"types {sorted(unknown)} are in the data but not in the model; their mentions count as missed")
+        message = f"types {sorted(unknown)} are in the data but not in the model; their mentions count as missed"
+        console.print(message, markup=False)
     if not inputs.has_contexts:
         console.print("no data.contexts: only the plain view is scored")
     tagged = _tag(inputs, tagger, threshold)
@@ -351,7 +353,7 @@ def _type_table(scores: Mapping[str, Any]) -> Table:
     for type in sorted({type for own in scores.values() for type in own["per_type"]}):
         rows = [own["per_type"].get(type, Score().to_dict()) for own in scores.values()]
         cells = [f"{_percent(own['f1'])} ({_percent(own['precision'])} / {_percent(own['recall'])})" for own in rows]
-        table.add_row(type, *cells, f"{max(own['num_gold'] for own in rows):,}")
+        table.add_row(Text(type), *cells, f"{max(own['num_gold'] for own in rows):,}")
     return table
 
 

@@ -179,9 +179,9 @@ def test_the_page_keeps_the_sentences_that_differ_or_have_errors(evaluated, monk
     assert f"{NUM_SENTENCES - 3} of {NUM_SENTENCES} sentences are left out" in page
 
 
-def test_hostile_text_stays_text(folder, evaluated):
+def test_hostile_text_stays_text(folder, evaluated, call):
     words = (HOSTILE, "\x9b", "x")
-    write_jsonl([Sentence("test-0", words, tags=("S-<b>", "O", "O"))], folder / "test.jsonl")
+    write_jsonl([Sentence("test-0", words, tags=("S-[/b]<b>", "O", "O"))], folder / "test.jsonl")
     passage = ScoredPassage(Passage(HOSTILE, HOSTILE, HOSTILE, HOSTILE), float("nan"), 1, float("inf"))
     write_contexts({"test-0": Context(words, "", (passage,))}, folder / "contexts/test.parquet")
     evaluated()
@@ -192,10 +192,12 @@ def test_hostile_text_stays_text(folder, evaluated):
     assert [held[name] for name in ("id", "source", "title", "text")] == [HOSTILE] * 4
     assert (held["bm25"], held["rerank"]) == (None, None)
     assert "<img" not in page
+    assert "[/b]&lt;b&gt;" in page
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.S)
     assert len(scripts) == page.count("<script") == 2
     [allowed] = re.findall(r"script-src 'sha256-(.*?)'", page)
     assert base64.b64encode(hashlib.sha256(scripts[1].encode()).digest()).decode() == allowed
+    assert "[/b]<b>" in call("evaluate", "model", "-c", "config.yaml")[1]
     assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write", scripts[1])
 
 
