@@ -66,8 +66,8 @@ def build_engine(step: CooperativeStep, config: Config, num_steps: int, *, num_d
             deepspeed.zero.register_external_parameter(step, parameter)
     if config.run.zero_stage == 0:
         engine.enable_backward_allreduce = False  # `reduce_gradients` does it, and one worker has nothing to reduce
-    if config.run.zero_stage in (1, 2) and not config.run.offload:
-        _share_master_weights(engine.optimizer)
+    if config.run.zero_stage and not config.run.offload:
+        _share_master_weights(engine.optimizer, config.run.zero_stage)
     _create_moments(engine, num_done)
     return engine
 
@@ -171,14 +171,16 @@ def restore_moments(engine: Any, read: Callable[[str], Tensor | None]) -> None:
                 _set_moment(engine, parameter, moment, key)
 
 
-def _share_master_weights(optimizer: Any) -> None:
-    """Float32 parameters are their own master weights, as DeepSpeed has it in stage 3; here it copies them."""
-    for masters, group in zip(
-        optimizer.single_partition_of_fp32_groups, optimizer.parallel_partitioned_bit16_groups, strict=True
-    ):
-        own = group[torch.distributed.get_rank()]
-        assert own.dtype == masters.dtype == torch.float32
-        masters.data = own.data
+def _share_master_weights(optimizer: Any, stage: int) -> None:
+    """Float32 parameters are their own master weights: DeepSpeed copies them, in stage 3 where there is no GPU."""
+    if stage == 3:
+        masters, parts = optimizer.fp32_partitioned_groups_flat, optimizer.fp16_partitioned_groups_flat
+    else:
+        masters, groups = optimizer.single_partition_of_fp32_groups, optimizer.parallel_partitioned_bit16_groups
+        parts = [group[torch.distributed.get_rank()] for group in groups]
+    for master, part in zip(masters, parts, strict=True):
+        assert part.dtype == master.dtype == torch.float32
+        master.data = part.data
 
 
 def _create_moments(engine: Any, num_done: int) -> None:
