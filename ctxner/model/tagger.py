@@ -7,7 +7,8 @@ Views are built in `ctxner.views`, losses in `ctxner.model.losses`, entities in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from transformers import (
 from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
 
+_PLAIN_LAYERS = frozenset(["bert", "camembert", "electra", "roberta", "xlm-roberta"])  # end in a feed-forward part
 _ENCODER_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 
 
@@ -140,15 +142,16 @@ class EncoderCRF(PreTrainedModel):
             pieces_RPH: The pieces' input embeddings, if they are there (see `piece_vectors`).
         """
         given = {"input_ids": input_ids_RP} if pieces_RPH is None else {"inputs_embeds": pieces_RPH}
-        hidden_RPH = self.encoder(**given, attention_mask=attention_RP).last_hidden_state
-        return hidden_RPH.flatten(0, 1)[word_index_BT]
+        with _last_layer_on(self.encoder, word_index_BT) as narrowed:
+            hidden = self.encoder(**given, attention_mask=attention_RP).last_hidden_state
+        return hidden if narrowed else hidden.flatten(0, 1)[word_index_BT]
 
     def emissions(self, word_BTH: Tensor) -> Tensor:
         """Tag scores [B, T, L] in nats, float32; word dropout and dropout act here, in training only."""
         if self.training and self.config.word_dropout:
             keep_BT1 = torch.rand(word_BTH.shape[:2], device=word_BTH.device).unsqueeze(-1) >= self.config.word_dropout
             word_BTH = word_BTH * keep_BT1
-        return self.head(self.dropout(word_BTH)).float()
+        return self.head(self.dropout(word_BTH).to(self.head.weight.dtype)).float()
 
     def forward(
         self, input_ids_RP: Tensor, attention_RP: Tensor, word_index_BT: Tensor, pieces_RPH: Tensor | None = None
@@ -223,6 +226,26 @@ def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
     count = getattr(encoder.config, "num_hidden_layers", None)
     lists = (module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
     return next(lists, nn.ModuleList())
+
+
+@contextmanager
+def _last_layer_on(encoder: PreTrainedModel, word_index_BT: Tensor) -> Iterator[bool]:
+    """Have the last layer's feed-forward part see the words' first pieces only: nobody reads what it makes of others.
+
+    Yields whether it does, so that the encoder's output is [B, T, H]. Not where a layer does more with that part's
+    output than to return it, nor with gradient checkpointing, which runs the layer again later.
+    """
+    layer: Any = next(reversed(encoder_layers(encoder)), None)
+    again = encoder.training and getattr(layer, "gradient_checkpointing", False)
+    if layer is None or again or encoder.config.model_type not in _PLAIN_LAYERS:
+        yield False
+        return
+    forward = layer.feed_forward_chunk
+    layer.feed_forward_chunk = lambda pieces_RPH: forward(pieces_RPH.flatten(0, 1)[word_index_BT])
+    try:
+        yield True
+    finally:
+        del layer.feed_forward_chunk
 
 
 def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> EncoderCRF:

@@ -176,6 +176,8 @@ def activation_bytes(
     place of their 5 A s. PyTorch has no fused attention with dropout for CPUs: there probabilities, mask and their
     product are kept, 3 n A P, and query, key and value as scaled copies of n bytes.
 
+    The last layer's feed-forward part, m (H + 2 F) + n H + d H + 8 of that, sees words only.
+
     With checkpointing each layer keeps its input, n H, and one layer at a time is computed again.
 
     Beside the layers: the embeddings' norm, the words' vectors before the head, the CRF's messages in float64 (4 a view
@@ -199,6 +201,9 @@ def activation_bytes(
     for view in views:
         layer = view.num_pieces * _layer_bytes(shape, view.pieces, precision, dropout=dropout, on_gpu=on_gpu)
         kept += view.num_pieces * layers * norm * shape.width if checkpointing else layers * layer
+        if layers and not checkpointing:
+            forward = matrix * (shape.width + 2 * shape.intermediate) + (norm + mask) * shape.width + 8
+            kept -= (view.num_pieces - view.words) * forward
         again = max(again, layer if checkpointing else 0)
         if frozen_layers is None:
             kept += view.num_pieces * ((norm + mask) * shape.width + 16)

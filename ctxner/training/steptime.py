@@ -45,6 +45,8 @@ H100 = Gpu("H100 SXM", 989e12, 450e9, 50e9, 8)
 def step_flops(shape: EncoderShape, views: Sequence[ViewSize], *, checkpointing: bool) -> float:
     """Floating-point operations of the encoder in a step: forward, and twice as many backward.
 
+    All pieces are counted in all layers, though the last layer's feed-forward part sees words only.
+
     A piece costs 2 operations a weight of the layers' matrices, and 4 H a piece of its row for attention's two
     products; with checkpointing, the forward pass is done twice.
 

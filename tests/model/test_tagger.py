@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModel as AutoEncoder
 from transformers import (
+    AutoConfig,
     BertConfig,
     BertweetTokenizer,
     DebertaV2Config,
@@ -23,6 +23,7 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaTokenizer,
 )
+from transformers import AutoModel as AutoEncoder
 
 from ctxner.config import parse_config
 from ctxner.labels import LabelSet, tags_to_spans
@@ -141,6 +142,31 @@ def test_the_position_limit_is_where_the_encoder_itself_stops(name, tmp_path):
     encoder = load_encoder(_encoder_folder(config, tmp_path)).eval()
     with pytest.raises((IndexError, RuntimeError)):
         encoder(torch.full((1, limit + 1), 7))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", ["bert", "camembert", "electra", "roberta", "xlm-roberta", "luke"])
+def test_word_vectors_are_the_encoders_own_and_so_are_their_gradients(name, checkpointing, tmp_path):
+    """What the last layer makes of the other pieces is left out, and missed by nobody."""
+    extra = {"entity_vocab_size": 5, "entity_emb_size": 8} if name == "luke" else {}
+    config = AutoConfig.for_model(name, **TINY, max_position_embeddings=130, **extra)
+    model = EncoderCRF.on_encoder(load_encoder(_encoder_folder(config, tmp_path), dropout=0.0), LABELS).train()
+    if checkpointing:
+        model.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+    batch, grads = _batch(), []
+    for narrowed in (True, False):
+        model.zero_grad()
+        if narrowed:
+            word_BTH = model.word_vectors(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
+        else:
+            hidden_RPH = model.encoder(batch.input_ids_RP, attention_mask=batch.attention_RP).last_hidden_state
+            expected_BTH = word_BTH.detach()
+            word_BTH = hidden_RPH.flatten(0, 1)[batch.word_index_BT]
+            torch.testing.assert_close(word_BTH, expected_BTH)
+        (word_BTH * torch.linspace(-1, 1, word_BTH.shape[-1])).square().sum().backward()
+        grads.append([own.grad for own in model.encoder.parameters()])
+    assert any(own is not None and own.abs().max() > 0 for own in grads[0])
+    torch.testing.assert_close(*grads)
 
 
 @torch.no_grad()
