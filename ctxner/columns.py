@@ -106,7 +106,7 @@ def write_columns(sentences: Iterable[Sentence], path: str | Path, *, scheme: st
         ValueError: A sentence has no words, or a word would be read back differently (tab, line break, blank,
             `-DOCSTART-`); `write_jsonl` takes these.
     """
-    write_lines(path, (line for sentence in sentences for line in (*_column_lines(sentence, scheme), "")))
+    write_lines(path, (line for sentence in sentences for line in (*column_lines(sentence, scheme), "")))
 
 
 def _cells(line: str) -> list[str]:
@@ -163,7 +163,12 @@ def _single_tags(cells: Sequence[str], counts: ReadCounts) -> list[str]:
     return tags
 
 
-def _column_lines(sentence: Sentence, scheme: str) -> list[str]:
+def column_lines(sentence: Sentence, scheme: str = "IOB2") -> list[str]:
+    """The lines of a sentence, without the blank one after it; see `write_columns`.
+
+    Raises:
+        ValueError: No words, or a word that would be read back differently.
+    """
     if not sentence.words:
         raise ValueError(f"sentence {sentence.id!r} has no words, which a column file cannot hold; leave it out")
     rows = [[word] for word in sentence.words]

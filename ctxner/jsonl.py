@@ -44,7 +44,7 @@ def iter_jsonl(
             another, an illegal tag; at the end: an id used twice, no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
-    records = partial(_records, path, prefix)
+    records = partial(jsonl_records, path, prefix)
     yield from iter_records(records, "line", scheme=scheme, repair_tags=repair_tags, counts=counts)
     counts.check(path, '{"text": ..., "entities": [...]} or {"words": [...], "tags": [...]} on each line')
 
@@ -72,7 +72,7 @@ def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
     write_lines(path, map(line, sentences))
 
 
-def _records(path: str | Path, prefix: str) -> Iterator[Record]:
+def jsonl_records(path: str | Path, prefix: str) -> Iterator[Record]:
     """Line, place, id and record of each line that is not blank."""
     number = 0
     for line_no, line in lines_of(path):

@@ -49,12 +49,13 @@ def iter_parquet(
             out of range, an illegal tag; at the end: an id used twice, no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
-    records = partial(_records, path, prefix)
+    records = partial(parquet_records, path, prefix)
     yield from iter_records(records, "row", scheme=scheme, repair_tags=repair_tags, counts=counts)
     counts.check(path, "a row a sentence, with the column 'words' or 'text'")
 
 
-def _records(path: str | Path, prefix: str) -> Iterator[Record]:
+def parquet_records(path: str | Path, prefix: str) -> Iterator[Record]:
+    """Row number from 1, place, id and record of each row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -7,33 +7,24 @@ each re-rank actor. The JVM starts in the actor's constructor, never in the driv
 from __future__ import annotations
 
 import dataclasses
-import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray
-import ray.data
-from ray.data.checkpoint import CheckpointConfig
 
 from ctxner.config import Config, IndexConfig, RetrievalConfig, packaged_encoder
 from ctxner.contexts import Context, context_row
+from ctxner.datajob import Pool, check_resources, num_threads, run
+from ctxner.jobfolder import alone
 from ctxner.retrieval.fetch import index_manifest
 from ctxner.retrieval.keep import keep_first
 from ctxner.retrieval.versions import IndexManifest
 from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
-from ctxner.staging import Stage, alone, publish, row_schema, stage
-
-logger = logging.getLogger(__name__)
+from ctxner.staging import job_path, publish, row_schema, stage
 
 _SEARCH_BATCH = 512  # sentences a call: Lucene's part is short, so small batches keep the re-ranker fed
-_OTHER_CPUS = 2  # left for Ray Data's own tasks: with none, a resumed job would wait for ever
-_PROGRESS_SECONDS = 2.0
 
 
 class Predict:
@@ -46,7 +37,7 @@ class Predict:
 
         settings = RetrievalConfig(**retrieval)
         assert settings.tagger
-        torch.set_num_threads(_num_threads(settings, settings.rerank_actors))
+        torch.set_num_threads(num_threads(settings.threads, settings.rerank_actors))
         self.tagger = Tagger.from_pretrained(settings.tagger, device="cuda" if settings.gpus else "cpu")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -74,14 +65,14 @@ class Search:
             query_mode=self.config.query,
             max_query_terms=self.config.max_query_terms,
             drop_near_duplicates=self.config.drop_near_duplicates,
-            num_threads=_num_threads(self.config, self.config.search_actors),
+            num_threads=num_threads(self.config.threads, self.config.search_actors),
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add query, passages and error to sentence_id and words; without re-ranking, thin the passages out."""
         rows = batch.to_pylist()
         sentences = [Sentence(row["sentence_id"], tuple(row["words"])) for row in rows]
-        predicted = {row["sentence_id"]: [tuple(span) for span in row.get("predicted", ())] for row in rows}
+        predicted = {row["sentence_id"]: [tuple(span) for span in row.get("predicted") or ()] for row in rows}
         found = self.searcher.search(sentences, depth=self.config.depth, predicted=predicted)
         contexts = [
             Context(own.words, hit.query, self._kept(own, hit.hits), hit.error)
@@ -113,7 +104,7 @@ class Rerank:
         from ctxner.retrieval.rerank import BERTScoreReranker
 
         self.config = RetrievalConfig(**retrieval)
-        torch.set_num_threads(_num_threads(self.config, self.config.rerank_actors))
+        torch.set_num_threads(num_threads(self.config.threads, self.config.rerank_actors))
         self.reranker = BERTScoreReranker(
             self.config.encoder or packaged_encoder(),
             layer=self.config.layer,
@@ -173,105 +164,34 @@ def retrieve(
         "index": dataclasses.asdict(index),
         "retrieval": config.retrieval.row_settings(),
     }
-    with alone(folder):
+    with alone(job_path(folder.resolve())):
         staged = stage(splits, folder.resolve(), manifest)
+        job = staged.job
         manifest["staging_seconds"] = round(time.perf_counter() - started, 2)
         if on_staged:
-            on_staged(staged.num_sentences)
-        _check_resources(config.retrieval)
-        num_resumed = staged.num_done()
-        if num_resumed < staged.num_sentences:
-            with _watched(staged, on_progress):
-                _run(staged, config, index)
+            on_staged(job.num_rows)
+        pools = retrieval_pools(config, index)
+        check_resources(pools)
+        num_resumed = job.num_done()
+        if num_resumed < job.num_rows:
+            run(job, pools, id_column="sentence_id", on_progress=on_progress)
         manifest |= {"resumed_from": num_resumed, "seconds": round(time.perf_counter() - started, 2)}
         counts = publish(staged, manifest)
     if on_progress:
-        on_progress(staged.num_sentences)
+        on_progress(job.num_rows)
     return {**manifest, **counts}
 
 
-def _run(staged: Stage, config: Config, index: IndexManifest) -> None:
-    """Read, search, re-rank, write; Ray Data keeps which rows are complete."""
+def retrieval_pools(config: Config, index: IndexManifest) -> list[Pool]:
+    """The actors that a sentence passes through."""
     settings, where = config.retrieval, config.index.model_copy(update={"folder": config.index.folder.resolve()})
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the driver shows sentences, which is what one waits for
-    context.checkpoint_config = CheckpointConfig(
-        id_column="sentence_id", checkpoint_path=str(staged.checkpoint), delete_checkpoint_on_success=False
-    )
-    context.checkpoint_config.checkpoint_actor_pool_max_size = 1
-    try:
-        rows = ray.data.read_parquet(str(staged.sentences)).repartition(target_num_rows_per_block=_SEARCH_BATCH)
-        own, num_encoders = settings.model_dump(), settings.rerank_actors
-        if settings.tagger:
-            rows = _mapped(rows, Predict, (own,), _SEARCH_BATCH, num_encoders, settings.actor_cpus, settings.gpus)
-        arguments = (where.model_dump(), index, own)
-        rows = _mapped(rows, Search, arguments, _SEARCH_BATCH, settings.search_actors, settings.actor_cpus, 0)
-        if settings.rerank:
-            batch_size = settings.batch_sentences
-            rows = _mapped(rows, Rerank, (own,), batch_size, num_encoders, settings.actor_cpus, settings.gpus)
-        rows.write_parquet(str(staged.rows))
-    finally:
-        context.checkpoint_config = None
-
-
-def _mapped(
-    rows: ray.data.Dataset,
-    actor: type,
-    arguments: tuple[Any, ...],
-    batch_size: int,
-    num_actors: int,
-    num_cpus: float,
-    num_gpus: float,
-) -> ray.data.Dataset:
-    """The rows as a pool of actors changes them; it starts with one actor and grows with the work."""
-    return rows.map_batches(
-        actor,
-        fn_constructor_args=arguments,
-        batch_size=batch_size,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
-        num_cpus=num_cpus,
-        num_gpus=num_gpus or None,
-    )
-
-
-def _num_threads(settings: RetrievalConfig, num_actors: int) -> int:
-    """Threads of one of so many actors, on the node where it is asked."""
-    return settings.threads or max(1, (os.cpu_count() or 1) // num_actors)
-
-
-@contextmanager
-def _watched(staged: Stage, on_progress: Callable[[int], None] | None) -> Iterator[None]:
-    """Report the complete sentences every second or so, from a thread, while Ray Data works."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while on_progress and not ended.wait(_PROGRESS_SECONDS):
-            on_progress(staged.num_done())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _check_resources(settings: RetrievalConfig) -> None:
-    """Refuse what the cluster cannot schedule, instead of waiting for it."""
-    if not ray.is_initialized():
-        ray.init()
-    have, num_encoders = ray.cluster_resources(), settings.rerank_actors * (settings.rerank + bool(settings.tagger))
-    cpus = settings.actor_cpus * (settings.search_actors + num_encoders) + _OTHER_CPUS
-    if have.get("CPU", 0) < cpus:
-        raise ValueError(
-            f"retrieval.search_actors={settings.search_actors} and {num_encoders} with an encoder (rerank_actors="
-            f"{settings.rerank_actors}) want {cpus:g} CPUs ({settings.actor_cpus:g} an actor, {_OTHER_CPUS} for "
-            f"reading, resuming and writing), but the cluster has {have.get('CPU', 0):g}; lower them, or add nodes"
-        )
-    if have.get("GPU", 0) < (gpus := settings.gpus * num_encoders):
-        raise ValueError(
-            f"retrieval.rerank_actors={settings.rerank_actors} want {gpus:g} GPUs ({settings.gpus:g} each), but the "
-            f"cluster has {have.get('GPU', 0):g}; lower retrieval.rerank_actors, set retrieval.gpus=0, or add nodes"
-        )
+    own, name, num = settings.model_dump(), "retrieval.rerank_actors", settings.rerank_actors
+    search = (where.model_dump(), index, own)
+    pools = [
+        Pool(Search, search, _SEARCH_BATCH, "retrieval.search_actors", settings.search_actors, settings.actor_cpus)
+    ]
+    if settings.tagger:
+        pools.insert(0, Pool(Predict, (own,), _SEARCH_BATCH, name, num, settings.actor_cpus, settings.gpus))
+    if settings.rerank:
+        pools.append(Pool(Rerank, (own,), settings.batch_sentences, name, num, settings.actor_cpus, settings.gpus))
+    return pools

@@ -1,21 +1,16 @@
-"""The files of one retrieval job: its sentences, the rows done so far, and one ordered Parquet file a split at the end.
+"""The files of one retrieval job: its sentences, and one ordered Parquet file a split at the end.
 
-The job's folder `.retrieving` lies inside the contexts folder and outlives a killed job. A job over the same sentences,
-index and settings goes on from the rows that are there (Ray Data's checkpoint says which); any other starts afresh.
-Rows are joined again by position (`ctxner.joining`), so that order and the number of workers leave no trace. Memory
-does not grow with the sentences, but for eight bytes each while they are staged.
+The job's folder `.retrieving` (`ctxner.jobfolder`) lies inside the contexts folder and outlives a killed job. A job
+over the same sentences, index and settings goes on from the rows that are there; any other starts afresh. Memory does
+not grow with the sentences, but for eight bytes each while they are staged.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,10 +22,9 @@ import pyarrow.parquet as pq
 
 from ctxner.contexts import storable
 from ctxner.idhashes import IdHashes, id_hash
-from ctxner.joining import ordered
+from ctxner.jobfolder import JobFolder, open_job, write_success
 from ctxner.schema import Sentence, context_schema
 
-SUCCESS = "_SUCCESS"
 _WORK = ".retrieving"
 _ROWS_A_FILE = 4096
 
@@ -47,50 +41,24 @@ def row_schema() -> pa.Schema:
 
 @dataclass(frozen=True)
 class Stage:
-    """A job's folder.
+    """A retrieval job.
 
     Attributes:
         folder: Of the contexts files.
+        job: Its folder; the inputs are sentences.
         splits: Names, in order.
         ends: One past the position of each split's last sentence.
     """
 
     folder: Path
+    job: JobFolder
     splits: tuple[str, ...]
     ends: tuple[int, ...]
-    _sizes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)  # rows of each checkpoint file
 
-    @property
-    def num_sentences(self) -> int:
-        """Of all splits."""
-        return self.ends[-1]
 
-    @property
-    def sentences(self) -> Path:
-        """Folder of the sentences' files."""
-        return self.folder / _WORK / "sentences"
-
-    @property
-    def rows(self) -> Path:
-        """Folder of the rows' files, in any order."""
-        return self.folder / _WORK / "rows"
-
-    @property
-    def scratch(self) -> Path:
-        """Folder for the rows on their way into the result."""
-        return self.folder / _WORK / "scratch"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Folder that says which rows are complete; Ray Data's."""
-        return self.folder / _WORK / "checkpoint"
-
-    def num_done(self) -> int:
-        """Sentences whose rows are complete; each file of the checkpoint is opened once, for files never change."""
-        for path in self.checkpoint.glob("*.parquet"):
-            if path.name not in self._sizes and ".pending" not in path.name:
-                self._sizes[path.name] = pq.read_metadata(path).num_rows
-        return sum(self._sizes.values())
+def job_path(folder: Path) -> Path:
+    """The job's folder inside a contexts folder."""
+    return folder / _WORK
 
 
 def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapping[str, Any]) -> Stage:
@@ -106,23 +74,15 @@ def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapp
     Raises:
         ValueError: No sentence at all, or a sentence id twice.
     """
-    work = folder / _WORK
-    fresh = work.with_name(f"{_WORK}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    (fresh / "sentences").mkdir(parents=True)
-    try:
-        ends, digest = _write_sentences(splits, fresh / "sentences")
-        job = {"sentences": digest, "splits": dict(zip(splits, ends, strict=True)), **settings}
-        text = json.dumps(job, indent=1, sort_keys=True, default=str)
-        if not (work / "job.json").is_file() or (work / "job.json").read_text(encoding="utf-8") != text:
-            (fresh / "job.json").write_text(text, encoding="utf-8")
-            shutil.rmtree(work, ignore_errors=True)
-            fresh.rename(work)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    staged = Stage(folder, tuple(splits), tuple(ends))
-    staged.rows.mkdir(exist_ok=True)
-    return staged
+    ends: list[int] = []
+
+    def write(inputs: Path) -> tuple[int, Mapping[str, Any]]:
+        found, digest = _write_sentences(splits, inputs)
+        ends.extend(found)
+        return found[-1], {"sentences": digest, "splits": dict(zip(splits, found, strict=True)), **settings}
+
+    job = open_job(job_path(folder), write)
+    return Stage(folder, job, tuple(splits), tuple(ends))
 
 
 def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
@@ -143,21 +103,13 @@ def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
     aside = {split: staged.folder / f".{split}.parquet.{os.getpid()}" for split in staged.splits}
     writers = {split: pq.ParquetWriter(path, context_schema()) for split, path in aside.items()}
     counts = {split: dict.fromkeys(("sentences", "errors", "without_query", "kept_passages"), 0) for split in writers}
-    expected = 0
+    first = 0
     try:
-        for table in ordered(sorted(staged.rows.glob("*.parquet")), row_schema(), staged.scratch):
-            positions = table["position"].to_numpy()
-            if not np.array_equal(positions, np.arange(expected, expected + len(positions))):
-                break
-            for split, part in _by_split(table, staged, expected):
+        for table in staged.job.joined(row_schema()):
+            for split, part in _by_split(table, staged, first):
                 _count(part, counts[split])
                 writers[split].write_table(part)
-            expected += len(positions)
-        if expected != staged.num_sentences:
-            raise RuntimeError(
-                f"{staged.rows}: row {expected} of {staged.num_sentences} is missing or there twice; "
-                f"remove {staged.rows.parent} and run again"
-            )
+            first += len(table)
         for split, writer in writers.items():
             writer.close()
             aside[split].rename(staged.folder / f"{split}.parquet")
@@ -165,25 +117,9 @@ def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
         for split, path in aside.items():
             writers[split].close()
             path.unlink(missing_ok=True)
-    _write_success(staged, {split: {**manifest, **own} for split, own in counts.items()})
-    shutil.rmtree(staged.rows.parent)
+    write_success(staged.folder, {split: {**manifest, **own} for split, own in counts.items()})
+    staged.job.remove()
     return {name: sum(own[name] for own in counts.values()) for name in next(iter(counts.values()))}
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other jobs out of a contexts folder; the lock ends with the process.
-
-    Raises:
-        ValueError: Another job holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{_WORK}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another retrieval job is at work here; wait for it or stop it") from None
-        yield
 
 
 def _count(part: pa.Table, counts: dict[str, int]) -> None:
@@ -194,13 +130,6 @@ def _count(part: pa.Table, counts: dict[str, int]) -> None:
     counts["errors"] += len(part) - part["error"].null_count
     counts["without_query"] += pc.sum(pc.equal(part["query"], "")).as_py() or 0
     counts["kept_passages"] += pc.struct_field(passages, "dropped").null_count if len(passages) else 0
-
-
-def _write_success(staged: Stage, manifests: Mapping[str, Any]) -> None:
-    path, aside = staged.folder / SUCCESS, staged.folder / f".{SUCCESS}.{os.getpid()}"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    aside.write_text(json.dumps({**before, **manifests}, indent=1), encoding="utf-8")
-    aside.rename(path)
 
 
 def _write_sentences(splits: Mapping[str, Iterable[Sentence]], folder: Path) -> tuple[list[int], str]:

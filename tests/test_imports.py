@@ -12,11 +12,12 @@ ROOT = Path(__file__).parents[1]
 # Layers of DESIGN, lowest first; a module imports only from lower layers and from its own package.
 LAYERS = (
     {"ctxner.schema", "ctxner.compressed", "ctxner.idhashes", "ctxner.joining"},
+    {"ctxner.jobfolder"},
     {"ctxner.words", "ctxner.labels"},
     {"ctxner.textfiles"},
     {"ctxner.records", "ctxner.columns", "ctxner.datafiles"},
     {"ctxner.jsonl", "ctxner.plaintext", "ctxner.parquetfiles"},
-    {"ctxner.conll", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
+    {"ctxner.conll", "ctxner.documents", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
     {"ctxner.config", "ctxner.views", "ctxner.contexts", "ctxner.calibration", "ctxner.spacy_docs", "ctxner.analysis"},
     {
         "ctxner.predictor",
@@ -29,12 +30,15 @@ LAYERS = (
         "ctxner.training.card",
         "ctxner.training.viewkeys",
         "ctxner.staging",
+        "ctxner.tagging",
+        "ctxner.datajob",
     },
     {"ctxner.training.provenance", "ctxner.training.capacity", "ctxner.training.recovery", "ctxner.training.viewfiles"},
     {"ctxner.training.viewstore", "ctxner.training.steptime", "ctxner.training.doubts"},
     {"ctxner.training.shown"},
     {
         "ctxner.pipelines",
+        "ctxner.tag_pipeline",
         "ctxner.index_pipeline",
         "ctxner.spacy_component",
         "ctxner.training.worker",
@@ -51,6 +55,7 @@ LAYERS = (
 )
 CONFIG_ALLOWED = {
     "ctxner.pipelines",
+    "ctxner.tag_pipeline",
     "ctxner.training.worker",
     "ctxner.training.plan",
     "ctxner.training.doubts",
@@ -69,12 +74,14 @@ WITHIN_A_LAYER = {
         ("ctxner.training.worker", f"ctxner.training.{name}")
         for name in ("plan", "resume", "engine", "failures", "saving", "recorder", "export")
     ),
+    ("ctxner.tag_pipeline", "ctxner.pipelines"),
     ("ctxner.training.saving", "ctxner.training.engine"),
     ("ctxner.training.saving", "ctxner.training.export"),
     ("ctxner.training.plan", "ctxner.training.sizing"),
 }
 RAY_ALLOWED = {
     "ctxner.pipelines",
+    "ctxner.datajob",
     "ctxner.index_pipeline",
     "ctxner.training.worker",
     "ctxner.training.engine",

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctxner.jobfolder import alone
 from ctxner.schema import Sentence, context_schema
-from ctxner.staging import Stage, alone, publish, row_schema, stage
+from ctxner.staging import Stage, job_path, publish, row_schema, stage
 
 SPLITS = {
     "train": [Sentence(f"s-{n}", ("word", str(n))) for n in range(9000)],
@@ -24,7 +25,7 @@ SPLITS = {
 
 
 def staged_rows(staged: Stage) -> list[dict]:
-    paths = sorted(staged.sentences.glob("*.parquet"))
+    paths = sorted(staged.job.inputs.glob("*.parquet"))
     return [row for path in paths for row in pq.read_table(path).to_pylist()]
 
 
@@ -37,17 +38,17 @@ def write_rows(staged: Stage, rows: Sequence[Mapping], *, num_files: int, seed: 
         query = "" if row["position"] % 3 == 0 else "q"
         rng.choice(parts).append({**row, "query": query, "passages": [passage], "error": None})
     for number, part in enumerate(parts):
-        pq.write_table(pa.Table.from_pylist(part, schema=row_schema()), staged.rows / f"{number}.parquet")
+        pq.write_table(pa.Table.from_pylist(part, schema=row_schema()), staged.job.rows / f"{number}.parquet")
 
 
 def test_sentences_are_staged_in_order_with_their_split(tmp_path: Path) -> None:
     staged = stage(SPLITS, tmp_path, {})
     rows = staged_rows(staged)
-    assert staged.num_sentences == len(rows) == 9002
+    assert staged.job.num_rows == len(rows) == 9002
     assert [row["position"] for row in rows] == list(range(9002))
     assert rows[9000]["sentence_id"] == "dev\ts-0"
-    assert len(list(staged.sentences.iterdir())) > 1, "many sentences are many files"
-    assert staged.num_done() == 0
+    assert len(list(staged.job.inputs.iterdir())) > 1, "many sentences are many files"
+    assert staged.job.num_done() == 0
 
 
 @settings(max_examples=15, deadline=None)
@@ -77,7 +78,7 @@ def test_rows_of_any_files_become_one_ordered_file_a_split(num_files: int, seed:
         manifests = json.loads((folder / "_SUCCESS").read_text())
         assert [manifests[split]["sentences"] for split in splits] == [50, 2, 0]
         assert all(manifest["note"] == 1 for manifest in manifests.values())
-        assert not staged.rows.exists()
+        assert not staged.job.rows.exists()
 
 
 @pytest.mark.parametrize("change", ["missing", "twice"])
@@ -96,8 +97,8 @@ def test_the_same_job_finds_its_rows_again_and_any_other_starts_afresh(tmp_path:
 
     def rows_left(own: Mapping[str, Sequence[Sentence]], config: Mapping[str, object]) -> int:
         staged = stage(own, tmp_path, config)
-        left = len(list(staged.rows.iterdir()))
-        (staged.rows / "a.parquet").touch()
+        left = len(list(staged.job.rows.iterdir()))
+        (staged.job.rows / "a.parquet").touch()
         return left
 
     assert rows_left(splits, {"depth": 6}) == 0
@@ -132,27 +133,27 @@ def test_no_sentence_at_all_is_refused(tmp_path: Path) -> None:
 
 def test_one_job_at_a_time(tmp_path: Path) -> None:
     with (
-        alone(tmp_path),
-        pytest.raises(ValueError, match="another retrieval job is at work here; wait for it or stop it"),
-        alone(tmp_path),
+        alone(job_path(tmp_path)),
+        pytest.raises(ValueError, match="another job is at work here; wait for it or stop it"),
+        alone(job_path(tmp_path)),
     ):
         pass
-    with alone(tmp_path):
+    with alone(job_path(tmp_path)):
         pass
 
 
 def test_complete_rows_are_counted_once_a_file_and_pending_ones_not(tmp_path: Path) -> None:
     staged = stage({"dev": SPLITS["train"][:20]}, tmp_path, {})
-    assert staged.num_done() == 0
-    staged.checkpoint.mkdir()
+    assert staged.job.num_done() == 0
+    staged.job.checkpoint.mkdir()
     ids = pa.table({"sentence_id": ["a", "b", "c"]})
     for name in ("1.parquet", "2.pending.parquet"):
-        pq.write_table(ids, staged.checkpoint / name)
-    assert staged.num_done() == 3
-    (staged.checkpoint / "2.pending.parquet").rename(staged.checkpoint / "2.parquet")
-    assert staged.num_done() == 6
-    (staged.checkpoint / "1.parquet").write_bytes(b"not read again")
-    assert staged.num_done() == 6
+        pq.write_table(ids, staged.job.checkpoint / name)
+    assert staged.job.num_done() == 3
+    (staged.job.checkpoint / "2.pending.parquet").rename(staged.job.checkpoint / "2.parquet")
+    assert staged.job.num_done() == 6
+    (staged.job.checkpoint / "1.parquet").write_bytes(b"not read again")
+    assert staged.job.num_done() == 6
 
 
 def test_words_that_parquet_cannot_hold_are_staged_as_question_marks(tmp_path: Path) -> None:

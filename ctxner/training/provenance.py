@@ -17,9 +17,9 @@ from typing import Any
 
 from ctxner import __version__
 from ctxner.datafiles import sentence_files
+from ctxner.jobfolder import SUCCESS
 from ctxner.labels import tags_to_spans
 from ctxner.schema import Example
-from ctxner.staging import SUCCESS
 
 PROVENANCE_FILE = "training.json"
 _LIBRARIES = ("torch", "transformers", "deepspeed", "ray")

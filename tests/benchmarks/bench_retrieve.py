@@ -24,9 +24,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ctxner.config import IndexConfig, RetrievalConfig
+from ctxner.jobfolder import JobFolder
 from ctxner.retrieval.index import build_index, read_manifest
 from ctxner.schema import Sentence
-from ctxner.staging import Stage, stage
+from ctxner.staging import job_path, stage
 from tests.benchmarks import texts
 
 MODES = {"bm25_stage": "bag", "bm25_stage_mentions": "mentions"}
@@ -82,7 +83,7 @@ def pipeline(mode: str, folder: Path) -> float:
     settings = RetrievalConfig(query=mode, threads=_THREADS)  # type: ignore[arg-type]
     index = IndexConfig(folder=folder / "index")
     found = (
-        ray.data.read_parquet(str(_staged(mode, folder).sentences))
+        ray.data.read_parquet(str(_inputs(mode, folder)))
         .repartition(target_num_rows_per_block=_BATCH)
         .map_batches(
             Search,
@@ -166,12 +167,12 @@ def _rate(search: Callable[[Sequence[Sentence]], object], sentences: Sequence[Se
     return (len(sentences) - _WARM_UP) / (time.perf_counter() - started)
 
 
-def _staged(mode: str, folder: Path) -> Stage:
-    return Stage(folder / mode, ("all",), (_WARM_UP + _SENTENCES[mode],))
+def _inputs(mode: str, folder: Path) -> Path:
+    return JobFolder(job_path(folder / mode), _WARM_UP + _SENTENCES[mode]).inputs
 
 
 def _sentences(mode: str, folder: Path) -> list[Sentence]:
-    rows = pq.read_table(_staged(mode, folder).sentences).sort_by("position").to_pylist()
+    rows = pq.read_table(_inputs(mode, folder)).sort_by("position").to_pylist()
     return [Sentence(row["sentence_id"], tuple(row["words"])) for row in rows]
 
 

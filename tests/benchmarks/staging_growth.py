@@ -24,9 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctxner.conll import iter_sentences
+from ctxner.jobfolder import JobFolder
 from ctxner.jsonl import write_jsonl
 from ctxner.schema import Sentence
-from ctxner.staging import Stage, publish, row_schema, stage
+from ctxner.staging import Stage, job_path, publish, row_schema, stage
 from ctxner.textfiles import ReadCounts
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -67,17 +68,17 @@ def stage_synthetic(folder: Path, size: int) -> float:
 
 def count(folder: Path, size: int) -> float:
     """CPU seconds to count what is done, once it has been counted before."""
-    staged = Stage(folder, ("test",), (size,))
-    assert staged.num_done() == size
+    staged = _staged(folder, size)
+    assert staged.job.num_done() == size
     started = time.process_time()
-    staged.num_done()
+    staged.job.num_done()
     return time.process_time() - started
 
 
 def publish_rows(folder: Path, size: int) -> float:
     """CPU seconds to join all rows."""
     started = time.process_time()
-    assert publish(Stage(folder, ("test",), (size,)), {})["sentences"] == size
+    assert publish(_staged(folder, size), {})["sentences"] == size
     return time.process_time() - started
 
 
@@ -95,15 +96,21 @@ def write_file(folder: Path, size: int) -> None:
 
 def write_rows(folder: Path, size: int, layout: str) -> None:
     """Rows and checkpoints of all staged sentences."""
-    staged, rng = Stage(folder, ("test",), (size,)), random.Random(0)
-    staged.checkpoint.mkdir(exist_ok=True)
+    staged, rng = _staged(folder, size), random.Random(0)
+    staged.job.checkpoint.mkdir(exist_ok=True)
     blocks = list(range(0, size, BLOCK))
     window = NEIGHBOURS if layout == "near" else len(blocks)
     order = [block for some in _parts(blocks, window) for block in rng.sample(some, len(some))]
     for number, some in enumerate(_parts(order, BLOCKS_A_FILE)):
         rows = pa.concat_tables(_block(start, min(BLOCK, size - start)) for start in some)
-        pq.write_table(rows, staged.rows / f"{rng.random()}-{number:06d}.parquet", row_group_size=BLOCK * BLOCKS_A_FILE)
-        pq.write_table(rows.select(["sentence_id"]), staged.checkpoint / f"{number}.parquet")
+        pq.write_table(
+            rows, staged.job.rows / f"{rng.random()}-{number:06d}.parquet", row_group_size=BLOCK * BLOCKS_A_FILE
+        )
+        pq.write_table(rows.select(["sentence_id"]), staged.job.checkpoint / f"{number}.parquet")
+
+
+def _staged(folder: Path, size: int) -> Stage:
+    return Stage(folder, JobFolder(job_path(folder), size), ("test",), (size,))
 
 
 def _parts(blocks: list[int], size: int) -> Iterator[list[int]]:

@@ -1,0 +1,130 @@
+"""How Ray Data runs a job with a folder (`ctxner.jobfolder`): read, a row of actor pools, write; killed, it goes on.
+
+Which actors they are is `ctxner.pipelines` and `ctxner.tag_pipeline`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.data
+from ray.data.checkpoint import CheckpointConfig
+
+from ctxner.jobfolder import JobFolder
+
+_OTHER_CPUS = 2  # left for Ray Data's own tasks: with none, a resumed job would wait for ever
+_PROGRESS_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A stage of a job: actors that change batches of rows; it starts with one and grows with the work.
+
+    Attributes:
+        actor: Class, called with a `pyarrow.Table`.
+        arguments: Of its constructor.
+        batch_size: Rows a call.
+        setting: That bounds the number of actors, for errors.
+        num_actors: At most.
+        num_cpus: That an actor reserves.
+        num_gpus: That an actor reserves; 0.5 puts two on a GPU.
+    """
+
+    actor: type
+    arguments: tuple[Any, ...]
+    batch_size: int
+    setting: str
+    num_actors: int
+    num_cpus: float
+    num_gpus: float = 0
+
+
+def run(
+    job: JobFolder, pools: Sequence[Pool], *, id_column: str, on_progress: Callable[[int], None] | None = None
+) -> None:
+    """Make the rows that are not there yet.
+
+    Args:
+        job: Its inputs have a column of ids, unique and kept by all pools, and so have its rows.
+        pools: What each row passes through.
+        id_column: The ids.
+        on_progress: Called every second or so with the number of complete rows.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # the driver shows its own, in rows, which is what one waits for
+    context.checkpoint_config = CheckpointConfig(
+        id_column=id_column, checkpoint_path=str(job.checkpoint), delete_checkpoint_on_success=False
+    )
+    context.checkpoint_config.checkpoint_actor_pool_max_size = 1
+    try:
+        with _watched(job, on_progress):
+            rows = ray.data.read_parquet(str(job.inputs)).repartition(target_num_rows_per_block=pools[0].batch_size)
+            for pool in pools:
+                rows = rows.map_batches(
+                    pool.actor,
+                    fn_constructor_args=pool.arguments,
+                    batch_size=pool.batch_size,
+                    batch_format="pyarrow",
+                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.num_actors),
+                    num_cpus=pool.num_cpus,
+                    num_gpus=pool.num_gpus or None,
+                )
+            rows.write_parquet(str(job.rows))
+    finally:
+        context.checkpoint_config = None
+
+
+def check_resources(pools: Sequence[Pool]) -> None:
+    """Refuse what the cluster cannot schedule, instead of waiting for it.
+
+    Raises:
+        ValueError: All actors together want more CPUs or GPUs than there are.
+    """
+    if not ray.is_initialized():
+        ray.init()
+    have = ray.cluster_resources()
+    for unit, wanted in (
+        ("CPU", _OTHER_CPUS + sum(own.num_actors * own.num_cpus for own in pools)),
+        ("GPU", sum(own.num_actors * own.num_gpus for own in pools)),
+    ):
+        if have.get(unit, 0) < wanted:
+            each = {"CPU": "num_cpus", "GPU": "num_gpus"}[unit]
+            asked = [
+                f"{own.num_actors} x {getattr(own, each):g} ({own.actor.__name__}, {own.setting}={own.num_actors})"
+                for own in pools
+                if getattr(own, each)
+            ]
+            rest = f" and {_OTHER_CPUS} for reading, resuming and writing" if unit == "CPU" else ""
+            raise ValueError(
+                f"the actors want {wanted:g} {unit}s: {', '.join(asked)}{rest}; the cluster has {have.get(unit, 0):g}: "
+                f"lower the actors or what one reserves, or add nodes"
+            )
+
+
+def num_threads(threads: int | None, num_actors: int) -> int:
+    """Threads of one of so many actors, on the node where it is asked: as set, else its share of the cores."""
+    return threads or max(1, (os.cpu_count() or 1) // num_actors)
+
+
+@contextmanager
+def _watched(job: JobFolder, on_progress: Callable[[int], None] | None) -> Iterator[None]:
+    """Report the complete rows, from a thread, while Ray Data works."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while on_progress and not ended.wait(_PROGRESS_SECONDS):
+            on_progress(job.num_done())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,142 @@
+"""The folder in which a Ray Data job keeps what it reads and the rows that it has done; it outlives a killed job.
+
+    inputs/      Parquet files that the job reads, made anew when the job is another one
+    rows/        the rows done so far, in any order and any files; each has a `position`
+    checkpoint/  which rows are complete; Ray Data's
+    scratch/     rows on their way into the result
+    job.json     what the rows depend on
+
+Rows are joined again by position (`ctxner.joining`), so that order and the number of workers leave no trace.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctxner.joining import ordered
+
+SUCCESS = "_SUCCESS"
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """A job's folder.
+
+    Attributes:
+        path: Where it is, reachable from every node.
+        num_rows: That the job reads, and is to make.
+    """
+
+    path: Path
+    num_rows: int
+    _sizes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)  # rows of each checkpoint file
+
+    @property
+    def inputs(self) -> Path:
+        """Folder of the files that the job reads."""
+        return self.path / "inputs"
+
+    @property
+    def rows(self) -> Path:
+        """Folder of the rows' files, in any order."""
+        return self.path / "rows"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for the rows on their way into the result."""
+        return self.path / "scratch"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder that says which rows are complete; Ray Data's."""
+        return self.path / "checkpoint"
+
+    def num_done(self) -> int:
+        """Rows that are complete; each file of the checkpoint is opened once, for files never change."""
+        for path in self.checkpoint.glob("*.parquet"):
+            if path.name not in self._sizes and ".pending" not in path.name:
+                self._sizes[path.name] = pq.read_metadata(path).num_rows
+        return sum(self._sizes.values())
+
+    def joined(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        """All rows by position, a table after the other, in bounded memory.
+
+        Raises:
+            RuntimeError: A position has no row, or two.
+        """
+        expected = 0
+        for table in ordered(sorted(self.rows.glob("*.parquet")), schema, self.scratch):
+            positions = table["position"].to_numpy()
+            if not np.array_equal(positions, np.arange(expected, expected + len(positions))):
+                break
+            expected += len(positions)
+            yield table
+        if expected != self.num_rows:
+            raise RuntimeError(
+                f"{self.rows}: row {expected} of {self.num_rows} is missing or there twice; "
+                f"remove {self.path} and run again"
+            )
+
+    def remove(self) -> None:
+        """Delete the folder; the job has ended."""
+        shutil.rmtree(self.path)
+
+
+def open_job(path: Path, write: Callable[[Path], tuple[int, Mapping[str, Any]]]) -> JobFolder:
+    """Write what a job reads, and find out whether rows of this very job are there already.
+
+    Args:
+        path: The job's folder; its rows go when they are another job's.
+        write: Writes Parquet files into the folder it is given; returns the number of rows and whatever rows depend on.
+    """
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    (fresh / "inputs").mkdir(parents=True)
+    try:
+        num_rows, job = write(fresh / "inputs")
+        text = json.dumps(job, indent=1, sort_keys=True, default=str)
+        if not (path / "job.json").is_file() or (path / "job.json").read_text(encoding="utf-8") != text:
+            (fresh / "job.json").write_text(text, encoding="utf-8")
+            shutil.rmtree(path, ignore_errors=True)
+            fresh.rename(path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    job_folder = JobFolder(path, num_rows)
+    job_folder.rows.mkdir(exist_ok=True)
+    return job_folder
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other jobs out of the job folder `path`; the lock beside it ends with the process.
+
+    Raises:
+        ValueError: Another job holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{path.parent}: another job is at work here; wait for it or stop it") from None
+        yield
+
+
+def write_success(folder: Path, found: Mapping[str, Any]) -> None:
+    """Add to `folder/_SUCCESS`, a JSON object, written aside and renamed; other keys stay."""
+    path, aside = folder / SUCCESS, folder / f".{SUCCESS}.{os.getpid()}"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    aside.write_text(json.dumps({**before, **found}, indent=1, default=str), encoding="utf-8")
+    aside.rename(path)
