@@ -144,6 +144,30 @@ class RetrievalConfig(Section):
         return self.model_dump(mode="json", exclude=how)
 
 
+class TaggingConfig(Section):
+    """Documents -> entities; how passages are found is in the sections index and retrieval."""
+
+    view: Literal["plain", "context", "auto"] = "plain"  # auto: passages only where the plain view is unsure
+    threshold: NonNegativeFloat | None = (
+        None  # nats of entropy above which that is so; None: as `ctxner calibrate` says
+    )
+    n_best: Annotated[int, Field(ge=0, le=100)] = 0  # analyses of each sentence to write beside the best
+    passages: bool = False  # write the passages that were read
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder; bfloat16 is faster where it is native
+    batch_documents: PositiveInt = 1024  # a call of an actor; parts of some thousand characters, of long documents
+    window: PositiveInt = 2048  # sentences of a call that are sorted by length together
+    batch_pieces: PositiveInt = 8192  # in one forward pass, padding included
+    actors: PositiveInt = 1  # at most, each with a model; as many again for the second view of `auto`
+    actor_cpus: PositiveFloat = 0.5  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
+    threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors
+    work: Path = Path("runs/tagging")  # where a job whose result is a URI keeps its rows; reachable from every node
+    gpus: NonNegativeFloat = 0  # an actor; 0.5 puts two on a GPU, 0 tags on CPUs
+
+    def row_settings(self) -> dict[str, Any]:
+        """What rows depend on: not how fast the work is done."""
+        return self.model_dump(mode="json", include={"view", "n_best", "passages", "precision"})
+
+
 class ModelConfig(Section):
     """Encoder, head and views."""
 
@@ -225,6 +249,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     index: IndexConfig = IndexConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
+    tagging: TaggingConfig = TaggingConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()

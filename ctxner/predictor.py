@@ -105,6 +105,7 @@ class Tagger:
         device: str = "cpu",
         batch_pieces: int = 8192,
         window: int = 512,
+        precision: Literal["float32", "bfloat16"] = "float32",
         calibrated: bool = True,
     ) -> Tagger:
         """Load a folder that `save_pretrained` wrote, or a hub id.
@@ -114,6 +115,7 @@ class Tagger:
             device: E.g. `cpu` or `cuda`.
             batch_pieces: As of the class.
             window: As of the class.
+            precision: Of the encoder; in bfloat16 tags may differ a little, also with what shares a batch.
             calibrated: False leaves the folder's calibration unread.
 
         Raises:
@@ -121,6 +123,7 @@ class Tagger:
         """
         model = load_tagger(path)
         model.to(device)  # type: ignore[arg-type]
+        model.encoder.to(getattr(torch, precision))
         calibration = Calibration.load(Path(path)) if calibrated else None
         tokenizer = load_tokenizer(str(path))
         return cls(model, tokenizer, batch_pieces=batch_pieces, window=window, calibration=calibration)
@@ -331,14 +334,22 @@ def _group(entity: Entity) -> dict[str, Any]:
     }
 
 
-def sentences_of(text: str | Sequence[str] | Sentence, name: str) -> list[Sentence]:
-    """The sentences of a text; word lists and `Sentence`s are one each, and nothing at all gives none."""
+def sentences_of(
+    text: str | Sequence[str] | Sentence, name: str, *, bounds: Iterable[tuple[int, int]] | None = None
+) -> list[Sentence]:
+    """The sentences of a text; word lists and `Sentence`s are one each, and nothing at all gives none.
+
+    Args:
+        text: What to split.
+        name: That ids begin with.
+        bounds: (start, end) of a text's sentences where they are known.
+    """
     if isinstance(text, Sentence):
         return [text] if text.words else []
     if not isinstance(text, str):
         return [Sentence(name, tuple(text))] if text else []
     found: list[Sentence] = []
-    for start, end in split_sentences(text):
+    for start, end in split_sentences(text) if bounds is None else bounds:
         offsets = tuple((start + first, start + last) for first, last in split_words(text[start:end]))
         if offsets:
             words = tuple(text[first:last] for first, last in offsets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,6 +44,16 @@ Shards = Annotated[
     int | None, typer.Option(min=1, max=1000, help="Lucene indexes built at once on Ray (default: index.shards).")
 ]
 _NONE: list[str] = []
+
+
+class Written(StrEnum):
+    """Formats of what `ctxner tag` writes; Typer takes no list of literals."""
+
+    parquet = "parquet"
+    jsonl = "jsonl"
+    conll = "conll"
+
+
 _NO_PATHS: list[Path] = []
 
 
@@ -306,6 +317,46 @@ def calibrate(
 
 @app.command()
 def tag(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="IN...", help="Files, folders, quoted patterns; or URIs that fsspec knows.")
+    ],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder for the result; or a URI.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model folder that `ctxner train` wrote, or a hub id.")],
+    view: Annotated[
+        Literal["plain", "context", "auto"] | None,
+        typer.Option(help="auto: passages only where the plain view is unsure (default: tagging.view)."),
+    ] = None,
+    format: Annotated[
+        Literal["auto", "columns", "jsonl", "parquet", "text", "files"],
+        typer.Option(help="Of IN; auto goes by suffix, text is a document a line, files a document a file."),
+    ] = "auto",
+    to: Annotated[list[Written], typer.Option("--to", help="What to write; repeatable.")] = [Written.parquet],  # noqa: B006
+    folder: IndexFolder = None,
+    config: ConfigFile = None,
+    overrides: Overrides = _NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Tag files of documents on Ray: entities with character offsets, one row a document, in order; resumable.
+
+    Example: `ctxner tag "posts/*.jsonl.gz" runs/posts --model runs/demo/cl-kl/model --to parquet --to jsonl`
+
+    Example: `ctxner tag s3://bucket/posts s3://bucket/tagged -m runs/model --view auto --index runs/index`
+    """
+    from jobs import tag as job
+
+    settings = _with(load_config(config, overrides), "index", {"folder": folder})
+    settings = _with(settings, "tagging", {"view": view})
+    act = job.plan if dry_run else job.run
+    kind = None if format == "auto" else format
+    _finish(
+        lambda: act(settings, model, sources, out, kind=kind, formats=tuple(dict.fromkeys(own.value for own in to))),
+        json,
+    )
+
+
+@app.command()
+def tag_text(
     model: Model,
     text: Annotated[list[str], typer.Argument(help="Texts; without any, lines of standard input.")] = [],  # noqa: B006
     index: Annotated[Path | None, typer.Option(help="Index to look things up in: the context view.")] = None,
@@ -315,11 +366,11 @@ def tag(
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Tag text.
+    """Tag a text or a few, and show the entities.
 
-    Example: `ctxner tag runs/demo/cl-kl/model "We met in Velmora." --index runs/demo/index`
+    Example: `ctxner tag-text runs/demo/cl-kl/model "We met in Velmora." --index runs/demo/index`
     """
-    from jobs import tag as job
+    from jobs import tag_text as job
 
     settings = load_config(config, overrides)
     texts = text or [line.rstrip("\n") for line in sys.stdin]

@@ -1,98 +1,165 @@
-"""`ctxner tag`: text -> entities, with contexts when an index or passages are given."""
+"""`ctxner tag`: files of documents -> entities, on Ray Data; locally or on a cluster."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ctxner.config import Config, packaged_encoder
-from ctxner.schema import Example, ScoredPassage, Sentence
+from ctxner.config import Config
+from ctxner.documents import Document, DocumentKind, iter_documents
+from jobs.cluster import connect, prepare
+from jobs.console import console, progress
+
+_REPORT_EVERY = 1000  # documents
 
 
 def run(
-    config: Config, model: str, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
+    config: Config,
+    model: str,
+    sources: Sequence[str],
+    out: str,
+    *,
+    kind: DocumentKind | None = None,
+    formats: Sequence[str] = ("parquet",),
 ) -> dict[str, Any]:
-    """Tag texts; returns entities with character offsets, and the passages that were read beside each sentence."""
-    from ctxner.predictor import Tagger, ViewName, as_scored, sentences_of
+    """Tag the documents of `sources` into the folder `out`; returns the manifest.
 
-    parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
-    sentences = [sentence for own in parts for sentence in own]
-    if index is not None and sentences:
-        found = _retrieve(config, index, sentences)
-    else:
-        found = [as_scored(passages)] * len(sentences)
-    view: ViewName = "context" if index is not None or passages else "plain"
-    examples = [Example(*pair) for pair in zip(sentences, found, strict=True)]
-    predictions = iter(Tagger.from_pretrained(model).predict(examples, view=view))
-    return {
-        "view": view,
-        "texts": [_tagged(text, [next(predictions) for _ in own]) for text, own in zip(texts, parts, strict=True)],
-    }
+    Both may be paths or URIs that fsspec knows. What is wrong with the files is found before Ray starts.
+    """
+    with ExitStack() as stack:
+        documents = _documents(config, sources, kind, stack)
+        folder = _local_folder(config, out)
+        prepare()
+        from ctxner.tag_pipeline import tag
+
+        bar = stack.enter_context(ExitStack())
+        done = bar.enter_context(progress("staging documents", None))
+
+        def staging() -> Iterator[Document]:
+            number = 0
+            for number, document in enumerate(documents, start=1):
+                if number % _REPORT_EVERY == 0:
+                    done(number)
+                yield document
+            done(number)
+
+        def on_staged(num_parts: int) -> None:
+            nonlocal done
+            bar.close()
+            connect()
+            done = bar.enter_context(progress("tagging", num_parts))
+
+        manifest = tag(
+            staging(),
+            config,
+            model,
+            folder,
+            formats=formats,  # type: ignore[arg-type]
+            on_staged=on_staged,
+            on_progress=lambda number: done(number),
+        )
+        bar.close()
+        if folder != Path(out):
+            _upload(folder, out)
+    rate = manifest["sentences"] / max(manifest["tagging_seconds"], 1e-9) if not manifest["resumed_from"] else None
+    return {"folder": out, **manifest, "sentences_per_second": rate and round(rate, 1)}
 
 
 def plan(
-    config: Config, model: str, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
+    config: Config,
+    model: str,
+    sources: Sequence[str],
+    out: str,
+    *,
+    kind: DocumentKind | None = None,
+    formats: Sequence[str] = ("parquet",),
 ) -> dict[str, Any]:
-    """What `run` would do; checks the model's folder and the index."""
+    """What `run` would do; checks the documents, the model, the threshold and the index."""
+    from ctxner.documents import cut
     from ctxner.model.tagger import load_tagger
-    from ctxner.predictor import sentences_of
-    from ctxner.retrieval.index import read_manifest
 
-    num_sentences = sum(len(sentences_of(text, str(number))) for number, text in enumerate(texts))
-    found = {"model": model, "types": list(load_tagger(model).labels.types), "sentences": num_sentences}
-    return {**found, "passages_in_index": read_manifest(index).num_documents} if index else found
+    prepare()
+    from ctxner.tag_pipeline import settled
 
-
-def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> list[tuple[ScoredPassage, ...]]:
-    from ctxner.retrieval.bm25 import BM25Searcher
-    from ctxner.retrieval.keep import keep_first
-    from ctxner.retrieval.rerank import BERTScoreReranker
-
-    settings = config.retrieval
-    searcher = BM25Searcher(
-        index,
-        k1=settings.k1,
-        b=settings.b,
-        query_mode=settings.query,
-        max_query_terms=settings.max_query_terms,
-        drop_near_duplicates=settings.drop_near_duplicates,
-    )
-    predicted = _predicted(settings.tagger, sentences) if settings.tagger else None
-    hits = [result.hits for result in searcher.search(sentences, depth=settings.depth, predicted=predicted)]
-    if not settings.rerank:
-        return [
-            keep_first(
-                " ".join(own.words), found, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates
-            )
-            for own, found in zip(sentences, hits, strict=True)
-        ]
-    reranker = BERTScoreReranker(
-        settings.encoder or packaged_encoder(),
-        layer=settings.layer,
-        use_idf=settings.idf,
-        dtype=settings.dtype,
-        cache=settings.cache,
-        cache_bytes=int(settings.cache_gib * 2**30),
-    )
-    return reranker.rerank(sentences, hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates)
+    with ExitStack() as stack:
+        documents = _documents(config, sources, kind, stack)
+        _, manifest = settled(config, model)
+        types = list(load_tagger(model).labels.types)
+        num_documents = num_parts = num_chars = 0
+        with progress("counting documents", None) as done:
+            for own in documents:
+                num_documents, num_chars = num_documents + 1, num_chars + len(own.text)
+                num_parts += 1 if own.words is not None else sum(1 for _ in cut(own.text))
+                if num_documents % _REPORT_EVERY == 0:
+                    done(num_documents)
+            done(num_documents)
+    if not num_documents:
+        raise ValueError("no documents to tag in these files")
+    found = {"documents": num_documents, "parts": num_parts, "characters": num_chars, "types": types}
+    index = {"passages_in_index": manifest["index"]["num_documents"]} if "index" in manifest else {}
+    view = {"view": config.tagging.view, "threshold": manifest["threshold"]}
+    return {**found, **view, **index, "formats": list(formats), "folder": out}
 
 
-def _predicted(model: str, sentences: Sequence[Sentence]) -> dict[str, list[tuple[int, int]]]:
-    """Words of the mentions that a model's plain view finds, by sentence id."""
-    from ctxner.predictor import Tagger
+def _documents(
+    config: Config, sources: Sequence[str], kind: DocumentKind | None, stack: ExitStack
+) -> Iterator[Document]:
+    """The documents of paths and URIs; the latter are copied to this machine first."""
+    remote = [own for own in sources if "://" in own]
+    copies = stack.enter_context(_fetched(remote)) if remote else {}
+    paths = [path for own in sources for path in copies.get(own, [Path(own)])]
+    return iter_documents(paths, kind, format=config.data.column_format(tagged=False))
 
-    found = Tagger.from_pretrained(model).predict([Example(own) for own in sentences], view="plain")
-    return {own.sentence_id: [(span.start, span.end) for span in own.spans] for own in found}
+
+@contextmanager
+def _fetched(uris: Sequence[str]) -> Iterator[dict[str, list[Path]]]:
+    """Local copies of the files that URIs mean, in order, while the documents are staged."""
+    with tempfile.TemporaryDirectory(prefix="ctxner-tag-") as name:
+        copies = dict[str, list[Path]]()
+        for number, uri in enumerate(uris):
+            files, path = _open(uri)
+            found = sorted(files.find(path)) if files.isdir(path) else sorted(files.glob(path))
+            if not found:
+                raise FileNotFoundError(f"{uri}: no such file, folder or pattern")
+            common = path.rstrip("/") if files.isdir(path) else path.split("*")[0].rsplit("/", 1)[0]
+            copies[uri] = []
+            for own in found:
+                local = Path(name) / str(number) / own.removeprefix(common).lstrip("/")
+                local.parent.mkdir(parents=True, exist_ok=True)
+                files.get_file(own, str(local))
+                copies[uri].append(local)
+        yield copies
 
 
-def _tagged(text: str, predictions: Sequence[Any]) -> dict[str, Any]:
-    passages = [
-        {"id": own.passage.id, "source": own.passage.source, "text": own.passage.text, "rerank_score": own.rerank_score}
-        for prediction in predictions
-        for own in prediction.passages
-        if own.dropped is None
-    ]
-    entities = [dataclasses.asdict(entity) for prediction in predictions for entity in prediction.entities]
-    return {"text": text, "entities": entities, "passages": passages}
+def _local_folder(config: Config, out: str) -> Path:
+    """Where the job works: the result's folder, or for a URI one below `tagging.work` that is always the same."""
+    if "://" not in out:
+        return Path(out)
+    _open(out)
+    import hashlib
+
+    return config.tagging.work / hashlib.sha256(out.encode()).hexdigest()[:16]
+
+
+def _upload(folder: Path, uri: str) -> None:
+    """Copy the result's files, `_SUCCESS` last, and forget them here."""
+    files, path = _open(uri)
+    files.makedirs(path, exist_ok=True)
+    for own in sorted(folder.iterdir(), key=lambda own: (own.name == "_SUCCESS", own.name)):
+        if own.is_file() and not own.name.startswith("."):
+            console.print(f"copying {own.name} to {uri}")
+            files.put_file(str(own), f"{path.rstrip('/')}/{own.name}")
+    shutil.rmtree(folder)
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{uri}: {error}; wanted a path, or a URI that fsspec knows") from None

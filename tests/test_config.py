@@ -27,6 +27,8 @@ OTHER_VALUES = {
     "data.tag_column": 3, "index.corpus": ["a"], "index.folder": "a", "index.language": "de", "index.unit": "sentence",
     "retrieval.query": "bag", "index.source": "a", "retrieval.threads": 3, "retrieval.tagger": "a",
     "retrieval.encoder": "a", "retrieval.layer": 2, "retrieval.dtype": "bfloat16", "retrieval.cache": "a",
+    "tagging.view": "auto", "tagging.threshold": 0.5, "tagging.threads": 3, "tagging.work": "a",
+    "tagging.precision": "bfloat16",
     "model.encoder": "a", "model.warm_start": "a", "data.also": ({"train": "a"},),
     "data.unlabelled": "a", "data.cache": "a",
     "model.encoder_dropout": 0.0,
@@ -69,7 +71,9 @@ def test_an_unknown_key_lists_every_valid_one(tmp_path):
 
 
 def test_an_unknown_section_lists_the_sections():
-    with pytest.raises(ValueError, match="unknown key 'modle'; valid here: data, index, retrieval, model, loss, optim"):
+    with pytest.raises(
+        ValueError, match="unknown key 'modle'; valid here: data, index, retrieval, tagging, model, loss, optim"
+    ):
         load_config(None, ["modle.dropout=0.2"])
 
 

@@ -109,7 +109,7 @@ def test_dry_run_of_index_counts_passages_and_writes_nothing(folder: Path) -> No
     [
         (("train", "-c", "config.yaml"), {"sentences": {"train": 12, "dev": 4}}),
         (("evaluate", "MODEL", "-c", "config.yaml"), {"sentences": 5, "views": ["plain", "context"]}),
-        (("tag", "MODEL", "We met in Velmora. It rained."), {"sentences": 2}),
+        (("tag-text", "MODEL", "We met in Velmora. It rained."), {"sentences": 2}),
         (("demo", "--out", "made"), {"out": "made"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
@@ -157,9 +157,9 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
             ("evaluate", "MODEL", "-c", "config.yaml", "--set", "data.test=bare.jsonl", "--set", "data.contexts=null"),
             "no gold tags",
         ),
-        (("tag", "absent", "Some text."), "model 'absent': no folder that ctxner saved"),
-        (("tag", "contexts", "Some text."), "model 'contexts': no folder that ctxner saved"),
-        (("tag", "MODEL", "Some text.", "--index", "absent"), "absent: no such index folder"),
+        (("tag-text", "absent", "Some text."), "model 'absent': no folder that ctxner saved"),
+        (("tag-text", "contexts", "Some text."), "model 'contexts': no folder that ctxner saved"),
+        (("tag-text", "MODEL", "Some text.", "--index", "absent"), "absent: no such index folder"),
         (("demo", "--out", "contexts"), "not empty and not made by an earlier demo"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -262,7 +262,7 @@ TEXT = "We met Zorblat in Velmora. Then the Quodun sank, sadly."
 
 
 def test_tag_gives_entities_with_offsets_into_the_text(model: str, call: Callable[..., Called]) -> None:
-    code, out, _ = call("tag", model, TEXT, "Second text here.", "--json")
+    code, out, _ = call("tag-text", model, TEXT, "Second text here.", "--json")
     assert code == 0
     found = json.loads(out)
     assert found["view"] == "plain"
@@ -274,7 +274,7 @@ def test_tag_gives_entities_with_offsets_into_the_text(model: str, call: Callabl
 
 
 def test_tag_reads_a_passage_at_hand_in_the_context_view(model: str, call: Callable[..., Called]) -> None:
-    code, out, _ = call("tag", model, "We met in Velmora.", "--passage", "Velmora is a village.", "--json")
+    code, out, _ = call("tag-text", model, "We met in Velmora.", "--passage", "Velmora is a village.", "--json")
     assert code == 0
     found = json.loads(out)
     assert found["view"] == "context"
@@ -282,7 +282,7 @@ def test_tag_reads_a_passage_at_hand_in_the_context_view(model: str, call: Calla
 
 
 def test_tag_shows_its_entities_to_people_too(model: str, call: Callable[..., Called]) -> None:
-    code, out, _ = call("tag", model, TEXT)
+    code, out, _ = call("tag-text", model, TEXT)
     assert code == 0
     assert "Zorblat" in out
 
@@ -290,7 +290,7 @@ def test_tag_shows_its_entities_to_people_too(model: str, call: Callable[..., Ca
 def test_tag_reads_lines_of_stdin_and_looks_them_up_in_an_index(folder: Path, model: str, world: World) -> None:
     assert call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "index")[0] == 0
     name = world.corpus[0].title
-    code, out, err = call_apart("tag", model, "--index", "index", "--json", stdin=f"I think about {name}.\n😀\n\n")
+    code, out, err = call_apart("tag-text", model, "--index", "index", "--json", stdin=f"I think about {name}.\n😀\n\n")
     assert (code, out.count("\n")) == (0, 1), err
     found = json.loads(out)
     assert found["view"] == "context"

@@ -1,0 +1,156 @@
+"""Documents to tag, from files of any kind, and long ones cut into parts at the ends of sentences.
+
+A document is a text, or one sentence that is split into words already. Gold tags are not looked at; sentences with them
+are `ctxner.conll`. Splitting parts into sentences is `ctxner.predictor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ctxner.columns import ColumnFormat, iter_columns
+from ctxner.compressed import DAMAGE, decompressed
+from ctxner.datafiles import Kind, kind_of, sentence_files
+from ctxner.jsonl import jsonl_records
+from ctxner.parquetfiles import parquet_records
+from ctxner.records import Record, words_sentence
+from ctxner.textfiles import SURROGATE, ReadCounts, bare_name, lines_of
+from ctxner.words import split_sentences
+
+DocumentKind = Kind | Literal["files"]
+MAX_CHARS = 1 << 26  # of a document: its row has to fit into memory several times
+PART_CHARS = 4000  # of a part: some thirty sentences
+
+_Bounds = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to tag.
+
+    Attributes:
+        id: Given by the file, or the file's name and a number; need not be unique.
+        text: What character offsets refer to; the words joined by spaces where `words` is given.
+        words: Of a document that is one sentence and split already.
+    """
+
+    id: str
+    text: str
+    words: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a document; all its parts joined are its text.
+
+    Attributes:
+        start: First character, in the document.
+        text: The piece.
+        bounds: (start, end) of its sentences in it, where cutting has found them already.
+    """
+
+    start: int
+    text: str
+    bounds: _Bounds | None = None
+
+
+def iter_documents(
+    paths: str | Path | Sequence[str | Path], kind: DocumentKind | None = None, *, format: ColumnFormat | None = None
+) -> Iterator[Document]:
+    """Read documents from files one after the other, in order; memory does not grow with them.
+
+    Lone surrogates become U+FFFD (offsets stay). Blank lines are no documents; texts without words are.
+
+    Args:
+        paths: Files, folders and patterns, as `ctxner.conll.iter_sentences` takes them.
+        kind: `jsonl` and `parquet` hold `text` or `words`, `columns` a sentence of words a document, `text` a document
+            a line, `files` a document a file. None: by suffix, and `.txt` is refused as it may hold any of three.
+        format: Of columns; its tag column is not looked at.
+
+    Raises:
+        FileNotFoundError: No such file, or none in a folder or of a pattern.
+        ValueError: An unknown suffix, or whatever is wrong with a file, with its place.
+    """
+    files = sentence_files(paths, "text" if kind == "files" else kind)
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file")
+        if kind is None and bare_name(file)[1] == ".txt":
+            raise ValueError(
+                f"{file}: a document a line, a document a file, or words in columns? give --format text, files or "
+                f"columns"
+            )
+    readers: dict[DocumentKind, Callable[[Path, str], Iterator[Document]]] = {
+        "jsonl": lambda path, prefix: map(_from_record, jsonl_records(path, prefix)),
+        "parquet": lambda path, prefix: map(_from_record, parquet_records(path, prefix)),
+        "columns": lambda path, prefix: _columns(path, prefix, format or ColumnFormat(tag_column=None)),
+        "text": _lines,
+        "files": _whole,
+    }
+    kinds = {file: kind or kind_of(file) for file in files}
+    return (_checked(own) for file, prefix in files.items() for own in readers[kinds[file]](file, prefix))
+
+
+def cut(text: str, max_chars: int = PART_CHARS) -> Iterator[Part]:
+    """The parts of a text: itself, or pieces of whole sentences that are as long as `max_chars` allows.
+
+    Only a sentence that is longer than that makes a longer part.
+    """
+    if len(text) <= max_chars:
+        yield Part(0, text)
+        return
+    start, bounds = 0, list[tuple[int, int]]()
+    for first, last in split_sentences(text):
+        if bounds and last - start > max_chars:
+            yield _part(text, start, first, bounds)
+            start, bounds = first, []
+        bounds.append((first, last))
+    yield _part(text, start, len(text), bounds)
+
+
+def _part(text: str, start: int, end: int, bounds: Sequence[tuple[int, int]]) -> Part:
+    return Part(start, text[start:end], tuple((first - start, last - start) for first, last in bounds))
+
+
+def _checked(document: Document) -> Document:
+    if len(document.text) > MAX_CHARS:
+        raise ValueError(f"document {document.id!r} has {len(document.text)} characters; cut it to {MAX_CHARS} at most")
+    return document
+
+
+def _from_record(record: Record) -> Document:
+    _, where, id, fields = record
+    if "text" in fields:
+        if not isinstance(fields["text"], str):
+            raise ValueError(f"{where}: 'text' is {fields['text']!r:.80}; wanted a string")
+        return Document(id, SURROGATE.sub("\ufffd", fields["text"]))
+    own = words_sentence(id, {"words": fields["words"]}, where, scheme="BIOES", repair_tags=False, counts=ReadCounts())
+    return Document(id, " ".join(own.words), own.words)
+
+
+def _columns(path: Path, prefix: str, format: ColumnFormat) -> Iterator[Document]:
+    for own in iter_columns(path, format, id_prefix=prefix):
+        yield Document(own.id, " ".join(own.words), own.words)
+
+
+def _lines(path: Path, prefix: str) -> Iterator[Document]:
+    lines = (line for _, line in lines_of(path) if line.strip())
+    return (Document(f"{prefix}-{number}", line) for number, line in enumerate(lines))
+
+
+def _whole(path: Path, prefix: str) -> Iterator[Document]:
+    """The file's text with its line ends as they are; a byte order mark is dropped."""
+    try:
+        with path.open("rb") as file:
+            content = decompressed(file, path.suffix.lower()).read(4 * MAX_CHARS + 1)
+        yield Document(prefix, content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        bad = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        raise ValueError(f"{path}: not UTF-8: {bad}; convert it (iconv -f latin1 -t utf-8)") from error
+    except DAMAGE as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise ValueError(f"{path}: not a whole compressed file ({error}); fetch it again") from error

@@ -1,0 +1,287 @@
+"""The files of one tagging job: documents cut into parts, rows of parts, and one ordered result a format at the end.
+
+The job's folder `.tagging` (`ctxner.jobfolder`) lies inside the result's folder and outlives a killed job. A row is a
+part of a document; when they are joined, parts become documents again. Memory does not grow with the documents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ctxner.columns import column_lines
+from ctxner.documents import Document, cut
+from ctxner.jobfolder import JobFolder, open_job
+from ctxner.schema import Sentence, passage_struct
+
+Format = Literal["parquet", "jsonl", "conll"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+NAME = "tagged"  # of the result's files
+PLACE = ("row", "position", "document", "start")  # where a part belongs
+_WORK = ".tagging"
+_ROWS_A_FILE, _CHARS_A_FILE = 4096, 1 << 24
+
+
+def part_schema() -> pa.Schema:
+    """A staged part; `row` is its position as a string, which is what Ray Data's checkpoint wants."""
+    pair = pa.list_(pa.int32(), 2)
+    return pa.schema(
+        [
+            ("row", pa.string()),
+            ("position", pa.int64()),
+            ("document", pa.int64()),  # position of the document
+            ("start", pa.int64()),  # first character, in the document
+            ("id", pa.string()),
+            ("text", pa.string()),
+            ("words", pa.list_(pa.string())),  # of a document that came split
+            ("bounds", pa.list_(pair)),  # of the sentences of a long document's part
+        ]
+    )
+
+
+def entity_struct() -> pa.StructType:
+    """An entity: characters in the document, and which of its sentences it is in."""
+    number, place = pa.int32(), pa.int64()
+    fields = [("text", pa.string()), ("type", pa.string()), ("start", place), ("end", place)]
+    return pa.struct([*fields, ("confidence", pa.float32()), ("sentence", number)])
+
+
+def sentence_struct() -> pa.StructType:
+    """A sentence: characters in the document, which view answered, and what was asked for beside it."""
+    alternative = pa.struct([("probability", pa.float64()), ("entities", pa.list_(entity_struct()))])
+    return pa.struct(
+        [
+            ("start", pa.int64()),
+            ("end", pa.int64()),
+            ("view", pa.string()),
+            ("entropy", pa.float32()),  # of the view that answered, in nats
+            ("error", pa.string()),  # of retrieval
+            ("passages", pa.list_(passage_struct())),  # null unless asked for
+            ("words", pa.list_(pa.string())),  # null unless CoNLL is written
+            ("tags", pa.list_(pa.string())),
+            ("alternatives", pa.list_(alternative)),  # null unless asked for
+        ]
+    )
+
+
+def document_schema() -> pa.Schema:
+    """A tagged document."""
+    entities, sentences = pa.list_(entity_struct()), pa.list_(sentence_struct())
+    texts = [("id", pa.string()), ("text", pa.string())]
+    return pa.schema([*texts, ("entities", entities), ("sentences", sentences), ("error", pa.string())])
+
+
+def tagged_schema() -> pa.Schema:
+    """A tagged part: `document_schema` and where it belongs."""
+    return pa.schema([*(part_schema().field(name) for name in PLACE), *document_schema()])
+
+
+def stage_documents(
+    documents: Iterable[Document], folder: Path, settings: Mapping[str, Any], formats: Sequence[Format] = ()
+) -> JobFolder:
+    """Write the documents' parts for Ray Data to read, and find out whether rows of this very job are there already.
+
+    Args:
+        documents: Streamed.
+        folder: Of the result.
+        settings: Whatever else the rows depend on.
+        formats: That will be written; what they cannot hold is refused now rather than at the end.
+
+    Raises:
+        ValueError: No document at all, or a word that a column file cannot hold.
+    """
+
+    def checked() -> Iterator[Document]:
+        for own in documents:
+            if "conll" in formats and own.words:
+                column_lines(Sentence(own.id, own.words))
+            yield own
+
+    def write(inputs: Path) -> tuple[int, Mapping[str, Any]]:
+        num_rows, digest = _write_parts(checked(), inputs)
+        return num_rows, {"documents": digest, **settings}
+
+    return open_job(job_path(folder), write)
+
+
+def job_path(folder: Path) -> Path:
+    """The job's folder inside the result's."""
+    return folder / _WORK
+
+
+def publish_documents(
+    job: JobFolder, folder: Path, formats: Sequence[Format], on_progress: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """Join the rows into documents, in order, and write `folder/tagged.<format>`, aside and then renamed.
+
+    Args:
+        job: All its rows are there.
+        folder: Of the result.
+        formats: What to write.
+        on_progress: Called with the number of rows joined so far.
+
+    Returns:
+        Counts: `documents`, `sentences`, `entities`, `errors` (documents) and `views` (sentences by view).
+
+    Raises:
+        RuntimeError: A row is missing or there twice.
+    """
+    paths = {format: folder / f"{NAME}.{format}" for format in formats}
+    aside = {format: path.with_name(f".{path.name}.{os.getpid()}") for format, path in paths.items()}
+    counts, num_done = Counter[str](), 0
+    try:
+        with ExitStack() as open_files:
+            writers = [open_files.enter_context(_WRITERS[format](path)) for format, path in aside.items()]
+            for table in _documents(job.joined(tagged_schema())):
+                _count(table, counts)
+                for write in writers:
+                    write(table)
+                num_done += len(table)
+                if on_progress:
+                    on_progress(num_done)
+        for format, path in aside.items():
+            path.rename(paths[format])
+    finally:
+        for path in aside.values():
+            path.unlink(missing_ok=True)
+    views = {name.removeprefix("view "): count for name, count in counts.items() if name.startswith("view ")}
+    return {**{name: counts[name] for name in ("documents", "sentences", "entities", "errors")}, "views": views}
+
+
+def _write_parts(documents: Iterable[Document], folder: Path) -> tuple[int, str]:
+    """Number of rows, and a digest of all documents."""
+    digest, rows, num_chars, position = hashlib.sha256(), list[dict[str, Any]](), 0, 0
+
+    def flush() -> None:
+        nonlocal rows, num_chars
+        pq.write_table(pa.Table.from_pylist(rows, schema=part_schema()), folder / f"{position:012d}.parquet")
+        rows, num_chars = [], 0
+
+    for number, document in enumerate(documents):
+        words = list(document.words) if document.words is not None else None
+        digest.update("\0".join((document.id, document.text, *(words or ()), "\n")).encode())
+        for part in cut(document.text) if words is None else cut(document.text, len(document.text)):
+            place = {"row": str(position), "position": position, "document": number, "start": part.start}
+            rows.append({**place, "id": document.id, "text": part.text, "words": words, "bounds": part.bounds})
+            position, num_chars = position + 1, num_chars + len(part.text)
+            if len(rows) >= _ROWS_A_FILE or num_chars >= _CHARS_A_FILE:
+                flush()
+    if rows:
+        flush()
+    if not position:
+        raise ValueError("no documents to tag in these files")
+    return position, digest.hexdigest()
+
+
+def _documents(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of whole documents; the last one of each table may go on in the next."""
+    rest = tagged_schema().empty_table()
+    for table in tables:
+        table = pa.concat_tables([rest, table])
+        if not len(table):
+            continue
+        documents = table["document"].to_numpy()
+        last = int(np.searchsorted(documents, documents[-1]))
+        rest = table.slice(last)
+        yield from _whole(table.slice(0, last))
+    yield from _whole(rest)
+
+
+def _whole(parts: pa.Table) -> Iterator[pa.Table]:
+    """Documents of their parts; only those that have several are touched."""
+    if not len(parts):
+        return
+    documents = parts["document"].to_numpy()
+    first = np.flatnonzero(np.diff(documents, prepend=-1))
+    lengths = np.diff([*first, len(parts)])
+    for is_cut, group in groupby(zip(first.tolist(), lengths.tolist(), strict=True), lambda own: own[1] > 1):
+        runs = list(group)
+        table = parts.slice(runs[0][0], sum(length for _, length in runs))
+        if is_cut:
+            rows = [_merged(parts.slice(start, length).to_pylist()) for start, length in runs]
+            table = pa.Table.from_pylist(rows, schema=document_schema())
+        yield table.select(document_schema().names)
+
+
+def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One document of its parts; offsets are the document's already, sentences are numbered anew."""
+    entities, sentences = list[dict[str, Any]](), list[dict[str, Any]]()
+
+    def moved(own: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{**entity, "sentence": entity["sentence"] + len(sentences)} for entity in own]
+
+    for part in parts:
+        entities += moved(part["entities"])
+        sentences += [
+            {
+                **own,
+                "alternatives": own["alternatives"]
+                and [{**other, "entities": moved(other["entities"])} for other in own["alternatives"]],
+            }
+            for own in part["sentences"]
+        ]
+    error = next((part["error"] for part in parts if part["error"] is not None), None)
+    text = "".join(part["text"] for part in parts)
+    return {"id": parts[0]["id"], "text": text, "entities": entities, "sentences": sentences, "error": error}
+
+
+def _count(table: pa.Table, counts: Counter[str]) -> None:
+    counts["documents"] += len(table)
+    counts["errors"] += len(table) - table["error"].null_count
+    counts["entities"] += pc.sum(pc.list_value_length(table["entities"])).as_py() or 0
+    views = pc.struct_field(pc.list_flatten(table["sentences"]), "view")
+    counts["sentences"] += len(views)
+    for own in pc.value_counts(views).to_pylist():
+        counts[f"view {own['values']}"] += own["counts"]
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Callable[[pa.Table], None]]:
+    with pq.ParquetWriter(path, document_schema()) as writer:
+        yield writer.write_table
+
+
+@contextmanager
+def _text(path: Path, lines: Callable[[Mapping[str, Any]], Iterable[str]]) -> Iterator[Callable[[pa.Table], None]]:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+
+        def write(table: pa.Table) -> None:
+            for row in table.to_pylist():
+                file.writelines(f"{line}\n" for line in lines(row))
+
+        yield write
+
+
+def _json_lines(row: Mapping[str, Any]) -> Iterator[str]:
+    """The document as an object, without what was not asked for."""
+    sentences = [{name: value for name, value in own.items() if value is not None} for own in row["sentences"]]
+    yield json.dumps({**row, "sentences": sentences}, ensure_ascii=False)
+
+
+def _conll_lines(row: Mapping[str, Any]) -> Iterator[str]:
+    """A comment with the document's id, then its sentences."""
+    yield f"# document = {' '.join(row['id'].split())}"
+    for own in row["sentences"]:
+        yield from column_lines(Sentence(row["id"], tuple(own["words"]), tuple(own["tags"])))
+        yield ""
+    if not row["sentences"]:
+        yield ""
+
+
+_WRITERS: Mapping[Format, Callable[[Path], AbstractContextManager[Callable[[pa.Table], None]]]] = {
+    "parquet": _parquet,
+    "jsonl": lambda path: _text(path, _json_lines),
+    "conll": lambda path: _text(path, _conll_lines),
+}

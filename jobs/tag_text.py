@@ -1,0 +1,98 @@
+"""`ctxner tag-text`: text -> entities, with contexts when an index or passages are given."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ctxner.config import Config, packaged_encoder
+from ctxner.schema import Example, ScoredPassage, Sentence
+
+
+def run(
+    config: Config, model: str, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Tag texts; returns entities with character offsets, and the passages that were read beside each sentence."""
+    from ctxner.predictor import Tagger, ViewName, as_scored, sentences_of
+
+    parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
+    sentences = [sentence for own in parts for sentence in own]
+    if index is not None and sentences:
+        found = _retrieve(config, index, sentences)
+    else:
+        found = [as_scored(passages)] * len(sentences)
+    view: ViewName = "context" if index is not None or passages else "plain"
+    examples = [Example(*pair) for pair in zip(sentences, found, strict=True)]
+    predictions = iter(Tagger.from_pretrained(model).predict(examples, view=view))
+    return {
+        "view": view,
+        "texts": [_tagged(text, [next(predictions) for _ in own]) for text, own in zip(texts, parts, strict=True)],
+    }
+
+
+def plan(
+    config: Config, model: str, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What `run` would do; checks the model's folder and the index."""
+    from ctxner.model.tagger import load_tagger
+    from ctxner.predictor import sentences_of
+    from ctxner.retrieval.index import read_manifest
+
+    num_sentences = sum(len(sentences_of(text, str(number))) for number, text in enumerate(texts))
+    found = {"model": model, "types": list(load_tagger(model).labels.types), "sentences": num_sentences}
+    return {**found, "passages_in_index": read_manifest(index).num_documents} if index else found
+
+
+def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> list[tuple[ScoredPassage, ...]]:
+    from ctxner.retrieval.bm25 import BM25Searcher
+    from ctxner.retrieval.keep import keep_first
+    from ctxner.retrieval.rerank import BERTScoreReranker
+
+    settings = config.retrieval
+    searcher = BM25Searcher(
+        index,
+        k1=settings.k1,
+        b=settings.b,
+        query_mode=settings.query,
+        max_query_terms=settings.max_query_terms,
+        drop_near_duplicates=settings.drop_near_duplicates,
+    )
+    predicted = _predicted(settings.tagger, sentences) if settings.tagger else None
+    hits = [result.hits for result in searcher.search(sentences, depth=settings.depth, predicted=predicted)]
+    if not settings.rerank:
+        return [
+            keep_first(
+                " ".join(own.words), found, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates
+            )
+            for own, found in zip(sentences, hits, strict=True)
+        ]
+    reranker = BERTScoreReranker(
+        settings.encoder or packaged_encoder(),
+        layer=settings.layer,
+        use_idf=settings.idf,
+        dtype=settings.dtype,
+        cache=settings.cache,
+        cache_bytes=int(settings.cache_gib * 2**30),
+    )
+    return reranker.rerank(sentences, hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates)
+
+
+def _predicted(model: str, sentences: Sequence[Sentence]) -> dict[str, list[tuple[int, int]]]:
+    """Words of the mentions that a model's plain view finds, by sentence id."""
+    from ctxner.predictor import Tagger
+
+    found = Tagger.from_pretrained(model).predict([Example(own) for own in sentences], view="plain")
+    return {own.sentence_id: [(span.start, span.end) for span in own.spans] for own in found}
+
+
+def _tagged(text: str, predictions: Sequence[Any]) -> dict[str, Any]:
+    passages = [
+        {"id": own.passage.id, "source": own.passage.source, "text": own.passage.text, "rerank_score": own.rerank_score}
+        for prediction in predictions
+        for own in prediction.passages
+        if own.dropped is None
+    ]
+    entities = [dataclasses.asdict(entity) for prediction in predictions for entity in prediction.entities]
+    return {"text": text, "entities": entities, "passages": passages}

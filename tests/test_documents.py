@@ -1,0 +1,89 @@
+"""Documents of every kind of file, and the parts of long ones."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxner.documents import Document, cut, iter_documents
+from ctxner.words import split_sentences
+
+
+def test_each_kind_of_file_gives_its_documents_in_order(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 7, "text": "One.  Two."}\n\n{"text": ""}\n{"words": ["New", "York"]}\n')
+    (tmp_path / "b.conll").write_text("# comment\nWe\tO\nmet\tO\n\nHi\tB-wrong-\n")
+    pq.write_table(pa.table({"id": ["x", "x"], "text": ["tab\there", "\r\n"]}), tmp_path / "c.parquet")
+    with gzip.open(tmp_path / "d.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"text": "half \ud83d pair"}) + "\n")
+    assert list(iter_documents(tmp_path)) == [
+        Document("7", "One.  Two."),
+        Document("a-1", ""),
+        Document("a-2", "New York", ("New", "York")),
+        Document("b-0", "We met", ("We", "met")),
+        Document("b-1", "Hi", ("Hi",)),
+        Document("x", "tab\there"),
+        Document("x", "\r\n"),
+        Document("d-0", "half \ufffd pair"),
+    ]
+
+
+def test_plain_text_is_a_document_a_line_or_a_file_as_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffOne.\r\n\n Two \n".encode())
+    assert list(iter_documents(path, "text")) == [Document("a-0", "One."), Document("a-1", " Two ")]
+    assert list(iter_documents(path, "files")) == [Document("a", "One.\r\n\n Two \n")]
+    with pytest.raises(
+        ValueError, match=r"a\.txt: a document a line, a document a file, or words in columns\? give --f"
+    ):
+        iter_documents(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "problem"),
+    [
+        ("a.jsonl", b'{"text": 3}\n', None, "a.jsonl:1: 'text' is 3; wanted a string"),
+        ("a.jsonl", b'{"text": "x"}\n{"no": 1}\n', None, "a.jsonl:2: wanted an object with 'text' or 'words'"),
+        ("a.jsonl", b'{"words": ["x", 3]}\n', None, "a.jsonl:1: wanted 'words' and 'tags' to be lists of strings"),
+        ("a.txt", b"ok\n\xff\n", "text", "a.txt:2: not UTF-8: byte 0xff at offset 3"),
+        ("a.txt", b"ok\n\xff\n", "files", "a.txt: not UTF-8: byte 0xff at offset 3"),
+        ("a.txt.gz", b"no gzip", "files", "a.txt.gz: not a whole compressed file"),
+        ("a.parquet", b"no parquet", None, "a.parquet: row 1: not readable as Parquet"),
+        ("a.doc", b"", None, "unknown suffix '.doc'"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path: Path, name, content, kind, problem) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=problem.replace("[", r"\[")):
+        list(iter_documents(tmp_path / name, kind))
+
+
+def test_a_file_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        iter_documents([tmp_path / "absent.jsonl"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from("ab .!?\n。😀\u0301é'\"1"), max_size=120), st.integers(1, 60))
+def test_parts_joined_are_the_text_and_their_sentences_its_sentences(text: str, max_chars: int) -> None:
+    parts = list(cut(text, max_chars))
+    assert "".join(part.text for part in parts) == text
+    found = list[tuple[int, int]]()
+    for part in parts:
+        assert part.start == sum(len(own.text) for own in parts[: parts.index(part)])
+        bounds = split_sentences(part.text) if part.bounds is None else part.bounds
+        found += [(part.start + first, part.start + last) for first, last in bounds]
+    assert found == split_sentences(text)
+    long = [part for part in parts if len(part.text.rstrip()) > max_chars and part.bounds is not None]
+    assert all(len(part.bounds) == 1 for part in long), "only one long sentence makes a long part"
+
+
+def test_a_short_text_is_its_only_part() -> None:
+    [part] = cut("One. Two.")
+    assert (part.start, part.text, part.bounds) == (0, "One. Two.", None)
