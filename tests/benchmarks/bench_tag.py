@@ -84,7 +84,7 @@ def bare(number: int, folder: Path) -> float:
     torch.set_num_threads(_THREADS)
     _save_model(folder / "model")
     tagger = Tagger.from_pretrained(folder / "model")
-    views = [tagger.views.plain(own) for own in _sentences(number + _WARM_UP)]
+    views = [tagger.views.plain(own) for own in sentences(number + _WARM_UP)]
     parts = views[:_WARM_UP], views[_WARM_UP:]
     started = 0.0
     for part in parts:
@@ -113,7 +113,7 @@ def huggingface(number: int, folder: Path) -> float:
         batch_size=_BATCH,
         device="cpu",
     )
-    texts = [" ".join(own.words) for own in _sentences(number + _WARM_UP)]
+    texts = [" ".join(own.words) for own in sentences(number + _WARM_UP)]
     tagger(texts[:_WARM_UP])
     started = time.perf_counter()
     assert len(tagger(texts[_WARM_UP:])) == number
@@ -127,7 +127,8 @@ def _flair(number: int, path: Path) -> list[str]:
     return [str(_PEERS), script, packaged_encoder(), str(path), *map(str, (_WARM_UP, _BATCH, _THREADS)), *_TYPES]
 
 
-def _sentences(number: int) -> list[Sentence]:
+def sentences(number: int) -> list[Sentence]:
+    """The first sentences, and then the same again."""
     from ctxner.conll import iter_sentences
 
     files = sorted(path for name in ("wnut17", "bc5cdr") for path in (_DATA / name).glob("*.conll"))
@@ -137,7 +138,7 @@ def _sentences(number: int) -> list[Sentence]:
 
 
 def _write(number: int, path: Path) -> None:
-    lines = [json.dumps({"words": own.words}) + "\n" for own in _sentences(number)]
+    lines = [json.dumps({"words": own.words}) + "\n" for own in sentences(number)]
     path.write_text("".join(lines), encoding="utf-8")
 
 
