@@ -157,8 +157,8 @@ class TaggingConfig(Section):
     batch_documents: PositiveInt = 1024  # a call of an actor; parts of some thousand characters, of long documents
     window: PositiveInt = 2048  # sentences of a call that are sorted by length together
     batch_pieces: PositiveInt = 8192  # in one forward pass, padding included
-    actors: PositiveInt = 1  # at most, each with a model; as many again for the second view of `auto`
-    actor_cpus: PositiveFloat = 0.5  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
+    actors: PositiveInt | None = None  # at most, each with a model, in each view; None: what the cluster has room for
+    actor_cpus: PositiveFloat = 1.0  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
     threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors
     work: Path = Path("runs/tagging")  # where a job whose result is a URI keeps its rows; reachable from every node
     gpus: NonNegativeFloat = 0  # an actor; 0.5 puts two on a GPU, 0 tags on CPUs

@@ -86,8 +86,6 @@ def check_resources(pools: Sequence[Pool]) -> None:
     Raises:
         ValueError: All actors together want more CPUs or GPUs than there are.
     """
-    if not ray.is_initialized():
-        ray.init()
     have = ray.cluster_resources()
     for unit, wanted in (
         ("CPU", _OTHER_CPUS + sum(own.num_actors * own.num_cpus for own in pools)),
@@ -105,6 +103,25 @@ def check_resources(pools: Sequence[Pool]) -> None:
                 f"the actors want {wanted:g} {unit}s: {', '.join(asked)}{rest}; the cluster has {have.get(unit, 0):g}: "
                 f"lower the actors or what one reserves, or add nodes"
             )
+
+
+def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool]) -> tuple[int, float]:
+    """How many actors each of some like pools can have on this cluster, beside other pools.
+
+    Args:
+        num_cpus: That an actor shall reserve.
+        num_gpus: That an actor shall reserve.
+        num_pools: The like ones.
+        others: Other pools.
+
+    Returns:
+        Actors a pool, at least one, and the CPUs of each: fewer than asked for where not even one would fit.
+    """
+    have = ray.cluster_resources()
+    cpus = (have.get("CPU", 0) - _OTHER_CPUS - sum(own.num_actors * own.num_cpus for own in others)) / num_pools
+    gpus = (have.get("GPU", 0) - sum(own.num_actors * own.num_gpus for own in others)) / num_pools
+    num_actors = int(min(cpus / num_cpus, gpus / num_gpus if num_gpus else float("inf")))
+    return max(1, num_actors), cpus if 0 < cpus < num_cpus else num_cpus
 
 
 def num_threads(threads: int | None, num_actors: int) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import ray
 
 from ctxner.config import Config, IndexConfig, RetrievalConfig, packaged_encoder
 from ctxner.contexts import Context, context_row
@@ -170,6 +171,8 @@ def retrieve(
         manifest["staging_seconds"] = round(time.perf_counter() - started, 2)
         if on_staged:
             on_staged(job.num_rows)
+        if not ray.is_initialized():
+            ray.init()
         pools = retrieval_pools(config, index)
         check_resources(pools)
         num_resumed = job.num_done()

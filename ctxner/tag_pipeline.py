@@ -12,15 +12,17 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 
 from ctxner.config import Config, TaggingConfig
-from ctxner.datajob import Pool, check_resources, num_threads, run
+from ctxner.datajob import Pool, check_resources, num_threads, room, run
 from ctxner.documents import Document
 from ctxner.jobfolder import alone, write_success
 from ctxner.pipelines import Predict, Rerank, Search, retrieval_pools
@@ -189,6 +191,8 @@ def tag(
         manifest["staging_seconds"] = round(time.perf_counter() - started, 2)
         if on_staged:
             on_staged(job.num_rows)
+        if not ray.is_initialized():
+            ray.init()
         pools = _pools(config, model, manifest["threshold"], with_words="conll" in formats)
         check_resources(pools)
         num_resumed, tagging_started = job.num_done(), time.perf_counter()
@@ -247,21 +251,23 @@ def _weights_hash(model: str) -> str | None:
 
 def _pools(config: Config, model: str, threshold: float | None, *, with_words: bool) -> list[Pool]:
     """What a part passes through."""
-    settings = config.tagging
-    own, size = settings.model_dump(), settings.batch_documents
+    settings, is_auto = config.tagging, config.tagging.view == "auto"
+    retrieval = list[Pool]()
+    if settings.view != "plain":
+        found = retrieval_pools(config, index_manifest(config.index.folder, config.index.source))
+        retrieval = [replace(own, actor=_IN_PARTS[own.actor], batch_size=_PARTS_A_SEARCH) for own in found]
+    if settings.actors is None:
+        num_actors, cpus = room(settings.actor_cpus, settings.gpus, 1 + is_auto, retrieval)
+        settings = settings.model_copy(update={"actors": num_actors, "actor_cpus": cpus})
 
     def tagger(actor: type, *arguments: Any) -> Pool:
-        each = settings.actor_cpus, settings.gpus
-        return Pool(actor, (model, own, *arguments, with_words), size, "tagging.actors", settings.actors, *each)
+        arguments = (model, settings.model_dump(), *arguments, with_words)
+        each = settings.actors or 1, settings.actor_cpus, settings.gpus
+        return Pool(actor, arguments, settings.batch_documents, "tagging.actors", *each)
 
     if settings.view == "plain":
         return [tagger(TagPlain, None)]
-    retrieval = [
-        dataclasses.replace(pool, actor=_IN_PARTS[pool.actor], batch_size=_PARTS_A_SEARCH)
-        for pool in retrieval_pools(config, index_manifest(config.index.folder, config.index.source))
-    ]
-    first = [tagger(TagPlain, threshold)] if settings.view == "auto" else []
-    return [*first, *retrieval, tagger(TagContext)]
+    return [*([tagger(TagPlain, threshold)] if is_auto else []), *retrieval, tagger(TagContext)]
 
 
 class _RowTagger:
@@ -271,7 +277,7 @@ class _RowTagger:
         import torch
 
         self.settings, self.with_words = TaggingConfig(**tagging), with_words
-        torch.set_num_threads(num_threads(self.settings.threads, self.settings.actors))
+        torch.set_num_threads(num_threads(self.settings.threads, self.settings.actors or 1))
         self.tagger = Tagger.from_pretrained(
             model,
             device="cuda" if self.settings.gpus else "cpu",

@@ -81,6 +81,7 @@ WITHIN_A_LAYER = {
 }
 RAY_ALLOWED = {
     "ctxner.pipelines",
+    "ctxner.tag_pipeline",
     "ctxner.datajob",
     "ctxner.index_pipeline",
     "ctxner.training.worker",

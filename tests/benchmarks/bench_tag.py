@@ -29,8 +29,8 @@ from ctxner.schema import Sentence
 
 _PEERS = Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"
 _DATA = Path(__file__).parents[3] / "shared" / "data"
-_RUNS = {"tag_plain": ("bare", 0.8, 20_000, 1), "tag_huggingface": ("huggingface", 2.0, 3000, 3)}
-_RUNS |= {"tag_flair": ("flair", 2.0, 3000, 3)} if _PEERS.exists() else {}
+_RUNS = {"tag_plain": ("bare", 0.8, 20_000, 1), "tag_huggingface": ("huggingface", 2.0, 8000, 1)}
+_RUNS |= {"tag_flair": ("flair", 2.0, 8000, 1)} if _PEERS.exists() else {}
 NAMES = list(_RUNS)
 _WARM_UP = 1024  # sentences
 _THREADS, _BATCH = 2, 32
@@ -61,7 +61,7 @@ def ours(number: int, folder: Path) -> float:
     from ctxner.tag_pipeline import tag
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    config, starts = parse_config({"tagging": {"threads": _THREADS}}), list[tuple[int, float]]()
+    config, starts = parse_config({}), list[tuple[int, float]]()
 
     def on_progress(done: int) -> None:
         if done >= _WARM_UP and not starts:

@@ -59,7 +59,7 @@ def config(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         {
             "index": {"folder": str(folder / "index")},
             "retrieval": {"rerank": False, "keep": 2, "threads": 1},
-            "tagging": {"threads": 1},
+            "tagging": {"actors": 1, "actor_cpus": 0.5, "threads": 1},
         }
     )
     ray.shutdown()
@@ -175,7 +175,8 @@ def test_auto_looks_up_what_the_plain_view_is_unsure_of_and_nothing_else(
 ) -> None:
     entropies = sorted(own["entropy"] for row in rows_of(plain) for own in row["sentences"])
     threshold = entropies[len(entropies) // 2]
-    found = tag(documents, with_tagging(config, view="auto", threshold=threshold), model, tmp_path)
+    settings = {"view": "auto", "threshold": threshold, "actors": None, "actor_cpus": 1.0}
+    found = tag(documents, with_tagging(config, **settings), model, tmp_path)
     rows = rows_of(tmp_path)
     for row, plain_row, context_row in zip(rows, rows_of(plain), rows_of(context), strict=True):
         for number, own in enumerate(row["sentences"]):
