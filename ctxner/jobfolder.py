@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,18 +120,37 @@ def open_job(path: Path, write: Callable[[Path], tuple[int, Mapping[str, Any]]])
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep other jobs out of the job folder `path`; the lock beside it ends with the process.
+    """Keep other jobs out of the job folder `path`, by a lock beside it that ends with the process.
+
+    When this ends, nothing that it has made for that is left, unless the result lies there.
 
     Raises:
         ValueError: Another job holds it.
     """
+    is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as file:
+    lock = path.with_name(f"{path.name}.lock")
+    with _locked(lock):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{path.parent}: another job is at work here; wait for it or stop it") from None
-        yield
+            yield
+        finally:
+            lock.unlink()  # whoever waits for the file sees that it is another one now
+            if is_new:
+                with suppress(OSError):
+                    path.parent.rmdir()
+
+
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    while True:
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{lock.parent}: another job is at work here; wait for it or stop it") from None
+            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                yield
+                return
 
 
 def write_success(folder: Path, found: Mapping[str, Any]) -> None:

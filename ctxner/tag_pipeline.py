@@ -25,6 +25,7 @@ from ctxner.config import Config, TaggingConfig
 from ctxner.datajob import Pool, check_resources, num_threads, room, run
 from ctxner.documents import Document
 from ctxner.jobfolder import alone, write_success
+from ctxner.model.tagger import saved_types
 from ctxner.pipelines import Predict, Rerank, Search, retrieval_pools
 from ctxner.predictor import Prediction, Tagger, ViewName, sentences_of
 from ctxner.retrieval.fetch import index_manifest
@@ -216,12 +217,13 @@ def settled(config: Config, model: str) -> tuple[Config, dict[str, Any]]:
         FileNotFoundError, ValueError: See `tag`.
     """
     settings = config.tagging
+    saved_types(model)
     found: dict[str, Any] = {"model": model, "weights": _weights_hash(model), "tagging": settings.row_settings()}
     if settings.view == "plain":
         return config, {**found, "threshold": None}
+    threshold = _threshold(settings, model) if settings.view == "auto" else None
     config = config.model_copy(update={"retrieval": config.retrieval.decided()})
     index = index_manifest(config.index.folder, config.index.source)
-    threshold = _threshold(settings, model) if settings.view == "auto" else None
     retrieval = config.retrieval.row_settings()
     return config, {**found, "threshold": threshold, "index": dataclasses.asdict(index), "retrieval": retrieval}
 

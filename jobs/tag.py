@@ -80,7 +80,7 @@ def plan(
 ) -> dict[str, Any]:
     """What `run` would do; checks the documents, the model, the threshold and the index."""
     from ctxner.documents import cut
-    from ctxner.model.tagger import load_tagger
+    from ctxner.model.tagger import saved_types
 
     prepare()
     from ctxner.tag_pipeline import settled
@@ -88,7 +88,7 @@ def plan(
     with ExitStack() as stack:
         documents = _documents(config, sources, kind, stack)
         _, manifest = settled(config, model)
-        types = list(load_tagger(model).labels.types)
+        types = list(saved_types(model))
         num_documents = num_parts = num_chars = 0
         with progress("counting documents", None) as done:
             for own in documents:

@@ -138,8 +138,9 @@ def test_one_job_at_a_time(tmp_path: Path) -> None:
         alone(job_path(tmp_path)),
     ):
         pass
-    with alone(job_path(tmp_path)):
-        pass
+    with alone(job_path(tmp_path / "new")):
+        assert len(list((tmp_path / "new").iterdir())) == 1
+    assert list(tmp_path.iterdir()) == [], "nothing is left that the lock alone has made"
 
 
 def test_complete_rows_are_counted_once_a_file_and_pending_ones_not(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> En
     Raises:
         ValueError: No tagger there.
     """
-    try:
+    with _loading_tagger(path):
         config = EncoderCRFConfig.from_pretrained(str(path))
         config.encoder = config.encoder and config.encoder | _dropouts(config.encoder, encoder_dropout)
         loaded: Any = EncoderCRF.from_pretrained(
@@ -266,12 +266,33 @@ def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> En
         )
         model, report = loaded
         _refuse_gaps(report["missing_keys"])
+    return model.eval()
+
+
+def saved_types(path: str | Path) -> tuple[str, ...]:
+    """The entity types of a saved tagger, without reading its weights.
+
+    Raises:
+        ValueError: No tagger there.
+    """
+    with _loading_tagger(path):
+        config = EncoderCRFConfig.from_pretrained(str(path))
+        if not config.encoder or not config.types:
+            raise ValueError("config.json: 'encoder' and 'types' are missing")
+        if Path(path).is_dir() and not Path(path, "model.safetensors").is_file():
+            raise ValueError("model.safetensors is missing")
+    return tuple(config.types)
+
+
+@contextmanager
+def _loading_tagger(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(
             f"model {str(path)!r}: no folder that ctxner saved (config.json, model.safetensors), nor a hub id within "
             f"reach; train one with `ctxner train` ({str(error).splitlines()[0]})"
         ) from None
-    return model.eval()
 
 
 def _plain_config(config: PreTrainedConfig) -> dict[str, Any]:

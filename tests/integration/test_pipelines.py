@@ -76,7 +76,6 @@ def test_every_sentence_has_one_row_in_order(contexts: Path, world: World) -> No
         "train.parquet",
         "dev.parquet",
         "_SUCCESS",
-        ".retrieving.lock",
     }
 
 

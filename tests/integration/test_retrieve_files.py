@@ -39,7 +39,7 @@ def test_files_without_gold_tags_get_contexts_that_join_to_them(tmp_path: Path) 
     assert found["seconds"] > found["staging_seconds"] > 0
     assert "staging sentences" in ended.stderr
     assert "retrieving for sentences" in ended.stderr
-    assert {path.name for path in out.iterdir()} == {"sentences.parquet", "_SUCCESS", ".retrieving.lock"}
+    assert {path.name for path in out.iterdir()} == {"sentences.parquet", "_SUCCESS"}
     assert json.loads((out / "_SUCCESS").read_text())["sentences"]["sentences"] == 5
     examples = load_examples(shards, ColumnFormat(tag_column=None), contexts=out / "sentences.parquet")
     assert [own.sentence.id for own in examples] == ["a-0", "a-1", "ünï", "7", "8"]

@@ -126,7 +126,7 @@ def test_documents_come_out_in_order_with_the_tags_of_the_tagger(
     success = json.loads((plain / "_SUCCESS").read_text())
     assert (success["documents"], success["errors"]) == (len(documents), 0)
     assert success["views"] == {"plain": success["sentences"]}
-    assert {path.name for path in plain.iterdir()} == {"tagged.parquet", "tagged.jsonl", "_SUCCESS", ".tagging.lock"}
+    assert {path.name for path in plain.iterdir()} == {"tagged.parquet", "tagged.jsonl", "_SUCCESS"}
 
 
 def test_batches_and_actors_leave_no_trace(

@@ -110,6 +110,7 @@ def test_dry_run_of_index_counts_passages_and_writes_nothing(folder: Path) -> No
         (("train", "-c", "config.yaml"), {"sentences": {"train": 12, "dev": 4}}),
         (("evaluate", "MODEL", "-c", "config.yaml"), {"sentences": 5, "views": ["plain", "context"]}),
         (("tag-text", "MODEL", "We met in Velmora. It rained."), {"sentences": 2}),
+        (("tag", "world/dev.conll", "world/t*.conll", "made", "-m", "MODEL"), {"documents": 21, "parts": 21}),
         (("demo", "--out", "made"), {"out": "made"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
@@ -160,6 +161,14 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (("tag-text", "absent", "Some text."), "model 'absent': no folder that ctxner saved"),
         (("tag-text", "contexts", "Some text."), "model 'contexts': no folder that ctxner saved"),
         (("tag-text", "MODEL", "Some text.", "--index", "absent"), "absent: no such index folder"),
+        (("tag", "absent.jsonl", "made", "-m", "MODEL"), "absent.jsonl: no such file"),
+        (("tag", "bare.jsonl", "made", "-m", "absent"), "model 'absent': no folder that ctxner saved"),
+        (("tag", "empty.conll", "made", "-m", "MODEL"), "empty.conll: no sentence in the file"),
+        (("tag", "bad.jsonl", "made", "-m", "MODEL"), "bad.jsonl:2: 'text' is 3; wanted a string"),
+        (("tag", "bare.jsonl", "made", "-m", "MODEL", "--view", "auto"), "run `ctxner calibrate"),
+        (("tag", "bare.jsonl", "made", "-m", "MODEL", "--view", "context", "-i", "absent"), "absent: no such index"),
+        (("tag", "odd://bucket/x", "made", "-m", "MODEL"), "Protocol not known: odd; wanted a path, or a URI that"),
+        (("tag", "bare.jsonl", "odd://bucket/x", "-m", "MODEL"), "Protocol not known: odd; wanted a path, or a URI"),
         (("demo", "--out", "contexts"), "not empty and not made by an earlier demo"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -169,6 +178,7 @@ def test_what_a_user_can_mend_is_one_message_on_stderr_and_exit_code_1(
 ) -> None:
     (folder / "empty.conll").write_text("")
     (folder / "bare.jsonl").write_text('{"id": "test-0", "text": "No tags here"}\n')
+    (folder / "bad.jsonl").write_text('{"text": "good"}\n{"text": 3}\n')
     before = listing(folder)
     code, out, err = call(*(model if word == "MODEL" else word for word in command))
     assert (code, out) == (1, "")
