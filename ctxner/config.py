@@ -124,7 +124,7 @@ class RetrievalConfig(Section):
     rerank: bool = True  # False: passages stay in the order of the search, and no encoder is needed
     cache: Path | None = Path("~/.cache/ctxner")  # of encoded texts, on each node's own disk; None: none
     cache_gib: Annotated[float, Field(ge=0.001)] = 4.0  # its bound; 250,000 tweet-sized passages of MiniLM in bfloat16
-    search_actors: PositiveInt = 1  # at most, each with a JVM; both pools start with one actor and grow with the work
+    search_actors: PositiveInt = 1  # at most, each with a JVM; a pool has as many actors as have work
     rerank_actors: PositiveInt = 1  # at most, each with an encoder; as many for the tagger
     actor_cpus: PositiveFloat = 0.5  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
     threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors of its kind

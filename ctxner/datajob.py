@@ -24,7 +24,7 @@ _PROGRESS_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Pool:
-    """A stage of a job: actors that change batches of rows; it starts with one and grows with the work.
+    """A stage of a job: actors that change batches of rows; as many as have work, between one and `num_actors`.
 
     Attributes:
         actor: Class, called with a `pyarrow.Table`.
@@ -66,12 +66,13 @@ def run(
         with _watched(job, on_progress):
             rows = ray.data.read_parquet(str(job.inputs)).repartition(target_num_rows_per_block=pools[0].batch_size)
             for pool in pools:
+                num_first = min(pool.num_actors, -(-job.num_rows // pool.batch_size))  # no more than batches
                 rows = rows.map_batches(
                     pool.actor,
                     fn_constructor_args=pool.arguments,
                     batch_size=pool.batch_size,
                     batch_format="pyarrow",
-                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.num_actors),
+                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.num_actors, initial_size=num_first),
                     num_cpus=pool.num_cpus,
                     num_gpus=pool.num_gpus or None,
                 )
