@@ -177,10 +177,12 @@ def test_missing_index_is_refused_before_anything_starts(config: Config, world: 
 def test_more_actors_than_the_cluster_holds_are_refused(config: Config, world: World, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"9 with an encoder \(rerank_actors=9\) want 7 CPUs .* but the cluster has 4; lower them, or add",
+        match=r"want 7 CPUs: .* 9 x 0.5 \(Rerank, retrieval.rerank_actors=9\) and 2 for .*; the cluster has 4: lower",
     ):
         retrieve(splits_of(world), _with(config, rerank_actors=9), tmp_path / "out")
-    with pytest.raises(ValueError, match=r"rerank_actors=1 want 1 GPUs .* but the cluster has 0; lower"):
+    with pytest.raises(
+        ValueError, match=r"want 1 GPUs: 1 x 1 \(Rerank, retrieval.rerank_actors=1\); the cluster has 0: lower"
+    ):
         retrieve(splits_of(world), _with(config, gpus=1), tmp_path / "out")
 
 
