@@ -26,7 +26,7 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not slow and not gpu"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "ray and not slow and not gpu"
+	$(BIN)/python -m pytest -m "ray and not slow and not gpu"
 
 slow: install
 	$(BIN)/python -m pytest -m "not gpu"

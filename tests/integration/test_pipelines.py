@@ -135,7 +135,7 @@ def test_sentence_without_searchable_words_gets_a_row_without_passages(contexts:
     assert any(known in scored.passage.text for scored in found["half"].passages)
 
 
-@pytest.mark.parametrize("cache", ["kept", None])
+@pytest.mark.parametrize("cache", ["kept", pytest.param(None, marks=pytest.mark.slow)])
 def test_second_run_gives_identical_rows(
     config: Config, contexts: Path, world: World, tmp_path: Path, cache: str | None
 ) -> None:
