@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 from ctxner.contexts import read_contexts  # noqa: E402
 from ctxner.retrieval.query import clean_text  # noqa: E402
