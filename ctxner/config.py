@@ -154,7 +154,7 @@ class TaggingConfig(Section):
     n_best: Annotated[int, Field(ge=0, le=100)] = 0  # analyses of each sentence to write beside the best
     passages: bool = False  # write the passages that were read
     precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder; bfloat16 is faster where it is native
-    batch_documents: PositiveInt = 1024  # a call of an actor; parts of some thousand characters, of long documents
+    batch_documents: PositiveInt = 512  # a call of an actor; parts of some thousand characters, of long documents
     window: PositiveInt = 2048  # sentences of a call that are sorted by length together
     batch_pieces: PositiveInt = 8192  # in one forward pass, padding included
     actors: PositiveInt | None = None  # at most, each with a model, in each view; None: what the cluster has room for
