@@ -316,6 +316,25 @@ class Calibration:
         return calibration
 
 
+def auto_threshold(calibration: Calibration | None, given: float | None = None) -> float:
+    """The entropy of the plain view, in nats, above which `auto` looks a sentence up.
+
+    Args:
+        calibration: Of the model, if it has one.
+        given: Taken if it is a number; the calibration's otherwise.
+
+    Raises:
+        ValueError: There is neither.
+    """
+    threshold = given if given is not None or calibration is None else calibration.threshold
+    if threshold is None:
+        raise ValueError(
+            "view 'auto' needs a threshold and the model's folder holds none; run `ctxner calibrate MODEL` with "
+            "contexts, or give a threshold in nats (tagging.threshold)"
+        )
+    return threshold
+
+
 def _parsed(tree: Any) -> tuple[Calibration, str]:
     if strangers := set(tree) ^ {"weights_sha256", "confidence", "threshold", "found"}:
         raise ValueError(f"keys missing or unknown: {sorted(strangers)[:4]}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from ctxner.calibration import Calibration, PlattScaling
+from ctxner.calibration import Calibration, PlattScaling, auto_threshold
 from ctxner.conll import split_sentences, split_words
 from ctxner.labels import LabelSet, lenient_spans
 from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
@@ -203,23 +203,6 @@ class Tagger:
 
         return make_doc(text, sentences_of(text, "0"), self._tag_one(text, passages))
 
-    def auto_threshold(self, given: float | None = None) -> float:
-        """The entropy of the plain view, in nats, above which `auto` looks a sentence up.
-
-        Args:
-            given: Taken if it is a number; the calibration's otherwise.
-
-        Raises:
-            ValueError: There is neither.
-        """
-        threshold = given if given is not None or self.calibration is None else self.calibration.threshold
-        if threshold is None:
-            raise ValueError(
-                "view 'auto' needs a threshold and the model's folder holds none; run `ctxner calibrate MODEL` with "
-                "contexts, or give a threshold in nats"
-            )
-        return threshold
-
     def predict(
         self,
         examples: Sequence[Example],
@@ -247,7 +230,7 @@ class Tagger:
         """
         if n_best < 0:
             raise ValueError(f"n_best is {n_best}; wanted 0 or more")
-        limit = self.auto_threshold(threshold) if view == "auto" else None
+        limit = auto_threshold(self.calibration, threshold) if view == "auto" else None
         predictions: list[Prediction] = []
         for first in range(0, len(examples), self.window):
             window = examples[first : first + self.window]

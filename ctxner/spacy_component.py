@@ -11,6 +11,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import minibatch
 
+from ctxner.calibration import auto_threshold
 from ctxner.predictor import Tagger, as_scored, sentences_of
 from ctxner.schema import Example
 from ctxner.spacy_docs import set_entities
@@ -23,7 +24,7 @@ class CtxnerComponent:
         self, tagger: Tagger, *, view: Literal["plain", "context", "auto"] = "plain", threshold: float | None = None
     ) -> None:
         if view == "auto":
-            threshold = tagger.auto_threshold(threshold)
+            threshold = auto_threshold(tagger.calibration, threshold)
         self.tagger, self.view, self.threshold = tagger, view, threshold
         if not Doc.has_extension("passages"):
             Doc.set_extension("passages", default=())

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from ctxner.calibration import Calibration, auto_threshold
 from ctxner.config import Config, TaggingConfig
 from ctxner.datajob import Pool, check_resources, num_threads, room, run
 from ctxner.documents import Document
@@ -29,6 +30,7 @@ from ctxner.model.tagger import saved_types
 from ctxner.pipelines import Predict, Rerank, Search, retrieval_pools
 from ctxner.predictor import Prediction, Tagger, ViewName, sentences_of
 from ctxner.retrieval.fetch import index_manifest
+from ctxner.retrieval.versions import IndexManifest
 from ctxner.schema import Entity, Example, Sentence, context_schema, passage_row, scored_passage
 from ctxner.tagging import (
     PLACE,
@@ -185,8 +187,9 @@ def tag(
         ValueError: No usable model or index, no threshold for `auto`, no documents, or too few CPUs or GPUs.
     """
     started = time.perf_counter()
-    config, manifest = settled(config, model)
-    manifest["formats_with_words"] = "conll" in formats
+    config, index, manifest = settled(config, model)
+    with_words = "conll" in formats
+    manifest["with_words"] = with_words
     with alone(job_path(folder.resolve())):
         job = stage_documents(documents, folder.resolve(), manifest, formats)
         manifest["staging_seconds"] = round(time.perf_counter() - started, 2)
@@ -194,7 +197,7 @@ def tag(
             on_staged(job.num_rows)
         if not ray.is_initialized():
             ray.init()
-        pools = _pools(config, model, manifest["threshold"], with_words="conll" in formats)
+        pools = _pools(config, model, index, manifest["threshold"], with_words=with_words)
         check_resources(pools)
         num_resumed, tagging_started = job.num_done(), time.perf_counter()
         if num_resumed < job.num_rows:
@@ -210,8 +213,10 @@ def tag(
     return manifest
 
 
-def settled(config: Config, model: str) -> tuple[Config, dict[str, Any]]:
-    """The config with what is left to the job decided, and what the rows depend on beside the documents.
+def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, dict[str, Any]]:
+    """The config with what is left to the job decided, the index, and what the rows depend on beside the documents.
+
+    The index is None in the plain view; a job searches the version that it finds here.
 
     Raises:
         FileNotFoundError, ValueError: See `tag`.
@@ -220,27 +225,15 @@ def settled(config: Config, model: str) -> tuple[Config, dict[str, Any]]:
     saved_types(model)
     found: dict[str, Any] = {"model": model, "weights": _weights_hash(model), "tagging": settings.row_settings()}
     if settings.view == "plain":
-        return config, {**found, "threshold": None}
-    threshold = _threshold(settings, model) if settings.view == "auto" else None
+        return config, None, {**found, "threshold": None}
+    threshold = None
+    if settings.view == "auto":
+        threshold = auto_threshold(Calibration.load(Path(model)), settings.threshold)
     config = config.model_copy(update={"retrieval": config.retrieval.decided()})
     index = index_manifest(config.index.folder, config.index.source)
     retrieval = config.retrieval.row_settings()
-    return config, {**found, "threshold": threshold, "index": dataclasses.asdict(index), "retrieval": retrieval}
-
-
-def _threshold(settings: TaggingConfig, model: str) -> float:
-    """Nats of entropy above which `auto` looks a sentence up."""
-    from ctxner.calibration import Calibration
-
-    if settings.threshold is not None:
-        return settings.threshold
-    calibration = Calibration.load(Path(model)) if Path(model).is_dir() else None
-    if calibration is None or calibration.threshold is None:
-        raise ValueError(
-            f"model {model!r} does not say above which entropy tagging.view=auto looks a sentence up; run `ctxner "
-            f"calibrate {model}` with dev data, or set tagging.threshold"
-        )
-    return calibration.threshold
+    found |= {"threshold": threshold, "index": dataclasses.asdict(index), "retrieval": retrieval}
+    return config, index, found
 
 
 def _weights_hash(model: str) -> str | None:
@@ -251,12 +244,14 @@ def _weights_hash(model: str) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _pools(config: Config, model: str, threshold: float | None, *, with_words: bool) -> list[Pool]:
+def _pools(
+    config: Config, model: str, index: IndexManifest | None, threshold: float | None, *, with_words: bool
+) -> list[Pool]:
     """What a part passes through."""
     settings, is_auto = config.tagging, config.tagging.view == "auto"
     retrieval = list[Pool]()
-    if settings.view != "plain":
-        found = retrieval_pools(config, index_manifest(config.index.folder, config.index.source))
+    if index is not None:
+        found = retrieval_pools(config, index)
         retrieval = [replace(own, actor=_IN_PARTS[own.actor], batch_size=_PARTS_A_SEARCH) for own in found]
     if settings.actors is None:
         num_actors, cpus = room(settings.actor_cpus, settings.gpus, 1 + is_auto, retrieval)

@@ -25,6 +25,7 @@ from ctxner.labels import tags_to_spans
 from ctxner.schema import Example
 from jobs.calibration_page import BINS_SHOWN, ViewReport, write_calibration_page
 from jobs.console import console, progress
+from jobs.evaluate import gold_examples
 from jobs.pages import evenly
 
 if TYPE_CHECKING:
@@ -136,19 +137,11 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _checked(config: Config, model: str, split: str, wanted: Wanted) -> tuple[Path, list[Example]]:
-    from ctxner.contexts import load_examples
-
     if len(_given(wanted)) != 1:
         raise ValueError(f"give one of --share, --f1 and --gain, not {len(_given(wanted))}")
     if not Path(model).is_dir():
         raise ValueError(f"{model}: no such folder; calibration.json is written beside the model's weights")
-    data = config.data
-    examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
-    if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
-        raise ValueError(
-            f"{data.path(split)}: {len(untagged)} sentences have no gold tags, first {untagged[0]!r}; nothing to fit to"
-        )
-    return Path(model), examples
+    return Path(model), gold_examples(config, split)
 
 
 def _views(config: Config) -> list[Any]:

@@ -170,19 +170,31 @@ def read_inputs(config: Config, split: str) -> Inputs:
         ValueError: A sentence has no gold tags; what is wrong with a file.
     """
     from ctxner.conll import read_sentences
-    from ctxner.contexts import load_examples
 
     data, format = config.data, config.data.column_format()
-    examples = load_examples(data.path(split), format, contexts=data.contexts_path(split))
-    if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
-        raise ValueError(
-            f"{data.path(split)}: {len(untagged)} sentences have no gold tags, first {untagged[0]!r}; nothing to score"
-        )
+    examples = gold_examples(config, split)
     seen = None
     if data.train and split != "train":
         seen = mention_forms(own for own in read_sentences(data.train, format).sentences if own.tags is not None)
     gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
     return Inputs(examples, gold, seen, data.contexts is not None)
+
+
+def gold_examples(config: Config, split: str) -> list[Example]:
+    """The sentences of a split, with their passages when there are contexts.
+
+    Raises:
+        ValueError: One has no gold tags; what is wrong with a file.
+    """
+    from ctxner.contexts import load_examples
+
+    data = config.data
+    examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
+    if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
+        raise ValueError(
+            f"{data.path(split)}: {len(untagged)} sentences have no gold tags, first {untagged[0]!r}; they are needed"
+        )
+    return examples
 
 
 def _tag(inputs: Inputs, tagger: Tagger, threshold: float | None, whose: str = "") -> Tagged:

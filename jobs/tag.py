@@ -87,7 +87,7 @@ def plan(
 
     with ExitStack() as stack:
         documents = _documents(config, sources, kind, stack)
-        _, manifest = settled(config, model)
+        _, _, manifest = settled(config, model)
         types = list(saved_types(model))
         num_documents = num_parts = num_chars = 0
         with progress("counting documents", None) as done:

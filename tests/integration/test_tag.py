@@ -199,7 +199,7 @@ def test_auto_looks_up_what_the_plain_view_is_unsure_of_and_nothing_else(
 def test_bad_requests_are_refused_before_anything_is_tagged(config: Config, model: str, tmp_path: Path) -> None:
     some = [Document("a", "One.")]
     with pytest.raises(
-        ValueError, match=r"does not say above which entropy .* run `ctxner calibrate .* or set tagging"
+        ValueError, match=r"view 'auto' needs a threshold .* run `ctxner calibrate .* or give a threshold"
     ):
         tag(some, with_tagging(config, view="auto"), model, tmp_path / "out")
     with pytest.raises(ValueError, match=r"the actors want 6 CPUs: 8 x 0.5 \(TagPlain, tagging.actors=8\) and 2 for"):
