@@ -15,13 +15,13 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from ctxner.config import Config, IndexConfig, RetrievalConfig, packaged_encoder
+from ctxner.config import Config, IndexConfig, RetrievalConfig
 from ctxner.contexts import Context, context_row
 from ctxner.datajob import Pool, check_resources, num_threads, run
 from ctxner.jobfolder import alone
 from ctxner.retrieval.fetch import index_manifest
-from ctxner.retrieval.keep import keep_first
 from ctxner.retrieval.versions import IndexManifest
+from ctxner.retriever import keep_as_found, load_reranker, open_searcher
 from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
 from ctxner.staging import job_path, publish, row_schema, stage
 
@@ -54,18 +54,13 @@ class Search:
     """BM25 over a batch of sentences (a Ray Data actor)."""
 
     def __init__(self, index: Mapping[str, Any], manifest: IndexManifest, retrieval: Mapping[str, Any]) -> None:
-        from ctxner.retrieval.bm25 import BM25Searcher
         from ctxner.retrieval.fetch import fetch_index
 
         settings, self.config = IndexConfig(**index), RetrievalConfig(**retrieval)
         source, folder = settings.source, settings.folder
-        self.searcher = BM25Searcher(
+        self.searcher = open_searcher(
             fetch_index(source, folder, manifest) if source else folder,
-            k1=self.config.k1,
-            b=self.config.b,
-            query_mode=self.config.query,
-            max_query_terms=self.config.max_query_terms,
-            drop_near_duplicates=self.config.drop_near_duplicates,
+            self.config,
             num_threads=num_threads(self.config.threads, self.config.search_actors),
         )
 
@@ -86,14 +81,7 @@ class Search:
         return found_rows.append_column("position", batch["position"])
 
     def _kept(self, sentence: Sentence, hits: tuple[ScoredPassage, ...]) -> tuple[ScoredPassage, ...]:
-        if self.config.rerank:
-            return hits
-        return keep_first(
-            " ".join(sentence.words),
-            hits,
-            depth=self.config.keep,
-            drop_near_duplicates=self.config.drop_near_duplicates,
-        )
+        return hits if self.config.rerank else keep_as_found(sentence, hits, self.config)
 
 
 class Rerank:
@@ -102,19 +90,9 @@ class Rerank:
     def __init__(self, retrieval: Mapping[str, Any]) -> None:
         import torch
 
-        from ctxner.retrieval.rerank import BERTScoreReranker
-
         self.config = RetrievalConfig(**retrieval)
         torch.set_num_threads(num_threads(self.config.threads, self.config.rerank_actors))
-        self.reranker = BERTScoreReranker(
-            self.config.encoder or packaged_encoder(),
-            layer=self.config.layer,
-            use_idf=self.config.idf,
-            dtype=self.config.dtype,
-            device="cuda" if self.config.gpus else "cpu",
-            cache=self.config.cache,
-            cache_bytes=int(self.config.cache_gib * 2**30),
-        )
+        self.reranker = load_reranker(self.config, device="cuda" if self.config.gpus else "cpu")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Re-order and thin out each row's passages."""

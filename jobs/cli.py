@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -451,9 +452,11 @@ def demo(
 def main() -> None:
     """Entry point: errors that a user can mend are one clear message and exit code 1."""
     terminal.set_up_logging()
+    for commands in entry_points(group="ctxner.commands"):  # serving's, which jobs does not import
+        app.add_typer(commands.load())
     try:
         app()
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError, RuntimeError) as error:
         terminal.fail(str(error))
         sys.exit(1)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxner.config import Config, packaged_encoder
+from ctxner.config import Config
 from ctxner.schema import Example, ScoredPassage, Sentence
 
 
@@ -46,37 +46,17 @@ def plan(
 
 
 def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> list[tuple[ScoredPassage, ...]]:
-    from ctxner.retrieval.bm25 import BM25Searcher
-    from ctxner.retrieval.keep import keep_first
-    from ctxner.retrieval.rerank import BERTScoreReranker
+    from ctxner.retriever import keep_as_found, load_reranker, open_searcher
 
     settings = config.retrieval
-    searcher = BM25Searcher(
-        index,
-        k1=settings.k1,
-        b=settings.b,
-        query_mode=settings.query,
-        max_query_terms=settings.max_query_terms,
-        drop_near_duplicates=settings.drop_near_duplicates,
-    )
     predicted = _predicted(settings.tagger, sentences) if settings.tagger else None
-    hits = [result.hits for result in searcher.search(sentences, depth=settings.depth, predicted=predicted)]
+    found = open_searcher(index, settings).search(sentences, depth=settings.depth, predicted=predicted)
+    hits = [result.hits for result in found]
     if not settings.rerank:
-        return [
-            keep_first(
-                " ".join(own.words), found, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates
-            )
-            for own, found in zip(sentences, hits, strict=True)
-        ]
-    reranker = BERTScoreReranker(
-        settings.encoder or packaged_encoder(),
-        layer=settings.layer,
-        use_idf=settings.idf,
-        dtype=settings.dtype,
-        cache=settings.cache,
-        cache_bytes=int(settings.cache_gib * 2**30),
+        return [keep_as_found(own, some, settings) for own, some in zip(sentences, hits, strict=True)]
+    return load_reranker(settings).rerank(
+        sentences, hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates
     )
-    return reranker.rerank(sentences, hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates)
 
 
 def _predicted(model: str, sentences: Sequence[Sentence]) -> dict[str, list[tuple[int, int]]]:

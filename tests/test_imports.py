@@ -32,6 +32,7 @@ LAYERS = (
         "ctxner.staging",
         "ctxner.tagging",
         "ctxner.datajob",
+        "ctxner.retriever",
     },
     {"ctxner.training.provenance", "ctxner.training.capacity", "ctxner.training.recovery", "ctxner.training.viewfiles"},
     {"ctxner.training.viewstore", "ctxner.training.steptime", "ctxner.training.doubts"},
@@ -54,6 +55,7 @@ LAYERS = (
     {"jobs", "serving"},
 )
 CONFIG_ALLOWED = {
+    "ctxner.retriever",
     "ctxner.pipelines",
     "ctxner.tag_pipeline",
     "ctxner.training.worker",

@@ -1,0 +1,197 @@
+"""What goes over the wire: requests, answers and errors of `/v1/tag`, and nothing else.
+
+Bounds here hold for every server; a server's own, lower ones are `serving.settings.Limits`. No message repeats a
+caller's text.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+View = Literal["plain", "context"]
+Reason = Literal[
+    "confident",  # auto: the plain view's entropy is not above the threshold
+    "no_hits",  # nothing to read was found, or none of it fits
+    "deadline",  # passages, or the context view, would have come too late
+    "overload",  # the queue of the retrievers or of the context view is full
+    "retriever_unavailable",  # no retriever is up, it failed, or the server has no index
+    "tagger_unavailable",  # no replica of the context view is up
+]
+Word = Annotated[str, Field(min_length=1, max_length=10_000)]
+Text = Annotated[str, Field(max_length=1_000_000)]
+_EXAMPLE_TEXT = "Marta Ilves moved from Tartu to the Nordlys Institute."
+
+
+class Wire(BaseModel):
+    """A message: unknown keys and numbers that are not finite are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class GivenPassage(Wire):
+    """A document at hand, to be read beside a text in place of what would be looked up."""
+
+    text: Annotated[str, Field(min_length=1, max_length=100_000)]
+    id: Annotated[str, Field(max_length=200)] | None = None
+    title: Annotated[str, Field(max_length=1_000)] = ""
+    source: Annotated[str, Field(max_length=200)] = "given"
+
+
+Passages = Annotated[list[GivenPassage], Field(max_length=100)]
+
+
+class How(Wire):
+    """How texts are to be tagged."""
+
+    view: Literal["auto", "plain", "context"] = Field(
+        default="auto", description="auto looks a sentence up only where the plain view is unsure"
+    )
+    deadline_ms: Annotated[float, Field(gt=0, le=600_000)] | None = Field(
+        default=None, description="when the answer has to be there; without one the server's own bound holds"
+    )
+    return_passages: bool = Field(default=False, description="return what was read beside each sentence")
+
+
+class TagRequest(How):
+    """Texts, or sentences that are split into words; one of them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"texts": [_EXAMPLE_TEXT], "view": "auto", "deadline_ms": 500, "return_passages": True},
+                {"sentences": [["Marta", "Ilves", "moved", "to", "Tartu", "."]], "view": "plain"},
+                {
+                    "texts": [_EXAMPLE_TEXT],
+                    "view": "context",
+                    "passages": [[{"text": "Nordlys is a research institute in Bergen."}]],
+                },
+            ]
+        }
+    )
+
+    texts: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
+    sentences: (
+        Annotated[
+            list[Annotated[list[Word], Field(min_length=1, max_length=10_000)]], Field(min_length=1, max_length=10_000)
+        ]
+        | None
+    ) = None
+    passages: Annotated[list[Passages], Field(max_length=10_000)] | None = Field(
+        default=None,
+        description="for each text or sentence its documents at hand, best first; nothing is looked up then",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> TagRequest:
+        if (self.texts is None) == (self.sentences is None):
+            raise ValueError("wanted one of texts and sentences")
+        if self.passages is not None and len(self.passages) != self.num_texts:
+            raise ValueError(f"{len(self.passages)} lists of passages for {self.num_texts} texts; wanted one a text")
+        return self
+
+    @property
+    def num_texts(self) -> int:
+        """Texts or sentences."""
+        return len(self.texts if self.texts is not None else self.sentences or ())
+
+
+class StreamedText(How):
+    """A line of the body of `/v1/tag/stream`."""
+
+    text: Text | None = None
+    words: Annotated[list[Word], Field(min_length=1, max_length=10_000)] | None = None
+    passages: Passages | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> StreamedText:
+        if (self.text is None) == (self.words is None):
+            raise ValueError("wanted one of text and words")
+        return self
+
+
+class EntityOut(Wire):
+    """A mention: `text[start:end]`, in characters; of a split sentence, of its words joined by spaces."""
+
+    text: str
+    type: str
+    start: int
+    end: int
+    confidence: float
+    sentence: int = Field(description="its place in `sentences`")
+
+
+class PassageOut(Wire):
+    """What was read, or why not."""
+
+    id: str
+    source: str
+    title: str
+    text: str
+    bm25_score: float | None
+    rerank_score: float | None
+    dropped: str | None = None
+
+
+class SentenceOut(Wire):
+    """A sentence, and which view answered."""
+
+    start: int
+    end: int
+    view: View
+    reason: Reason | None = Field(
+        default=None, description="why not the view that was asked for, or not the context view"
+    )
+    entropy: float = Field(description="of the view that answered, over whole tag sequences, in nats")
+    passages: list[PassageOut] | None = None
+
+
+class TextOut(Wire):
+    """What one text holds."""
+
+    entities: list[EntityOut]
+    sentences: list[SentenceOut]
+    error: str | None = Field(default=None, description="of a streamed line that could not be tagged")
+
+
+class Versions(Wire):
+    """Who answered."""
+
+    model: str = Field(description="first digits of the SHA-256 of the weights; two while a new model rolls in")
+    index: str | None = None
+
+
+class TagResponse(Wire):
+    """The answer, in the order of the request."""
+
+    results: list[TextOut]
+    versions: Versions
+    views: dict[View, int] = Field(description="sentences by the view that answered")
+    reasons: dict[Reason, int] = Field(description="sentences by reason")
+    timings_ms: dict[str, float] = Field(description="total, and the stages that ran: plain, retrieve, context")
+    request_id: str
+
+
+class Problem(Wire):
+    """An error."""
+
+    error: str
+    message: str
+    request_id: str
+
+
+def explain(error: ValidationError) -> str:
+    """Where a message is wrong, what was wanted; nothing of what was found."""
+    found = []
+    for own in error.errors(include_url=False, include_input=False, include_context=False)[:3]:
+        extra = own["type"] == "extra_forbidden"
+        place = ".".join(str(part) for part in (own["loc"][:-1] if extra else own["loc"])) or "body"
+        found.append(f"{place}: {'unknown key' if extra else own['msg']}")
+    return "; ".join(found) + ("; ..." if error.error_count() > len(found) else "")
+
+
+def examples_of(model: type[Wire]) -> dict[str, Any]:
+    """The examples of a message, by name, for OpenAPI."""
+    found = model.model_json_schema().get("examples", [])
+    return {f"example {number}": {"value": own} for number, own in enumerate(found, start=1)}

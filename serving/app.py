@@ -1,0 +1,55 @@
+"""The application: which replicas there are, and who calls whom. `serve build`, `serve deploy` and `ctxner serve` start
+here, with the arguments of `serving.settings`.
+"""
+
+import os  # no `from __future__ import annotations` here: Serve reads the type of build's argument
+from pathlib import Path
+from typing import Any
+
+from ray.serve import Application
+
+from ctxner.calibration import Calibration
+from ctxner.retrieval.fetch import index_manifest
+from serving.deployments import ContextTagger, PlainTagger, Reranker, Retriever, Router
+from serving.settings import ServeSettings, keys_from
+
+
+def build(args: ServeSettings) -> Application:
+    """The application.
+
+    Raises:
+        FileNotFoundError, ValueError: No usable model or index there, or keys that are none.
+    """
+    settings = settled(args)
+    own = settings.model_dump(mode="json")
+    retriever = None
+    if settings.index is not None:
+        inside = settings.reranker == "inside" or not settings.retrieval.rerank
+        reranker = None if inside else Reranker.bind(own)
+        retriever = Retriever.bind(own, settings.release, reranker)
+    return Router.bind(
+        own,
+        settings.threshold,
+        PlainTagger.bind(settings.plain_model or settings.model, own, settings.release),
+        ContextTagger.bind(settings.model, own, settings.release),
+        retriever,
+    )
+
+
+def settled(args: ServeSettings) -> ServeSettings:
+    """The settings with what is left open decided: keys, threshold, release, the re-ranker's precision.
+
+    Raises:
+        FileNotFoundError, ValueError: See `build`.
+    """
+    from ctxner.model.tagger import saved_types
+
+    for model in filter(None, (args.model, args.plain_model)):
+        saved_types(model)
+    changes: dict[str, Any] = {"retrieval": args.retrieval.decided(), "keys": (*args.keys, *keys_from(os.environ))}
+    if args.threshold is None:
+        calibration = Calibration.load(Path(args.plain_model or args.model))
+        changes["threshold"] = calibration.threshold if calibration else None
+    if args.index is not None:
+        index_manifest(args.index, args.index_source)
+    return ServeSettings.model_validate({**args.model_dump(), **changes})

@@ -1,0 +1,305 @@
+"""`ctxner serve` and `ctxner api-key`: Typer's declarations, and what `serve run` would do, with everything checked
+before Ray starts. The `ctxner` command finds them by their entry point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from serving.settings import ServeSettings
+
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="markdown")
+console = Console(stderr=True)
+
+_DEFAULTS = Path(__file__).with_name("serve.yaml")
+_MIN_LOCAL_CPUS = 6  # logical ones: replicas reserve half of one, and twice as many run while a new version rolls in
+_READY_SECONDS = 600
+_LOCAL = {
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # a JVM lives in the retrievers
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # our code never holds the event loop up
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@app.command("serve")
+def serve_command(
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Model folder or hub id.")] = None,
+    index: Annotated[Path | None, typer.Option("--index", "-i", help="Index folder that `ctxner index` wrote.")] = None,
+    config: Annotated[Path, typer.Option("--config", "-c", help="Ray Serve's YAML file.")] = _DEFAULTS,
+    host: Annotated[str | None, typer.Option(help="Address; others than loopback only with keys.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port.", min=0, max=65535)] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="key=value over the file's args, dotted; repeatable.")
+    ] = None,
+    write: Annotated[Path | None, typer.Option("--write", help="Write the YAML for `serve deploy` and end.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the YAML, start nothing.")
+    ] = False,
+) -> None:
+    """Serve a model: context and no-context replicas behind a router, with a page at `/`.
+
+    Ctrl-C ends it; `kill -HUP` rolls in the current model and index without a dropped request. With `RAY_ADDRESS` set
+    it deploys to that cluster and returns.
+
+    Examples:
+    - `ctxner serve --model runs/demo/cl-kl/model --index runs/demo/index`
+
+    - `CTXNER_API_KEYS=me:$KEY ctxner serve -m M -i I --host 0.0.0.0 --port 8443`
+
+    - `ctxner serve -m M -i I --set threshold=0.4 --write serve.yaml && serve deploy serve.yaml`
+    """
+    tree = _tree(config, model, index, host, port, overrides or ())
+    if dry_run or write:
+        text = yaml.safe_dump(tree, sort_keys=False)
+        if not write:
+            typer.echo(text)
+            return
+        aside = write.with_name(f".{write.name}.{os.getpid()}")
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(write)
+        console.print(f"wrote {write}; now: serve deploy {write}")
+        return
+    _serve(tree, lambda: _tree(config, model, index, host, port, overrides or ()))
+
+
+@app.command("api-key")
+def api_key(
+    name: Annotated[str, typer.Argument(help="Who will use it; shown in logs and metrics.")],
+) -> None:
+    """Make an API key: the key goes to its user, the line with its hash into the YAML file's `args.keys`.
+
+    Example: `ctxner api-key search-team`
+    """
+    from serving.settings import ApiKey, hashed
+
+    key = secrets.token_urlsafe(32)
+    entry = ApiKey(name=name, sha256=hashed(key))
+    typer.echo(json.dumps({"key": key, "keys": [entry.model_dump(exclude_none=True)]}))
+
+
+def _tree(
+    config: Path, model: str | None, index: Path | None, host: str | None, port: int | None, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The file with the options over it, checked, its arguments settled.
+
+    Raises:
+        FileNotFoundError, ValueError: Something is not as it has to be.
+    """
+    from ray.serve.schema import ServeDeploySchema
+
+    tree = _read(config)
+    try:
+        (own,) = tree["applications"]
+        arguments = dict(own.get("args") or {})
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{config}: wanted one application under `applications`, with its `args`") from None
+    http = tree["http_options"] = dict(tree.get("http_options") or {})
+    http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    if model is not None:
+        arguments |= {"model": model, "plain_model": None, "index": None}
+    if index is not None:
+        arguments["index"] = str(index)
+    for item in overrides:
+        _set(arguments, item)
+    settings = _settled(arguments, str(config))
+    if not settings.keys and not _is_loopback(str(http.get("host", "127.0.0.1"))):
+        raise ValueError(
+            f"host {http['host']} can be reached from other machines and there is no key: anybody could ask; make one "
+            "with `ctxner api-key NAME` and put it under args.keys or into CTXNER_API_KEYS, or serve on 127.0.0.1"
+        )
+    names = {"Reranker"} if settings.reranker == "inside" or not settings.retrieval.rerank else set()
+    names |= set() if settings.index else {"Retriever", "Reranker"}
+    own["deployments"] = [one for one in own.get("deployments") or () if one.get("name") not in names]
+    own["args"] = settings.model_dump(mode="json", exclude_defaults=True)
+    try:
+        ServeDeploySchema.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"{config}: {error}") from None
+    return tree
+
+
+def _settled(arguments: dict[str, Any], where: str) -> ServeSettings:
+    from ctxner.retrieval.fetch import index_manifest
+    from serving.app import settled
+    from serving.settings import ServeSettings, release_of
+
+    for name in ("model", "plain_model", "index"):  # replicas work in other folders
+        value = arguments.get(name)
+        if value and (name == "index" or Path(value).is_dir()):
+            arguments[name] = str(Path(value).resolve())
+    try:
+        settings = settled(ServeSettings.model_validate(arguments))
+    except ValidationError as error:
+        raise ValueError(f"{where}: args: {error}") from None
+    manifest = index_manifest(settings.index, settings.index_source) if settings.index else None
+    return settings.model_copy(update={"release": release_of(_weights(settings), manifest)})
+
+
+def _weights(settings: ServeSettings) -> str | None:
+    digest = hashlib.sha256()
+    for model in filter(None, (settings.model, settings.plain_model)):
+        path = Path(model) / "model.safetensors"
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            own = hashlib.file_digest(file, "sha256")
+        digest = own if settings.plain_model is None else digest
+        digest.update(own.digest() if settings.plain_model else b"")
+    return digest.hexdigest()
+
+
+def _serve(tree: dict[str, Any], again: Any) -> None:
+    """Start Ray and the application, and keep them until a signal comes."""
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        for name, value in _LOCAL.items():
+            os.environ.setdefault(name, value)
+    import ray
+    from ray import serve
+    from ray.serve.context import _get_global_client  # what `serve run` and `serve deploy` call, too
+    from ray.serve.schema import ServeDeploySchema
+
+    started = time.perf_counter()
+    ray.init(
+        address=address or "local",
+        num_cpus=None if address else max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        include_dashboard=bool(address) or None,
+    )
+    ended, reload = threading.Event(), threading.Event()
+    try:
+        schema = ServeDeploySchema.model_validate(tree)
+        serve.start(proxy_location=schema.proxy_location, http_options=schema.http_options.model_dump())
+        client = _get_global_client()
+        assert client is not None, "it was started just now"
+        client.deploy_apps(schema)
+        _wait_until_ready(schema.applications[0].name)
+        _greet(tree, time.perf_counter() - started)
+        if address:
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        signal.signal(signal.SIGHUP, lambda *_: reload.set())
+        while not ended.wait(0.2):
+            if reload.is_set():
+                reload.clear()
+                _reload(client, again)
+    finally:
+        if not address:
+            console.print("ending: requests in work are answered first")
+            serve.shutdown()
+            ray.shutdown()
+
+
+def _reload(client: Any, again: Any) -> None:
+    """Roll in what the model's folder and the index are now; a failure leaves the old replicas."""
+    from ray.serve.schema import ServeDeploySchema
+
+    started = time.perf_counter()
+    try:
+        schema = ServeDeploySchema.model_validate(again())
+        client.deploy_apps(schema)
+        _wait_until_ready(schema.applications[0].name)
+    except (ValueError, OSError, RuntimeError, TimeoutError) as error:
+        console.print(f"[red]not reloaded, the old version goes on:[/] {error}")
+        return
+    release = (schema.applications[0].args or {}).get("release")
+    console.print(f"release {release} after {time.perf_counter() - started:.1f} s")
+
+
+def _wait_until_ready(name: str) -> None:
+    """Until every deployment runs as wanted.
+
+    Raises:
+        RuntimeError: One of them cannot.
+        TimeoutError: They take too long.
+    """
+    from ray import serve
+
+    end = time.monotonic() + _READY_SECONDS
+    with console.status("starting") as shown:
+        while time.monotonic() < end:
+            own = serve.status().applications.get(name)
+            if own is not None:
+                states = {one: str(status.status.value) for one, status in own.deployments.items()}
+                shown.update("starting: " + ", ".join(f"{one} {state.lower()}" for one, state in states.items()))
+                if own.status == "RUNNING":
+                    return
+                if own.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                    messages = [own.message, *(status.message for status in own.deployments.values())]
+                    raise RuntimeError("\n".join(filter(None, messages))[-3000:])
+            time.sleep(0.2)
+    raise TimeoutError(f"not ready after {_READY_SECONDS} s; see `serve status`")
+
+
+def _greet(tree: dict[str, Any], seconds: float) -> None:
+    http, (own,) = tree["http_options"], tree["applications"]
+    scheme = "https" if http.get("ssl_certfile") else "http"
+    host = http.get("host", "127.0.0.1")
+    url = f"{scheme}://{'127.0.0.1' if host == '0.0.0.0' else host}:{http.get('port', 8000)}"
+    key = " -H 'Authorization: Bearer KEY'" if own["args"].get("keys") else ""
+    body = json.dumps({"texts": ["Marta Ilves moved to Tartu."], "return_passages": True})
+    console.print(f"ready after {seconds:.1f} s: {url} (pid {os.getpid()}, release {own['args'].get('release')})")
+    console.print(f"curl {url}/v1/tag{key} -H 'Content-Type: application/json' -d '{body}'", soft_wrap=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML ({error})") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: wanted Ray Serve's YAML, found {type(tree).__name__}")
+    return tree
+
+
+def _set(tree: dict[str, Any], item: str) -> None:
+    key, sign, text = item.partition("=")
+    if not sign:
+        raise ValueError(f"--set {item!r}: wanted key=value, e.g. limits.texts=100")
+    *parents, last = key.split(".")
+    for name in parents:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise ValueError(f"--set {item!r}: {name} has no keys")
+    tree[last] = yaml.safe_load(text)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def main() -> None:
+    """`python -m serving.cli`: errors that a user can mend are one message and exit code 1."""
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError) as error:
+        console.print(f"[red]error:[/] {error}", soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

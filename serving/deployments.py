@@ -1,0 +1,432 @@
+"""The replicas: taggers of either view, retrievers, re-rankers, and routers. They hold state and batch; what they
+compute is `ctxner`, what they decide is `serving.routing`.
+
+Models and indexes run in threads of their own, one each, so that health checks and queues are not held up. Numbers of
+replicas, CPUs, GPUs and queues are Serve's options: the defaults are here, `serve.yaml` overrides them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from ctxner.config import packaged_encoder
+from ctxner.predictor import Prediction, Tagger
+from ctxner.retrieval.fetch import fetch_index, index_manifest
+from ctxner.retriever import keep_as_found, load_reranker, open_searcher
+from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from serving.groups import Group, Latency
+from serving.meters import BatchMeter, RouterMeter, cluster_metrics
+from serving.routing import Retrieved, Routing, Tagged
+from serving.service import Service
+from serving.settings import ServeSettings
+from serving.web import make_app
+
+_CHARS_A_PIECE = 3  # fewer than on average: a batch is rather too small than too large
+_BATCH_SENTENCES = 64  # searched or re-ranked together
+_DESCRIBED_SECONDS = 5.0
+_CHECKS = ("Marta Ilves moved from Tartu to Bergen .", "It rained .")
+
+
+@dataclass(slots=True)
+class _Item:
+    """A call's part of a batch."""
+
+    work: Any
+    size: int  # pieces, or sentences
+    until: float  # by the clock on the wall, which replicas on other nodes share
+
+    @property
+    def is_late(self) -> bool:
+        return time.time() > self.until
+
+
+def _size(items: Sequence[_Item]) -> int:
+    return sum(own.size for own in items)
+
+
+class TaggerReplica:
+    """A model, and the batches that it tags.
+
+    Args:
+        model: Folder or hub id.
+        settings: Of the application.
+        release: Not read; another one makes Serve roll in new replicas.
+    """
+
+    def __init__(self, model: str, settings: dict[str, Any], release: str) -> None:
+        import torch
+
+        own = ServeSettings(**settings)
+        torch.set_num_threads(own.threads or os.cpu_count() or 1)
+        self.thread = ThreadPoolExecutor(1, "tagger")
+        self.tagger = Tagger.from_pretrained(
+            model, device=own.device, batch_pieces=own.batch_pieces, precision=own.precision
+        )
+        self.batch_pieces, self.max_pieces = own.batch_pieces, self.tagger.model.config.max_pieces
+        self._predict.set_max_batch_size(max(own.batch_pieces, self.max_pieces))  # type: ignore[attr-defined]
+        self.model, self.version = model, release.partition("-")[0]
+        self.meter = BatchMeter()
+        self.checks = [Example(Sentence(str(n), tuple(text.split()))) for n, text in enumerate(_CHECKS)]
+        filler = tuple(Passage(str(n), "", " ".join(_CHECKS) * 8) for n in range(6))
+        read = tuple(ScoredPassage(own, 0.0, n) for n, own in enumerate(filler, start=1))
+        for batch in (1, 4, 1):  # warm: memory is had, kernels are chosen
+            self.tagger.predict([Example(own.sentence, read) for own in self.checks] * batch, view="context")
+        self.known = [own.tags for own in self.tagger.predict(self.checks, view="plain")]
+
+    async def check_health(self) -> None:
+        """The model still says what it said when it was loaded.
+
+        Raises:
+            RuntimeError: It does not.
+        """
+        found = await self._in_thread(lambda: self.tagger.predict(self.checks, view="plain"))
+        if [own.tags for own in found] != self.known:
+            raise RuntimeError(f"{self.model}: tags the same sentences otherwise than when it was loaded")
+
+    async def tag(self, examples: Sequence[Example], view: str, seconds: float) -> Tagged:
+        """Predictions of a view.
+
+        Args:
+            examples: With passages for the context view.
+            view: `plain` or `context`.
+            seconds: After which they are of no use.
+
+        Raises:
+            TimeoutError: Their turn came too late.
+        """
+        until = time.time() + seconds
+        items = [_Item((some, view), size, until) for some, size in self._chunks(examples, view)]
+        found: list[Prediction] = []
+        for some in await asyncio.gather(*(self._predict(own) for own in items)):
+            if some is None:
+                raise TimeoutError
+            found += some
+        return Tagged(found, self.version)
+
+    async def describe(self) -> dict[str, Any]:
+        """What the model is."""
+        own = self.tagger
+        return {
+            "model": self.model,
+            "version": self.version,
+            "types": list(own.labels.types),
+            "encoder": own.model.encoder.config.model_type,
+            "max_pieces": self.max_pieces,
+            "calibrated": own.calibration is not None,
+        }
+
+    def _chunks(self, examples: Sequence[Example], view: str) -> list[tuple[list[Example], int]]:
+        """The examples in parts that fit into a batch, with their pieces, about."""
+        chunks: list[tuple[list[Example], int]] = []
+        for example in examples:
+            chars = sum(map(len, example.sentence.words))
+            if view == "context":
+                chars += sum(len(own.passage.text) for own in example.passages if own.dropped is None)
+            pieces = min(chars // _CHARS_A_PIECE + len(example.sentence.words) + 2, self.max_pieces)
+            if chunks and chunks[-1][1] + pieces <= self.batch_pieces:
+                chunks[-1][0].append(example)
+                chunks[-1] = chunks[-1][0], chunks[-1][1] + pieces
+            else:
+                chunks.append(([example], pieces))
+        return chunks
+
+    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0, batch_size_fn=_size)
+    async def _predict(self, items: list[_Item]) -> list[list[Prediction] | None]:
+        """What came while the last batch was in work, at once; None for what is too late already."""
+        return await self._in_thread(lambda: self._predict_now(items))
+
+    def _predict_now(self, items: Sequence[_Item]) -> list[list[Prediction] | None]:
+        started = time.perf_counter()
+        found: dict[int, list[Prediction]] = {}
+        for view in ("plain", "context"):
+            places = [n for n, own in enumerate(items) if own.work[1] == view and not own.is_late]
+            answers = iter(self.tagger.predict([one for n in places for one in items[n].work[0]], view=view))
+            for n in places:
+                found[n] = [next(answers) for _ in items[n].work[0]]
+        self.meter.batch(_size(items), time.perf_counter() - started)
+        if late := sum(len(own.work[0]) for n, own in enumerate(items) if n not in found):
+            self.meter.expired(late)
+        return [found.get(n) for n in range(len(items))]
+
+    async def _in_thread(self, work: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work)
+
+
+class RerankerReplica:
+    """An encoder, and the sentences that it orders passages for."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import torch
+
+        own = ServeSettings(**settings)
+        torch.set_num_threads(own.threads or os.cpu_count() or 1)
+        self.settings, self.thread = own.retrieval, ThreadPoolExecutor(1, "reranker")
+        self.reranker = load_reranker(own.retrieval, device=own.device)
+        self.meter = BatchMeter()
+        self._check()
+
+    async def check_health(self) -> None:
+        """The encoder scores."""
+        await asyncio.get_running_loop().run_in_executor(self.thread, self._check)
+
+    async def rerank(
+        self, sentences: Sequence[Sentence], hits: Sequence[tuple[ScoredPassage, ...]], seconds: float
+    ) -> list[tuple[ScoredPassage, ...]] | None:
+        """Each sentence's passages in order; None when their turn came after so many seconds."""
+        return await self._rerank(_Item((sentences, hits), len(sentences), time.time() + seconds))
+
+    @serve.batch(max_batch_size=1 << 16, batch_wait_timeout_s=0, batch_size_fn=_size)
+    async def _rerank(self, items: list[_Item]) -> list[list[tuple[ScoredPassage, ...]] | None]:
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self._rerank_now, items)
+
+    def _rerank_now(self, items: list[_Item]) -> list[list[tuple[ScoredPassage, ...]] | None]:
+        timely = [own for own in items if not own.is_late]
+        answers = iter(
+            self.reranker.rerank(
+                [one for own in timely for one in own.work[0]],
+                [one for own in timely for one in own.work[1]],
+                depth=self.settings.keep,
+                drop_near_duplicates=self.settings.drop_near_duplicates,
+            )
+        )
+        return [[next(answers) for _ in own.work[0]] if own in timely else None for own in items]
+
+    def _check(self) -> None:
+        sentences = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(_CHECKS)]
+        hits = [(ScoredPassage(Passage("check", "", _CHECKS[0] + " Bergen is a city ."), 1.0, 1),)] * len(sentences)
+        self.reranker.rerank(sentences, hits, depth=1)
+
+
+class RetrieverReplica:
+    """An index in a JVM, and the passages that it finds.
+
+    Args:
+        settings: Of the application.
+        release: Not read; another one makes Serve roll in new replicas.
+        reranker: Replicas that order the passages; None: this one does.
+    """
+
+    def __init__(self, settings: dict[str, Any], release: str, reranker: DeploymentHandle | None) -> None:
+        own = ServeSettings(**settings)
+        assert own.index is not None
+        self.settings, self.slow = own.retrieval, own.slow_ms / 1000
+        self.thread = ThreadPoolExecutor(1, "lucene")  # the JVM's only Python thread
+        self.searcher = self.thread.submit(self._open, own).result()
+        manifest = self.searcher.manifest
+        self.index = f"{manifest.version}-{manifest.corpus_sha256[:12]}"
+        self.folder, self.num_documents = str(own.index), manifest.num_documents
+        self.first_tagger = None
+        if own.retrieval.tagger:
+            self.first_tagger = Tagger.from_pretrained(own.retrieval.tagger, device=own.device)
+        self.rerank: Any = None
+        if own.retrieval.rerank:
+            self.rerank = reranker.rerank.remote if reranker else RerankerReplica(settings).rerank
+        self.reranking, self.num_skipped = Latency(), 0
+        self.cache: OrderedDict[tuple[str, ...], tuple[ScoredPassage, ...]] = OrderedDict()
+        self.most_cached = own.cached_sentences
+        self.meter = BatchMeter()
+        self.checks = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(_CHECKS)]
+        self.thread.submit(self._search_now, [self.checks]).result()
+
+    def _open(self, own: ServeSettings) -> Any:
+        folder: Any = own.index
+        if own.index_source:
+            folder = fetch_index(own.index_source, folder, index_manifest(folder, own.index_source))
+        return open_searcher(folder, own.retrieval, num_threads=own.threads or os.cpu_count() or 1)
+
+    async def check_health(self) -> None:
+        """The index answers.
+
+        Raises:
+            RuntimeError: It does not.
+        """
+        (found,) = await asyncio.get_running_loop().run_in_executor(self.thread, self._search_now, [self.checks])
+        if failed := next((own.error for own in found if own.error), None):
+            raise RuntimeError(f"{self.folder}: cannot be searched ({failed})")
+
+    async def retrieve(self, sentences: Sequence[Sentence], seconds: float) -> Retrieved:
+        """Passages for each sentence.
+
+        Args:
+            sentences: To look up.
+            seconds: That there are; passages that cannot be re-ranked in them come as they were found.
+        """
+        until = time.time() + seconds
+        if self.slow:
+            await asyncio.sleep(self.slow)
+        known = [self._cached(own) for own in sentences]
+        unknown = [own for own, passages in zip(sentences, known, strict=True) if passages is None]
+        self.meter.cached(len(sentences) - len(unknown), len(unknown))
+        found = iter(await self._retrieve(unknown, until) if unknown else ())
+        return Retrieved([next(found) if own is None else own for own in known], self.index)
+
+    async def describe(self) -> dict[str, Any]:
+        """What the index is."""
+        return {"index": self.folder, "version": self.index, "passages": self.num_documents}
+
+    def _cached(self, sentence: Sentence) -> tuple[ScoredPassage, ...] | None:
+        if sentence.words in self.cache:
+            self.cache.move_to_end(sentence.words)
+        return self.cache.get(sentence.words)
+
+    async def _retrieve(self, sentences: Sequence[Sentence], until: float) -> list[tuple[ScoredPassage, ...] | None]:
+        found = await self._search(_Item(sentences, len(sentences), until))
+        hits = [own.hits for own in found]
+        kept = None
+        if self.rerank is not None:
+            started, left = time.perf_counter(), until - time.time()
+            if self.reranking.expected(len(sentences)) < left or self._tries_anyway():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, left)):
+                        kept = await self.rerank(sentences, hits, left)
+                self.reranking.add(len(sentences), time.perf_counter() - started)
+        is_whole = kept is not None or self.rerank is None
+        if kept is None:
+            kept = [keep_as_found(own, some, self.settings) for own, some in zip(sentences, hits, strict=True)]
+        answers: list[tuple[ScoredPassage, ...] | None] = []
+        for sentence, result, own in zip(sentences, found, kept, strict=True):
+            answers.append(None if result.error else own)
+            if is_whole and not result.error and self.most_cached:
+                self.cache[sentence.words] = own
+                if len(self.cache) > self.most_cached:
+                    self.cache.popitem(last=False)
+        return answers
+
+    def _tries_anyway(self) -> bool:
+        """Every 16th time that re-ranking seems too slow it is tried all the same, as it may be faster now."""
+        self.num_skipped += 1
+        return self.num_skipped % 16 == 0
+
+    @serve.batch(max_batch_size=1 << 16, batch_wait_timeout_s=0, batch_size_fn=_size)
+    async def _search(self, items: list[_Item]) -> list[Any]:
+        return await asyncio.get_running_loop().run_in_executor(
+            self.thread, self._search_now, [own.work for own in items]
+        )
+
+    def _search_now(self, parts: Sequence[Sequence[Sentence]]) -> list[Any]:
+        """Results for each part; ids of different callers are the same, so each sentence gets one of its own."""
+        flat = [Sentence(str(n), own.words) for n, own in enumerate(one for part in parts for one in part)]
+        predicted = None
+        if self.first_tagger is not None:
+            answers = self.first_tagger.predict([Example(own) for own in flat], view="plain")
+            predicted = {own.sentence_id: [(span.start, span.end) for span in own.spans] for own in answers}
+        found = iter(self.searcher.search(flat, depth=self.settings.depth, predicted=predicted))
+        return [[next(found) for _ in part] for part in parts]
+
+
+class RouterReplica:
+    """HTTP, and which view answers.
+
+    Args:
+        settings: Of the application.
+        threshold: Of `auto`, in nats; None: `auto` is refused.
+        plain: Replicas of the plain view.
+        context: Replicas of the context view.
+        retriever: None: passages come from callers only.
+    """
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        threshold: float | None,
+        plain: DeploymentHandle,
+        context: DeploymentHandle,
+        retriever: DeploymentHandle | None,
+    ) -> None:
+        self.settings = ServeSettings(**settings)
+        self.handles = {"plain": plain, "context": context, **({"retriever": retriever} if retriever else {})}
+        groups = {
+            name: Group(name, _calling(own, "retrieve" if name == "retriever" else "tag"))
+            for name, own in self.handles.items()
+        }
+        self.routing = Routing(groups["plain"], groups["context"], groups.get("retriever"), threshold=threshold)
+        self.described: tuple[float, dict[str, Any]] = (0.0, {})
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The web application, made where it runs."""
+        service = Service(
+            self.routing,
+            self.settings.limits,
+            RouterMeter(),
+            describe=self.describe,
+            ready=self.ready,
+            metrics=cluster_metrics,
+        )
+        return make_app(service, self.settings.keys)
+
+    async def describe(self) -> dict[str, Any]:
+        """Models, index and settings, as replicas tell them; groups without a replica are not woken."""
+        since, found = self.described
+        if time.monotonic() - since > _DESCRIBED_SECONDS or not found:
+            names = [name for name, up in (await self.ready()).items() if up]
+            told = await asyncio.gather(
+                *(asyncio.wait_for(_calling(self.handles[name], "describe")(), 2) for name in names),
+                return_exceptions=True,
+            )
+            found = {name: own for name, own in zip(names, told, strict=True) if isinstance(own, dict)}
+            found |= {
+                "threshold": self.routing.threshold,
+                "reranker": self.settings.retrieval.encoder or packaged_encoder() if self.settings.index else None,
+                "limits": self.settings.limits.model_dump(),
+            }
+            self.described = time.monotonic(), found
+        return found
+
+    async def ready(self) -> dict[str, bool]:
+        """By group, whether a replica of it runs."""
+        groups = {"plain": self.routing.plain, "context": self.routing.context, "retriever": self.routing.retriever}
+        return {
+            name: handle.running_replicas_populated() and not getattr(groups[name], "is_down", False)
+            for name, handle in self.handles.items()
+        }
+
+
+def _calling(handle: DeploymentHandle, method: str) -> Any:
+    """A coroutine function that calls a method of a replica; cancelled, it cancels there too."""
+    remote = getattr(handle, method)
+
+    async def call(*arguments: Any) -> Any:
+        response = remote.remote(*arguments)
+        try:
+            return await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+
+    return call
+
+
+def _deployment(
+    replica: type, name: str, *, ongoing: int, queued: int, target: int, num_cpus: float
+) -> serve.Deployment:
+    """One replica unless `serve.yaml` says otherwise; a new version starts before the old one ends."""
+    return serve.deployment(
+        name=name,
+        max_ongoing_requests=ongoing,
+        max_queued_requests=queued,
+        autoscaling_config={"min_replicas": 1, "max_replicas": 1, "target_ongoing_requests": target},
+        ray_actor_options={"num_cpus": num_cpus},
+        max_surge_percent=100,
+        health_check_period_s=5,
+        health_check_timeout_s=20,
+        graceful_shutdown_timeout_s=20,
+    )(replica)
+
+
+PlainTagger = _deployment(TaggerReplica, "PlainTagger", ongoing=64, queued=256, target=16, num_cpus=0.5)
+ContextTagger = _deployment(TaggerReplica, "ContextTagger", ongoing=64, queued=128, target=8, num_cpus=0.5)
+Retriever = _deployment(RetrieverReplica, "Retriever", ongoing=64, queued=128, target=16, num_cpus=0.5)
+Reranker = _deployment(RerankerReplica, "Reranker", ongoing=64, queued=128, target=8, num_cpus=0.5)
+Router = _deployment(serve.ingress()(RouterReplica), "Router", ongoing=512, queued=512, target=128, num_cpus=0.25)

@@ -1,0 +1,149 @@
+"""A kind of replica as a router sees it: how long it takes, whether it answers, and what its failures mean.
+
+An answer is never waited for beyond its deadline. The first call that comes too late is left to end by itself, so that
+a group that has become fast again, or has started (from zero replicas), is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
+_PROBE_SECONDS = 120.0  # a call that is too late is left running so long, one a group
+_GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0  # Jacobson's
+
+
+class OverloadedError(Exception):
+    """The group's queue is full."""
+
+
+class DownError(Exception):
+    """No replica of the group answers."""
+
+
+class Latency:
+    """How long a call of so many sentences takes at most, most of the time, in seconds.
+
+    Mean plus four mean deviations, as TCP's retransmission time, by powers of two of the sentences.
+
+    Source: Jacobson, "Congestion avoidance and control" (1988).
+    """
+
+    def __init__(self) -> None:
+        self._by_size: dict[int, tuple[float, float]] = {}
+
+    def add(self, num: int, seconds: float) -> None:
+        """A call took so long."""
+        size = num.bit_length()
+        if size not in self._by_size:
+            self._by_size[size] = seconds, seconds / 2
+            return
+        mean, deviation = self._by_size[size]
+        error = seconds - mean
+        self._by_size[size] = mean + _GAIN * error, deviation + _DEVIATION_GAIN * (abs(error) - deviation)
+
+    def expected(self, num: int) -> float:
+        """0 while nothing is known; from the nearest size otherwise."""
+        if not self._by_size:
+            return 0.0
+        size = num.bit_length()
+        nearest = min(self._by_size, key=lambda own: abs(own - size))
+        mean, deviation = self._by_size[nearest]
+        return (mean + _DEVIATIONS * deviation) * 2.0 ** max(0, size - nearest)
+
+
+class Group:
+    """Calls a kind of replica.
+
+    Args:
+        name: In metrics and errors.
+        call: Starts a call; what it returns is awaited, and cancelled with its task.
+    """
+
+    def __init__(self, name: str, call: Callable[..., Awaitable[Any]]) -> None:
+        self.name, self._call = name, call
+        self.latency = Latency()
+        self.is_down = False
+        self._probe: asyncio.Task[Any] | None = None
+
+    async def call(self, num: int, *arguments: Any, until: float) -> Any:
+        """The replica's answer.
+
+        Args:
+            num: Sentences in the arguments.
+            arguments: Of the call.
+            until: When it has to be there, by the event loop's clock.
+
+        Raises:
+            TimeoutError: It is not there in time.
+            OverloadedError, DownError: See there.
+        """
+        if self.is_down and self._probe is not None:
+            raise DownError(self.name)
+        task = asyncio.ensure_future(self._timed(num, *arguments))
+        seconds = until - asyncio.get_running_loop().time()
+        try:
+            done, _ = await asyncio.wait({task}, timeout=max(0.0, seconds))
+        except asyncio.CancelledError:
+            self._let_go(task)
+            raise
+        if done:
+            return task.result()
+        self.latency.add(num, max(seconds, 0.0))  # at least so long
+        self._let_go(task)
+        if self.is_down:
+            raise DownError(self.name)
+        raise TimeoutError(self.name)
+
+    def explore(self, num: int, *arguments: Any) -> None:
+        """Call without waiting, to learn how long it takes now; at most one such call at a time."""
+        if self._probe is None:
+            self._let_go(asyncio.ensure_future(self._timed(num, *arguments)))
+
+    def mark_down(self) -> None:
+        """Others answered where this group did not; it is left alone until its open call ends well."""
+        self.is_down = True
+
+    async def _timed(self, num: int, *arguments: Any) -> Any:
+        started = time.perf_counter()
+        for is_last in (False, True):
+            try:
+                answer = await self._call(*arguments)
+            except BackPressureError as error:
+                raise OverloadedError(self.name) from error
+            except (RayError, RayServeException, DeploymentUnavailableError) as error:
+                # A replica that died took the call with it; the next one is another, or has yet to start.
+                self.is_down = True
+                if is_last:
+                    raise DownError(self.name) from error
+            else:
+                self.is_down = False
+                self.latency.add(num, time.perf_counter() - started)
+                return answer
+        raise AssertionError
+
+    def _let_go(self, task: asyncio.Task[Any]) -> None:
+        if self._probe is not None:
+            task.cancel()
+            task.add_done_callback(_seen)
+            return
+        self._probe = task
+
+        def ended(own: asyncio.Task[Any]) -> None:
+            self._probe = None
+            timer.cancel()
+            _seen(own)
+
+        timer = asyncio.get_running_loop().call_later(_PROBE_SECONDS, task.cancel)
+        task.add_done_callback(ended)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Nobody waits for it any more."""
+    if not task.cancelled():
+        task.exception()

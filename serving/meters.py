@@ -1,0 +1,108 @@
+"""What is counted and timed, handed to Ray, which exports it for Prometheus on every node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx2
+import ray
+from ray.serve import metrics
+
+_MS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000]
+_PIECES: list[float] = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]
+_TIMEOUT = 2.0  # seconds, for a node's metrics
+_MOST_BYTES = 32 << 20
+
+
+class RouterMeter:
+    """A router's counts."""
+
+    def __init__(self) -> None:
+        self._sentences = metrics.Counter(
+            "ctxner_sentences", description="Sentences answered, by view and reason.", tag_keys=("view",)
+        )
+        self._reasons = metrics.Counter(
+            "ctxner_reasons", description="Sentences by the reason of the view that answered.", tag_keys=("reason",)
+        )
+        self._requests = metrics.Counter(
+            "ctxner_requests", description="Requests by HTTP status.", tag_keys=("status",)
+        )
+        self._seconds = metrics.Histogram(
+            "ctxner_stage_ms", description="Latency by stage, in ms.", boundaries=_MS, tag_keys=("stage",)
+        )
+        self._words = metrics.Gauge("ctxner_waiting_words", description="Words in work or waiting at a router.")
+
+    def answered(self, views: Mapping[Any, int], reasons: Mapping[Any, int], seconds: Mapping[str, float]) -> None:
+        """Sentences of a request by view and by reason, and what its stages took."""
+        for view, num in views.items():
+            self._sentences.inc(num, {"view": view})
+        for reason, num in reasons.items():
+            self._reasons.inc(num, {"reason": reason})
+        for stage, own in seconds.items():
+            self._seconds.observe(1000 * own, {"stage": stage})
+
+    def waiting(self, words: int) -> None:
+        """Words in work or waiting."""
+        self._words.set(words)
+
+    def requested(self, status: int) -> None:
+        """A request has been answered so."""
+        self._requests.inc(1, {"status": str(status)})
+
+
+class BatchMeter:
+    """A replica's counts of batches."""
+
+    def __init__(self) -> None:
+        self._pieces = metrics.Histogram(
+            "ctxner_batch_pieces", description="Pieces of a batch, about.", boundaries=_PIECES
+        )
+        self._ms = metrics.Histogram("ctxner_batch_ms", description="What a batch took, in ms.", boundaries=_MS)
+        self._expired = metrics.Counter("ctxner_expired", description="Sentences given up before their turn came.")
+        self._cache = metrics.Counter(
+            "ctxner_retrieval_cache", description="Sentences looked up, by what the cache had.", tag_keys=("result",)
+        )
+
+    def batch(self, pieces: int, seconds: float) -> None:
+        """A batch is done."""
+        self._pieces.observe(pieces)
+        self._ms.observe(1000 * seconds)
+
+    def expired(self, num: int) -> None:
+        """Sentences were not begun, as their deadline had passed."""
+        self._expired.inc(num)
+
+    def cached(self, hits: int, misses: int) -> None:
+        """Sentences whose passages were remembered, and those whose were not."""
+        for result, num in (("hit", hits), ("miss", misses)):
+            if num:
+                self._cache.inc(num, {"result": result})
+
+
+async def cluster_metrics() -> str:
+    """What every node's agent exports of ours, in Prometheus' text format; Serve's own metrics are there as well."""
+    addresses = [
+        f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        for node in await asyncio.to_thread(ray.nodes)
+        if node["Alive"]
+    ]
+    async with httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client:
+        found = await asyncio.gather(*(client.get(own) for own in addresses), return_exceptions=True)
+    return "".join(_ours([own.text[:_MOST_BYTES] for own in found if isinstance(own, httpx2.Response)]))
+
+
+def _ours(texts: Sequence[str]) -> list[str]:
+    """Their lines about ctxner; each metric's help once."""
+    seen, lines = set[str](), []
+    for text in texts:
+        for line in text.splitlines(keepends=True):
+            is_comment = line.startswith("#")
+            name = line.split(" ", 3)[2] if is_comment and line.count(" ") > 1 else line
+            if not name.startswith("ray_ctxner_") or (is_comment and line in seen):
+                continue
+            if is_comment:
+                seen.add(line)
+            lines.append(line)
+    return lines

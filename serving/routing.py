@@ -1,0 +1,316 @@
+"""Which view answers, and when: the plain one always can, the context view where there is time and something to read.
+
+A request's sentences are answered in chunks. All that a chunk waits for has a deadline: passages have to come while
+there is time to read them, the context view while the plain view could still answer. Ray is not known here; HTTP is
+`serving.router`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ctxner.predictor import Prediction
+from ctxner.schema import Example, ScoredPassage
+from serving.api import Reason, View
+from serving.groups import DownError, Group, OverloadedError
+
+_MARGIN = 0.005  # seconds before the deadline at which the answer is put together
+_PATIENCE = 0.5  # seconds at least before another group is asked for the plain view, too
+_HALF_LIFE = 5.0  # seconds of work in which the measured speed is half forgotten
+
+
+class UnavailableError(Exception):
+    """Nobody can answer now.
+
+    Attributes:
+        retry_after: Seconds after which it is worth another try.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """Answers of a tagger's replica."""
+
+    predictions: Sequence[Prediction]
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Passages of a retriever's replica, for each sentence; None where the search failed."""
+
+    passages: Sequence[tuple[ScoredPassage, ...] | None]
+    index: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is said of one sentence, and who says it."""
+
+    prediction: Prediction
+    model: str
+    view: View
+    reason: Reason | None = None
+    index: str | None = None
+
+
+@dataclass
+class Trace:
+    """Seconds that stages took, for a request; chunks of it overlap, so the longest counts."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, stage: str, started: float) -> None:
+        """The stage that started then has ended."""
+        took = time.perf_counter() - started
+        self.seconds[stage] = max(self.seconds.get(stage, 0.0), took)
+
+
+class Load:
+    """Words in work at a router, and how fast they are done, to know what can be answered in time."""
+
+    def __init__(self) -> None:
+        self.words = 0
+        self._done = self._busy = 0.0
+        self._since = 0.0
+
+    def start(self, words: int) -> None:
+        """They are handed to taggers."""
+        self._account()
+        self.words += words
+
+    def end(self, words: int) -> None:
+        """They are tagged, or given up."""
+        self._account()
+        self.words -= words
+        self._done += words
+
+    def seconds(self, words: int) -> float:
+        """Until so many more words are done, behind those in work; 0 while nothing is known."""
+        self._account()
+        return (self.words + words) * self._busy / self._done if self._done else 0.0
+
+    def _account(self) -> None:
+        now = time.perf_counter()
+        if self.words:
+            passed = now - self._since
+            keep = 0.5 ** (passed / _HALF_LIFE)
+            self._busy = self._busy * keep + passed
+            self._done *= keep
+        self._since = now
+
+
+class Routing:
+    """Answers sentences.
+
+    Args:
+        plain: Called with (examples, view, seconds left); gives `Tagged`.
+        context: Likewise, of either view.
+        retriever: Called with (sentences, seconds left); gives `Retrieved`. None: there is none.
+        threshold: Nats of entropy of the plain view above which `auto` looks up.
+    """
+
+    def __init__(self, plain: Group, context: Group, retriever: Group | None, *, threshold: float | None) -> None:
+        self.plain, self.context, self.retriever, self.threshold = plain, context, retriever, threshold
+        self.load = Load()
+
+    async def answer(
+        self, examples: Sequence[Example], *, view: str, given: bool, until: float, trace: Trace
+    ) -> list[Answer]:
+        """Answers in the order of the examples.
+
+        Args:
+            examples: A chunk; with passages of the caller's where `given`.
+            view: `plain`, `context` or `auto`.
+            given: Nothing is looked up.
+            until: When the answer has to be there, by the event loop's clock.
+            trace: To add to.
+
+        Raises:
+            UnavailableError: No view can answer in twice the time.
+        """
+        words = sum(len(own.sentence.words) for own in examples)
+        self.load.start(words)
+        try:
+            if view == "context":
+                return await self._looked_up(examples, None, given, until, trace)
+            plain = await self._plain(examples, until, trace)
+            if view == "plain":
+                return plain
+            assert self.threshold is not None, "without one all are looked up"
+            unsure = [place for place, own in enumerate(plain) if own.prediction.entropy > self.threshold]
+            found = [own if own.prediction.entropy > self.threshold else _because(own, "confident") for own in plain]
+            if unsure:
+                some = [examples[place] for place in unsure]
+                better = await self._looked_up(some, [plain[place] for place in unsure], given, until, trace)
+                for place, own in zip(unsure, better, strict=True):
+                    found[place] = own
+            return found
+        finally:
+            self.load.end(words)
+
+    async def _looked_up(
+        self, examples: Sequence[Example], plain: list[Answer] | None, given: bool, until: float, trace: Trace
+    ) -> list[Answer]:
+        """Answers of the context view, and of the plain one where that is not to be had."""
+        index, reason = None, None
+        passages: Sequence[tuple[ScoredPassage, ...] | None] = [own.passages for own in examples]
+        if not given:
+            retrieved, reason = await self._retrieve(examples, plain is None, until, trace)
+            if retrieved is not None:
+                passages, index = retrieved.passages, retrieved.index
+        if reason is not None:
+            return await self._instead(examples, plain, [reason] * len(examples), until, trace)
+        readable = [any(one.dropped is None for one in own or ()) for own in passages]
+        reasons: list[Reason | None] = [
+            None if ok else ("no_hits" if own is not None else "retriever_unavailable")
+            for ok, own in zip(readable, passages, strict=True)
+        ]
+        places = [place for place, ok in enumerate(readable) if ok]
+        rest = [place for place, ok in enumerate(readable) if not ok]
+        some = [replace(examples[place], passages=passages[place] or ()) for place in places]
+
+        def own_plain(wanted: Sequence[int]) -> list[Answer] | None:
+            return None if plain is None else [plain[place] for place in wanted]
+
+        answers = await asyncio.gather(
+            self._in_context(some, own_plain(places), index, until, trace),
+            self._instead(
+                [examples[place] for place in rest], own_plain(rest), [reasons[place] for place in rest], until, trace
+            ),
+        )
+        found = dict(zip([*places, *rest], [*answers[0], *answers[1]], strict=True))
+        return [found[place] for place in range(len(examples))]
+
+    async def _retrieve(
+        self, examples: Sequence[Example], without_plain: bool, until: float, trace: Trace
+    ) -> tuple[Retrieved | None, Reason | None]:
+        """Passages, or why there are none."""
+        if self.retriever is None:
+            return None, "retriever_unavailable"
+        num, loop = len(examples), asyncio.get_running_loop()
+        after = self.context.latency.expected(num)
+        budget = until - _MARGIN - (max(after, self.plain.latency.expected(num)) if without_plain else after)
+        sentences = [own.sentence for own in examples]
+        if loop.time() + self.retriever.latency.expected(num) > budget and not self.retriever.is_down:
+            self.retriever.explore(num, sentences, 0.0)
+            return None, "deadline"
+        started = time.perf_counter()
+        try:
+            return await self.retriever.call(num, sentences, budget - loop.time(), until=budget), None
+        except TimeoutError:
+            return None, "deadline"
+        except OverloadedError:
+            return None, "overload"
+        except DownError:
+            return None, "retriever_unavailable"
+        finally:
+            trace.add("retrieve", started)
+
+    async def _in_context(
+        self, examples: Sequence[Example], plain: list[Answer] | None, index: str | None, until: float, trace: Trace
+    ) -> list[Answer]:
+        """The context view's answers if they come in time, else the plain view's."""
+        if not examples:
+            return []
+        loop, num, started = asyncio.get_running_loop(), len(examples), time.perf_counter()
+        end = until - _MARGIN
+        task = asyncio.ensure_future(
+            self.context.call(num, examples, "context", max(0.0, until - loop.time()), until=end)
+        )
+        instead: asyncio.Future[list[Answer]] | None = None
+        try:
+            if plain is None:
+                latest = end - self.plain.latency.expected(num)
+                await asyncio.wait({task}, timeout=max(0.0, latest - loop.time()))
+                if not task.done():
+                    instead = asyncio.ensure_future(self._plain(examples, until, trace))
+            try:
+                tagged: Tagged = await task
+            except (TimeoutError, OverloadedError, DownError) as error:
+                reason: Reason = "tagger_unavailable"
+                if isinstance(error, (TimeoutError, OverloadedError)):
+                    reason = "deadline" if isinstance(error, TimeoutError) else "overload"
+                answers = plain if plain is not None else await (instead or self._plain(examples, until, trace))
+                instead = None
+                return [_because(own, reason) for own in answers]
+            finally:
+                trace.add("context", started)
+        finally:
+            task.cancel()
+            if instead is not None:
+                instead.cancel()
+                instead.add_done_callback(lambda own: own.cancelled() or own.exception())
+        return [_read(own, tagged.model, index) for own in tagged.predictions]
+
+    async def _instead(
+        self,
+        examples: Sequence[Example],
+        plain: list[Answer] | None,
+        reasons: Sequence[Reason | None],
+        until: float,
+        trace: Trace,
+    ) -> list[Answer]:
+        if not examples:
+            return []
+        answers = plain if plain is not None else await self._plain(examples, until, trace)
+        return [_because(own, reason) for own, reason in zip(answers, reasons, strict=True)]
+
+    async def _plain(self, examples: Sequence[Example], until: float, trace: Trace) -> list[Answer]:
+        """The plain view's answers, of its own replicas or, where they do not answer, of the context view's."""
+        loop, num, started = asyncio.get_running_loop(), len(examples), time.perf_counter()
+        bare = [Example(own.sentence) for own in examples]
+        left = max(until - loop.time(), 0.0)
+        latest = until + left  # late is better than never, but not than twice as late
+        patience = min(max(_PATIENCE, 2 * self.plain.latency.expected(num)), max(left / 2, _MARGIN))
+
+        def ask(group: Group) -> asyncio.Task[Tagged]:
+            seconds = latest - loop.time()
+            return asyncio.ensure_future(group.call(num, bare, "plain", seconds, until=latest))
+
+        first = ask(self.plain)
+        waiting = {first}
+        try:
+            await asyncio.wait(waiting, timeout=patience)
+            if not first.done() or first.exception():
+                waiting.add(ask(self.context))
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if not task.exception():
+                        tagged = task.result()
+                        if task is not first and not first.done():
+                            self.plain.mark_down()
+                        return [Answer(own, tagged.model, "plain") for own in tagged.predictions]
+        finally:
+            trace.add("plain", started)
+            for task in waiting:
+                task.cancel()
+                task.add_done_callback(lambda own: own.cancelled() or own.exception())
+        raise UnavailableError("no tagger can answer in time", max(1.0, self.load.seconds(0)))
+
+
+def _because(answer: Answer, reason: Reason | None) -> Answer:
+    return replace(answer, reason=reason)
+
+
+def _read(prediction: Prediction, model: str, index: str | None) -> Answer:
+    """An answer of the context view; where no passage fitted it is the plain view's, piece for piece."""
+    if any(own.dropped is None for own in prediction.passages):
+        return Answer(prediction, model, "context", None, index)
+    return Answer(prediction, model, "plain", "no_hits", index)
+
+
+def counts(answers: Sequence[Answer]) -> tuple[dict[View, int], dict[Reason, int]]:
+    """Sentences by view, and by reason."""
+    views = Counter(own.view for own in answers)
+    reasons = Counter(own.reason for own in answers if own.reason)
+    return dict(views), dict(reasons)

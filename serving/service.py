@@ -1,0 +1,287 @@
+"""A request's texts -> sentences -> chunks -> answers. What HTTP needs of it is `serving.web`, routing is
+`serving.routing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from ctxner.predictor import as_scored, sentences_of
+from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from serving.api import (
+    EntityOut,
+    GivenPassage,
+    How,
+    PassageOut,
+    SentenceOut,
+    StreamedText,
+    TagRequest,
+    TagResponse,
+    TextOut,
+    Versions,
+    explain,
+)
+from serving.routing import Answer, Routing, Trace, UnavailableError, counts
+from serving.settings import Limits
+
+_CHUNK_SENTENCES, _CHUNK_WORDS = 64, 2000  # of a chunk; single requests slip in between a long list's chunks
+_CHUNKS_AT_ONCE = 3  # of a request: one in work, one waiting, one on its way
+_LINES_AT_ONCE = 64  # of a stream
+
+
+class RefusedError(Exception):
+    """A request that is not answered.
+
+    Attributes:
+        status: HTTP's.
+        code: For programs.
+        retry_after: Seconds, where another try may be worth it.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+class Meter(Protocol):
+    """Where counts go; `serving.meters` hands them to Ray."""
+
+    def answered(self, views: Mapping[Any, int], reasons: Mapping[Any, int], seconds: Mapping[str, float]) -> None:
+        """Sentences of a request by view and by reason, and what its stages took."""
+
+    def waiting(self, words: int) -> None:
+        """Words in work or waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text of a request."""
+
+    text: str
+    sentences: Sequence[Sentence]
+    passages: tuple[ScoredPassage, ...]
+
+
+class Service:
+    """Tags what requests hold.
+
+    Args:
+        routing: Who answers.
+        limits: Bounds of requests.
+        meter: Where counts go.
+        describe: What `/v1/models` says.
+        ready: By group, whether it answers.
+        metrics: Prometheus' text of the whole cluster.
+    """
+
+    def __init__(
+        self,
+        routing: Routing,
+        limits: Limits,
+        meter: Meter,
+        *,
+        describe: Callable[[], Awaitable[dict[str, Any]]],
+        ready: Callable[[], Awaitable[dict[str, bool]]],
+        metrics: Callable[[], Awaitable[str]],
+    ) -> None:
+        self.routing, self.limits, self.meter = routing, limits, meter
+        self.describe, self.ready, self.metrics = describe, ready, metrics
+        self._words = 0  # of accepted requests
+
+    async def tag(self, request: TagRequest, request_id: str) -> TagResponse:
+        """The answer to a request.
+
+        Raises:
+            RefusedError: It exceeds a limit, cannot be met in time, or nobody can answer.
+        """
+        started = time.perf_counter()
+        number = len(request.texts if request.texts is not None else request.sentences or ())
+        if number > self.limits.texts:
+            raise RefusedError(
+                413, "too_many_texts", f"{number} texts, at most {self.limits.texts}; use /v1/tag/stream"
+            )
+        texts: Sequence[str | tuple[str, ...]] = (
+            request.texts if request.texts is not None else [tuple(own) for own in request.sentences or ()]
+        )
+        given = [()] * number if request.passages is None else request.passages
+        split = [self._split(*own) for own in zip(texts, given, range(number), strict=True)]
+        if (num := sum(len(own.sentences) for own in split)) > self.limits.sentences:
+            raise RefusedError(413, "too_many_sentences", f"{num} sentences, at most {self.limits.sentences}")
+        trace = Trace()
+        found = await self._answers(split, request, request.passages is not None, trace)
+        answers = [answer for own in found for answer in own]
+        views, reasons = counts(answers)
+        trace.add("total", started)
+        self.meter.answered(views, reasons, trace.seconds)
+        return TagResponse(
+            results=[_text_out(*pair, request.return_passages) for pair in zip(split, found, strict=True)],
+            versions=_versions(answers),
+            views=views,
+            reasons=reasons,
+            timings_ms={name: round(1000 * own, 2) for name, own in trace.seconds.items()},
+            request_id=request_id,
+        )
+
+    async def stream(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """A line for each line of NDJSON, in their order; one that cannot be tagged has an `error`."""
+        waiting: list[asyncio.Task[TextOut]] = []
+        number = 0
+        try:
+            async for line in lines:
+                if not line.strip():
+                    continue
+                number += 1
+                if number > self.limits.lines:
+                    waiting.append(asyncio.ensure_future(_failed(f"more than {self.limits.lines} lines")))
+                    break
+                waiting.append(asyncio.ensure_future(self._line(line)))
+                while len(waiting) >= _LINES_AT_ONCE or (waiting and waiting[0].done()):
+                    yield _as_line(await waiting.pop(0))
+            while waiting:
+                yield _as_line(await waiting.pop(0))
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _line(self, line: bytes) -> TextOut:
+        try:
+            if len(line) > self.limits.line_bytes:
+                raise RefusedError(413, "too_long", f"a line of more than {self.limits.line_bytes} bytes")
+            own = StreamedText.model_validate_json(line)
+            text = own.text if own.text is not None else tuple(own.words or ())
+            split = self._split(text, own.passages or (), 0)
+            trace = Trace()
+            found = await self._answers([split], own, own.passages is not None, trace)
+            self.meter.answered(*counts(found[0]), trace.seconds)
+            return _text_out(split, found[0], own.return_passages)
+        except ValidationError as error:
+            return await _failed(explain(error))
+        except RefusedError as error:
+            return await _failed(str(error))
+
+    def _split(self, text: str | tuple[str, ...], given: Sequence[GivenPassage], number: int) -> _Text:
+        whole = text if isinstance(text, str) else " ".join(text)
+        if len(whole) > self.limits.text_chars:
+            raise RefusedError(
+                413, "too_long", f"text {number} has {len(whole)} characters, at most {self.limits.text_chars}"
+            )
+        if sum(len(own.text) for own in given) > self.limits.passage_chars:
+            raise RefusedError(
+                413, "too_long", f"the passages of text {number} exceed {self.limits.passage_chars} characters"
+            )
+        passages = as_scored(
+            Passage(own.id or f"given-{rank}", own.source, own.text, own.title)
+            for rank, own in enumerate(given, start=1)
+        )
+        return _Text(whole, sentences_of(text, str(number)), passages)
+
+    async def _answers(self, texts: Sequence[_Text], how: How, given: bool, trace: Trace) -> list[list[Answer]]:
+        """Answers for each sentence of each text."""
+        # Without a threshold nothing says which sentences are worth looking up, so all are.
+        view = "context" if how.view == "auto" and self.routing.threshold is None else how.view
+        limit = self.limits.timeout_ms
+        until = asyncio.get_running_loop().time() + min(how.deadline_ms or limit, limit) / 1000
+        examples = [Example(sentence, own.passages) for own in texts for sentence in own.sentences]
+        words = sum(len(own.sentence.words) for own in examples)
+        self._admit(words, min(how.deadline_ms or limit, limit) / 1000)
+        self._words += words
+        self.meter.waiting(self._words)
+        turns = asyncio.Semaphore(_CHUNKS_AT_ONCE)
+
+        async def answer(chunk: Sequence[Example]) -> list[Answer]:
+            async with turns:
+                return await self.routing.answer(chunk, view=view, given=given, until=until, trace=trace)
+
+        tasks = [asyncio.ensure_future(answer(chunk)) for chunk in _chunks(examples)]
+        try:
+            flat = iter([own for some in await asyncio.gather(*tasks) for own in some])
+        except UnavailableError as error:
+            raise RefusedError(503, "unavailable", str(error), retry_after=error.retry_after) from None
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._words -= words
+            self.meter.waiting(self._words)
+        return [[next(flat) for _ in own.sentences] for own in texts]
+
+    def _admit(self, words: int, seconds: float) -> None:
+        """Refuse at once what could not be answered in time.
+
+        Raises:
+            RefusedError: 503.
+        """
+        if self._words + words > self.limits.waiting_words and self._words:
+            wanted = self.routing.load.seconds(0)
+            raise RefusedError(503, "overload", "too much is waiting; try again later", retry_after=wanted)
+        if (wanted := self.routing.load.seconds(words)) > seconds and self._words:
+            raise RefusedError(
+                503, "overload", "cannot be answered within its deadline now; try again later", retry_after=wanted
+            )
+
+
+def _chunks(examples: Sequence[Example]) -> list[list[Example]]:
+    chunks: list[list[Example]] = []
+    words = 0
+    for example in examples:
+        own = len(example.sentence.words)
+        if not chunks or len(chunks[-1]) == _CHUNK_SENTENCES or words + own > _CHUNK_WORDS:
+            chunks.append([])
+            words = 0
+        chunks[-1].append(example)
+        words += own
+    return chunks
+
+
+def _text_out(text: _Text, answers: Sequence[Answer], return_passages: bool) -> TextOut:
+    entities, sentences = [], []
+    for number, (sentence, answer) in enumerate(zip(text.sentences, answers, strict=True)):
+        own = answer.prediction
+        _, offsets = sentence.located()
+        entities += [
+            EntityOut(text=e.text, type=e.type, start=e.start, end=e.end, confidence=e.confidence, sentence=number)
+            for e in own.entities
+        ]
+        sentences.append(
+            SentenceOut(
+                start=offsets[0][0],
+                end=offsets[-1][1],
+                view=answer.view,
+                reason=answer.reason,
+                entropy=max(0.0, own.entropy),
+                passages=[_passage_out(one) for one in own.passages] if return_passages else None,
+            )
+        )
+    return TextOut(entities=entities, sentences=sentences)
+
+
+def _passage_out(scored: ScoredPassage) -> PassageOut:
+    own = scored.passage
+    return PassageOut(
+        id=own.id,
+        source=own.source,
+        title=own.title,
+        text=own.text,
+        bm25_score=scored.bm25_score,
+        rerank_score=scored.rerank_score,
+        dropped=scored.dropped,
+    )
+
+
+def _versions(answers: Sequence[Answer]) -> Versions:
+    models = sorted({own.model for own in answers})
+    indexes = sorted({own.index for own in answers if own.index})
+    return Versions(model=",".join(models), index=",".join(indexes) or None)
+
+
+async def _failed(message: str) -> TextOut:
+    return TextOut(entities=[], sentences=[], error=message)
+
+
+def _as_line(text: TextOut) -> bytes:
+    return text.model_dump_json(exclude_none=True).encode() + b"\n"

@@ -1,0 +1,248 @@
+"""Which view answers and why, with a real tagger behind slow, failing and missing replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError
+
+from ctxner.predictor import as_scored
+from ctxner.schema import Example, Sentence
+from serving.groups import DownError, Group, Latency
+from serving.routing import Answer, Load, Routing, Trace, UnavailableError
+from tests.serving.conftest import Local, run, seconds_since
+
+EXAMPLES = [
+    Example(Sentence(str(number), tuple(text.split())))
+    for number, text in enumerate(
+        ["Paris Hilton sings in London .", "10:30 so ?", "don't @you #think so ?", "Müller in Paris", "London"]
+    )
+]
+
+
+def answer(routing: Routing, view: str, *, seconds: float = 20.0, examples: list[Example] = EXAMPLES) -> list[Answer]:
+    async def work() -> list[Answer]:
+        until = asyncio.get_running_loop().time() + seconds
+        given = any(own.passages for own in examples)
+        return await routing.answer(examples, view=view, given=given, until=until, trace=Trace())
+
+    return run(work)
+
+
+def reasons(found: list[Answer]) -> set[Any]:
+    return {own.reason for own in found}
+
+
+def test_each_view_gives_the_taggers_own_answers(local):
+    assert [own.prediction for own in answer(local.routing(), "plain")] == local.tagger.predict(EXAMPLES, view="plain")
+    found = answer(local.routing(), "context")
+    wanted = [Example(own.sentence, as_scored(local.passages(own.sentence))) for own in EXAMPLES]
+    assert [own.prediction.tags for own in found] == [own.tags for own in local.tagger.predict(wanted, view="context")]
+    assert {own.view for own in found} == {"context"}
+    assert reasons(found) == {None}
+    assert {own.index for own in found} == {"v1"}
+
+
+def test_auto_looks_up_exactly_what_the_plain_view_is_unsure_of(local):
+    entropies = sorted(own.entropy for own in local.tagger.predict(EXAMPLES, view="plain"))
+    threshold = (entropies[1] + entropies[2]) / 2
+    wanted = [Example(own.sentence, as_scored(local.passages(own.sentence))) for own in EXAMPLES]
+    found = answer(local.routing(threshold=threshold), "auto")
+    assert [own.prediction.tags for own in found] == [
+        own.tags for own in local.tagger.predict(wanted, view="auto", threshold=threshold)
+    ]
+    assert sorted(str(own.reason) for own in found) == ["None"] * 3 + ["confident"] * 2
+
+
+def test_passages_at_hand_are_read_and_nothing_is_looked_up(local):
+    given = [Example(EXAMPLES[0].sentence, as_scored(["Paris Hilton is a person ."]))]
+    (found,) = answer(local.routing(), "context", examples=given)
+    assert found.prediction == local.tagger.predict(given, view="context")[0]
+    assert [name for name, _ in local.calls] == ["context"]
+
+
+def test_sentences_without_hits_are_answered_by_the_plain_view(local):
+    local.passages = lambda sentence: [] if sentence.id == "0" else ["London is a place ."]
+    found = answer(local.routing(), "context")
+    assert [(own.view, own.reason) for own in found] == [("plain", "no_hits")] + [("context", None)] * 4
+
+
+def test_a_failed_search_of_one_sentence_leaves_the_others_alone(local):
+    local.passages = lambda sentence: None if sentence.id == "1" else ["London is a place ."]
+    found = answer(local.routing(), "context")
+    assert [own.reason for own in found] == [None, "retriever_unavailable", None, None, None]
+
+
+@pytest.mark.parametrize("view", ["auto", "context"])
+def test_a_slow_retriever_never_delays_the_answer(local, view):
+    local.seconds["retriever"] = 30
+    routing = local.routing(threshold=0.0)
+    started = time.perf_counter()
+    found = answer(routing, view, seconds=0.5)
+    assert seconds_since(started) < 0.6
+    assert {own.view for own in found} == {"plain"}
+    assert reasons(found) == {"deadline"}
+    assert [own.prediction.tags for own in found] == [own.tags for own in local.tagger.predict(EXAMPLES, view="plain")]
+
+
+def test_a_slow_context_view_is_not_waited_for_when_there_is_a_deadline(local):
+    local.seconds["context"] = 30
+    started = time.perf_counter()
+    found = answer(local.routing(), "context", seconds=0.5)
+    assert seconds_since(started) < 0.7
+    assert reasons(found) == {"deadline"}
+
+
+def test_a_retriever_known_to_be_slow_is_not_asked_but_for_one_call_at_a_time(local):
+    local.seconds["retriever"] = 3
+    routing = local.routing(threshold=0.0)
+
+    async def work() -> list[str]:
+        loop = asyncio.get_running_loop()
+        found = []
+        for _ in range(5):
+            own = await routing.answer(EXAMPLES, view="context", given=False, until=loop.time() + 0.3, trace=Trace())
+            found.append(str(own[0].reason))
+        return found
+
+    assert run(work) == ["deadline"] * 5
+    assert [name for name, _ in local.calls].count("retriever") == 1
+
+
+def test_a_retriever_that_is_fast_again_is_noticed(local):
+    local.seconds["retriever"] = 0.5
+    routing = local.routing(threshold=0.0)
+
+    async def work() -> list[Any]:
+        loop, found = asyncio.get_running_loop(), []
+        for _ in range(40):
+            own = await routing.answer(EXAMPLES, view="context", given=False, until=loop.time() + 0.3, trace=Trace())
+            found.append(own[0].reason)
+            local.seconds["retriever"] = 0
+            await asyncio.sleep(0.1)
+        return found
+
+    found = run(work)
+    assert found[0] == "deadline"
+    assert found[-1] is None
+
+
+def test_a_full_queue_and_a_dead_group_have_reasons_of_their_own(local):
+    local.errors["retriever"] = BackPressureError(num_queued_requests=1, max_queued_requests=1)
+    assert reasons(answer(local.routing(), "context")) == {"overload"}
+    local.errors = {"retriever": RayError("died")}
+    assert reasons(answer(local.routing(), "context")) == {"retriever_unavailable"}
+    local.errors = {"context": RayError("died")}
+    assert reasons(answer(local.routing(), "context")) == {"tagger_unavailable"}
+    local.errors = {"context": BackPressureError(num_queued_requests=1, max_queued_requests=1)}
+    assert reasons(answer(local.routing(), "context")) == {"overload"}
+    assert reasons(answer(local.routing(with_retriever=False), "context")) == {"retriever_unavailable"}
+
+
+def test_without_plain_replicas_those_of_the_context_view_answer_for_them(local):
+    local.errors["plain"] = RayError("died")
+    found = answer(local.routing(), "plain")
+    assert [own.prediction for own in found] == local.tagger.predict(EXAMPLES, view="plain")
+    assert local.calls == [("plain", "plain"), ("plain", "plain"), ("context", "plain")]
+
+
+def test_plain_replicas_that_hang_are_left_alone_until_they_answer(local):
+    local.seconds["plain"] = 2
+    routing = local.routing()
+
+    async def work() -> list[float]:
+        loop, took = asyncio.get_running_loop(), []
+        for _ in range(4):
+            started = loop.time()
+            await routing.answer(EXAMPLES, view="plain", given=False, until=started + 10, trace=Trace())
+            took.append(loop.time() - started)
+        return took
+
+    took = run(work)
+    assert 0.5 <= took[0] < 1.5
+    assert max(took[1:]) < 0.3
+
+
+def test_when_nobody_answers_there_is_an_error_that_says_when_to_come_back(local):
+    local.errors = {"plain": RayError("died"), "context": RayError("died")}
+    with pytest.raises(UnavailableError) as found:
+        answer(local.routing(), "plain")
+    assert found.value.retry_after >= 1
+
+
+def test_a_call_that_fails_once_is_tried_once_more():
+    calls = []
+
+    async def call() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RayError("died")
+        return "answer"
+
+    async def work() -> str:
+        return await Group("g", call).call(1, until=asyncio.get_running_loop().time() + 5)
+
+    assert run(work) == "answer"
+    assert len(calls) == 2
+
+
+def test_a_dead_group_is_not_waited_for_while_its_last_call_is_open():
+    answering = asyncio.Event()
+    calls = []
+
+    async def call() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RayError("died")
+        await answering.wait()
+        return "answer"
+
+    async def work() -> str:
+        loop, group = asyncio.get_running_loop(), Group("g", call)
+        with pytest.raises(DownError):
+            await group.call(1, until=loop.time() + 0.1)
+        started = loop.time()
+        with pytest.raises(DownError):
+            await group.call(1, until=loop.time() + 10)
+        assert loop.time() - started < 0.1
+        answering.set()
+        await asyncio.sleep(0.01)
+        assert not group.is_down
+        return await group.call(1, until=loop.time() + 1)
+
+    assert run(work) == "answer"
+
+
+def test_expected_latency_covers_most_of_what_was_seen_and_follows_a_change():
+    latency = Latency()
+    assert latency.expected(1) == 0
+    for number in range(200):
+        latency.add(1, 0.010 if number % 2 else 0.014)
+    assert 0.014 < latency.expected(1) < 0.025
+    assert latency.expected(64) > latency.expected(1)
+    for _ in range(60):
+        latency.add(1, 0.1)
+    assert 0.1 <= latency.expected(1) < 0.15
+
+
+def test_load_knows_how_long_what_waits_will_take(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    load = Load()
+    assert load.seconds(100) == 0
+    for _ in range(50):  # 100 words in 0.2 s, with pauses that do not count
+        load.start(100)
+        now[0] += 0.2
+        load.end(100)
+        now[0] += 5
+    load.start(300)
+    assert load.seconds(200) == pytest.approx(1.0, rel=0.01)
+
+
+def test_local_replicas_are_a_real_tagger(local):
+    assert isinstance(local, Local)
+    assert any(own.entities for own in local.tagger.predict(EXAMPLES, view="plain"))
