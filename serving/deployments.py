@@ -56,6 +56,13 @@ def _size(items: Sequence[_Item]) -> int:
     return sum(own.size for own in items)
 
 
+def _model_thread(settings: ServeSettings) -> ThreadPoolExecutor:
+    """The one thread in which a model computes; OpenMP's number of threads is a setting of the thread that asks."""
+    import torch
+
+    return ThreadPoolExecutor(1, "model", torch.set_num_threads, (settings.threads or os.cpu_count() or 1,))
+
+
 class TaggerReplica:
     """A model, and the batches that it tags.
 
@@ -66,11 +73,8 @@ class TaggerReplica:
     """
 
     def __init__(self, model: str, settings: dict[str, Any], release: str) -> None:
-        import torch
-
         own = ServeSettings(**settings)
-        torch.set_num_threads(own.threads or os.cpu_count() or 1)
-        self.thread = ThreadPoolExecutor(1, "tagger")
+        self.thread = _model_thread(own)
         self.tagger = Tagger.from_pretrained(
             model, device=own.device, batch_pieces=own.batch_pieces, precision=own.precision
         )
@@ -168,11 +172,8 @@ class RerankerReplica:
     """An encoder, and the sentences that it orders passages for."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        import torch
-
         own = ServeSettings(**settings)
-        torch.set_num_threads(own.threads or os.cpu_count() or 1)
-        self.settings, self.thread = own.retrieval, ThreadPoolExecutor(1, "reranker")
+        self.settings, self.thread = own.retrieval, _model_thread(own)
         self.reranker = load_reranker(own.retrieval, device=own.device)
         self.meter = BatchMeter()
         self._check()

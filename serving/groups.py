@@ -69,6 +69,7 @@ class Group:
         self.name, self._call = name, call
         self.latency = Latency()
         self.is_down = False
+        self.answered = 0.0  # when it last did, by the event loop's clock
         self._probe: asyncio.Task[Any] | None = None
 
     async def call(self, num: int, *arguments: Any, until: float) -> Any:
@@ -123,6 +124,7 @@ class Group:
                     raise DownError(self.name) from error
             else:
                 self.is_down = False
+                self.answered = asyncio.get_running_loop().time()
                 self.latency.add(num, time.perf_counter() - started)
                 return answer
         raise AssertionError

@@ -19,7 +19,7 @@ from serving.api import Reason, View
 from serving.groups import DownError, Group, OverloadedError
 
 _MARGIN = 0.005  # seconds before the deadline at which the answer is put together
-_PATIENCE = 0.5  # seconds at least before another group is asked for the plain view, too
+_PATIENCE = 0.5  # seconds without any answer of a group before another is asked as well
 _HALF_LIFE = 5.0  # seconds of work in which the measured speed is half forgotten
 
 
@@ -271,6 +271,7 @@ class Routing:
         left = max(until - loop.time(), 0.0)
         latest = until + left  # late is better than never, but not than twice as late
         patience = min(max(_PATIENCE, 2 * self.plain.latency.expected(num)), max(left / 2, _MARGIN))
+        asked = loop.time()
 
         def ask(group: Group) -> asyncio.Task[Tagged]:
             seconds = latest - loop.time()
@@ -279,7 +280,8 @@ class Routing:
         first = ask(self.plain)
         waiting = {first}
         try:
-            await asyncio.wait(waiting, timeout=patience)
+            while not first.done() and (rest := max(asked, self.plain.answered) + patience - loop.time()) > 0:
+                await asyncio.wait(waiting, timeout=rest)
             if not first.done() or first.exception():
                 waiting.add(ask(self.context))
             while waiting:

@@ -54,7 +54,7 @@ def main(names: Sequence[str]) -> Iterator[dict[str, object]]:
 
 def ours(number: int, folder: Path) -> float:
     """`ctxner tag` with the default settings."""
-    _save_model(folder / "model")
+    save_model(folder / "model")
     _write(number + _WARM_UP, folder / "in.jsonl")
     import ray
 
@@ -82,7 +82,7 @@ def bare(number: int, folder: Path) -> float:
     from ctxner.views import pack_batches
 
     torch.set_num_threads(_THREADS)
-    _save_model(folder / "model")
+    save_model(folder / "model")
     tagger = Tagger.from_pretrained(folder / "model")
     views = [tagger.views.plain(own) for own in sentences(number + _WARM_UP)]
     parts = views[:_WARM_UP], views[_WARM_UP:]
@@ -142,7 +142,7 @@ def _write(number: int, path: Path) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def _save_model(folder: Path) -> None:
+def save_model(folder: Path) -> None:
     import torch
 
     from ctxner.labels import LabelSet
