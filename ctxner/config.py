@@ -156,7 +156,7 @@ class TaggingConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder; bfloat16 is faster where it is native
     batch_documents: PositiveInt = 512  # a call of an actor; parts of some thousand characters, of long documents
     window: PositiveInt = 2048  # sentences of a call that are sorted by length together
-    batch_pieces: PositiveInt = 8192  # in one forward pass, padding included
+    batch_pieces: PositiveInt | None = None  # in one forward pass, padding included; None: 1,024 on CPUs, else 8,192
     actors: PositiveInt | None = None  # at most, each with a model, in each view; None: what the cluster has room for
     actor_cpus: PositiveFloat = 1.0  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
     threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors

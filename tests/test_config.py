@@ -28,7 +28,7 @@ OTHER_VALUES = {
     "retrieval.query": "bag", "index.source": "a", "retrieval.threads": 3, "retrieval.tagger": "a",
     "retrieval.encoder": "a", "retrieval.layer": 2, "retrieval.dtype": "bfloat16", "retrieval.cache": "a",
     "tagging.view": "auto", "tagging.threshold": 0.5, "tagging.threads": 3, "tagging.work": "a",
-    "tagging.precision": "bfloat16", "tagging.actors": 3,
+    "tagging.precision": "bfloat16", "tagging.actors": 3, "tagging.batch_pieces": 512,
     "model.encoder": "a", "model.warm_start": "a", "data.also": ({"train": "a"},),
     "data.unlabelled": "a", "data.cache": "a",
     "model.encoder_dropout": 0.0,

@@ -127,9 +127,15 @@ def expected_score(found: Posterior, scores: Scores) -> Tensor:
 
 def path_log_probabilities(scores: Scores, tags_TB: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probability of each word's tag, and the running sum of its conditionals on the tag before; both [T, B]."""
-    unary_TB = posterior(scores).unary_TBL.gather(2, tags_TB.unsqueeze(2)).squeeze(2).clamp_min(_TINY)
-    step_TB = tags_TB[:-1] * len(scores.start_L) + tags_TB[1:]
-    pair_TB = pairwise(scores).flatten(2).gather(2, step_TB.unsqueeze(2)).squeeze(2).clamp_min(_TINY)
+    num_tags, tags_TB1 = len(scores.start_L), tags_TB.unsqueeze(2)
+    if scores.interval is None:
+        _, unary_TBL, pairs_TBLL = _posterior_in_log_space(scores, time_steps=len(tags_TB) - 1)
+        pair_TB1 = pairs_TBLL.flatten(2).gather(2, tags_TB1[:-1] * num_tags + tags_TB1[1:])
+    else:  # only the path's own pairs: all of them would be L times as many numbers as the messages
+        _, unary_TBL, left_TBL, step_LL, right_TBL = _messages(scores)
+        left_TB1, right_TB1 = left_TBL[:-1].gather(2, tags_TB1[:-1]), right_TBL[1:].gather(2, tags_TB1[1:])
+        pair_TB1 = left_TB1 * step_LL[tags_TB1[:-1], tags_TB1[1:]] * right_TB1
+    unary_TB, pair_TB = (x.squeeze(2).clamp_min(_TINY) for x in (unary_TBL.gather(2, tags_TB1), pair_TB1))
     conditional_TB = torch.zeros_like(unary_TB)
     conditional_TB[1:] = pair_TB.log() - unary_TB[:-1].log()
     return unary_TB.log(), conditional_TB.cumsum(0)

@@ -121,8 +121,11 @@ def test_viterbi_and_n_best_equal_sorted_enumeration(num_tags, constrained):
 
 
 @pytest.mark.parametrize(("num_tags", "constrained"), SHAPES)
-def test_segment_probability_equals_enumeration(num_tags, constrained):
+@pytest.mark.parametrize("log_space", [False, True])
+def test_segment_probability_equals_enumeration(num_tags, constrained, log_space):
     crf, (emissions_BTL, tags_BT, mask_BT) = _crf(num_tags, constrained), _batch(num_tags)
+    if log_space:
+        crf._mixing_steps = None
     spans = [(b, i, j) for b, n in enumerate(LENGTHS) for i in range(n) for j in range(i + 1, n + 1)]
     found_N = crf.segment_probability(emissions_BTL, mask_BT, tags_BT, spans)
     enumerated = {row: (paths, scores) for row, _, paths, scores in _sentences(crf, emissions_BTL, mask_BT)}
