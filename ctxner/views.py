@@ -210,7 +210,11 @@ def keep_passages(view: View, pieces: Sequence[int], number: int) -> View:
 
 
 def pack_batches(
-    shapes: Sequence[tuple[int, ...]], *, max_pieces: int, max_sentences: int | None = None
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    max_pieces: int,
+    max_sentences: int | None = None,
+    call_pieces: int | None = None,
 ) -> list[list[int]]:
     """Token-budget batches with length bucketing, longest first.
 
@@ -221,21 +225,24 @@ def pack_batches(
         shapes: Of each sentence: its number of rows, then its longest row in pieces in each view.
         max_pieces: Budget of a batch over its views, padding included; a sentence above it is a batch of its own.
         max_sentences: Optional further bound.
+        call_pieces: What one more batch costs, in pieces: where filling a batch up would pad more, another one begins.
 
     Returns:
         Lists of indices into `shapes`; every index once.
     """
     order = sorted(range(len(shapes)), key=lambda index: (*_bucket(shapes[index]), index))
     batches: list[list[int]] = []
-    num_rows = 0
+    num_rows = padding = 0
     widths: tuple[int, ...] = ()
     for index in order:
         rows, *own = shapes[index]
         wider = tuple(map(max, widths, own)) if num_rows else tuple(own)
         full = max_sentences is not None and num_rows and len(batches[-1]) >= max_sentences
+        padding += rows * (sum(wider) - sum(own))
+        full = full or (call_pieces is not None and padding > call_pieces)
         if not batches or full or (num_rows + rows) * sum(wider) > max_pieces:
             batches.append([])
-            num_rows, wider = 0, tuple(own)
+            num_rows, padding, wider = 0, 0, tuple(own)
         batches[-1].append(index)
         num_rows, widths = num_rows + rows, wider
     return batches

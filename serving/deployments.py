@@ -75,9 +75,7 @@ class TaggerReplica:
     def __init__(self, model: str, settings: dict[str, Any], release: str) -> None:
         own = ServeSettings(**settings)
         self.thread = _model_thread(own)
-        self.tagger = Tagger.from_pretrained(
-            model, device=own.device, batch_pieces=own.batch_pieces, precision=own.precision
-        )
+        self.tagger = Tagger.from_pretrained(model, device=own.device, precision=own.precision)
         self.batch_pieces, self.max_pieces = own.batch_pieces, self.tagger.model.config.max_pieces
         self._predict.set_max_batch_size(max(own.batch_pieces, self.max_pieces))  # type: ignore[attr-defined]
         self.model, self.version = model, release.partition("-")[0]

@@ -57,7 +57,7 @@ class ServeSettings(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["cpu", "cuda"] = "cpu"  # of the models
     threads: PositiveInt | None = None  # of a replica; None: its node's cores
-    batch_pieces: PositiveInt = 4096  # in one forward pass
+    batch_pieces: PositiveInt = 2048  # about, of the requests that are answered together
     cached_sentences: Annotated[int, Field(ge=0)] = 20_000  # whose passages a retriever remembers
     limits: Limits = Limits()
     keys: tuple[ApiKey, ...] = ()  # none: whoever reaches the port; only on loopback

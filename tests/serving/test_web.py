@@ -1,0 +1,274 @@
+"""HTTP with a real tagger and no Ray: answers, bounds, keys, errors that say nothing of the text, and any bytes at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from typing import Any
+
+import httpx2
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.core.transport import Response as SchemathesisResponse  # noqa: F401 (its versions differ here)
+
+from ctxner.predictor import sentences_of
+from ctxner.schema import Example
+from serving.settings import ApiKey, ServeSettings, hashed, keys_from
+from serving.web import make_app
+from tests.serving.conftest import Local, client_of, make_service, run
+
+TEXT = "Paris Hilton sings in London, so? Müller 👍🏽 Paris."
+CASES = int(os.environ.get("CTXNER_FUZZ_CASES", "100"))
+JSON = {"content-type": "application/json"}
+
+
+def post(
+    service: Any, body: Any, *, keys: Any = (), path: str = "/v1/tag", headers: dict[str, str] | None = None
+) -> Any:
+    async def work() -> httpx2.Response:
+        async with client_of(service, keys) as client:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            return await client.post(path, content=content, headers={**JSON, **(headers or {})})
+
+    return run(work)
+
+
+def test_texts_and_split_sentences_get_the_taggers_entities(local):
+    answer = post(make_service(local.routing()), {"texts": [TEXT, "", "London"], "view": "plain"})
+    assert answer.status_code == 200
+    found = answer.json()
+    for text, result in zip([TEXT, "", "London"], found["results"], strict=True):
+        sentences = sentences_of(text, "0")
+        wanted = [
+            (entity.text, entity.type, entity.start, entity.end, number)
+            for number, own in enumerate(local.tagger.predict([Example(s) for s in sentences], view="plain"))
+            for entity in own.entities
+        ]
+        assert [tuple(e[k] for k in ("text", "type", "start", "end", "sentence")) for e in result["entities"]] == wanted
+        assert all(text[e["start"] : e["end"]] == e["text"] for e in result["entities"])
+    assert found["views"] == {"plain": sum(len(own["sentences"]) for own in found["results"])}
+    split = post(make_service(local.routing()), {"sentences": [["Paris", "Hilton"]], "view": "plain"}).json()
+    assert split["results"][0]["sentences"][0]["end"] == len("Paris Hilton")
+
+
+def test_long_lists_keep_their_order_through_chunks(local):
+    texts = [f"Paris {number} sings in London ." for number in range(300)]
+    found = post(make_service(local.routing()), {"texts": texts, "view": "plain"}).json()
+    alone = local.tagger.tag(texts)
+    assert [[e["text"] for e in own["entities"]] for own in found["results"]] == [
+        [e.text for e in own] for own in alone
+    ]
+
+
+def test_passages_are_returned_only_when_asked_for_and_can_be_given(local):
+    service = make_service(local.routing())
+    asked = post(service, {"texts": ["Paris sings"], "view": "context", "return_passages": True}).json()
+    assert asked["results"][0]["sentences"][0]["passages"][0]["text"] == "Paris sings ."
+    assert (
+        "passages"
+        not in post(service, {"texts": ["Paris sings"], "view": "context"}).json()["results"][0]["sentences"][0]
+    )
+    body = {"texts": ["Paris sings"], "view": "context", "passages": [[{"text": "Paris is a singer."}]]}
+    given_ones = post(service, {**body, "return_passages": True}).json()["results"][0]["sentences"][0]
+    assert [own["text"] for own in given_ones["passages"]] == ["Paris is a singer."]
+    assert given_ones["view"] == "context"
+
+
+def test_a_stream_gives_a_line_for_each_line_in_their_order(local):
+    lines = [json.dumps({"text": f"Paris {number} in London ."}) for number in range(200)]
+    lines[7] = "{"
+    lines[9] = json.dumps({"text": "x" * 300})
+    body = "\n".join(lines).encode()
+    service = make_service(local.routing(), text_chars=200)
+    answer = post(service, body, path="/v1/tag/stream", headers={"content-type": "application/x-ndjson"})
+    found = [json.loads(line) for line in answer.text.splitlines()]
+    assert len(found) == 200
+    assert [number for number, own in enumerate(found) if "error" in own] == [7, 9]
+    assert [own["sentences"][0]["end"] for own in found[10:]] == [len(f"Paris {n} in London .") for n in range(10, 200)]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"\xff\xfe", 400),
+        (b'{"texts": ["\\ud800"]}', 400),
+        (b'{"texts": ["a"], "deadline_ms": NaN}', 422),
+        (b'{"texts": ["a"], "deadline_ms": 1e999}', 422),
+        (b'{"texts": ["a"], "deadline_ms": -1}', 422),
+        (b'{"texts": ["a"], "secret": 1}', 422),
+        (b'{"texts": []}', 422),
+        (b'{"texts": ["a"], "sentences": [["b"]]}', 422),
+        (b'{"texts": ["a"], "passages": []}', 422),
+        (b"[" * 200_000, 400),
+        (b'{"texts":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),
+        (b'{"texts": ["' + b"a" * 150_000 + b'"]}', 413),
+        (b'{"texts": [' + b'"a",' * 2000 + b'"a"]}', 413),
+        (b" " * (5 << 20), 413),
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_bad_bodies_have_an_error_each(local, body, status):
+    answer = post(make_service(local.routing()), body)
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error", "message", "request_id"}
+
+
+def test_wrong_content_types_and_zip_bombs_are_refused_unread(local):
+    service = make_service(local.routing())
+    for headers in ({"content-type": "text/plain"}, {"content-type": ""}, {"content-encoding": "gzip"}):
+        assert post(service, b'{"texts": ["a"]}', headers=headers).status_code == 415
+
+
+def test_no_error_and_no_log_line_repeats_the_text(local, caplog):
+    secret = "zanzibarsecret"
+    logging.getLogger("ray.serve").addHandler(caplog.handler)
+    bodies = [
+        {"texts": [secret], secret: secret},
+        {"texts": secret},
+        {"texts": [secret], "view": secret},
+        {"texts": [{secret: secret}]},
+        {"texts": [secret * 10_000]},
+        {"texts": [secret]},
+        ("{" + secret).encode(),
+    ]
+    service = make_service(local.routing())
+    with caplog.at_level(logging.DEBUG):
+        answers = [post(service, body) for body in bodies]
+    local.tagger.predict = None  # whatever fails inside
+    service.routing.plain._call = lambda *_: (_ for _ in ()).throw(KeyError(secret))
+    with caplog.at_level(logging.DEBUG):
+        answers.append(post(service, {"texts": [secret], "view": "plain"}))
+    del local.tagger.predict
+    assert answers[-1].status_code == 500
+    assert secret not in "".join(own.text for own in answers if own.status_code != 200)
+    told = "".join(
+        record.getMessage() + str(record.__dict__) for record in caplog.records if record.name == "ray.serve"
+    )
+    assert "access" in told
+    assert secret not in told
+
+
+def test_overload_is_refused_at_once_and_passes(local):
+    local.seconds["plain"] = 0.3
+    service = make_service(local.routing(), waiting_words=20)
+
+    async def work() -> list[int]:
+        async with client_of(service) as client:
+            body = {"texts": ["Paris Hilton sings in London"], "view": "plain"}
+            answers = await asyncio.gather(*(client.post("/v1/tag", json=body) for _ in range(10)))
+            refused = [own for own in answers if own.status_code == 503]
+            assert all(int(own.headers["retry-after"]) >= 1 for own in refused)
+            last = await client.post("/v1/tag", json=body)
+            return [own.status_code for own in answers] + [last.status_code]
+
+    found = run(work)
+    assert found.count(503) == 6
+    assert found[-1] == 200
+    assert service._words == 0
+
+
+def test_without_a_key_it_is_always_401_and_each_key_has_its_rate(local):
+    first, second = "a" * 20, "b" * 20
+    keys = (
+        ApiKey(name="first", sha256=hashed(first), requests_per_minute=3),
+        ApiKey(name="second", sha256=hashed(second)),
+    )
+    service = make_service(local.routing())
+
+    async def work() -> None:
+        async with client_of(service, keys) as client:
+            for path in (
+                "/v1/tag",
+                "/v1/tag/stream",
+                "/v1/models",
+                "/metrics",
+                "/openapi.json",
+                "/v1/nothing",
+                "/docs",
+            ):
+                for headers in ({}, {"authorization": f"Bearer {first}x"}, {"authorization": "Basic " + first}):
+                    for method in ("GET", "POST", "PUT"):
+                        answer = await client.request(method, path, headers=headers)
+                        assert answer.status_code == 401, (path, method)
+            body = {"texts": ["London"], "view": "plain"}
+            ask = [await client.post("/v1/tag", json=body, headers={"x-api-key": first}) for _ in range(5)]
+            assert [own.status_code for own in ask] == [200] * 3 + [429] * 2
+            assert int(ask[-1].headers["retry-after"]) >= 1
+            other = await client.post("/v1/tag", json=body, headers={"authorization": f"Bearer {second}"})
+            assert other.status_code == 200
+            assert (await client.get("/healthz")).status_code == 200
+            assert (await client.get("/")).status_code == 200
+
+    run(work)
+
+
+def test_keys_come_from_the_environment_hashed_and_are_never_shown():
+    (found,) = keys_from({"CTXNER_API_KEYS": "me:" + "k" * 32})
+    assert (found.name, found.sha256) == ("me", hashed("k" * 32))
+    with pytest.raises(ValueError, match="entry 2") as error:
+        keys_from({"CTXNER_API_KEYS": "me:" + "k" * 32 + ",you:tooshort"})
+    assert "tooshort" not in str(error.value)
+    with pytest.raises(ValueError, match="same name"):
+        ServeSettings(model="m", keys=(found, found))
+
+
+def test_the_schema_describes_what_is_taken(local):
+    tree = make_app(make_service(local.routing())).openapi()
+    body = tree["paths"]["/v1/tag"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"] == {"$ref": "#/components/schemas/TagRequest"}
+    assert "deadline_ms" in tree["components"]["schemas"]["TagRequest"]["properties"]
+    service = make_service(local.routing())
+    for example in body["examples"].values():
+        assert post(service, example["value"]).status_code == 200
+
+
+@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(body=st.binary(max_size=300) | st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(st.characters(), max_size=30),
+    lambda own: st.lists(own, max_size=4)
+    | st.dictionaries(st.sampled_from(["texts", "sentences", "view", "passages", "deadline_ms", "return_passages", "x"]), own, max_size=4),
+    max_leaves=20,
+))  # fmt: skip
+def test_any_body_is_answered_or_refused(tagger, body):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode("utf-8", "surrogatepass")
+    answer = post(make_service(Local(tagger).routing()), content)
+    assert answer.status_code in {200, 400, 413, 422}
+
+
+@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), min_size=1, max_size=4),
+       view=st.sampled_from(["auto", "plain", "context"]), deadline=st.none() | st.floats(200, 1000))  # fmt: skip
+def test_any_text_is_tagged_with_exact_offsets(tagger, texts, view, deadline):
+    answer = post(make_service(Local(tagger).routing()), {"texts": texts, "view": view, "deadline_ms": deadline})
+    assert answer.status_code in {200, 503}, answer.text
+    if answer.status_code == 200:
+        for text, result in zip(texts, answer.json()["results"], strict=True):
+            assert all(text[own["start"] : own["end"]] == own["text"] for own in result["entities"])
+
+
+def test_requests_made_from_the_schema_never_break_the_server(tagger):
+    """Schemathesis: every path of OpenAPI, valid and invalid; answers have to be as described."""
+    app = make_app(make_service(Local(tagger).routing()))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    statuses = set[int]()
+    for operation in (own.ok() for own in schema.get_all_operations()):
+        for mode in schemathesis.GenerationMode:
+
+            @settings(
+                max_examples=max(1, CASES // 6), deadline=None, database=None, suppress_health_check=list(HealthCheck)
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def check(case: Any) -> None:
+                answer = case.call()
+                statuses.add(answer.status_code)
+                assert answer.status_code < 500 or answer.status_code == 503, answer.text
+
+            check()
+    assert 200 in statuses
+    assert statuses & {400, 422}
