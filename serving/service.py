@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -111,8 +113,7 @@ class Service:
         )
         given = [()] * number if request.passages is None else request.passages
         split = [self._split(*own) for own in zip(texts, given, range(number), strict=True)]
-        if (num := sum(len(own.sentences) for own in split)) > self.limits.sentences:
-            raise RefusedError(413, "too_many_sentences", f"{num} sentences, at most {self.limits.sentences}")
+        self._check_sentences(split)
         trace = Trace()
         found = await self._answers(split, request, request.passages is not None, trace)
         answers = [answer for own in found for answer in own]
@@ -129,24 +130,34 @@ class Service:
         )
 
     async def stream(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """A line for each line of NDJSON, in their order; one that cannot be tagged has an `error`."""
-        waiting: list[asyncio.Task[TextOut]] = []
+        """A line for each line of NDJSON, in their order; one that cannot be tagged has an `error`.
+
+        Answers do not wait for the next line; lines wait while as many are in work, or answered and not yet taken.
+        """
+        waiting = deque[asyncio.Task[TextOut]]()
         number = 0
+        coming: asyncio.Task[bytes | None] | None = asyncio.ensure_future(_next(lines))
         try:
-            async for line in lines:
-                if not line.strip():
+            while coming or waiting:
+                takes = coming is not None and len(waiting) < _LINES_AT_ONCE
+                watched: set[asyncio.Task[Any]] = {coming} if coming and takes else set()
+                await asyncio.wait(watched | set(itertools.islice(waiting, 1)), return_when=asyncio.FIRST_COMPLETED)
+                while waiting and waiting[0].done():
+                    yield _as_line(waiting.popleft().result())
+                if not (coming and takes and coming.done()):
                     continue
-                number += 1
+                line, coming = coming.result(), None
+                if line is None:
+                    continue
+                number += bool(line.strip())
                 if number > self.limits.lines:
                     waiting.append(asyncio.ensure_future(_failed(f"more than {self.limits.lines} lines")))
-                    break
-                waiting.append(asyncio.ensure_future(self._line(line)))
-                while len(waiting) >= _LINES_AT_ONCE or (waiting and waiting[0].done()):
-                    yield _as_line(await waiting.pop(0))
-            while waiting:
-                yield _as_line(await waiting.pop(0))
+                    continue
+                if line.strip():
+                    waiting.append(asyncio.ensure_future(self._line(line)))
+                coming = asyncio.ensure_future(_next(lines))
         finally:
-            for task in waiting:
+            for task in (*waiting, *filter(None, [coming])):
                 task.cancel()
 
     async def _line(self, line: bytes) -> TextOut:
@@ -156,6 +167,7 @@ class Service:
             own = StreamedText.model_validate_json(line)
             text = own.text if own.text is not None else tuple(own.words or ())
             split = self._split(text, own.passages or (), 0)
+            self._check_sentences([split])
             trace = Trace()
             found = await self._answers([split], own, own.passages is not None, trace)
             self.meter.answered(*counts(found[0]), trace.seconds)
@@ -180,6 +192,10 @@ class Service:
             for rank, own in enumerate(given, start=1)
         )
         return _Text(whole, sentences_of(text, str(number)), passages)
+
+    def _check_sentences(self, texts: Sequence[_Text]) -> None:
+        if (num := sum(len(own.sentences) for own in texts)) > self.limits.sentences:
+            raise RefusedError(413, "too_many_sentences", f"{num} sentences, at most {self.limits.sentences}")
 
     async def _answers(self, texts: Sequence[_Text], how: How, given: bool, trace: Trace) -> list[list[Answer]]:
         """Answers for each sentence of each text."""
@@ -277,6 +293,10 @@ def _versions(answers: Sequence[Answer]) -> Versions:
     models = sorted({own.model for own in answers})
     indexes = sorted({own.index for own in answers if own.index})
     return Versions(model=",".join(models), index=",".join(indexes) or None)
+
+
+async def _next(lines: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(lines, None)
 
 
 async def _failed(message: str) -> TextOut:

@@ -21,6 +21,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Str
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api import Problem, StreamedText, TagRequest, TagResponse, TextOut, examples_of, explain
@@ -77,14 +78,14 @@ def make_app(service: Service, keys: Sequence[ApiKey] = ()) -> FastAPI:
             **_PROBLEMS,
             200: {"content": {"application/x-ndjson": {"schema": _reference(TextOut)}}, "description": "A line a line"},
         },
-        response_class=StreamingResponse,
+        response_class=_Answers,
         summary="Entities of long lists, line by line",
         openapi_extra=_body("application/x-ndjson", StreamedText),
     )
     async def stream(request: Request) -> Response:
         _check_type(request, {"application/x-ndjson", "application/jsonl"})
         lines = _lines(request, service.limits.line_bytes)
-        return StreamingResponse(service.stream(lines), media_type="application/x-ndjson")
+        return _Answers(service.stream(lines), media_type="application/x-ndjson")
 
     @app.get("/v1/models", responses={401: _PROBLEMS[401]}, summary="What is served")
     async def models() -> dict[str, Any]:
@@ -146,6 +147,18 @@ def problem(request_id: str, status: int, code: str, message: str, retry_after: 
     )
 
 
+class _Answers(StreamingResponse):
+    """Sent while the body is still read.
+
+    Starlette's own asks for the request's next message, to learn of a disconnect, and so takes parts of the body away
+    from whoever reads it. Here that reader learns of it; behind the body's end few lines are left to be answered.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        await self.stream_response(send)
+
+
 class _Guard:
     """Around everything: the request's id, its key and rate, the safe headers, the log, and what nobody caught."""
 
@@ -180,6 +193,8 @@ class _Guard:
         name, refusal = self._caller(scope["path"], headers, request_id)
         try:
             await (refusal or self.app)(scope, receive, sent)
+        except ClientDisconnect:
+            status = 499  # as others log it; nobody reads an answer
         except Exception as error:
             # Its message may hold what was asked, so only its kind and place are told.
             place = error.__traceback__

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 # Layers of DESIGN, lowest first; a module imports only from lower layers and from its own package.
 LAYERS = (
-    {"ctxner.schema", "ctxner.compressed", "ctxner.idhashes", "ctxner.joining"},
-    {"ctxner.jobfolder"},
+    {"ctxner.schema", "ctxner.compressed", "ctxner.idhashes", "ctxner.joining", "ctxner.replies"},
+    {"ctxner.jobfolder", "ctxner.client"},
     {"ctxner.words", "ctxner.labels"},
     {"ctxner.textfiles"},
     {"ctxner.records", "ctxner.columns", "ctxner.datafiles"},

@@ -1,0 +1,331 @@
+"""A client of a ctxner server: `Client(url).tag("some text")`, and `AsyncClient` with the same methods.
+
+Of the library it needs only `ctxner.replies`: what goes over the wire. Errors and logs hold neither texts nor keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import threading
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, TypeVar
+
+import httpx2
+
+from ctxner.replies import (
+    CHUNK_LINES,
+    Answer,
+    Chunk,
+    Chunks,
+    ClientError,
+    GivenPassage,
+    Reply,
+    TextResult,
+    View,
+    Words,
+    failure,
+    how_to,
+    parsed,
+    reply,
+    results_of,
+    tag_body,
+)
+
+__all__ = ["AsyncClient", "Client", "ClientError", "Reply", "TextResult"]
+
+T = TypeVar("T")
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0  # seconds: of the first back-off at most, and of any
+_CONNECT_SECONDS = 5.0  # for one attempt
+_CHUNKS_AT_ONCE = 2  # of a stream: one is answered while the next one is sent
+_KEY = re.compile(r"[!-~]+")
+
+
+class AsyncClient:
+    """Asks a server, within asyncio.
+
+    Args:
+        url: Of the server, e.g. `http://localhost:8000`; with its prefix, where it has one.
+        key: The API key, where the server wants one.
+        timeout: Seconds for a call, waits between attempts included; of a stream, for each chunk of it.
+        retries: Further attempts when the server is overloaded (503, 429) or cannot be reached.
+        transport: In place of the network, for tests.
+
+    Raises:
+        ValueError: Not a URL, or not a key.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout: float = 30,
+        retries: int = 4,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("url does not start with http:// or https://")
+        if key is not None and not _KEY.fullmatch(key):
+            raise ValueError("the key has other characters than printable ASCII; wanted it as `ctxner api-key` gave it")
+        self.timeout, self.retries, self._most_lines = timeout, retries, 0
+        self._http = httpx2.AsyncClient(
+            base_url=url,
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # a whole call's is `_call`'s
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def tag(
+        self,
+        texts: str | Sequence[str] | Sequence[Words],
+        *,
+        view: View = "auto",
+        deadline_ms: float | None = None,
+        return_passages: bool = False,
+        passages: Sequence[GivenPassage] | Sequence[Sequence[GivenPassage]] | None = None,
+    ) -> Reply:
+        """Entities of texts.
+
+        Args:
+            texts: A text, texts, or sentences that are split into words. Long lists: `stream`.
+            view: `auto` looks up only what the plain view is unsure of.
+            deadline_ms: When the server's answer has to be there.
+            return_passages: Whether what was read comes with the answer.
+            passages: Documents at hand, best first, in place of what would be looked up: of one text its passages,
+                of several one list of passages a text.
+
+        Raises:
+            ClientError: No answer.
+            ValueError: A lone surrogate, mixed kinds of texts, or not one list of passages a text.
+        """
+        body = tag_body(texts, passages, how_to(view, deadline_ms, return_passages))
+        return parsed(reply, await self._call("POST", "v1/tag", body, "application/json"))
+
+    async def stream(
+        self,
+        lines: Iterable[str | Words] | AsyncIterable[str | Words],
+        *,
+        view: View = "auto",
+        deadline_ms: float | None = None,
+        return_passages: bool = False,
+    ) -> AsyncIterator[TextResult]:
+        """Entities of ever so many texts, in order; some hundred lines are held at a time.
+
+        Args:
+            lines: Texts, or sentences that are split into words; read as answers are taken.
+            view: As of `tag`; so are the others, for each line.
+            deadline_ms: See there.
+            return_passages: See there.
+
+        Raises:
+            ClientError: No answer to a chunk of lines. A line that cannot be tagged is an answer with an `error`.
+            ValueError: A lone surrogate in a line.
+        """
+        chunks = Chunks(how_to(view, deadline_ms, return_passages), await self._lines_a_chunk())
+        sent = deque[asyncio.Task[list[TextResult]]]()
+        try:
+            async with aclosing(_iterated(lines)) as own:
+                async for line in own:
+                    if chunk := chunks.add(line):
+                        sent.append(asyncio.ensure_future(self._chunk(chunk)))
+                    if len(sent) == _CHUNKS_AT_ONCE:
+                        for result in await sent.popleft():
+                            yield result
+            if chunk := chunks.rest():
+                sent.append(asyncio.ensure_future(self._chunk(chunk)))
+            while sent:
+                for result in await sent.popleft():
+                    yield result
+        finally:
+            for task in sent:
+                task.cancel()
+
+    async def models(self) -> dict[str, Any]:
+        """What is served.
+
+        Raises:
+            ClientError: No answer.
+        """
+        return parsed(dict, await self._call("GET", "v1/models"))
+
+    async def _lines_a_chunk(self) -> int:
+        """The server's own bound of a stream may be a lower one."""
+        if not self._most_lines:
+            limits = (await self.models()).get("limits") or {}
+            self._most_lines = min(CHUNK_LINES, int(limits.get("lines") or CHUNK_LINES))
+        return self._most_lines
+
+    async def _chunk(self, chunk: Chunk) -> list[TextResult]:
+        answer = await self._call("POST", "v1/tag/stream", chunk.body, "application/x-ndjson")
+        return parsed(partial(results_of, chunk), answer, is_lines=True)
+
+    async def _call(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> Answer:
+        """The server's answer, after as many attempts as it takes and there is time for."""
+        clock = asyncio.get_running_loop().time
+        until, attempt = clock() + self.timeout, 0
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    return await self._attempt(method, path, body, content_type)
+            except TimeoutError:
+                raise ClientError(None, "timeout", f"no answer within {self.timeout:g} s") from None
+            except _RetryableError as error:
+                wait = _wait(attempt, error.reason.retry_after, until - clock())
+                if attempt == self.retries or wait is None:
+                    raise error.reason from None
+                attempt += 1
+                await asyncio.sleep(wait)
+
+    async def _attempt(self, method: str, path: str, body: bytes, content_type: str) -> Answer:
+        headers = {"content-type": content_type} if content_type else {}
+        try:
+            request = self._http.build_request(method, path, content=body or None, headers=headers)
+            response = await self._http.send(request, stream=True)
+        except httpx2.TransportError as error:
+            raise _RetryableError(_lost(error)) from None
+        try:
+            await response.aread()
+        except httpx2.TransportError as error:
+            raise _lost(error) from None
+        finally:
+            await response.aclose()
+        if response.is_success:
+            return Answer(response.status_code, response.content, response.headers.get("x-request-id"))
+        refusal = failure(response.status_code, response.content, response.headers)
+        raise _RetryableError(refusal) if refusal.status in (429, 503) else refusal
+
+
+class Client:
+    """Asks a server; see `AsyncClient`, which it runs in a thread of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout: float = 30,
+        retries: int = 4,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._own = AsyncClient(url, key, timeout=timeout, retries=retries, transport=transport)
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="ctxner-client", daemon=True).start()
+        self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections, and end its thread."""
+        if self._stop.alive:
+            self._run(self._own.close())
+            self._stop()
+
+    def tag(
+        self,
+        texts: str | Sequence[str] | Sequence[Words],
+        *,
+        view: View = "auto",
+        deadline_ms: float | None = None,
+        return_passages: bool = False,
+        passages: Sequence[GivenPassage] | Sequence[Sequence[GivenPassage]] | None = None,
+    ) -> Reply:
+        """See `AsyncClient.tag`."""
+        return self._run(
+            self._own.tag(texts, view=view, deadline_ms=deadline_ms, return_passages=return_passages, passages=passages)
+        )
+
+    def stream(
+        self,
+        lines: Iterable[str | Words],
+        *,
+        view: View = "auto",
+        deadline_ms: float | None = None,
+        return_passages: bool = False,
+    ) -> Iterator[TextResult]:
+        """See `AsyncClient.stream`; `lines` are read in the caller's thread."""
+        own = self._own
+        chunks = Chunks(how_to(view, deadline_ms, return_passages), self._run(own._lines_a_chunk()))
+        sent = deque[Any]()
+        try:
+            for line in lines:
+                if chunk := chunks.add(line):
+                    sent.append(self._start(own._chunk(chunk)))
+                if len(sent) == _CHUNKS_AT_ONCE:
+                    yield from sent[0].result()
+                    sent.popleft()
+            if chunk := chunks.rest():
+                sent.append(self._start(own._chunk(chunk)))
+            while sent:
+                yield from sent[0].result()
+                sent.popleft()
+        finally:
+            for future in sent:
+                future.cancel()
+
+    def models(self) -> dict[str, Any]:
+        """See `AsyncClient.models`."""
+        return self._run(self._own.models())
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> Any:
+        if not self._stop.alive:
+            work.close()
+            raise RuntimeError("this client is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = self._start(work)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # a no-op unless the caller was interrupted
+
+
+class _RetryableError(Exception):
+    """An attempt failed so that another one may not."""
+
+    def __init__(self, reason: ClientError) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+async def _iterated(lines: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line
+
+
+def _wait(attempt: int, retry_after: float | None, left: float) -> float | None:
+    """Seconds before another attempt: what the server asks for, and a back-off with full jitter; None: no time left.
+
+    Source: Brooker, "Exponential backoff and jitter", AWS Architecture Blog (2015).
+    """
+    wait = (retry_after or 0.0) + random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt))
+    return wait if wait < left else None
+
+
+def _lost(error: httpx2.TransportError) -> ClientError:
+    kind = "the connection broke" if isinstance(error, httpx2.ReadError | httpx2.WriteError) else "no connection"
+    return ClientError(None, "connection", f"{kind}: {type(error).__name__}")

@@ -1,0 +1,153 @@
+"""`/v1/tag/stream` over a real port: answers come while lines are still sent, none is lost, and few are held."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from serving.web import make_app
+from tests.serving.conftest import make_service, run
+from tests.serving.online import online
+
+HEAD = (
+    b"POST /v1/tag/stream HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-ndjson\r\n"
+    b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+)
+
+
+class Connection:
+    """HTTP by hand, as clients send the whole body before they read."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer, self.body = reader, writer, b""
+
+    @classmethod
+    async def to(cls, url: str) -> Connection:
+        own = cls(*await asyncio.open_connection(*url.removeprefix("http://").split(":")))
+        own.writer.write(HEAD)
+        return own
+
+    async def send(self, body: bytes) -> None:
+        self.writer.write(f"{len(body):x}\r\n".encode() + body + b"\r\n")
+        await self.writer.drain()
+
+    async def head(self) -> bytes:
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def line(self) -> dict[str, Any]:
+        while b"\n" not in self.body:
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            assert size, "the answer ended"
+            self.body += (await self.reader.readexactly(size + 2))[:-2]
+        own, self.body = self.body.split(b"\n", 1)
+        return json.loads(own)
+
+    async def rest(self) -> list[dict[str, Any]]:
+        self.writer.write(b"0\r\n\r\n")
+        found = []
+        while True:
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            if not size:
+                return found + [json.loads(own) for own in self.body.splitlines()]
+            self.body += (await self.reader.readexactly(size + 2))[:-2]
+
+
+def line(text: str, **how: Any) -> bytes:
+    return json.dumps({"text": text, "view": "plain", **how}).encode() + b"\n"
+
+
+def test_each_line_is_answered_before_the_next_is_sent(local):
+    with online(make_app(make_service(local.routing()))) as url:
+
+        async def work() -> None:
+            connection = await Connection.to(url)
+            for number in range(5):
+                await connection.send(line("Paris " * (number + 1)))
+                if not number:
+                    assert b"200 OK" in await asyncio.wait_for(connection.head(), 5)
+                found = await asyncio.wait_for(connection.line(), 5)
+                assert found["sentences"][0]["end"] == 6 * (number + 1) - 1
+            assert await asyncio.wait_for(connection.rest(), 5) == []
+
+        run(work)
+
+
+def test_no_line_of_a_body_that_comes_in_pieces_is_lost(local):
+    with online(make_app(make_service(local.routing()))) as url:
+
+        async def work() -> None:
+            connection = await Connection.to(url)
+            body = b"".join(line("a" * (number + 1)) for number in range(200))
+            for start in range(0, len(body), 700):
+                await connection.send(body[start : start + 700])
+                await asyncio.sleep(0.01)
+            await connection.head()
+            found = await asyncio.wait_for(connection.rest(), 20)
+            assert [own["sentences"][0]["end"] for own in found] == list(range(1, 201))
+
+        run(work)
+
+
+def test_a_client_that_goes_away_ends_its_lines_and_is_no_failure(local, caplog):
+    local.seconds["plain"] = 0.2
+    service = make_service(local.routing())
+    with online(make_app(service)) as url, caplog.at_level("INFO", logger="ray.serve"):
+
+        async def work() -> None:
+            connection = await Connection.to(url)
+            await connection.send(line("Paris") * 10 + b'{"text": "Lon')
+            connection.writer.close()
+            for _ in range(200):
+                if any(own.message == "access" for own in caplog.records):
+                    return
+                await asyncio.sleep(0.02)
+
+        run(work)
+    assert [own.status for own in caplog.records if own.message == "access"] == [499]
+    assert not [own for own in caplog.records if own.levelname == "ERROR"]
+    assert service._words == 0
+
+
+def test_lines_wait_while_many_are_in_work(local):
+    local.seconds["plain"] = 0.2
+    service = make_service(local.routing())
+    taken, most = 0, 0
+
+    async def lines() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for number in range(300):
+            taken += 1
+            yield line("a" * (number + 1)) + b"\n" * (number % 2)
+
+    async def work() -> None:
+        nonlocal most
+        found = 0
+        async for own in service.stream(lines()):
+            most = max(most, taken - found)
+            found += 1
+            assert json.loads(own)["sentences"][0]["end"] == found
+        assert found == 300
+
+    run(work)
+    assert 60 <= most <= 66, f"{most} lines are held"
+
+
+def test_bounds_hold_for_each_line_and_for_all_of_them(local):
+    service = make_service(local.routing(), lines=4, sentences=2, line_bytes=200)
+
+    async def lines() -> AsyncIterator[bytes]:
+        for own in ("Paris .", "One . Two . Three .", "x" * 300, "London", "Müller", "never"):
+            yield line(own)
+
+    async def work() -> list[str | None]:
+        return [json.loads(own).get("error") async for own in service.stream(lines())]
+
+    assert run(work) == [
+        None,
+        "3 sentences, at most 2",
+        "a line of more than 200 bytes",
+        None,
+        "more than 4 lines",
+    ]
