@@ -456,7 +456,7 @@ def main() -> None:
         app.add_typer(commands.load())
     try:
         app()
-    except (ValueError, FloatingPointError, OSError, RuntimeError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         terminal.fail(str(error))
         sys.exit(1)
 

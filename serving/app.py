@@ -46,7 +46,8 @@ def settled(args: ServeSettings) -> ServeSettings:
 
     for model in filter(None, (args.model, args.plain_model)):
         saved_types(model)
-    changes: dict[str, Any] = {"retrieval": args.retrieval.decided(), "keys": (*args.keys, *keys_from(os.environ))}
+    keys = tuple(dict.fromkeys((*args.keys, *keys_from(os.environ))))  # the command has put them there already
+    changes: dict[str, Any] = {"retrieval": args.retrieval.decided(), "keys": keys}
     if args.threshold is None:
         calibration = Calibration.load(Path(args.plain_model or args.model))
         changes["threshold"] = calibration.threshold if calibration else None

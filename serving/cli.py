@@ -220,7 +220,7 @@ def _reload(client: Any, again: Any) -> None:
         schema = ServeDeploySchema.model_validate(again())
         client.deploy_apps(schema)
         _wait_until_ready(schema.applications[0].name)
-    except (ValueError, OSError, RuntimeError, TimeoutError) as error:
+    except (ValueError, OSError) as error:
         console.print(f"[red]not reloaded, the old version goes on:[/] {error}")
         return
     release = (schema.applications[0].args or {}).get("release")
@@ -231,7 +231,7 @@ def _wait_until_ready(name: str) -> None:
     """Until every deployment runs as wanted.
 
     Raises:
-        RuntimeError: One of them cannot.
+        ValueError: One of them cannot.
         TimeoutError: They take too long.
     """
     from ray import serve
@@ -247,7 +247,7 @@ def _wait_until_ready(name: str) -> None:
                     return
                 if own.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                     messages = [own.message, *(status.message for status in own.deployments.values())]
-                    raise RuntimeError("\n".join(filter(None, messages))[-3000:])
+                    raise ValueError("\n".join(filter(None, messages)).strip()[-2000:])
             time.sleep(0.2)
     raise TimeoutError(f"not ready after {_READY_SECONDS} s; see `serve status`")
 
@@ -296,7 +296,7 @@ def main() -> None:
     """`python -m serving.cli`: errors that a user can mend are one message and exit code 1."""
     try:
         app()
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError) as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True)
         sys.exit(1)
 

@@ -8,6 +8,7 @@ there is time to read them, the context view while the plain view could still an
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from ctxner.schema import Example, ScoredPassage
 from serving.api import Reason, View
 from serving.groups import DownError, Group, OverloadedError
 
+logger = logging.getLogger("ray.serve")
 _MARGIN = 0.005  # seconds before the deadline at which the answer is put together
 _PATIENCE = 0.5  # seconds without any answer of a group before another is asked as well
 _HALF_LIFE = 5.0  # seconds of work in which the measured speed is half forgotten
@@ -287,7 +289,10 @@ class Routing:
             while waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    if not task.exception():
+                    if error := task.exception():
+                        # Its message may hold what was asked.
+                        logger.warning("a tagger does not answer", extra={"kind": type(error).__name__})
+                    else:
                         tagged = task.result()
                         if task is not first and not first.done():
                             self.plain.mark_down()

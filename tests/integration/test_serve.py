@@ -1,0 +1,134 @@
+"""`ctxner serve` as a user starts it: what it answers over HTTP is what the tagger and the batch path say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.ray
+pytest.importorskip("ray")
+
+from ctxner.client import Client, ClientError  # noqa: E402
+from ctxner.demo import World, make_world, write_world  # noqa: E402
+from ctxner.predictor import Tagger, sentences_of  # noqa: E402
+from ctxner.schema import Example  # noqa: E402
+from tests.benchmarks.serving import served  # noqa: E402
+
+KEY = "k" * 32
+RETRIEVAL = {"keep": 2, "cache": None, "dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(num_train=40, num_dev=8, num_test=0)
+
+
+@pytest.fixture(scope="module")
+def folder(world: World, tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model and an index, which another process built."""
+    found = tmp_path_factory.mktemp("serve")
+    write_world(world, found)
+    tagger.save_pretrained(found / "model")
+    build = [sys.executable, "-m", "jobs", "index", "--corpus", found / "corpus.jsonl", "--out", found / "index"]
+    subprocess.run(build, check=True, capture_output=True)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[tuple[str, Client]]:
+    """The command's server, with a key."""
+    options = ["--model", str(folder / "model"), "--index", str(folder / "index"), "--set", "threshold=0.5"]
+    for name, value in RETRIEVAL.items():
+        options += ["--set", f"retrieval.{name}={json.dumps(value)}"]
+    with served(*options, log=folder / "serve.log", environment={"CTXNER_API_KEYS": f"me:{KEY}"}) as (port, _):
+        url = f"http://127.0.0.1:{port}"
+        with Client(url, KEY) as client:
+            yield url, client
+
+
+def test_without_the_key_nothing_is_answered(server):
+    url, _ = server
+    with Client(url) as client, pytest.raises(ClientError) as found:
+        client.tag("London")
+    assert found.value.status == 401
+
+
+def test_plain_answers_are_the_taggers(server, world, tagger):
+    texts = [" ".join(own.words) for own in world.train]
+    found = server[1].tag(texts, view="plain")
+    alone = tagger.tag(texts)
+    assert any(alone)
+    assert [[(e.text, e.type, e.start, e.end) for e in own.entities] for own in found.results] == [
+        [(e.text, e.type, e.start, e.end) for e in own] for own in alone
+    ]
+    confidences = [e.confidence for own in found.results for e in own.entities]
+    assert confidences == pytest.approx([e.confidence for own in alone for e in own], abs=1e-4)
+
+
+def test_context_answers_and_passages_are_those_of_the_single_text_job(server, world, folder):
+    texts = [" ".join(own.words) for own in world.train[:12]]
+    found = server[1].tag(texts, view="context", return_passages=True)
+    command = [sys.executable, "-m", "jobs", "tag-text", str(folder / "model"), *texts]
+    command += ["--index", str(folder / "index"), "--json"]
+    for name, value in RETRIEVAL.items():
+        command += ["--set", f"retrieval.{name}={'null' if value is None else value}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    wanted = json.loads(done.stdout.splitlines()[-1])["texts"]
+    for own, alone in zip(found.results, wanted, strict=True):
+        assert [(e.text, e.type, e.start, e.end) for e in own.entities] == [
+            (e["text"], e["type"], e["start"], e["end"]) for e in alone["entities"]
+        ]
+        read = [one for sentence in own.sentences for one in sentence.passages or () if one.dropped is None]
+        assert [one.id for one in read] == [one["id"] for one in alone["passages"]]
+        assert [one.rerank_score for one in read] == pytest.approx([one["rerank_score"] for one in alone["passages"]])
+    assert found.views["context"] > 0
+    assert found.versions.index
+
+
+def test_auto_says_which_sentences_were_not_looked_up(server, world, tagger):
+    texts = [" ".join(own.words) for own in world.train]
+    found = server[1].tag(texts, view="auto")
+    plain = tagger.predict([Example(s) for text in texts for s in sentences_of(text, "0")], view="plain")
+    confident = sum(own.entropy <= 0.5 for own in plain)
+    assert found.reasons.get("confident", 0) == confident
+    assert 0 < confident < len(plain)
+
+
+def test_a_stream_of_many_lines_keeps_their_order(server, world):
+    texts = [f"{number} {' '.join(own.words)}" for number in range(10) for own in world.train]
+    found = list(server[1].stream(texts, view="plain"))
+    assert len(found) == len(texts)
+    assert [own.sentences[-1].end for own in found] == [len(text) for text in texts]
+
+
+def test_what_is_served_is_told_and_counted(server):
+    url, client = server
+    told = client.models()
+    assert told["plain"]["types"] == ["person", "place"]
+    assert told["retriever"]["passages"] > 0
+    client.tag("London", view="plain")
+    end = time.monotonic() + 30  # Ray exports every ten seconds
+    text = ""
+    while "ray_ctxner_sentences" not in text and time.monotonic() < end:
+        request = urllib.request.Request(f"{url}/metrics", headers={"X-API-Key": KEY})
+        text = urllib.request.urlopen(request, timeout=10).read().decode()
+        time.sleep(1)
+    assert 'view="plain"' in text
+    with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
+        assert json.load(answer) == {"plain": True, "context": True, "retriever": True}
+
+
+def test_nothing_of_a_text_is_logged(server, folder):
+    server[1].tag("Zanzibarsecret sings", view="context")
+    server[1].models()
+    logs = subprocess.run(
+        ["grep", "-rl", "Zanzibarsecret", "/tmp/ray/session_latest/logs"], capture_output=True, text=True
+    )
+    assert logs.stdout == ""
