@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -26,6 +26,7 @@ from ctxner.predictor import Prediction, Tagger
 from ctxner.retrieval.fetch import fetch_index, index_manifest
 from ctxner.retriever import keep_as_found, load_reranker, open_searcher
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from serving.batching import Batcher, Item
 from serving.groups import Group, Latency
 from serving.meters import BatchMeter, RouterMeter, cluster_metrics
 from serving.routing import Retrieved, Routing, Tagged
@@ -37,23 +38,6 @@ _CHARS_A_PIECE = 3  # fewer than on average: a batch is rather too small than to
 _BATCH_SENTENCES = 64  # searched or re-ranked together
 _DESCRIBED_SECONDS = 5.0
 _CHECKS = ("Marta Ilves moved from Tartu to Bergen .", "It rained .")
-
-
-@dataclass(slots=True)
-class _Item:
-    """A call's part of a batch."""
-
-    work: Any
-    size: int  # pieces, or sentences
-    until: float  # by the clock on the wall, which replicas on other nodes share
-
-    @property
-    def is_late(self) -> bool:
-        return time.time() > self.until
-
-
-def _size(items: Sequence[_Item]) -> int:
-    return sum(own.size for own in items)
 
 
 def _model_thread(settings: ServeSettings) -> ThreadPoolExecutor:
@@ -77,7 +61,7 @@ class TaggerReplica:
         self.thread = _model_thread(own)
         self.tagger = Tagger.from_pretrained(model, device=own.device, precision=own.precision)
         self.batch_pieces, self.max_pieces = own.batch_pieces, self.tagger.model.config.max_pieces
-        self._predict.set_max_batch_size(max(own.batch_pieces, self.max_pieces))  # type: ignore[attr-defined]
+        self.predict = Batcher(self._predict, own.batch_pieces, self.thread)
         self.model, self.version = model, release.partition("-")[0]
         self.meter = BatchMeter()
         self.checks = [Example(Sentence(str(n), tuple(text.split()))) for n, text in enumerate(_CHECKS)]
@@ -109,9 +93,9 @@ class TaggerReplica:
             TimeoutError: Their turn came too late.
         """
         until = time.time() + seconds
-        items = [_Item((some, view), size, until) for some, size in self._chunks(examples, view)]
+        items = [Item((some, view), size, until) for some, size in self._chunks(examples, view)]
         found: list[Prediction] = []
-        for some in await asyncio.gather(*(self._predict(own) for own in items)):
+        for some in await asyncio.gather(*(self.predict(own) for own in items)):
             if some is None:
                 raise TimeoutError
             found += some
@@ -144,12 +128,8 @@ class TaggerReplica:
                 chunks.append(([example], pieces))
         return chunks
 
-    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0, batch_size_fn=_size)
-    async def _predict(self, items: list[_Item]) -> list[list[Prediction] | None]:
-        """What came while the last batch was in work, at once; None for what is too late already."""
-        return await self._in_thread(lambda: self._predict_now(items))
-
-    def _predict_now(self, items: Sequence[_Item]) -> list[list[Prediction] | None]:
+    def _predict(self, items: Sequence[Item]) -> list[list[Prediction] | None]:
+        """Predictions for each item; None for what is too late already."""
         started = time.perf_counter()
         found: dict[int, list[Prediction]] = {}
         for view in ("plain", "context"):
@@ -157,7 +137,7 @@ class TaggerReplica:
             answers = iter(self.tagger.predict([one for n in places for one in items[n].work[0]], view=view))
             for n in places:
                 found[n] = [next(answers) for _ in items[n].work[0]]
-        self.meter.batch(_size(items), time.perf_counter() - started)
+        self.meter.batch(sum(own.size for own in items), time.perf_counter() - started)
         if late := sum(len(own.work[0]) for n, own in enumerate(items) if n not in found):
             self.meter.expired(late)
         return [found.get(n) for n in range(len(items))]
@@ -173,7 +153,7 @@ class RerankerReplica:
         own = ServeSettings(**settings)
         self.settings, self.thread = own.retrieval, _model_thread(own)
         self.reranker = load_reranker(own.retrieval, device=own.device)
-        self.meter = BatchMeter()
+        self.batcher = Batcher(self._rerank, _BATCH_SENTENCES, self.thread)
         self._check()
 
     async def check_health(self) -> None:
@@ -184,13 +164,9 @@ class RerankerReplica:
         self, sentences: Sequence[Sentence], hits: Sequence[tuple[ScoredPassage, ...]], seconds: float
     ) -> list[tuple[ScoredPassage, ...]] | None:
         """Each sentence's passages in order; None when their turn came after so many seconds."""
-        return await self._rerank(_Item((sentences, hits), len(sentences), time.time() + seconds))
+        return await self.batcher(Item((sentences, hits), len(sentences), time.time() + seconds))
 
-    @serve.batch(max_batch_size=1 << 16, batch_wait_timeout_s=0, batch_size_fn=_size)
-    async def _rerank(self, items: list[_Item]) -> list[list[tuple[ScoredPassage, ...]] | None]:
-        return await asyncio.get_running_loop().run_in_executor(self.thread, self._rerank_now, items)
-
-    def _rerank_now(self, items: list[_Item]) -> list[list[tuple[ScoredPassage, ...]] | None]:
+    def _rerank(self, items: Sequence[Item]) -> list[list[tuple[ScoredPassage, ...]] | None]:
         timely = [own for own in items if not own.is_late]
         answers = iter(
             self.reranker.rerank(
@@ -237,7 +213,8 @@ class RetrieverReplica:
         self.most_cached = own.cached_sentences
         self.meter = BatchMeter()
         self.checks = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(_CHECKS)]
-        self.thread.submit(self._search_now, [self.checks]).result()
+        self.search = Batcher(self._search, _BATCH_SENTENCES, self.thread)
+        self.thread.submit(self._search, [Item(self.checks, 1, 0)]).result()
 
     def _open(self, own: ServeSettings) -> Any:
         folder: Any = own.index
@@ -251,7 +228,7 @@ class RetrieverReplica:
         Raises:
             RuntimeError: It does not.
         """
-        (found,) = await asyncio.get_running_loop().run_in_executor(self.thread, self._search_now, [self.checks])
+        found = await self.search(Item(self.checks, len(self.checks), math.inf))
         if failed := next((own.error for own in found if own.error), None):
             raise RuntimeError(f"{self.folder}: cannot be searched ({failed})")
 
@@ -281,7 +258,7 @@ class RetrieverReplica:
         return self.cache.get(sentence.words)
 
     async def _retrieve(self, sentences: Sequence[Sentence], until: float) -> list[tuple[ScoredPassage, ...] | None]:
-        found = await self._search(_Item(sentences, len(sentences), until))
+        found = await self.search(Item(sentences, len(sentences), until))
         hits = [own.hits for own in found]
         kept = None
         if self.rerank is not None:
@@ -308,21 +285,15 @@ class RetrieverReplica:
         self.num_skipped += 1
         return self.num_skipped % 16 == 0
 
-    @serve.batch(max_batch_size=1 << 16, batch_wait_timeout_s=0, batch_size_fn=_size)
-    async def _search(self, items: list[_Item]) -> list[Any]:
-        return await asyncio.get_running_loop().run_in_executor(
-            self.thread, self._search_now, [own.work for own in items]
-        )
-
-    def _search_now(self, parts: Sequence[Sequence[Sentence]]) -> list[Any]:
-        """Results for each part; ids of different callers are the same, so each sentence gets one of its own."""
-        flat = [Sentence(str(n), own.words) for n, own in enumerate(one for part in parts for one in part)]
+    def _search(self, items: Sequence[Item]) -> list[Any]:
+        """Results for each item; ids of different callers are the same, so each sentence gets one of its own."""
+        flat = [Sentence(str(n), own.words) for n, own in enumerate(one for item in items for one in item.work)]
         predicted = None
         if self.first_tagger is not None:
             answers = self.first_tagger.predict([Example(own) for own in flat], view="plain")
             predicted = {own.sentence_id: [(span.start, span.end) for span in own.spans] for own in answers}
         found = iter(self.searcher.search(flat, depth=self.settings.depth, predicted=predicted))
-        return [[next(found) for _ in part] for part in parts]
+        return [[next(found) for _ in item.work] for item in items]
 
 
 class RouterReplica:
