@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ from serving.service import Service
 from serving.settings import ServeSettings
 from serving.web import make_app
 
-_CHARS_A_PIECE = 3  # fewer than on average: a batch is rather too small than too large
+_CHARS_A_PIECE = 4  # about; what is really in a forward pass is the tagger's to bound
 _BATCH_SENTENCES = 64  # searched or re-ranked together
 _DESCRIBED_SECONDS = 5.0
 _CHECKS = ("Marta Ilves moved from Tartu to Bergen .", "It rained .")
@@ -44,7 +43,7 @@ def _model_thread(settings: ServeSettings) -> ThreadPoolExecutor:
     """The one thread in which a model computes; OpenMP's number of threads is a setting of the thread that asks."""
     import torch
 
-    return ThreadPoolExecutor(1, "model", torch.set_num_threads, (settings.threads or os.cpu_count() or 1,))
+    return ThreadPoolExecutor(1, "model", torch.set_num_threads, (settings.threads,))
 
 
 class TaggerReplica:
@@ -120,7 +119,7 @@ class TaggerReplica:
             chars = sum(map(len, example.sentence.words))
             if view == "context":
                 chars += sum(len(own.passage.text) for own in example.passages if own.dropped is None)
-            pieces = min(chars // _CHARS_A_PIECE + len(example.sentence.words) + 2, self.max_pieces)
+            pieces = min(max(chars // _CHARS_A_PIECE, len(example.sentence.words)) + 2, self.max_pieces)
             if chunks and chunks[-1][1] + pieces <= self.batch_pieces:
                 chunks[-1][0].append(example)
                 chunks[-1] = chunks[-1][0], chunks[-1][1] + pieces
@@ -220,7 +219,7 @@ class RetrieverReplica:
         folder: Any = own.index
         if own.index_source:
             folder = fetch_index(own.index_source, folder, index_manifest(folder, own.index_source))
-        return open_searcher(folder, own.retrieval, num_threads=own.threads or os.cpu_count() or 1)
+        return open_searcher(folder, own.retrieval, num_threads=own.threads)
 
     async def check_health(self) -> None:
         """The index answers.

@@ -56,7 +56,7 @@ class ServeSettings(Section):
     threshold: NonNegativeFloat | None = None  # nats of entropy above which auto looks up; None: as calibrated
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["cpu", "cuda"] = "cpu"  # of the models
-    threads: PositiveInt | None = None  # of a replica; None: its node's cores
+    threads: PositiveInt = 1  # of a replica; on CPUs two replicas of one thread do twice what one of two does
     batch_pieces: PositiveInt = 2048  # about, of the requests that are answered together
     cached_sentences: Annotated[int, Field(ge=0)] = 20_000  # whose passages a retriever remembers
     limits: Limits = Limits()

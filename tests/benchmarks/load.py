@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,16 +81,27 @@ class _Connection:
 
 
 async def closed_loop(
-    port: int, bodies: Sequence[bytes], *, clients: int, seconds: float, path: str = "/v1/tag", keep: bool = False
+    port: int,
+    bodies: Sequence[bytes],
+    *,
+    clients: int,
+    seconds: float = math.inf,
+    requests: int = 10**9,
+    path: str = "/v1/tag",
+    keep: bool = False,
+    on_request: Callable[[int], None] = lambda _: None,
 ) -> Load:
-    """So many clients, each with one request at a time, for so long."""
+    """So many clients, each with one request at a time, for so long or for so many requests in all."""
     found, started = Load(), time.perf_counter()
-    numbers = iter(range(10**9))
+    numbers = iter(range(requests))
 
     async def client() -> None:
         connection = _Connection(port)
-        while time.perf_counter() - started < seconds:
-            await _one(connection, next(numbers), bodies, path, found, keep, time.perf_counter())
+        for number in numbers:
+            on_request(number)
+            await _one(connection, number, bodies, path, found, keep, time.perf_counter())
+            if time.perf_counter() - started > seconds:
+                break
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
