@@ -38,6 +38,7 @@ _READY_SECONDS = 600
 _LOCAL = {
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # a JVM lives in the retrievers
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # our code never holds the event loop up
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # a dead proxy is replaced sooner
     "RAY_worker_niceness": "0",  # its default lets everything else go first
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

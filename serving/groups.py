@@ -11,9 +11,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
+_RETRY_SECONDS = 0.5  # for another replica, when one has died
+_LOOK_SECONDS = 0.1
 _PROBE_SECONDS = 120.0  # a call that is too late is left running so long, one a group
 _GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0  # Jacobson's
 
@@ -68,7 +70,7 @@ class Group:
     def __init__(self, name: str, call: Callable[..., Awaitable[Any]]) -> None:
         self.name, self._call = name, call
         self.latency = Latency()
-        self.is_down = False
+        self.is_down, self._down_since = False, 0.0
         self.answered = 0.0  # when it last did, by the event loop's clock
         self._probe: asyncio.Task[Any] | None = None
 
@@ -86,29 +88,31 @@ class Group:
         """
         if self.is_down and self._probe is not None:
             raise DownError(self.name)
-        task = asyncio.ensure_future(self._timed(num, *arguments))
-        seconds = until - asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        task, started = asyncio.ensure_future(self._timed(num, *arguments)), loop.time()
         try:
-            done, _ = await asyncio.wait({task}, timeout=max(0.0, seconds))
+            while not task.done() and (rest := self._patience(until)) > 0:
+                await asyncio.wait({task}, timeout=min(rest, _LOOK_SECONDS))
         except asyncio.CancelledError:
             self._let_go(task)
             raise
-        if done:
+        if task.done():
             return task.result()
-        self.latency.add(num, max(seconds, 0.0))  # at least so long
         self._let_go(task)
         if self.is_down:
             raise DownError(self.name)
+        self.latency.add(num, loop.time() - started)  # at least so long
         raise TimeoutError(self.name)
 
-    def explore(self, num: int, *arguments: Any) -> None:
-        """Call without waiting, to learn how long it takes now; at most one such call at a time."""
-        if self._probe is None:
-            self._let_go(asyncio.ensure_future(self._timed(num, *arguments)))
+    def _patience(self, until: float) -> float:
+        """Seconds to wait on: until the deadline, but not for a replica that has yet to start."""
+        now = asyncio.get_running_loop().time()
+        return min(until, self._down_since + _RETRY_SECONDS) - now if self.is_down else until - now
 
     def mark_down(self) -> None:
         """Others answered where this group did not; it is left alone until its open call ends well."""
-        self.is_down = True
+        if not self.is_down:
+            self.is_down, self._down_since = True, asyncio.get_running_loop().time()
 
     async def _timed(self, num: int, *arguments: Any) -> Any:
         started = time.perf_counter()
@@ -117,9 +121,13 @@ class Group:
                 answer = await self._call(*arguments)
             except BackPressureError as error:
                 raise OverloadedError(self.name) from error
+            except TimeoutError:  # its turn came too late
+                raise
+            except RayTaskError as error:  # our own code failed, and would again
+                raise DownError(self.name) from error
             except (RayError, RayServeException, DeploymentUnavailableError) as error:
                 # A replica that died took the call with it; the next one is another, or has yet to start.
-                self.is_down = True
+                self.mark_down()
                 if is_last:
                     raise DownError(self.name) from error
             else:

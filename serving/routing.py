@@ -22,6 +22,7 @@ from serving.groups import DownError, Group, OverloadedError
 logger = logging.getLogger("ray.serve")
 _MARGIN = 0.005  # seconds before the deadline at which the answer is put together
 _PATIENCE = 0.5  # seconds without any answer of a group before another is asked as well
+_EXPLORE_SECONDS = 30.0
 _HALF_LIFE = 5.0  # seconds of work in which the measured speed is half forgotten
 
 
@@ -123,6 +124,7 @@ class Routing:
     def __init__(self, plain: Group, context: Group, retriever: Group | None, *, threshold: float | None) -> None:
         self.plain, self.context, self.retriever, self.threshold = plain, context, retriever, threshold
         self.load = Load()
+        self._exploring: asyncio.Task[None] | None = None
 
     async def answer(
         self, examples: Sequence[Example], *, view: str, given: bool, until: float, trace: Trace
@@ -203,7 +205,7 @@ class Routing:
         budget = until - _MARGIN - (max(after, self.plain.latency.expected(num)) if without_plain else after)
         sentences = [own.sentence for own in examples]
         if loop.time() + self.retriever.latency.expected(num) > budget and not self.retriever.is_down:
-            self.retriever.explore(num, sentences, 0.0)
+            self._explore(examples)
             return None, "deadline"
         started = time.perf_counter()
         try:
@@ -216,6 +218,26 @@ class Routing:
             return None, "retriever_unavailable"
         finally:
             trace.add("retrieve", started)
+
+    def _explore(self, examples: Sequence[Example]) -> None:
+        """Look up and read without anybody waiting, to learn how long it takes now; one such chunk at a time."""
+        if self._exploring is None:
+            self._exploring = asyncio.ensure_future(self._look_up_in_vain(examples))
+            self._exploring.add_done_callback(self._explored)
+
+    async def _look_up_in_vain(self, examples: Sequence[Example]) -> None:
+        assert self.retriever is not None
+        num, until = len(examples), asyncio.get_running_loop().time() + _EXPLORE_SECONDS
+        found: Retrieved = await self.retriever.call(
+            num, [own.sentence for own in examples], _EXPLORE_SECONDS, until=until
+        )
+        some = [replace(own, passages=read or ()) for own, read in zip(examples, found.passages, strict=True)]
+        await self.context.call(num, some, "context", _EXPLORE_SECONDS, until=until)
+
+    def _explored(self, task: asyncio.Task[None]) -> None:
+        self._exploring = None
+        if not task.cancelled():
+            task.exception()  # that is what it was for
 
     async def _in_context(
         self, examples: Sequence[Example], plain: list[Answer] | None, index: str | None, until: float, trace: Trace

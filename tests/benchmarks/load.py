@@ -148,6 +148,8 @@ async def _one(
     """A request; its latency counts from when it should have been sent."""
     status, body = await connection.post(path, bodies[number % len(bodies)])
     found.statuses[status] += 1
+    if not status:
+        await asyncio.sleep(0.1)  # nobody listens
     (found.latencies if status == 200 else found.refused).append(time.perf_counter() - since)
     if keep and status == 200:
         found.bodies.append((number % len(bodies), body))

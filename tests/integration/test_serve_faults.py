@@ -171,7 +171,7 @@ def test_a_killed_proxy_loses_what_it_had_and_is_there_again(server, world, know
 
     found = drill(server[0], world, "plain", known, proxy_killed)
     assert found["wrong"] == 0
-    assert found["lost"] < REQUESTS // 2
+    assert 0 < found["lost"] < REQUESTS // 2  # nobody listens until Serve has started another one
 
 
 def test_new_versions_of_index_and_model_roll_in_without_a_lost_request(server, world, known, folder, tagger):

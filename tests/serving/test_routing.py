@@ -97,7 +97,7 @@ def test_a_slow_context_view_is_not_waited_for_when_there_is_a_deadline(local):
     assert reasons(found) == {"deadline"}
 
 
-def test_a_retriever_known_to_be_slow_is_not_asked_but_for_one_call_at_a_time(local):
+def test_a_retriever_known_to_be_slow_is_asked_only_to_learn_how_slow(local):
     local.seconds["retriever"] = 3
     routing = local.routing(threshold=0.0)
 
@@ -110,7 +110,7 @@ def test_a_retriever_known_to_be_slow_is_not_asked_but_for_one_call_at_a_time(lo
         return found
 
     assert run(work) == ["deadline"] * 5
-    assert [name for name, _ in local.calls].count("retriever") == 1
+    assert [name for name, _ in local.calls].count("retriever") <= 2  # that call, and one to learn from
 
 
 def test_a_retriever_that_is_fast_again_is_noticed(local):
