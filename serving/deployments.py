@@ -36,6 +36,7 @@ from serving.web import make_app
 _CHARS_A_PIECE = 4  # about; what is really in a forward pass is the tagger's to bound
 _BATCH_SENTENCES = 64  # searched or re-ranked together
 _DESCRIBED_SECONDS = 5.0
+_STALL_SECONDS = 2.0
 _CHECKS = ("Marta Ilves moved from Tartu to Bergen .", "It rained .")
 
 
@@ -317,7 +318,11 @@ class RouterReplica:
         self.settings = ServeSettings(**settings)
         self.handles = {"plain": plain, "context": context, **({"retriever": retriever} if retriever else {})}
         groups = {
-            name: Group(name, _calling(own, "retrieve" if name == "retriever" else "tag"))
+            name: Group(
+                name,
+                _calling(own, "retrieve" if name == "retriever" else "tag"),
+                stall_seconds=None if name == "plain" else _STALL_SECONDS,  # nobody can stand in for the plain view
+            )
             for name, own in self.handles.items()
         }
         self.routing = Routing(groups["plain"], groups["context"], groups.get("retriever"), threshold=threshold)

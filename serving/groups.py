@@ -16,6 +16,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 _RETRY_SECONDS = 0.5  # for another replica, when one has died
 _LOOK_SECONDS = 0.1
+_STALL_A_SENTENCE = 0.2  # seconds, before anything is known of a group
 _PROBE_SECONDS = 120.0  # a call that is too late is left running so long, one a group
 _GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0  # Jacobson's
 
@@ -65,10 +66,11 @@ class Group:
     Args:
         name: In metrics and errors.
         call: Starts a call; what it returns is awaited, and cancelled with its task.
+        stall_seconds: Without any answer of the group after which it counts as down; None: it is waited for.
     """
 
-    def __init__(self, name: str, call: Callable[..., Awaitable[Any]]) -> None:
-        self.name, self._call = name, call
+    def __init__(self, name: str, call: Callable[..., Awaitable[Any]], *, stall_seconds: float | None = None) -> None:
+        self.name, self._call, self._stall_seconds = name, call, stall_seconds
         self.latency = Latency()
         self.is_down, self._down_since = False, 0.0
         self.answered = 0.0  # when it last did, by the event loop's clock
@@ -91,7 +93,7 @@ class Group:
         loop = asyncio.get_running_loop()
         task, started = asyncio.ensure_future(self._timed(num, *arguments)), loop.time()
         try:
-            while not task.done() and (rest := self._patience(until)) > 0:
+            while not task.done() and (rest := self._patience(num, started, until)) > 0:
                 await asyncio.wait({task}, timeout=min(rest, _LOOK_SECONDS))
         except asyncio.CancelledError:
             self._let_go(task)
@@ -104,10 +106,15 @@ class Group:
         self.latency.add(num, loop.time() - started)  # at least so long
         raise TimeoutError(self.name)
 
-    def _patience(self, until: float) -> float:
+    def _patience(self, num: int, started: float, until: float) -> float:
         """Seconds to wait on: until the deadline, but not for a replica that has yet to start."""
         now = asyncio.get_running_loop().time()
-        return min(until, self._down_since + _RETRY_SECONDS) - now if self.is_down else until - now
+        if self._stall_seconds is not None:
+            usual = max(self._stall_seconds, _STALL_A_SENTENCE * num, 4 * self.latency.expected(num))
+            if now > max(started, self.answered) + usual and now < until:
+                self.mark_down()
+                return 0.0
+        return (min(until, self._down_since + _RETRY_SECONDS) if self.is_down else until) - now
 
     def mark_down(self) -> None:
         """Others answered where this group did not; it is left alone until its open call ends well."""

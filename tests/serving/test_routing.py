@@ -217,6 +217,24 @@ def test_a_dead_group_is_not_waited_for_while_its_last_call_is_open():
     assert run(work) == "answer"
 
 
+def test_a_group_that_answers_nothing_counts_as_down_and_is_noticed_when_it_comes_back():
+    async def call() -> str:
+        await asyncio.sleep(0.6)
+        return "answer"
+
+    async def work() -> str:
+        loop, group = asyncio.get_running_loop(), Group("g", call, stall_seconds=0.2)
+        started = loop.time()
+        with pytest.raises(DownError):
+            await group.call(1, until=started + 10)
+        assert loop.time() - started < 0.5
+        await asyncio.sleep(0.5)
+        assert not group.is_down
+        return await group.call(1, until=loop.time() + 10)
+
+    assert run(work) == "answer"
+
+
 def test_expected_latency_covers_most_of_what_was_seen_and_follows_a_change():
     latency = Latency()
     assert latency.expected(1) == 0
