@@ -73,6 +73,7 @@ def requests(world: World, view: str) -> list[bytes]:
 
 def drill(port: int, world: World, view: str, known: Answers, fault: Callable[[], None] | None) -> Counter[str]:
     """Load with a fault after a quarter of it; what came of it."""
+    wait_until_answered(port)
     if fault is None:
         load = asyncio.run(closed_loop(port, requests(world, view), clients=4, requests=240, keep=True))
         assert set(load.statuses) == {200}, load.statuses
@@ -87,8 +88,12 @@ def drill(port: int, world: World, view: str, known: Answers, fault: Callable[[]
         closed_loop(port, requests(world, view), clients=CLIENTS, requests=REQUESTS, keep=True, on_request=on_request)
     )
     thread.join()
+    started = time.monotonic()
+    wait_until_answered(port)
     found = judge(load, known)
     figures = load.figures()
+    if load.statuses[0] or load.statuses[404]:
+        print(f"\nanswered again {load.seconds + time.monotonic() - started:.0f} s after the load began")
     print(
         f"\n{fault.__name__} ({view}): {dict(found)}, statuses {figures['statuses']}, {figures['per_second']}/s, "
         f"p50 {figures['p50_ms']} p99 {figures['p99_ms']} max {1000 * max(load.latencies):.0f} ms"
@@ -129,6 +134,17 @@ def kill(part: str) -> None:
     victims[0].send_signal(signal.SIGKILL)
 
 
+def wait_until_answered(port: int) -> None:
+    """Until a dozen requests in a row are answered."""
+    end, number = time.monotonic() + 120, 0
+    body = json.dumps({"texts": ["London"], "view": "plain"}).encode()
+    while number < 12:
+        assert time.monotonic() < end
+        load = asyncio.run(closed_loop(port, [body], clients=1, requests=1))
+        number = number + 1 if load.statuses[200] else 0
+        time.sleep(0.1)
+
+
 def wait_until_all_run(port: int) -> None:
     end = time.monotonic() + 90
     names = ("PlainTagger", "PlainTagger", "ContextTagger", "Retriever", "Router")
@@ -165,13 +181,13 @@ def test_a_killed_replica_loses_nothing(server, world, known, part, view):
     wait_until_all_run(server[0])
 
 
-def test_a_killed_proxy_loses_what_it_had_and_is_there_again(server, world, known):
+def test_after_a_killed_proxy_it_answers_again(server, world, known):
     def proxy_killed() -> None:
         kill("haproxy -db")
 
     found = drill(server[0], world, "plain", known, proxy_killed)
     assert found["wrong"] == 0
-    assert 0 < found["lost"] < REQUESTS // 2  # nobody listens until Serve has started another one
+    assert found["lost"]  # nobody listens until Serve has started another one, which the drill waits for
 
 
 def test_new_versions_of_index_and_model_roll_in_without_a_lost_request(server, world, known, folder, tagger):
