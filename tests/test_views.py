@@ -319,3 +319,18 @@ def test_bucketing_pads_less_than_batches_in_reading_order(tokenizer):
     bucketed = epoch_batches(rows, max_pieces=4096, max_sentences=16, seed=0, epoch=0)
     in_order = [list(range(first, min(first + 16, 200))) for first in range(0, 200, 16)]
     assert padding_share(views, bucketed) < 0.4 * padding_share(views, in_order)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 200), min_size=1, max_size=60),
+    max_pieces=st.integers(200, 2000),
+    call_pieces=st.integers(0, 300),
+)
+def test_a_batch_pads_no_more_than_another_call_would_cost(lengths, max_pieces, call_pieces):
+    shapes = [(1, length) for length in lengths]
+    batches = pack_batches(shapes, max_pieces=max_pieces, call_pieces=call_pieces)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        own = [lengths[index] for index in batch]
+        assert max(own) * len(own) <= max_pieces or len(own) == 1
+        assert max(own) * len(own) - sum(own) <= call_pieces

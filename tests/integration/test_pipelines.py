@@ -219,6 +219,7 @@ print(json.dumps([[passage["id"] for passage in row["passages"]] for row in rows
 """
 
 
+@pytest.mark.slow
 def test_what_a_tagger_predicts_is_looked_up_first(
     config: Config, contexts: Path, world: World, tagger: Tagger, tmp_path: Path
 ) -> None:

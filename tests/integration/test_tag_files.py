@@ -17,6 +17,7 @@ from ctxner.predictor import Tagger
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.slow
 def test_files_behind_uris_are_tagged_in_order_into_a_uri(tagger: Tagger, tmp_path: Path) -> None:
     tagger.save_pretrained(tmp_path / "model")
     texts = [f"Paris Hilton sings in London {number}. Don't!" for number in range(4)]
