@@ -1,0 +1,78 @@
+"""`ctxner serve --dry-run`, `--write` and `ctxner api-key`: what is deployed, and what is refused before Ray starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from serving.cli import _tree, app
+from serving.settings import hashed
+
+
+@pytest.fixture(scope="module")
+def model(tagger, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("served")
+    tagger.save_pretrained(folder)
+    return str(folder)
+
+
+def planned(*options: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["serve", "--dry-run", *options], catch_exceptions=False)
+    assert done.exit_code == 0
+    return yaml.safe_load(done.stdout)
+
+
+def test_the_plan_has_the_options_and_a_release_that_names_the_weights(model):
+    tree = planned("--model", model, "--port", "8123", "--set", "limits.texts=7", "--set", "threshold=0.3")
+    (own,) = tree["applications"]
+    assert own["args"]["limits"]["texts"] == 7
+    assert own["args"]["threshold"] == 0.3
+    assert own["args"]["release"].endswith("-no-index")
+    assert tree["http_options"]["port"] == 8123
+    assert {one["name"] for one in own["deployments"]} == {"PlainTagger", "ContextTagger"}
+
+
+def test_what_is_written_can_be_served_again(model, tmp_path: Path):
+    path = tmp_path / "serve.yaml"
+    done = CliRunner().invoke(app, ["serve", "--model", model, "--write", str(path)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert planned("--config", str(path)) == planned("--model", model)
+    assert [own.name for own in tmp_path.iterdir()] == ["serve.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host", "0.0.0.0"], "there is no key"),
+        (["--set", "limits.text=1"], "limits.text"),
+        (["--set", "threads"], "wanted key=value"),
+        (["--index", "/nowhere"], "no such index"),
+        (["--model", "/nowhere"], "no folder that ctxner saved"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_a_reason(model, options, message):
+    given = options if "--model" in options else ["--model", model, *options]
+    with pytest.raises((ValueError, OSError), match=message):
+        CliRunner().invoke(app, ["serve", "--dry-run", *given], catch_exceptions=False)
+
+
+def test_a_key_lets_other_machines_in_and_only_its_hash_is_kept(model, monkeypatch):
+    made = json.loads(CliRunner().invoke(app, ["api-key", "me"]).stdout)
+    assert made["keys"] == [{"name": "me", "sha256": hashed(made["key"])}]
+    monkeypatch.setenv("CTXNER_API_KEYS", f"me:{made['key']}")
+    tree = planned("--model", model, "--host", "0.0.0.0")
+    assert made["key"] not in json.dumps(tree)
+    assert tree["applications"][0]["args"]["keys"] == made["keys"]
+
+
+def test_files_that_are_no_serve_config_are_refused(tmp_path: Path):
+    path = tmp_path / "a.yaml"
+    for text, message in (("[1]", "wanted Ray Serve's YAML"), ("a: [", "not YAML"), ("a: 1", "wanted one application")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            _tree(path, None, None, None, None, ())
