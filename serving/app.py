@@ -42,10 +42,10 @@ def settled(args: ServeSettings) -> ServeSettings:
     Raises:
         FileNotFoundError, ValueError: See `build`.
     """
-    from ctxner.model.tagger import saved_types
+    from ctxner.model.tagger import load_tagger
 
     for model in filter(None, (args.model, args.plain_model)):
-        saved_types(model)
+        load_tagger(model)  # a broken one shall not reach a replica
     keys = tuple(dict.fromkeys((*args.keys, *keys_from(os.environ))))  # the command has put them there already
     changes: dict[str, Any] = {"retrieval": args.retrieval.decided(), "keys": keys}
     if args.threshold is None:
