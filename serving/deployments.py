@@ -60,6 +60,8 @@ class TaggerReplica:
         own = ServeSettings(**settings)
         self.thread = _model_thread(own)
         self.tagger = Tagger.from_pretrained(model, device=own.device, precision=own.precision)
+        for weights in (*self.tagger.model.parameters(), *self.tagger.model.buffers()):
+            weights.data = weights.data.clone()  # a mapped file that is overwritten would take the process with it
         self.batch_pieces, self.max_pieces = own.batch_pieces, self.tagger.model.config.max_pieces
         self.predict = Batcher(self._predict, own.batch_pieces, self.thread)
         self.model, self.version = model, release.partition("-")[0]
