@@ -282,6 +282,7 @@ def test_the_timeout_bounds_all_attempts_together():
     assert len(requests) > 2
 
 
+@pytest.mark.slow
 def test_five_thousand_lines_come_back_in_order_and_few_are_held(local):
     taken, most = 0, 0
 

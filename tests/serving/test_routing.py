@@ -119,7 +119,7 @@ def test_a_retriever_that_is_fast_again_is_noticed(local):
 
     async def work() -> list[Any]:
         loop, found = asyncio.get_running_loop(), []
-        for _ in range(40):
+        for _ in range(25):
             own = await routing.answer(EXAMPLES, view="context", given=False, until=loop.time() + 0.3, trace=Trace())
             found.append(own[0].reason)
             local.seconds["retriever"] = 0
