@@ -279,9 +279,9 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
     Raises:
         ValueError: Unreadable or malformed file, unknown key (the valid ones are listed), or a value out of bounds.
     """
-    tree = _read_yaml(path) if path else {}
+    tree = read_yaml(path) if path else {}
     for item in overrides:
-        _set(tree, item)
+        override(tree, item)
     return parse_config(tree, source=str(path or "--set"))
 
 
@@ -290,8 +290,7 @@ def parse_config(tree: dict[str, Any], *, source: str = "config") -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(source, problem) for problem in error.errors()]
-        raise ValueError("\n".join(lines)) from None
+        raise ValueError(explain(error, Config, source)) from None
 
 
 def packaged_encoder() -> str:
@@ -304,7 +303,12 @@ def packaged_encoder() -> str:
     return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, safe-loaded; empty when the file is.
+
+    Raises:
+        ValueError: It cannot be read, or is something else.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -314,11 +318,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree or {}
 
 
-def _set(tree: dict[str, Any], item: str) -> None:
+def override(tree: dict[str, Any], item: str) -> None:
+    """Put `a.b=value` into nested dicts; the value is read as YAML.
+
+    Raises:
+        ValueError: It is not that.
+    """
     key, equals, value = item.partition("=")
     *sections, last = key.strip().split(".")
-    if not equals or not sections or not last:
-        raise ValueError(f"--set {item!r}: wanted section.key=value, for example --set optim.epochs=3")
+    if not equals or not last:
+        raise ValueError(f"--set {item!r}: wanted key=value, the key dotted, for example --set optim.epochs=3")
     for section in sections:
         if tree.get(section) is None:
             tree[section] = {}
@@ -331,12 +340,18 @@ def _set(tree: dict[str, Any], item: str) -> None:
         raise ValueError(f"--set {item!r}: the value is not YAML: {error}") from None
 
 
-def _explain(source: str, problem: Any) -> str:
+def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
+    """What is wrong in settings, a line each: where, what was found, what was wanted."""
+    return "\n".join(_explain(source, problem, model) for problem in error.errors())
+
+
+def _explain(source: str, problem: Any, model: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        return f"{source}: {where}: found {problem['input']!r}: {problem['msg']}"
+        return f"{source}: {where}: found {problem['input']!r:.200}: {problem['msg']}"
     *sections, key = problem["loc"]
-    section: Any = Config
     for name in sections:
-        section = section.model_fields[str(name)].annotation
-    return f"{source}: {where}: unknown key {key!r}; valid here: {', '.join(section.model_fields)}"
+        if isinstance(name, str):  # a number is a place in a list
+            model = model.model_fields[name].annotation
+            model = next((own for own in get_args(model) if hasattr(own, "model_fields")), model)
+    return f"{source}: {where}: unknown key {key!r}; valid here: {', '.join(model.model_fields)}"

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from ctxner.calibration import Calibration, PlattScaling, auto_threshold
+from ctxner.calibration import PlattScaling
+from ctxner.calibration_file import Calibration, auto_threshold
 from ctxner.conll import split_sentences, split_words
 from ctxner.labels import LabelSet, lenient_spans
 from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer

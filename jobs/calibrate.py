@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ctxner import __version__
 from ctxner.calibration import (
     AutoPoint,
-    Calibration,
     auto_curve,
     choose_threshold,
     cross_fitted,
@@ -19,6 +18,7 @@ from ctxner.calibration import (
     outcomes,
     reliability_bins,
 )
+from ctxner.calibration_file import Calibration
 from ctxner.config import Config
 from ctxner.evaluation import Spans, score_spans
 from ctxner.labels import tags_to_spans

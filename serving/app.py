@@ -8,10 +8,10 @@ from typing import Any
 
 from ray.serve import Application
 
-from ctxner.calibration import Calibration
+from ctxner.calibration_file import Calibration
 from ctxner.retrieval.fetch import index_manifest
 from serving.deployments import ContextTagger, PlainTagger, Reranker, Retriever, Router
-from serving.settings import ServeSettings, keys_from
+from serving.settings import ServeSettings, keys_from, release_of
 
 
 def build(args: ServeSettings) -> Application:
@@ -44,13 +44,15 @@ def settled(args: ServeSettings) -> ServeSettings:
     """
     from ctxner.model.tagger import load_tagger
 
-    for model in filter(None, (args.model, args.plain_model)):
+    models = list(dict.fromkeys((args.model, args.plain_model or args.model)))
+    for model in models:
         load_tagger(model)  # a broken one shall not reach a replica
     keys = tuple(dict.fromkeys((*args.keys, *keys_from(os.environ))))  # the command has put them there already
     changes: dict[str, Any] = {"retrieval": args.retrieval.decided(), "keys": keys}
     if args.threshold is None:
         calibration = Calibration.load(Path(args.plain_model or args.model))
         changes["threshold"] = calibration.threshold if calibration else None
-    if args.index is not None:
-        index_manifest(args.index, args.index_source)
+    index = index_manifest(args.index, args.index_source) if args.index is not None else None
+    if not args.release:
+        changes["release"] = release_of(models, index)
     return ServeSettings.model_validate({**args.model_dump(), **changes})

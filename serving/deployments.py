@@ -30,7 +30,7 @@ from serving.groups import Group, Latency
 from serving.meters import BatchMeter, RouterMeter, cluster_metrics
 from serving.routing import Retrieved, Routing, Tagged
 from serving.service import Service
-from serving.settings import ServeSettings
+from serving.settings import ServeSettings, index_version, model_version
 from serving.web import make_app
 
 _CHARS_A_PIECE = 4  # about; what is really in a forward pass is the tagger's to bound
@@ -59,19 +59,30 @@ class TaggerReplica:
     def __init__(self, model: str, settings: dict[str, Any], release: str) -> None:
         own = ServeSettings(**settings)
         self.thread = _model_thread(own)
-        self.tagger = Tagger.from_pretrained(model, device=own.device, precision=own.precision)
-        for weights in (*self.tagger.model.parameters(), *self.tagger.model.buffers()):
-            weights.data = weights.data.clone()  # a mapped file that is overwritten would take the process with it
+        self.tagger = self.thread.submit(self._load, model, own).result()
         self.batch_pieces, self.max_pieces = own.batch_pieces, self.tagger.model.config.max_pieces
         self.predict = Batcher(self._predict, own.batch_pieces, self.thread)
-        self.model, self.version = model, release.partition("-")[0]
+        self.model, self.version = model, model_version(model)
         self.meter = BatchMeter()
         self.checks = [Example(Sentence(str(n), tuple(text.split()))) for n, text in enumerate(_CHECKS)]
+        self.known = self.thread.submit(self._warm).result()
+
+    def _load(self, model: str, own: ServeSettings) -> Tagger:
+        tagger = Tagger.from_pretrained(model, device=own.device, precision=own.precision)
+        for weights in (*tagger.model.parameters(), *tagger.model.buffers()):
+            weights.data = weights.data.clone()  # a mapped file that is overwritten would take the process with it
+        return tagger
+
+    def _warm(self) -> list[Sequence[str]]:
+        """Tags of the checks, after batches of some sizes, so that memory is had and kernels are chosen."""
         filler = tuple(Passage(str(n), "", " ".join(_CHECKS) * 8) for n in range(6))
         read = tuple(ScoredPassage(own, 0.0, n) for n, own in enumerate(filler, start=1))
-        for batch in (1, 4, 1):  # warm: memory is had, kernels are chosen
+        for batch in (1, 4, 1):
             self.tagger.predict([Example(own.sentence, read) for own in self.checks] * batch, view="context")
-        self.known = [own.tags for own in self.tagger.predict(self.checks, view="plain")]
+        return self._tags()
+
+    def _tags(self) -> list[Sequence[str]]:
+        return [own.tags for own in self.tagger.predict(self.checks, view="plain")]
 
     async def check_health(self) -> None:
         """The model still says what it said when it was loaded.
@@ -79,8 +90,7 @@ class TaggerReplica:
         Raises:
             RuntimeError: It does not.
         """
-        found = await self._in_thread(lambda: self.tagger.predict(self.checks, view="plain"))
-        if [own.tags for own in found] != self.known:
+        if await asyncio.get_running_loop().run_in_executor(self.thread, self._tags) != self.known:
             raise RuntimeError(f"{self.model}: tags the same sentences otherwise than when it was loaded")
 
     async def tag(self, examples: Sequence[Example], view: str, seconds: float) -> Tagged:
@@ -144,9 +154,6 @@ class TaggerReplica:
             self.meter.expired(late)
         return [found.get(n) for n in range(len(items))]
 
-    async def _in_thread(self, work: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.thread, work)
-
 
 class RerankerReplica:
     """An encoder, and the sentences that it orders passages for."""
@@ -154,9 +161,9 @@ class RerankerReplica:
     def __init__(self, settings: dict[str, Any]) -> None:
         own = ServeSettings(**settings)
         self.settings, self.thread = own.retrieval, _model_thread(own)
-        self.reranker = load_reranker(own.retrieval, device=own.device)
+        self.reranker = self.thread.submit(load_reranker, own.retrieval, device=own.device).result()
         self.batcher = Batcher(self._rerank, _BATCH_SENTENCES, self.thread)
-        self._check()
+        self.thread.submit(self._check).result()
 
     async def check_health(self) -> None:
         """The encoder scores."""
@@ -202,14 +209,13 @@ class RetrieverReplica:
         self.thread = ThreadPoolExecutor(1, "lucene")  # the JVM's only Python thread
         self.searcher = self.thread.submit(self._open, own).result()
         manifest = self.searcher.manifest
-        self.index = f"{manifest.version}-{manifest.corpus_sha256[:12]}"
+        self.index = index_version(manifest)
         self.folder, self.num_documents = str(own.index), manifest.num_documents
         self.first_tagger = None
         if own.retrieval.tagger:
             self.first_tagger = Tagger.from_pretrained(own.retrieval.tagger, device=own.device)
-        self.rerank: Any = None
-        if own.retrieval.rerank:
-            self.rerank = reranker.rerank.remote if reranker else RerankerReplica(settings).rerank
+        self.inside = RerankerReplica(settings) if own.retrieval.rerank and reranker is None else None
+        self.rerank: Any = self.inside.rerank if self.inside else reranker and reranker.rerank.remote
         self.reranking, self.num_skipped = Latency(), 0
         self.cache: OrderedDict[tuple[str, ...], tuple[ScoredPassage, ...]] = OrderedDict()
         self.most_cached = own.cached_sentences
@@ -225,11 +231,13 @@ class RetrieverReplica:
         return open_searcher(folder, own.retrieval, num_threads=own.threads)
 
     async def check_health(self) -> None:
-        """The index answers.
+        """The index answers, and the re-ranker inside.
 
         Raises:
-            RuntimeError: It does not.
+            RuntimeError: The index does not; the re-ranker raises what it fails with.
         """
+        if self.inside is not None:
+            await self.inside.check_health()
         found = await self.search(Item(self.checks, len(self.checks), math.inf))
         if failed := next((own.error for own in found if own.error), None):
             raise RuntimeError(f"{self.folder}: cannot be searched ({failed})")
@@ -303,7 +311,7 @@ class RouterReplica:
 
     Args:
         settings: Of the application.
-        threshold: Of `auto`, in nats; None: `auto` is refused.
+        threshold: Of `auto`, in nats; None: `auto` looks everything up.
         plain: Replicas of the plain view.
         context: Replicas of the context view.
         retriever: None: passages come from callers only.
@@ -319,7 +327,7 @@ class RouterReplica:
     ) -> None:
         self.settings = ServeSettings(**settings)
         self.handles = {"plain": plain, "context": context, **({"retriever": retriever} if retriever else {})}
-        groups = {
+        self.groups = {
             name: Group(
                 name,
                 _calling(own, "retrieve" if name == "retriever" else "tag"),
@@ -327,7 +335,9 @@ class RouterReplica:
             )
             for name, own in self.handles.items()
         }
-        self.routing = Routing(groups["plain"], groups["context"], groups.get("retriever"), threshold=threshold)
+        self.routing = Routing(
+            self.groups["plain"], self.groups["context"], self.groups.get("retriever"), threshold=threshold
+        )
         self.described: tuple[float, dict[str, Any]] = (0.0, {})
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -362,9 +372,8 @@ class RouterReplica:
 
     async def ready(self) -> dict[str, bool]:
         """By group, whether a replica of it runs."""
-        groups = {"plain": self.routing.plain, "context": self.routing.context, "retriever": self.routing.retriever}
         return {
-            name: handle.running_replicas_populated() and not getattr(groups[name], "is_down", False)
+            name: handle.running_replicas_populated() and not self.groups[name].is_down
             for name, handle in self.handles.items()
         }
 

@@ -48,7 +48,7 @@ class RouterMeter:
         self._words.set(words)
 
     def requested(self, status: int) -> None:
-        """A request has been answered so."""
+        """A request has ended with this HTTP status."""
         self._requests.inc(1, {"status": str(status)})
 
 

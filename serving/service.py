@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -60,6 +61,9 @@ class Meter(Protocol):
     def waiting(self, words: int) -> None:
         """Words in work or waiting."""
 
+    def requested(self, status: int) -> None:
+        """A request has ended with this HTTP status."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Text:
@@ -103,7 +107,7 @@ class Service:
             RefusedError: It exceeds a limit, cannot be met in time, or nobody can answer.
         """
         started = time.perf_counter()
-        number = len(request.texts if request.texts is not None else request.sentences or ())
+        number = request.num_texts
         if number > self.limits.texts:
             raise RefusedError(
                 413, "too_many_texts", f"{number} texts, at most {self.limits.texts}; use /v1/tag/stream"
@@ -201,11 +205,11 @@ class Service:
         """Answers for each sentence of each text."""
         # Without a threshold nothing says which sentences are worth looking up, so all are.
         view = "context" if how.view == "auto" and self.routing.threshold is None else how.view
-        limit = self.limits.timeout_ms
-        until = asyncio.get_running_loop().time() + min(how.deadline_ms or limit, limit) / 1000
+        seconds = min(how.deadline_ms or math.inf, self.limits.timeout_ms) / 1000
+        until = asyncio.get_running_loop().time() + seconds
         examples = [Example(sentence, own.passages) for own in texts for sentence in own.sentences]
         words = sum(len(own.sentence.words) for own in examples)
-        self._admit(words, min(how.deadline_ms or limit, limit) / 1000)
+        self._admit(words, seconds)
         self._words += words
         self.meter.waiting(self._words)
         turns = asyncio.Semaphore(_CHUNKS_AT_ONCE)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from ctxner.calibration_file import weights_sha256
 from ctxner.config import RetrievalConfig, Section
 from ctxner.retrieval.versions import IndexManifest
 
@@ -61,7 +62,7 @@ class ServeSettings(Section):
     cached_sentences: Annotated[int, Field(ge=0)] = 20_000  # whose passages a retriever remembers
     limits: Limits = Limits()
     keys: tuple[ApiKey, ...] = ()  # none: whoever reaches the port; only on loopback
-    release: str = ""  # any change of it makes new replicas; `ctxner serve` sets it to the versions of model and index
+    release: str = ""  # any change of it makes new replicas; empty: the versions of models and index
     slow_ms: NonNegativeFloat = 0  # a retriever waits so long before it answers; for drills
 
     @model_validator(mode="after")
@@ -95,6 +96,17 @@ def keys_from(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
     return tuple(found)
 
 
-def release_of(weights: str | None, index: IndexManifest | None) -> str:
+def model_version(model: str) -> str:
+    """First digits of the weights' SHA-256; `hub` for a hub id."""
+    return (weights_sha256(Path(model)) or "hub")[:12]
+
+
+def index_version(manifest: IndexManifest) -> str:
+    """Its version, and first digits of its corpus' SHA-256."""
+    return f"{manifest.version}-{manifest.corpus_sha256[:12]}"
+
+
+def release_of(models: Iterable[str], index: IndexManifest | None) -> str:
     """Names the versions of what is served; a new one makes Serve roll in new replicas."""
-    return f"{(weights or 'hub')[:12]}-{index.version + '-' + index.corpus_sha256[:12] if index else 'no-index'}"
+    versions = [model_version(own) for own in dict.fromkeys(models)]
+    return "-".join([*versions, index_version(index) if index else "no-index"])

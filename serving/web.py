@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api import Problem, StreamedText, TagRequest, TagResponse, TextOut, examples_of, explain
-from serving.service import RefusedError, Service
+from serving.service import Meter, RefusedError, Service
 from serving.settings import ApiKey, hashed
 
 logger = logging.getLogger("ray.serve")  # Serve writes it where the operator said, as JSON
@@ -133,7 +133,7 @@ def make_app(service: Service, keys: Sequence[ApiKey] = ()) -> FastAPI:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
-    app.add_middleware(_Guard, keys=keys)
+    app.add_middleware(_Guard, keys=keys, meter=service.meter)
     return app
 
 
@@ -162,8 +162,8 @@ class _Answers(StreamingResponse):
 class _Guard:
     """Around everything: the request's id, its key and rate, the safe headers, the log, and what nobody caught."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[ApiKey]) -> None:
-        self.app, self.keys = app, keys
+    def __init__(self, app: ASGIApp, keys: Sequence[ApiKey], meter: Meter) -> None:
+        self.app, self.keys, self.meter = app, keys, meter
         self.buckets = {
             own.name: _Bucket(own.requests_per_minute) for own in keys if own.requests_per_minute is not None
         }
@@ -207,6 +207,7 @@ class _Guard:
                     scope, receive, sent
                 )
         finally:
+            self.meter.requested(status)
             logger.info(
                 "access",
                 extra={

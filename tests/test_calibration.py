@@ -14,7 +14,6 @@ from scipy.optimize import minimize
 
 from ctxner.calibration import (
     AutoPoint,
-    Calibration,
     PlattScaling,
     auto_curve,
     choose_threshold,
@@ -24,6 +23,7 @@ from ctxner.calibration import (
     outcomes,
     reliability_bins,
 )
+from ctxner.calibration_file import Calibration
 from ctxner.evaluation import score_spans
 from ctxner.schema import Entity, Span
 

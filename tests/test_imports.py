@@ -18,7 +18,15 @@ LAYERS = (
     {"ctxner.records", "ctxner.columns", "ctxner.datafiles"},
     {"ctxner.jsonl", "ctxner.plaintext", "ctxner.parquetfiles"},
     {"ctxner.conll", "ctxner.documents", "ctxner.retrieval", "ctxner.model", "ctxner.evaluation", "ctxner.demo"},
-    {"ctxner.config", "ctxner.views", "ctxner.contexts", "ctxner.calibration", "ctxner.spacy_docs", "ctxner.analysis"},
+    {
+        "ctxner.config",
+        "ctxner.views",
+        "ctxner.contexts",
+        "ctxner.calibration",
+        "ctxner.calibration_file",
+        "ctxner.spacy_docs",
+        "ctxner.analysis",
+    },
     {
         "ctxner.predictor",
         "ctxner.training.step",
@@ -39,6 +47,7 @@ LAYERS = (
     {"ctxner.training.shown"},
     {
         "ctxner.pipelines",
+        "ctxner.tag_actors",
         "ctxner.tag_pipeline",
         "ctxner.index_pipeline",
         "ctxner.spacy_component",
@@ -57,6 +66,7 @@ LAYERS = (
 CONFIG_ALLOWED = {
     "ctxner.retriever",
     "ctxner.pipelines",
+    "ctxner.tag_actors",
     "ctxner.tag_pipeline",
     "ctxner.training.worker",
     "ctxner.training.plan",
@@ -76,7 +86,10 @@ WITHIN_A_LAYER = {
         ("ctxner.training.worker", f"ctxner.training.{name}")
         for name in ("plan", "resume", "engine", "failures", "saving", "recorder", "export")
     ),
+    ("ctxner.calibration_file", "ctxner.calibration"),
+    ("ctxner.tag_actors", "ctxner.pipelines"),
     ("ctxner.tag_pipeline", "ctxner.pipelines"),
+    ("ctxner.tag_pipeline", "ctxner.tag_actors"),
     ("ctxner.training.saving", "ctxner.training.engine"),
     ("ctxner.training.saving", "ctxner.training.export"),
     ("ctxner.training.plan", "ctxner.training.sizing"),

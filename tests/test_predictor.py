@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner.calibration import Calibration, PlattScaling
+from ctxner.calibration import PlattScaling
+from ctxner.calibration_file import Calibration
 from ctxner.labels import tags_to_spans
 from ctxner.predictor import Prediction, Tagger, as_scored, sentences_of
 from ctxner.schema import Example, Passage, Sentence, Span

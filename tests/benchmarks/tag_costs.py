@@ -28,7 +28,7 @@ def main(model: str, index: str, file: str, number: int) -> None:
     from ctxner.config import parse_config
     from ctxner.documents import iter_documents
     from ctxner.retrieval.fetch import index_manifest
-    from ctxner.tag_pipeline import RerankInParts, SearchInParts, TagContext
+    from ctxner.tag_actors import RerankInParts, SearchInParts, TagContext
     from ctxner.tagging import publish_documents, stage_documents
 
     config = parse_config({"index": {"folder": index}, "retrieval": {"threads": 1, "cache": None}})

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxner.calibration import Calibration, auto_curve, expected_calibration_error, outcomes
+from ctxner.calibration import auto_curve, expected_calibration_error, outcomes
+from ctxner.calibration_file import Calibration
 from ctxner.config import load_config
 from ctxner.contexts import Context, load_examples, write_contexts
 from ctxner.jsonl import write_jsonl

@@ -146,7 +146,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (("train", "-c", "absent.yaml"), "absent.yaml: not a readable YAML file"),
         (("train", "--set", "optim.epoch=3"), "unknown key 'epoch'; valid here: encoder_lr"),
         (("train", "--set", "optim.epochs=0"), "optim.epochs: found 0"),
-        (("train", "--set", "epochs"), "wanted section.key=value"),
+        (("train", "--set", "epochs"), "wanted key=value"),
         (("train", "-c", "config.yaml", "--set", "data.train=absent.conll"), "absent.conll"),
         (("train", "-c", "config.yaml", "--set", "data.train=empty.conll"), "empty.conll: no sentence in the file"),
         (("train", "-c", "config.yaml", "--set", "data.tag_column=null"), "tag_column"),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ctxner.calibration import Calibration
+from ctxner.calibration_file import Calibration
 from ctxner.contexts import Context, write_contexts
 from ctxner.jsonl import write_jsonl
 from ctxner.predictor import Tagger

@@ -65,6 +65,7 @@ class Counts:
     def __init__(self) -> None:
         self.views: dict[str, int] = {}
         self.words: list[int] = []
+        self.statuses: list[int] = []
 
     def answered(self, views: Mapping[Any, int], reasons: Mapping[Any, int], seconds: Mapping[str, float]) -> None:
         for name, num in views.items():
@@ -73,7 +74,8 @@ class Counts:
     def waiting(self, words: int) -> None:
         self.words.append(words)
 
-    def requested(self, status: int) -> None: ...
+    def requested(self, status: int) -> None:
+        self.statuses.append(status)
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from serving.cli import _tree, app
@@ -32,7 +34,8 @@ def test_the_plan_has_the_options_and_a_release_that_names_the_weights(model):
     (own,) = tree["applications"]
     assert own["args"]["limits"]["texts"] == 7
     assert own["args"]["threshold"] == 0.3
-    assert own["args"]["release"].endswith("-no-index")
+    weights = hashlib.sha256((Path(model) / "model.safetensors").read_bytes()).hexdigest()
+    assert own["args"]["release"] == f"{weights[:12]}-no-index"
     assert tree["http_options"]["port"] == 8123
     assert {one["name"] for one in own["deployments"]} == {"PlainTagger", "ContextTagger"}
 
@@ -45,11 +48,24 @@ def test_what_is_written_can_be_served_again(model, tmp_path: Path):
     assert [own.name for own in tmp_path.iterdir()] == ["serve.yaml"]
 
 
+def test_a_plain_view_of_its_own_and_other_weights_are_another_release(model, tagger, tmp_path: Path):
+    other = tmp_path / "other"
+    tagger.save_pretrained(other)
+    release = planned("--model", str(other))["applications"][0]["args"]["release"]
+    weights = load_file(other / "model.safetensors")
+    save_file({name: own + 1e-3 for name, own in weights.items()}, other / "model.safetensors")
+    both = planned("--model", model, "--set", f"plain_model={other}")["applications"][0]["args"]["release"]
+    first, second, _ = both.split("-", 2)
+    assert release == f"{first}-no-index"
+    assert planned("--model", str(other))["applications"][0]["args"]["release"] == f"{second}-no-index" != release
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--host", "0.0.0.0"], "there is no key"),
-        (["--set", "limits.text=1"], "limits.text"),
+        (["--set", "limits.text=1"], "unknown key 'text'; valid here: .*texts"),
+        (["--set", "keys=[{name: a, sha: b}]"], "unknown key 'sha'; valid here: name, sha256"),
         (["--set", "threads"], "wanted key=value"),
         (["--index", "/nowhere"], "no such index"),
         (["--model", "/nowhere"], "no folder that ctxner saved"),
@@ -72,7 +88,7 @@ def test_a_key_lets_other_machines_in_and_only_its_hash_is_kept(model, monkeypat
 
 def test_files_that_are_no_serve_config_are_refused(tmp_path: Path):
     path = tmp_path / "a.yaml"
-    for text, message in (("[1]", "wanted Ray Serve's YAML"), ("a: [", "not YAML"), ("a: 1", "wanted one application")):
+    for text, message in (("[1]", "found list"), ("a: [", "not a readable YAML"), ("a: 1", "wanted one application")):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             _tree(path, None, None, None, None, ())

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -94,7 +95,8 @@ def test_a_reply_is_what_the_tagger_says(local):
             assert [own.type for own in split.results[0].entities] == [own.type for own in wanted.entities]
             assert len(split.results) == 2
             several = await client.tag(["London .", TEXT], view="plain")
-            assert several.results[1] == result
+            for own, alone in zip(several.results[1].entities, result.entities, strict=True):
+                assert own == replace(alone, confidence=pytest.approx(alone.confidence, abs=1e-4))
             assert (await client.models())["plain"]["types"] == ["person", "place"]
 
     run(work)

@@ -14,7 +14,7 @@ from ctxner.predictor import as_scored
 from ctxner.schema import Example, Sentence
 from serving.groups import DownError, Group, Latency
 from serving.routing import Answer, Load, Routing, Trace, UnavailableError
-from tests.serving.conftest import Local, run, seconds_since
+from tests.serving.conftest import run, seconds_since
 
 EXAMPLES = [
     Example(Sentence(str(number), tuple(text.split())))
@@ -261,6 +261,5 @@ def test_load_knows_how_long_what_waits_will_take(monkeypatch):
     assert load.seconds(200) == pytest.approx(1.0, rel=0.01)
 
 
-def test_local_replicas_are_a_real_tagger(local):
-    assert isinstance(local, Local)
+def test_local_replicas_find_something(local):
     assert any(own.entities for own in local.tagger.predict(EXAMPLES, view="plain"))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+from collections import Counter
 from typing import Any
 
 import httpx2
@@ -212,6 +213,8 @@ def test_without_a_key_it_is_always_401_and_each_key_has_its_rate(local):
             assert (await client.get("/")).status_code == 200
 
     run(work)
+    counted = Counter(service.meter.statuses)
+    assert (counted[200], counted[401], counted[429]) == (6, 7 * 3 * 3, 2)
 
 
 def test_keys_come_from_the_environment_hashed_and_are_never_shown():

@@ -1,0 +1,143 @@
+"""`calibration.json` beside a model's weights: what `ctxner calibrate` found for them, and the hash that they had then.
+
+What the numbers mean, and how they are fitted, is `ctxner.calibration`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctxner.calibration import PlattScaling
+
+CALIBRATION_FILE = "calibration.json"
+_VIEWS = ("plain", "context")
+_MAX_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `ctxner calibrate` found for a model's weights.
+
+    Attributes:
+        confidence: Scaling of each view's confidences; a view that is not there keeps its own.
+        threshold: `auto` looks up above this entropy of the plain view, in nats; None: not chosen.
+        found: What it was fitted on and what came out; plain JSON, not used for tagging.
+    """
+
+    confidence: Mapping[str, PlattScaling] = field(default_factory=dict)
+    threshold: float | None = None
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> Path:
+        """Write `calibration.json` into the folder of the model that it was fitted for, aside, then renamed.
+
+        Raises:
+            ValueError: The folder holds no weights, or `found` is too large.
+        """
+        tree = {
+            "weights_sha256": _own_weights(folder),
+            "confidence": {view: asdict(scaling) for view, scaling in self.confidence.items()},
+            "threshold": self.threshold,
+            "found": dict(self.found),
+        }
+        text = json.dumps(tree, indent=1, allow_nan=False)
+        if len(text) > _MAX_BYTES:
+            raise ValueError(f"{folder / CALIBRATION_FILE}: more than {_MAX_BYTES:,} bytes; shorten what was found")
+        aside = folder / f".{CALIBRATION_FILE}.{os.getpid()}"
+        aside.write_text(text, encoding="ascii")
+        return aside.replace(folder / CALIBRATION_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Calibration | None:
+        """The calibration beside a model's weights, None when there is none.
+
+        Raises:
+            ValueError: It is damaged, or was fitted for other weights.
+        """
+        path = folder / CALIBRATION_FILE
+        if not path.exists():
+            return None
+        try:
+            with path.open("rb") as file:
+                raw = file.read(_MAX_BYTES + 1)
+            if len(raw) > _MAX_BYTES:
+                raise ValueError(f"more than {_MAX_BYTES:,} bytes")
+            calibration, weights = _parsed(json.loads(raw))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"{path}: not what `ctxner calibrate` writes ({error!r:.200}); run it again, or remove the file"
+            ) from None
+        if weights != (found := _own_weights(folder)):
+            raise ValueError(
+                f"{path}: fitted for weights with SHA-256 {weights[:12]}..., but the folder's have "
+                f"{found[:12]}...; run `ctxner calibrate` again, or remove the file"
+            )
+        return calibration
+
+
+def auto_threshold(calibration: Calibration | None, given: float | None = None) -> float:
+    """The entropy of the plain view, in nats, above which `auto` looks a sentence up.
+
+    Args:
+        calibration: Of the model, if it has one.
+        given: Taken if it is a number; the calibration's otherwise.
+
+    Raises:
+        ValueError: There is neither.
+    """
+    threshold = given if given is not None or calibration is None else calibration.threshold
+    if threshold is None:
+        raise ValueError(
+            "view 'auto' needs a threshold and the model's folder holds none; run `ctxner calibrate MODEL` with "
+            "contexts, or give a threshold in nats (tagging.threshold)"
+        )
+    return threshold
+
+
+def _parsed(tree: Any) -> tuple[Calibration, str]:
+    if strangers := set(tree) ^ {"weights_sha256", "confidence", "threshold", "found"}:
+        raise ValueError(f"keys missing or unknown: {sorted(strangers)[:4]}")
+    scalings = {}
+    for view, own in tree["confidence"].items():
+        if view not in _VIEWS or set(own) != {"slope", "intercept"}:
+            raise ValueError(f"confidence of {view!r}; wanted slope and intercept of {' or '.join(_VIEWS)}")
+        scalings[view] = PlattScaling(_number(own["slope"]), _number(own["intercept"]))
+        if scalings[view].slope <= 0:
+            raise ValueError(f"slope {scalings[view].slope} of {view}; wanted above 0")
+    threshold = None if tree["threshold"] is None else _number(tree["threshold"])
+    if not isinstance(tree["weights_sha256"], str) or not isinstance(tree["found"], dict):
+        raise ValueError("weights_sha256 is no text, or found no object")
+    return Calibration(scalings, threshold, tree["found"]), tree["weights_sha256"]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
+        raise ValueError(f"found {value!r:.40}; wanted a finite number")
+    return float(value)
+
+
+def weights_sha256(folder: Path) -> str | None:
+    """Of model.safetensors; of the parts' hashes, in the order of their names, when the weights are in several.
+
+    None where there are none, as of a hub id.
+    """
+    hashes = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if len(hashes) > 1:
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return hashes[0] if hashes else None
+
+
+def _own_weights(folder: Path) -> str:
+    found = weights_sha256(folder)
+    if found is None:
+        raise ValueError(f"{folder}: no model.safetensors; a calibration belongs to a model's folder")
+    return found

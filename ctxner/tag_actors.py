@@ -1,0 +1,281 @@
+"""What each actor of a tagging job does with a batch of parts: retrieve, tag, and make rows of the answers.
+
+Retrieval sees a part's sentences that are looked up: all of them in the context view, in `auto` those that the plain
+view is unsure of. Tagging itself is `ctxner.predictor`, retrieval's actors are `ctxner.pipelines`, and the job that
+they work for is `ctxner.tag_pipeline`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctxner.config import TaggingConfig
+from ctxner.datajob import num_threads
+from ctxner.pipelines import Predict, Rerank, Search
+from ctxner.predictor import Prediction, Tagger, ViewName, sentences_of
+from ctxner.schema import Entity, Example, Sentence, context_schema, passage_row, scored_passage
+from ctxner.tagging import PLACE, document_schema, entity_struct, sentence_struct
+
+logger = logging.getLogger(__name__)
+
+_MAX_ERROR = 500  # characters of a row's error
+
+_Found = list[dict[str, Any]] | str  # rows of `_found_struct`, one a sentence of a part; or why there are none
+
+
+class TagPlain:
+    """The plain view of parts (a Ray Data actor): tagged parts, or in `auto` what is to be looked up beside them."""
+
+    def __init__(self, model: str, tagging: Mapping[str, Any], threshold: float | None, with_words: bool) -> None:
+        self.tagger, self.threshold = _RowTagger(model, tagging, with_words=with_words), threshold
+
+    def __call__(self, parts: pa.Table) -> pa.Table:
+        """Tagged parts; with a threshold the parts with columns `found`, `failed` and `looked_up`."""
+        rows = parts.to_pylist()
+        sentences = [_sentences(row) for row in rows]
+        found = self.tagger.tag(
+            rows, [[(n, Example(own)) for n, own in enumerate(some)] for some in sentences], "plain"
+        )
+        if self.threshold is None:
+            return _tagged(parts, found)
+        given = [[] if isinstance(own, str) else own for own in found]
+        failed = [own if isinstance(own, str) else None for own in found]
+        unsure = [[n for n, own in enumerate(some) if own["entropy"] > self.threshold] for some in given]
+        parts = parts.append_column("found", pa.array(given, pa.list_(_found_struct())))
+        parts = parts.append_column("failed", pa.array(failed, pa.string()))
+        return parts.append_column("looked_up", _looked_up(rows, sentences, unsure))
+
+
+class TagContext:
+    """The context view of what was looked up in parts (a Ray Data actor); what was not is as the plain view had it."""
+
+    def __init__(self, model: str, tagging: Mapping[str, Any], with_words: bool) -> None:
+        self.tagger = _RowTagger(model, tagging, with_words=with_words)
+
+    def __call__(self, parts: pa.Table) -> pa.Table:
+        """Tagged parts."""
+        rows = parts.to_pylist()
+        examples = list[list[tuple[int, Example]]]()
+        for row in rows:
+            sentences = _sentences(row)
+            examples.append(
+                [
+                    (
+                        own["number"],
+                        Example(sentences[own["number"]], tuple(map(scored_passage, own["passages"] or ()))),
+                    )
+                    for own in row["looked_up"]
+                ]
+            )
+        found = self.tagger.tag(rows, examples, "context")
+        return _tagged(parts, [_joined(row, own) for row, own in zip(rows, found, strict=True)])
+
+
+class _OnSentences:
+    """An actor of retrieval, for the sentences of parts that are looked up: all, unless the plain view chose."""
+
+    actor: type
+
+    def __init__(self, *arguments: Any) -> None:
+        self.retrieval = self.actor(*arguments)
+
+    def __call__(self, parts: pa.Table) -> pa.Table:
+        """The parts; their column `looked_up` with what the actor adds."""
+        if "looked_up" not in parts.column_names:
+            rows = parts.to_pylist()
+            sentences = [_sentences(row) for row in rows]
+            every = _looked_up(rows, sentences, [range(len(some)) for some in sentences])
+            parts = parts.append_column("looked_up", every)
+        lists = parts["looked_up"].combine_chunks()
+        sentences = pa.Table.from_struct_array(lists.flatten())
+        if len(sentences):
+            positions = pa.array(range(len(sentences)), pa.int64())
+            found = self.retrieval(sentences.append_column("position", positions))
+            assert found["position"].combine_chunks().equals(positions), "an actor keeps the order of its rows"
+            for index, name in enumerate(sentences.column_names):
+                if name in found.column_names:
+                    sentences = sentences.set_column(
+                        index, name, found[name].cast(_looked_up_struct().field(name).type)
+                    )
+        ends = np.cumsum([0, *pc.list_value_length(lists).to_pylist()])
+        values = pa.StructArray.from_arrays(
+            [own.combine_chunks() for own in sentences.columns], fields=list(_looked_up_struct())
+        )
+        column = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)
+        return parts.set_column(parts.column_names.index("looked_up"), "looked_up", column)
+
+
+class PredictInParts(_OnSentences):
+    """`Predict` for parts."""
+
+    actor = Predict
+
+
+class SearchInParts(_OnSentences):
+    """`Search` for parts."""
+
+    actor = Search
+
+
+class RerankInParts(_OnSentences):
+    """`Rerank` for parts."""
+
+    actor = Rerank
+
+
+IN_PARTS: Mapping[type, type] = {own.actor: own for own in (PredictInParts, SearchInParts, RerankInParts)}
+
+
+class _RowTagger:
+    """A tagger whose answers are rows."""
+
+    def __init__(self, model: str, tagging: Mapping[str, Any], *, with_words: bool) -> None:
+        import torch
+
+        self.settings, self.with_words = TaggingConfig(**tagging), with_words
+        torch.set_num_threads(num_threads(self.settings.threads, self.settings.actors or 1))
+        self.tagger = Tagger.from_pretrained(
+            model,
+            device="cuda" if self.settings.gpus else "cpu",
+            batch_pieces=self.settings.batch_pieces,
+            window=self.settings.window,
+            precision=self.settings.precision,
+        )
+
+    def tag(
+        self,
+        parts: Sequence[Mapping[str, Any]],
+        examples: Sequence[Sequence[tuple[int, Example]]],
+        view: ViewName,
+    ) -> list[_Found]:
+        """The numbered sentences of each part as rows; or the error of a part that fails alone too.
+
+        Raises:
+            RuntimeError: All of several parts fail.
+        """
+        try:
+            return self._tag(parts, examples, view)
+        except RuntimeError as error:
+            if len(parts) == 1:
+                raise
+            logger.warning("a batch of %d parts fails, each is tried alone: %s", len(parts), error)
+        found = list[_Found]()
+        for part, own in zip(parts, examples, strict=True):
+            try:
+                found += self._tag([part], [own], view)
+            except RuntimeError as error:
+                found.append(f"{type(error).__name__}: {error}"[:_MAX_ERROR])
+        if all(isinstance(own, str) for own in found):
+            raise RuntimeError(f"each of {len(found)} parts fails, the last with {found[-1]}")
+        return found
+
+    def _tag(
+        self,
+        parts: Sequence[Mapping[str, Any]],
+        examples: Sequence[Sequence[tuple[int, Example]]],
+        view: ViewName,
+    ) -> list[_Found]:
+        flat = [example for own in examples for _, example in own]
+        predictions = iter(self.tagger.predict(flat, view=view, n_best=self.settings.n_best))
+        return [
+            [self._row(part["start"], number, example.sentence, next(predictions)) for number, example in own]
+            for part, own in zip(parts, examples, strict=True)
+        ]
+
+    def _row(self, start: int, number: int, sentence: Sentence, found: Prediction) -> dict[str, Any]:
+        _, offsets = sentence.located()
+        row: dict[str, Any] = {
+            "start": start + offsets[0][0],
+            "end": start + offsets[-1][1],
+            "view": found.view,
+            "entropy": found.entropy,
+            "entities": [_entity(own, start, number) for own in found.entities],
+        }
+        if self.settings.passages:
+            row["passages"] = [passage_row(own) for own in found.passages if own.dropped is None]
+        if self.with_words:
+            row |= {"words": list(sentence.words), "tags": list(found.tags)}
+        if self.settings.n_best:
+            row["alternatives"] = [
+                {"probability": own.probability, "entities": [_entity(one, start, number) for one in own.entities]}
+                for own in found.alternatives
+            ]
+        return row
+
+
+def _entity(entity: Entity, start: int, number: int) -> dict[str, Any]:
+    return {
+        "text": entity.text,
+        "type": entity.type,
+        "start": start + entity.start,
+        "end": start + entity.end,
+        "confidence": entity.confidence,
+        "sentence": number,
+    }
+
+
+def _sentences(part: Mapping[str, Any]) -> list[Sentence]:
+    """The sentences of a part; their offsets are into its text."""
+    if part["words"] is not None:
+        return sentences_of(part["words"], part["row"])
+    return sentences_of(part["text"], part["row"], bounds=part["bounds"])
+
+
+def _looked_up_struct() -> pa.StructType:
+    """A sentence of a part that is looked up, and what retrieval has added so far."""
+    own = [("number", pa.int32()), ("sentence_id", pa.string()), ("words", pa.list_(pa.string()))]
+    added = [context_schema().field(name) for name in ("query", "passages", "error")]
+    return pa.struct([*own, ("predicted", pa.list_(pa.list_(pa.int32(), 2))), *added])
+
+
+def _looked_up(
+    rows: Sequence[Mapping[str, Any]], sentences: Sequence[Sequence[Sentence]], chosen: Sequence[Iterable[int]]
+) -> pa.Array:
+    """The column `looked_up`, of the chosen sentences of each part."""
+    column = [
+        [{"number": n, "sentence_id": f"{row['row']}-{n}", "words": list(some[n].words)} for n in numbers]
+        for row, some, numbers in zip(rows, sentences, chosen, strict=True)
+    ]
+    return pa.array(column, pa.list_(_looked_up_struct()))
+
+
+def _found_struct() -> pa.StructType:
+    """What a view says of a sentence of a part."""
+    return pa.struct([*sentence_struct(), ("entities", pa.list_(entity_struct()))])
+
+
+def _joined(part: Mapping[str, Any], found: _Found) -> _Found:
+    """What was looked up in place of what the plain view had said, with retrieval's errors."""
+    if isinstance(found, str):
+        return found
+    if part.get("failed") is not None:
+        return str(part["failed"])
+    for own, asked in zip(found, part["looked_up"], strict=True):
+        own["error"] = asked["error"]
+    if "found" not in part:
+        return found
+    whole = list(part["found"])
+    for own, asked in zip(found, part["looked_up"], strict=True):
+        whole[asked["number"]] = own
+    return whole
+
+
+def _tagged(parts: pa.Table, found: Sequence[_Found]) -> pa.Table:
+    """Tagged parts; a part's error is its own or the first of its sentences'."""
+    sentences = [[] if isinstance(own, str) else own for own in found]
+    entities = [[entity for own in some for entity in own.pop("entities")] for some in sentences]
+    errors = [
+        own if isinstance(own, str) else next((one["error"] for one in own if one.get("error") is not None), None)
+        for own in found
+    ]
+    columns = {"entities": entities, "sentences": sentences, "error": errors}
+    tagged = parts.select([*PLACE, "id", "text"])
+    for name, values in columns.items():
+        tagged = tagged.append_column(name, pa.array(values, document_schema().field(name).type))
+    return tagged
