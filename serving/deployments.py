@@ -332,6 +332,7 @@ class RouterReplica:
                 name,
                 _calling(own, "retrieve" if name == "retriever" else "tag"),
                 stall_seconds=None if name == "plain" else _STALL_SECONDS,  # nobody can stand in for the plain view
+                alive=_calling(own, "describe"),
             )
             for name, own in self.handles.items()
         }

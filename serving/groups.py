@@ -7,6 +7,7 @@ a group that has become fast again, or has started (from zero replicas), is noti
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,6 +17,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 _RETRY_SECONDS = 0.5  # for another replica, when one has died
 _LOOK_SECONDS = 0.1
+_ALIVE_SECONDS = 1.0  # in which a replica that is only slow says that it lives
 _STALL_A_SENTENCE = 0.2  # seconds, before anything is known of a group
 _PROBE_SECONDS = 120.0  # a call that is too late is left running so long, one a group
 _GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0  # Jacobson's
@@ -67,14 +69,24 @@ class Group:
         name: In metrics and errors.
         call: Starts a call; what it returns is awaited, and cancelled with its task.
         stall_seconds: Without any answer of the group after which it counts as down; None: it is waited for.
+        alive: A call that a slow replica, too, answers at once: if it does, the group is not down.
     """
 
-    def __init__(self, name: str, call: Callable[..., Awaitable[Any]], *, stall_seconds: float | None = None) -> None:
-        self.name, self._call, self._stall_seconds = name, call, stall_seconds
+    def __init__(
+        self,
+        name: str,
+        call: Callable[..., Awaitable[Any]],
+        *,
+        stall_seconds: float | None = None,
+        alive: Callable[[], Awaitable[Any]] | None = None,
+    ) -> None:
+        self.name, self._call, self._stall_seconds, self._alive = name, call, stall_seconds, alive
         self.latency = Latency()
         self.is_down, self._down_since = False, 0.0
         self.answered = 0.0  # when it last did, by the event loop's clock
         self._probe: asyncio.Task[Any] | None = None
+        self._probe_started = math.inf
+        self._look: asyncio.Task[None] | None = None
 
     async def call(self, num: int, *arguments: Any, until: float) -> Any:
         """The replica's answer.
@@ -96,11 +108,11 @@ class Group:
             while not task.done() and (rest := self._patience(num, started, until)) > 0:
                 await asyncio.wait({task}, timeout=min(rest, _LOOK_SECONDS))
         except asyncio.CancelledError:
-            self._let_go(task)
+            self._let_go(task, started)
             raise
         if task.done():
             return task.result()
-        self._let_go(task)
+        self._let_go(task, started)
         if self.is_down:
             raise DownError(self.name)
         self.latency.add(num, loop.time() - started)  # at least so long
@@ -111,15 +123,28 @@ class Group:
         now = asyncio.get_running_loop().time()
         if self._stall_seconds is not None:
             usual = max(self._stall_seconds, _STALL_A_SENTENCE * num, 4 * self.latency.expected(num))
-            if now > max(started, self.answered) + usual and now < until:
-                self.mark_down()
-                return 0.0
+            if now > max(min(started, self._probe_started), self.answered) + usual and now < until:
+                if self._alive is None:
+                    self.mark_down()
+                    return 0.0
+                self._look = self._look or asyncio.ensure_future(self._look_after(self._alive))
         return (min(until, self._down_since + _RETRY_SECONDS) if self.is_down else until) - now
 
     def mark_down(self) -> None:
         """Others answered where this group did not; it is left alone until its open call ends well."""
         if not self.is_down:
             self.is_down, self._down_since = True, asyncio.get_running_loop().time()
+
+    async def _look_after(self, alive: Callable[[], Awaitable[Any]]) -> None:
+        """Find out whether a group that does not answer is slow or down."""
+        try:
+            async with asyncio.timeout(_ALIVE_SECONDS):
+                await alive()
+            self.answered = asyncio.get_running_loop().time()
+        except (TimeoutError, RayError, RayServeException, DeploymentUnavailableError):
+            self.mark_down()
+        finally:
+            self._look = None
 
     async def _timed(self, num: int, *arguments: Any) -> Any:
         started = time.perf_counter()
@@ -144,15 +169,15 @@ class Group:
                 return answer
         raise AssertionError
 
-    def _let_go(self, task: asyncio.Task[Any]) -> None:
+    def _let_go(self, task: asyncio.Task[Any], started: float) -> None:
         if self._probe is not None:
             task.cancel()
             task.add_done_callback(_seen)
             return
-        self._probe = task
+        self._probe, self._probe_started = task, started
 
         def ended(own: asyncio.Task[Any]) -> None:
-            self._probe = None
+            self._probe, self._probe_started = None, math.inf
             timer.cancel()
             _seen(own)
 

@@ -23,6 +23,7 @@ logger = logging.getLogger("ray.serve")
 _MARGIN = 0.005  # seconds before the deadline at which the answer is put together
 _PATIENCE = 0.5  # seconds without any answer of a group before another is asked as well
 _EXPLORE_SECONDS = 30.0
+_ASLEEP_SECONDS = 10.0  # without an answer after which a group may have no replica any more
 _HALF_LIFE = 5.0  # seconds of work in which the measured speed is half forgotten
 
 
@@ -125,6 +126,7 @@ class Routing:
         self.plain, self.context, self.retriever, self.threshold = plain, context, retriever, threshold
         self.load = Load()
         self._exploring: asyncio.Task[None] | None = None
+        self._waking: asyncio.Task[Tagged] | None = None
 
     async def answer(
         self, examples: Sequence[Example], *, view: str, given: bool, until: float, trace: Trace
@@ -211,13 +213,28 @@ class Routing:
         try:
             return await self.retriever.call(num, sentences, budget - loop.time(), until=budget), None
         except TimeoutError:
+            self._wake(examples)
             return None, "deadline"
         except OverloadedError:
             return None, "overload"
         except DownError:
+            self._wake(examples)
             return None, "retriever_unavailable"
         finally:
             trace.add("retrieve", started)
+
+    def _wake(self, examples: Sequence[Example]) -> None:
+        """Let the context view's replicas start beside the retriever's, not only when there are passages."""
+        now = asyncio.get_running_loop().time()
+        if self._waking is None and now - self.context.answered > _ASLEEP_SECONDS:
+            bare, until = [Example(examples[0].sentence)], now + _EXPLORE_SECONDS
+            self._waking = asyncio.ensure_future(self.context.call(1, bare, "plain", _EXPLORE_SECONDS, until=until))
+            self._waking.add_done_callback(self._woken)
+
+    def _woken(self, task: asyncio.Task[Tagged]) -> None:
+        self._waking = None
+        if not task.cancelled():
+            task.exception()  # it has been asked for; whether it came is seen when it is needed
 
     def _explore(self, examples: Sequence[Example]) -> None:
         """Look up and read without anybody waiting, to learn how long it takes now; one such chunk at a time."""

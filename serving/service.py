@@ -36,6 +36,7 @@ from serving.settings import Limits
 _CHUNK_SENTENCES, _CHUNK_WORDS = 64, 2000  # of a chunk; single requests slip in between a long list's chunks
 _CHUNKS_AT_ONCE = 3  # of a request: one in work, one waiting, one on its way
 _LINES_AT_ONCE = 64  # of a stream
+_SHARE_WAITED = 0.75  # of its deadline, that a request may have to wait by what is known; more is refused at once
 
 
 class RefusedError(Exception):
@@ -239,7 +240,7 @@ class Service:
         if self._words + words > self.limits.waiting_words and self._words:
             wanted = self.routing.load.seconds(0)
             raise RefusedError(503, "overload", "too much is waiting; try again later", retry_after=wanted)
-        if (wanted := self.routing.load.seconds(words)) > seconds and self._words:
+        if (wanted := self.routing.load.seconds(words)) > _SHARE_WAITED * seconds and self._words:
             raise RefusedError(
                 503, "overload", "cannot be answered within its deadline now; try again later", retry_after=wanted
             )

@@ -3,6 +3,8 @@
 The sentences are those of `bench_tag`, the encoder the packaged MiniLM with untrained heads, the view plain.
 
 - `serve_bulk`: lists of 256 texts from two clients, against the offline `Tagger.predict` on the same threads.
+- `serve_single`: one client with one text a request, against `Tagger.predict` of one text on a replica's threads: what
+  router, Serve and HTTP leave of the model's own speed, by medians.
 - `serve_pipeline`: 16 clients with one text a request, against FastAPI around Hugging Face's pipeline
   (`peer_pipeline_server.py`) with the same encoder.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -21,7 +24,7 @@ from tests.benchmarks.bench_tag import save_model, sentences
 from tests.benchmarks.load import closed_loop
 from tests.benchmarks.serving import bodies, free_port, running, served
 
-NAMES = ["serve_bulk", "serve_pipeline"]
+NAMES = ["serve_bulk", "serve_single", "serve_pipeline"]
 _SECONDS, _WARM_UP = 20.0, 5.0
 _BULK, _CLIENTS = 256, 16
 
@@ -38,16 +41,40 @@ def main(names: Sequence[str]) -> Iterator[dict[str, object]]:
             single = bodies(texts, view="plain")
             ours = {
                 "serve_bulk": _per_second(port, bulk, 2) * _BULK if "serve_bulk" in names else 0.0,
+                "serve_single": 1 / _median(port, single) if "serve_single" in names else 0.0,
                 "serve_pipeline": _per_second(port, single, _CLIENTS) if "serve_pipeline" in names else 0.0,
             }
         if "serve_bulk" in names:
             yield _figure("serve_bulk", 0.7, "sentences/s", ours["serve_bulk"], _offline(Path(folder) / "model", texts))
+        if "serve_single" in names:
+            alone = 1 / _median_alone(Path(folder) / "model", texts[:500])
+            yield _figure("serve_single", 0.5, "1/s of a request's median", ours["serve_single"], alone)
         if "serve_pipeline" in names:
             other = free_port()
             command = [sys.executable, "-m", "tests.benchmarks.peer_pipeline_server", str(other)]
             with running(command, other, log=Path(folder) / "theirs.log", path="/openapi.json"):
                 theirs = _per_second(other, bodies(texts), _CLIENTS)
             yield _figure("serve_pipeline", 2.0, "requests/s", ours["serve_pipeline"], theirs)
+
+
+def _median(port: int, requests: Sequence[bytes]) -> float:
+    asyncio.run(closed_loop(port, requests, clients=1, seconds=_WARM_UP))
+    return statistics.median(asyncio.run(closed_loop(port, requests, clients=1, requests=500)).latencies)
+
+
+def _median_alone(model: Path, texts: Sequence[str]) -> float:
+    import torch
+
+    from ctxner.predictor import Tagger
+
+    torch.set_num_threads(1)  # as a replica
+    tagger = Tagger.from_pretrained(model)
+    seconds = []
+    for text in [*texts[:50], *texts]:
+        started = time.perf_counter()
+        tagger.tag([text])
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[50:])
 
 
 def _per_second(port: int, requests: Sequence[bytes], clients: int) -> float:

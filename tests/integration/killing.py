@@ -1,4 +1,4 @@
-"""kill -9 for a job's processes."""
+"""Processes of a job or a server, and kill -9 for them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def kill_all(process: subprocess.Popen[str], started: list[psutil.Process]) -> N
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """What a job has started: its Ray and all workers."""
     return psutil.Process(process.pid).children(recursive=True)
+
+
+def named(part: str) -> list[psutil.Process]:
+    """All processes with this in their command lines."""
+    found = psutil.process_iter(["cmdline"])
+    return [own for own in found if part in " ".join(own.info["cmdline"] or ())]
+
+
+def serve_replicas(name: str) -> int:
+    """How many replicas of a deployment run."""
+    return len(named(f"ServeReplica:ctxner:{name}"))
 
 
 def _matches(process: psutil.Process, matches: Callable[[str], bool]) -> bool:

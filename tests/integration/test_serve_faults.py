@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -30,6 +29,7 @@ from ctxner.demo import World, make_world, write_world  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from tests.benchmarks.load import Load, closed_loop  # noqa: E402
 from tests.benchmarks.serving import served  # noqa: E402
+from tests.integration.killing import named, serve_replicas  # noqa: E402
 
 REQUESTS, CLIENTS = 2000, 8
 Answers = dict[tuple[int, str, str, str | None], Any]  # by text, view, model and index: the entities
@@ -118,18 +118,8 @@ def judge(load: Load, known: Answers) -> Counter[str]:
     return found
 
 
-def processes(part: str) -> list[psutil.Process]:
-    """Ray's processes of this name."""
-    found = []
-    for own in psutil.process_iter(["cmdline"]):
-        line = " ".join(own.info["cmdline"] or ())
-        if part in line and "grep" not in line:
-            found.append(own)
-    return found
-
-
 def kill(part: str) -> None:
-    victims = processes(part)
+    victims = named(part)
     assert victims, part
     victims[0].send_signal(signal.SIGKILL)
 
@@ -149,7 +139,7 @@ def wait_until_all_run(port: int) -> None:
     end = time.monotonic() + 90
     names = ("PlainTagger", "PlainTagger", "ContextTagger", "Retriever", "Router")
     while time.monotonic() < end:
-        counts = {name: len(processes(f"ServeReplica:ctxner:{name}")) for name in set(names)}
+        counts = {name: serve_replicas(name) for name in set(names)}
         if all(counts[name] >= names.count(name) for name in set(names)):
             time.sleep(5)  # the new one opens its model
             return

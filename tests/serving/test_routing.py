@@ -235,6 +235,41 @@ def test_a_group_that_answers_nothing_counts_as_down_and_is_noticed_when_it_come
     assert run(work) == "answer"
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_slow_group_is_down_only_if_it_does_not_say_that_it_lives(lives):
+    async def call() -> str:
+        await asyncio.sleep(0.6)
+        return "answer"
+
+    async def alive() -> None:
+        if not lives:
+            raise RayError("died")
+
+    async def work() -> str:
+        loop, group = asyncio.get_running_loop(), Group("g", call, stall_seconds=0.1, alive=alive)
+        for seconds in (0.4, 0.01):
+            with pytest.raises(TimeoutError if lives else DownError):
+                await group.call(1, until=loop.time() + seconds)
+        await asyncio.sleep(0.3)
+        assert not group.is_down
+        return await group.call(1, until=loop.time() + 10)
+
+    assert run(work) == "answer"
+
+
+def test_the_context_views_replicas_are_woken_while_the_retriever_starts(local):
+    local.seconds["retriever"] = 5
+
+    async def work() -> None:
+        routing = local.routing()
+        until = asyncio.get_running_loop().time() + 0.2
+        found = await routing.answer(EXAMPLES, view="context", given=False, until=until, trace=Trace())
+        assert {own.reason for own in found} == {"deadline"}
+        assert ("context", "plain") in local.calls
+
+    run(work)
+
+
 def test_expected_latency_covers_most_of_what_was_seen_and_follows_a_change():
     latency = Latency()
     assert latency.expected(1) == 0
