@@ -41,18 +41,26 @@ def folder(world: World, tagger: Tagger, tmp_path_factory: pytest.TempPathFactor
     return found
 
 
-def ask(port: int, world: World, view: str, *, clients: int = 1, requests: int = 10**9, seconds: float = 3600) -> Load:
-    bodies = [json.dumps({"sentences": [own.words], "view": view, "deadline_ms": 500}).encode() for own in world.train]
+def ask(
+    port: int,
+    world: World,
+    view: str,
+    *,
+    clients: int = 1,
+    requests: int = 10**9,
+    seconds: float = 3600,
+    deadline: float = 500,
+) -> Load:
+    how = {"view": view, "deadline_ms": deadline}
+    bodies = [json.dumps({"sentences": [own.words], **how}).encode() for own in world.train]
     return asyncio.run(closed_loop(port, bodies, clients=clients, requests=requests, seconds=seconds, keep=True))
 
 
 def said(load: Load) -> Counter[str]:
     """Sentences by view and reason."""
     assert set(load.statuses) == {200}, load.statuses
-    sentences = [
-        own for _, body in load.bodies for result in json.loads(body)["results"] for own in result["sentences"]
-    ]
-    return Counter(f"{own['view']}:{own.get('reason')}" for own in sentences)
+    results = [result for _, body in load.bodies for result in json.loads(body)["results"]]
+    return Counter(f"{own['view']}:{own.get('reason')}" for result in results for own in result["sentences"])
 
 
 def wait_until(seconds: float, **wanted: int) -> float:
@@ -65,11 +73,9 @@ def wait_until(seconds: float, **wanted: int) -> float:
 
 
 def test_groups_start_from_nothing_grow_and_shrink(world, folder, tmp_path):
-    command = [sys.executable, "-m", "serving.cli", "serve", "--model", str(folder / "model"), *OPTIONS]
-    config = tmp_path / "serve.yaml"
-    subprocess.run(
-        [*command, "--index", str(folder / "index"), "--write", str(config)], check=True, capture_output=True
-    )
+    config, own = tmp_path / "serve.yaml", ["--model", str(folder / "model"), "--index", str(folder / "index")]
+    command = [sys.executable, "-m", "serving.cli", "serve", *own, *OPTIONS, "--write", str(config)]
+    subprocess.run(command, check=True, capture_output=True)
     tree = yaml.safe_load(config.read_text())
     tree["applications"][0]["deployments"] = [
         {"name": name, "autoscaling_config": {"min_replicas": fewest, "max_replicas": 2, **target, **SOON}}
@@ -96,7 +102,7 @@ def test_groups_start_from_nothing_grow_and_shrink(world, folder, tmp_path):
         grown, load = 0, Load()
         while grown < 2:
             assert time.monotonic() - started < 90
-            load = ask(port, world, "plain", clients=32, seconds=2)
+            load = ask(port, world, "plain", clients=32, seconds=2, deadline=30_000)
             said(load)
             grown = serve_replicas("PlainTagger")
         figures = load.figures()
