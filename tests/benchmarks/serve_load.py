@@ -1,4 +1,4 @@
-"""Closed and open loops against `ctxner serve`: `python -m tests.benchmarks.serve_load MODEL INDEX [VIEW...]`.
+"""Closed and open loops against `ctxner serve`: `python -m tests.benchmarks.serve_load MODEL INDEX [VIEW...] [-- OPTION...]`.
 
 The texts are WNUT-17's test sentences (the demo world's without the shared data), one a request, each view by itself:
 1, 4, 16 and 64 clients; then a Poisson process at 50, 90 and 150% of what 16 clients got, with a deadline, and after it
@@ -26,10 +26,10 @@ _CLIENTS = (1, 4, 16, 64)
 _DEADLINE_MS = {"plain": 500, "context": 1000, "auto": 1000}
 
 
-def main(model: str, index: str, views: list[str]) -> None:
-    """Run all loops."""
+def main(model: str, index: str, views: list[str], more: list[str]) -> None:
+    """Run all loops, with more of the command's options."""
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--model", model, "--index", index, "--set", "cached_sentences=0"]
+        options = ["--model", model, "--index", index, "--set", "cached_sentences=0", *more]
         with served(*options, log=Path(folder) / "serve.log") as (port, pid):
             for view in views:
                 _view(view, port, pid)
@@ -74,4 +74,5 @@ def _texts() -> list[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:] or ["plain", "auto", "context"])
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    main(sys.argv[1], sys.argv[2], sys.argv[3:end] or ["plain", "auto", "context"], sys.argv[end + 1 :])
