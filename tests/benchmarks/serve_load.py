@@ -1,4 +1,6 @@
-"""Closed and open loops against `ctxner serve`: `python -m tests.benchmarks.serve_load MODEL INDEX [VIEW...] [-- OPTION...]`.
+"""Closed and open loops against `ctxner serve`.
+
+`python -m tests.benchmarks.serve_load MODEL INDEX [VIEW...] [-- OPTION...]`; options are the command's.
 
 The texts are WNUT-17's test sentences (the demo world's without the shared data), one a request, each view by itself:
 1, 4, 16 and 64 clients; then a Poisson process at 50, 90 and 150% of what 16 clients got, with a deadline, and after it
