@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ctxner import __version__
 from ctxner.config import MODES, SPLITS, Config, load_config, packaged_encoder
+from jobs import calibrate as calibrate_job
 from jobs import index as index_job
 from jobs import retrieve as retrieve_job
 from jobs.cluster import connect
@@ -24,6 +25,7 @@ from jobs.report import EpochPoint, TaggedSentence, outcome, write_report
 SETTINGS = Path(__file__).parent / "configs" / "demo.yaml"
 _MARK = ".ctxner-demo"
 _SHOWN = 4  # sentences printed at the end
+_AUTO = calibrate_job.Wanted(share=0.5)
 # The paper's CL-L2, a sum over a vector's 384 entries, drowns the losses of the tags here: 18 F1 in both views.
 _LOSS = {"cl-l2": {"preset": "released_code"}}
 
@@ -51,6 +53,8 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
         scores[mode], history, tagged = _train_and_test(config, mode, seed)
         curves += [EpochPoint(mode, entry["epoch"], entry["losses"], entry["dev_f1"]) for entry in history]
         timings[f"train and test {mode}"] = round(time.perf_counter() - mode_started, 1)
+        if mode.startswith("cl-"):  # what `auto` needs to know which sentences to look up
+            calibrate_job.run(config, str(out / mode / "model"), "dev", _AUTO, out=out / f"{mode}-calibration.html")
     facts = {
         "ctxner": __version__,
         "encoder": "MiniLM-L6 (packaged)",

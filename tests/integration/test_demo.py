@@ -91,3 +91,14 @@ def test_demo_in_mode_cl_l2_shows_people_a_bar_a_line_an_epoch_and_its_result(tm
     assert "cl-l2: 100%" in ended.stderr
     scores = _scores(out)["cl-l2"]
     assert scores["context"] - scores["plain"] >= 10 * POINTS, scores
+
+
+def test_the_model_knows_which_sentences_are_worth_looking_up(demos: list[Path]) -> None:
+    from ctxner.calibration_file import Calibration
+
+    for out in demos:
+        calibration = Calibration.load(out / "cl-kl" / "model")
+        assert calibration is not None
+        assert calibration.threshold is not None
+        assert calibration.found["auto"]["share"] >= 0.5
+        assert (out / "cl-kl-calibration.html").is_file()
