@@ -154,6 +154,7 @@ def test_sentence_id_twice_is_refused(config: Config, world: World, tmp_path: Pa
         retrieve({"train": twice}, config, tmp_path)
 
 
+@pytest.mark.slow
 def test_same_id_in_two_splits_is_two_rows(config: Config, world: World, tmp_path: Path) -> None:
     other = dataclasses.replace(world.train[1], id=world.train[0].id)
     retrieve({"train": [world.train[0]], "dev": [other]}, config, tmp_path)

@@ -24,6 +24,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_files_without_gold_tags_get_contexts_that_join_to_them(tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").write_text("Velmora is a port.\nThe Quodun sank.\nKim met Dana in Oslo.\n")
     shards, out = tmp_path / "shards", tmp_path / "made"

@@ -88,7 +88,7 @@ def one(local_ray: None, tree: dict[str, dict]) -> TrainResult:
 
 @pytest.fixture(
     scope="module",
-    params=[0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3],
+    params=[0, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (1, 2, 3))],  # see tests/training/test_engine
     ids="ZeRO {}".format,
 )
 def two(request: pytest.FixtureRequest, local_ray: None, tree: dict[str, dict]) -> TrainResult:
