@@ -23,6 +23,7 @@ logger = logging.getLogger("ray.serve")
 _MARGIN = 0.005  # seconds before the deadline at which the answer is put together
 _PATIENCE = 0.5  # seconds without any answer of a group before another is asked as well
 _EXPLORE_SECONDS = 30.0
+_LATE = 0.5  # of its deadline, that a plain answer may be late
 _ASLEEP_SECONDS = 10.0  # without an answer after which a group may have no replica any more
 _HALF_LIFE = 5.0  # seconds of work in which the measured speed is half forgotten
 
@@ -141,7 +142,7 @@ class Routing:
             trace: To add to.
 
         Raises:
-            UnavailableError: No view can answer in twice the time.
+            UnavailableError: No view can answer, not even late by half of the time.
         """
         words = sum(len(own.sentence.words) for own in examples)
         self.load.start(words)
@@ -310,7 +311,7 @@ class Routing:
         loop, num, started = asyncio.get_running_loop(), len(examples), time.perf_counter()
         bare = [Example(own.sentence) for own in examples]
         left = max(until - loop.time(), 0.0)
-        latest = until + left  # late is better than never, but not than twice as late
+        latest = until + _LATE * left  # late is better than never
         patience = min(max(_PATIENCE, 2 * self.plain.latency.expected(num)), max(left / 2, _MARGIN))
         asked = loop.time()
 

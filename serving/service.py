@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import operator
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -219,9 +220,11 @@ class Service:
             async with turns:
                 return await self.routing.answer(chunk, view=view, given=given, until=until, trace=trace)
 
-        tasks = [asyncio.ensure_future(answer(chunk)) for chunk in _chunks(examples)]
+        # Sentences of like length share a chunk, so that the encoder pads little.
+        order = sorted(range(len(examples)), key=lambda place: len(examples[place].sentence.words))
+        tasks = [asyncio.ensure_future(answer(chunk)) for chunk in _chunks([examples[place] for place in order])]
         try:
-            flat = iter([own for some in await asyncio.gather(*tasks) for own in some])
+            answers = [own for some in await asyncio.gather(*tasks) for own in some]
         except UnavailableError as error:
             raise RefusedError(503, "unavailable", str(error), retry_after=error.retry_after) from None
         finally:
@@ -229,7 +232,8 @@ class Service:
                 task.cancel()
             self._words -= words
             self.meter.waiting(self._words)
-        return [[next(flat) for _ in own.sentences] for own in texts]
+        placed = iter([own for _, own in sorted(zip(order, answers, strict=True), key=operator.itemgetter(0))])
+        return [[next(placed) for _ in own.sentences] for own in texts]
 
     def _admit(self, words: int, seconds: float) -> None:
         """Refuse at once what could not be answered in time.

@@ -280,6 +280,12 @@ def test_expected_latency_covers_most_of_what_was_seen_and_follows_a_change():
     for _ in range(60):
         latency.add(1, 0.1)
     assert 0.1 <= latency.expected(1) < 0.15
+    for number in range(40):
+        latency.add(1, 3.0 + number % 3)
+    assert latency.expected(1) > 4
+    for _ in range(6):  # the queue has gone
+        latency.add(1, 0.07)
+    assert 0.07 < latency.expected(1) < 0.5
 
 
 def test_load_knows_how_long_what_waits_will_take(monkeypatch):
