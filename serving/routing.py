@@ -69,9 +69,15 @@ class Answer:
 
 @dataclass
 class Trace:
-    """Seconds that stages took, for a request; chunks of it overlap, so the longest counts."""
+    """Seconds that stages took, for a request; chunks of it overlap, so the longest counts.
+
+    Attributes:
+        seconds: By stage.
+        latest: Until when a plain answer may be late, by the event loop's clock.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    latest: float = 0.0
 
     def add(self, stage: str, started: float) -> None:
         """The stage that started then has ended."""
@@ -145,6 +151,8 @@ class Routing:
             UnavailableError: No view can answer, not even late by half of the time.
         """
         words = sum(len(own.sentence.words) for own in examples)
+        left = max(0.0, until - asyncio.get_running_loop().time())
+        trace.latest = max(trace.latest, until + _LATE * left)  # late is better than never
         self.load.start(words)
         try:
             if view == "context":
@@ -311,7 +319,7 @@ class Routing:
         loop, num, started = asyncio.get_running_loop(), len(examples), time.perf_counter()
         bare = [Example(own.sentence) for own in examples]
         left = max(until - loop.time(), 0.0)
-        latest = until + _LATE * left  # late is better than never
+        latest = max(trace.latest, until)
         patience = min(max(_PATIENCE, 2 * self.plain.latency.expected(num)), max(left / 2, _MARGIN))
         asked = loop.time()
 
