@@ -44,7 +44,7 @@ def world(tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_job_killed_four_times_ends_with_the_rows_of_an_undisturbed_one(world: Path) -> None:
     """At random points, in random order; it goes on by itself without an actor, and called again without the rest."""
     chance = random.Random()
-    points = sorted(chance.sample(range(NUM_DOCUMENTS * 9 // 10), len(VICTIMS)))
+    points = sorted(chance.sample(range(NUM_DOCUMENTS // 2), len(VICTIMS)))  # later an actor may have done all its work
     plan = list(zip(points, chance.sample(VICTIMS, len(VICTIMS)), strict=True))
     print("killing", *(f"{victim} at {point}" for point, victim in plan))
     process, resumed_from = _start(world, "killed"), 0
