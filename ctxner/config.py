@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from ctxner.conll import ColumnFormat
+from ctxner.files.columns import ColumnFormat
 
 Mode = Literal["plain", "context", "cl-l2", "cl-kl"]
 MODES: tuple[str, ...] = get_args(Mode)

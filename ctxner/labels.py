@@ -1,7 +1,7 @@
 """Tags, spans and label ids.
 
 Inside ctxner a sentence's tags are always BIOES. Other schemes exist only at the edges: `convert` and `repair` are
-called where a file is read or written (`ctxner.conll`). Spans are half open over words.
+called where a file is read or written (`ctxner.files.sentences`). Spans are half open over words.
 """
 
 from __future__ import annotations

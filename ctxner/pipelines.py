@@ -16,8 +16,8 @@ import pyarrow as pa
 import ray
 
 from ctxner.config import Config, IndexConfig, RetrievalConfig
-from ctxner.contexts import Context, context_row
 from ctxner.datajob import Pool, check_resources, num_threads, run
+from ctxner.files.contexts import Context, context_row
 from ctxner.jobfolder import alone
 from ctxner.retrieval.fetch import index_manifest
 from ctxner.retrieval.versions import IndexManifest

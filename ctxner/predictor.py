@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ctxner.calibration import PlattScaling
 from ctxner.calibration_file import Calibration, auto_threshold
-from ctxner.conll import split_sentences, split_words
+from ctxner.files.words import split_sentences, split_words
 from ctxner.labels import LabelSet, lenient_spans
 from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
 from ctxner.schema import Entity, Example, Passage, ScoredPassage, Sentence, Span

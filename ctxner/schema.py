@@ -1,7 +1,7 @@
 """The records every part exchanges, and their Arrow schemas.
 
-Everything here is frozen and cheap to build. Offsets are half open. Reading and writing files is `ctxner.conll`;
-turning records into tensors is `ctxner.views`.
+Everything here is frozen and cheap to build. Offsets are half open. Reading and writing files is
+`ctxner.files.sentences`; turning records into tensors is `ctxner.views`.
 """
 
 from __future__ import annotations

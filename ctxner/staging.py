@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctxner.contexts import storable
-from ctxner.idhashes import IdHashes, id_hash
+from ctxner.files.contexts import storable
+from ctxner.files.unique_ids import IdHashes, id_hash
 from ctxner.jobfolder import JobFolder, open_job, write_success
 from ctxner.schema import Sentence, context_schema
 

@@ -18,7 +18,7 @@ import ray
 from ctxner.calibration_file import Calibration, auto_threshold, weights_sha256
 from ctxner.config import Config
 from ctxner.datajob import Pool, check_resources, room, run
-from ctxner.documents import Document
+from ctxner.files.documents import Document
 from ctxner.jobfolder import alone, write_success
 from ctxner.model.tagger import saved_types
 from ctxner.pipelines import retrieval_pools

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctxner.columns import column_lines
-from ctxner.documents import Document, cut
+from ctxner.files.columns import column_lines
+from ctxner.files.documents import Document, cut
 from ctxner.jobfolder import JobFolder, open_job
 from ctxner.schema import Sentence, passage_struct
 

@@ -169,7 +169,7 @@ def read_inputs(config: Config, split: str) -> Inputs:
     Raises:
         ValueError: A sentence has no gold tags; what is wrong with a file.
     """
-    from ctxner.conll import read_sentences
+    from ctxner.files.sentences import read_sentences
 
     data, format = config.data, config.data.column_format()
     examples = gold_examples(config, split)
@@ -186,7 +186,7 @@ def gold_examples(config: Config, split: str) -> list[Example]:
     Raises:
         ValueError: One has no gold tags; what is wrong with a file.
     """
-    from ctxner.contexts import load_examples
+    from ctxner.files.contexts import load_examples
 
     data = config.data
     examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))

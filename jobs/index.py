@@ -128,9 +128,9 @@ def stats(config: Config, num_terms: int) -> dict[str, Any]:
 
 def search(config: Config, text: str, depth: int) -> dict[str, Any]:
     """The best passages of the config's index for a text."""
+    from ctxner.files.words import split_words
     from ctxner.retrieval.bm25 import BM25Searcher
     from ctxner.schema import Sentence
-    from ctxner.words import split_words
 
     settings = config.retrieval
     searcher = BM25Searcher(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config, packaged_encoder
-from ctxner.conll import read_sentences
-from ctxner.contexts import Context, join_contexts, read_contexts
+from ctxner.files.contexts import Context, join_contexts, read_contexts
+from ctxner.files.sentences import read_sentences
 from ctxner.retrieval.coverage import (
     LocatedMention,
     MentionTally,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import SPLITS, Config
-from ctxner.conll import iter_sentences, read_sentences
-from ctxner.datafiles import Kind, sentence_files
+from ctxner.files.lines import bare_name
+from ctxner.files.paths import Kind, sentence_files
+from ctxner.files.sentences import iter_sentences, read_sentences
 from ctxner.schema import Sentence
-from ctxner.textfiles import bare_name
 from jobs.cluster import connect, prepare
 from jobs.console import progress
 

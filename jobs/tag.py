@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config
-from ctxner.documents import Document, DocumentKind, iter_documents
+from ctxner.files.documents import Document, DocumentKind, iter_documents
 from jobs.cluster import connect, prepare
 from jobs.console import console, progress
 
@@ -79,7 +79,7 @@ def plan(
     formats: Sequence[str] = ("parquet",),
 ) -> dict[str, Any]:
     """What `run` would do; checks the documents, the model, the threshold and the index."""
-    from ctxner.documents import cut
+    from ctxner.files.documents import cut
     from ctxner.model.tagger import saved_types
 
     prepare()

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctxner.conll import ColumnFormat, read_columns
-from ctxner.documents import Document
+from ctxner.files.columns import ColumnFormat, read_columns
+from ctxner.files.documents import Document
 from ctxner.jobfolder import JobFolder
 from ctxner.predictor import sentences_of
 from ctxner.tagging import PLACE, document_schema, publish_documents, stage_documents, tagged_schema

@@ -18,7 +18,14 @@ from ctxner.retrieval.coverage import normalised_words
 from ctxner.retrieval.duplicates import Runs, character_runs, is_near_duplicate, repeats_sentence
 from ctxner.retrieval.index import analyzer_for, read_manifest
 from ctxner.retrieval.lookups import Hits, Lookups, QueryKind
-from ctxner.retrieval.mentions import CandidateSearch, ComparedWords, Tokens, candidate_mentions, choose, compared_words
+from ctxner.retrieval.mentions import (
+    CandidateSearch,
+    ComparedWords,
+    Tokens,
+    candidate_mentions,
+    choose,
+    compared_words,
+)
 from ctxner.retrieval.query import (
     ENGLISH_STOP_WORDS,
     MAX_QUERY_TERMS,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from ctxner.retrieval.compressed import DAMAGE, CorpusFile
+from ctxner.files.compression import DAMAGE, CorpusFile
 from ctxner.retrieval.fingerprint import IdHashes, id_hash
 from ctxner.retrieval.mediawiki import read_pages
 from ctxner.retrieval.query import clean_text

@@ -1,11 +1,11 @@
-"""Fingerprints of passages: small hashes that find an id used twice (`ctxner.idhashes`), and one of a whole corpus."""
+"""Hashes of passages: small ones that find an id used twice (`ctxner.files.unique_ids`), and one of a whole corpus."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
 
-from ctxner.idhashes import IdHashes, id_hash
+from ctxner.files.unique_ids import IdHashes, id_hash
 from ctxner.schema import Passage
 
 __all__ = ["CorpusHash", "IdHashes", "id_hash", "passage_hash"]

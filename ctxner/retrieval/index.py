@@ -16,20 +16,8 @@ from ctxner.retrieval.corpus import CorpusReader, Unit, check_corpus
 from ctxner.retrieval.documents import stored_passage
 from ctxner.retrieval.fingerprint import CorpusHash, IdHashes
 from ctxner.retrieval.jvm import anserini_version
-from ctxner.retrieval.lucene import (
-    ShardWriter,
-    analyzer_for,
-    lucene_version,
-    open_directory,
-)
-from ctxner.retrieval.versions import (
-    FORMAT_VERSION,
-    IndexManifest,
-    new_version,
-    now,
-    read_manifest,
-    shard_folders,
-)
+from ctxner.retrieval.lucene import ShardWriter, analyzer_for, lucene_version, open_directory
+from ctxner.retrieval.versions import FORMAT_VERSION, IndexManifest, new_version, now, read_manifest, shard_folders
 
 __all__ = [
     "FORMAT_VERSION",

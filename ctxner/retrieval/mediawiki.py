@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 from xml.parsers import expat
 
+from ctxner.files.words import split_sentences
 from ctxner.retrieval.query import clean_text
 from ctxner.retrieval.wikitext import paragraphs
-from ctxner.words import split_sentences
 
 _CHUNK_BYTES = 1 << 20
 _MAX_DEPTH = 32  # elements inside each other; a dump has 5

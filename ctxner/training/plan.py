@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ctxner.config import Config, DataConfig, packaged_encoder
-from ctxner.contexts import load_examples, unlabelled_examples
+from ctxner.files.contexts import load_examples, unlabelled_examples
 from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
 from ctxner.model.tagger import EncoderCRF, encoder_layers, load_encoder, load_tagger, load_tokenizer

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner import __version__
-from ctxner.datafiles import sentence_files
+from ctxner.files.paths import sentence_files
 from ctxner.jobfolder import SUCCESS
 from ctxner.labels import tags_to_spans
 from ctxner.schema import Example

@@ -30,13 +30,7 @@ from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
 from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
 from ctxner.training import checkpoint as checkpoints
-from ctxner.training.engine import (
-    build_engine,
-    reduce_gradients,
-    restore_moments,
-    return_freed_memory,
-    whole_model,
-)
+from ctxner.training.engine import build_engine, reduce_gradients, restore_moments, return_freed_memory, whole_model
 from ctxner.training.export import run_provenance
 from ctxner.training.failures import check_finite, is_loss, memory_advice, memory_explained, mendable
 from ctxner.training.mlflow_run import check_mlflow

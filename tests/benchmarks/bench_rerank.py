@@ -23,8 +23,8 @@ from typing import TypeVar
 from scipy.stats import kendalltau
 
 from ctxner.config import RetrievalConfig, packaged_encoder
-from ctxner.conll import read_sentences
 from ctxner.demo import make_world, write_world
+from ctxner.files.sentences import read_sentences
 from ctxner.schema import Passage, ScoredPassage, Sentence
 
 NAMES = ["rerank_cold", "rerank_warm"]

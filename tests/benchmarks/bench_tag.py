@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ctxner.config import packaged_encoder, parse_config
 from ctxner.demo import make_world
-from ctxner.documents import Document, iter_documents
+from ctxner.files.documents import Document, iter_documents
 from ctxner.schema import Sentence
 
 _PEERS = Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"
@@ -129,7 +129,7 @@ def _flair(number: int, path: Path) -> list[str]:
 
 def sentences(number: int) -> list[Sentence]:
     """The first sentences, and then the same again."""
-    from ctxner.conll import iter_sentences
+    from ctxner.files.sentences import iter_sentences
 
     files = sorted(path for name in ("wnut17", "bc5cdr") for path in (_DATA / name).glob("*.conll"))
     if not files:

@@ -138,7 +138,7 @@ def _flair(path: Path) -> list[str]:
 
 
 def _examples() -> list[Example]:
-    from ctxner.conll import read_sentences
+    from ctxner.files.sentences import read_sentences
 
     tagged = read_sentences(_DATA).sentences if _DATA.is_file() else make_world(num_train=_SENTENCES).train
     return [Example(own) for own in tagged[:_SENTENCES]]

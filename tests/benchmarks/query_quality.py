@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from ctxner.conll import read_sentences
+from ctxner.files.sentences import read_sentences
 from ctxner.retrieval.bm25 import BM25Searcher
 from ctxner.retrieval.corpus import read_corpus
 from ctxner.retrieval.coverage import ceiling, gold_mentions, mention_coverage, normalised_words

@@ -85,7 +85,7 @@ def share(index: Path, file: Path, rank: int, num_processes: int, *, rerank: boo
     import pyarrow as pa
 
     from ctxner.config import parse_config
-    from ctxner.conll import iter_sentences
+    from ctxner.files.sentences import iter_sentences
     from ctxner.pipelines import Rerank, Search
     from ctxner.retrieval.fetch import index_manifest
 
@@ -122,7 +122,7 @@ def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> tuple[list
     from ray.cluster_utils import Cluster
 
     from ctxner.config import parse_config
-    from ctxner.conll import iter_sentences
+    from ctxner.files.sentences import iter_sentences
     from ctxner.pipelines import retrieve
 
     sections = {"search_actors": num_nodes, "rerank_actors": num_nodes, "threads": 1, "rerank": rerank}

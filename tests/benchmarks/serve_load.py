@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from ctxner.conll import iter_sentences
 from ctxner.demo import make_world
+from ctxner.files.sentences import iter_sentences
 from tests.benchmarks.load import Load, closed_loop, open_loop
 from tests.benchmarks.serving import bodies, served
 

@@ -26,7 +26,7 @@ _BATCH = 512  # documents a call, as in the pipeline
 def main(model: str, index: str, file: str, number: int) -> None:
     """Measure and print."""
     from ctxner.config import parse_config
-    from ctxner.documents import iter_documents
+    from ctxner.files.documents import iter_documents
     from ctxner.retrieval.fetch import index_manifest
     from ctxner.tag_actors import RerankInParts, SearchInParts, TagContext
     from ctxner.tagging import publish_documents, stage_documents

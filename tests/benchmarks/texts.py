@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ctxner.conll import read_sentences
 from ctxner.demo import make_world
+from ctxner.files.sentences import read_sentences
 from ctxner.retrieval.corpus import read_corpus
 from ctxner.schema import Passage, Sentence
 

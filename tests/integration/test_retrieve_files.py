@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctxner.columns import ColumnFormat
-from ctxner.contexts import load_examples
+from ctxner.files.columns import ColumnFormat
+from ctxner.files.contexts import load_examples
 
 pytestmark = pytest.mark.ray
 

@@ -18,7 +18,7 @@ ray = pytest.importorskip("ray")
 
 from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
-from ctxner.documents import Document  # noqa: E402
+from ctxner.files.documents import Document  # noqa: E402
 from ctxner.predictor import Prediction, Tagger, sentences_of  # noqa: E402
 from ctxner.schema import Example  # noqa: E402
 from ctxner.tag_pipeline import tag  # noqa: E402

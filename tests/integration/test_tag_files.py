@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ctxner.conll import ColumnFormat, read_columns
+from ctxner.files.columns import ColumnFormat, read_columns
 from ctxner.predictor import Tagger
 
 pytestmark = pytest.mark.ray

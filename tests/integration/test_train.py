@@ -24,8 +24,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoTokenizer, BertModel  # noqa: E402
 
 from ctxner.config import Config, parse_config  # noqa: E402
-from ctxner.contexts import Context, write_contexts  # noqa: E402
 from ctxner.demo import make_world, write_world  # noqa: E402
+from ctxner.files.contexts import Context, write_contexts  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Passage, ScoredPassage, Sentence  # noqa: E402
 from ctxner.training.plan import load_split  # noqa: E402

@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from ctxner.conll import read_sentences
-from ctxner.contexts import Context, write_contexts
 from ctxner.demo import make_world, write_world
+from ctxner.files.contexts import Context, write_contexts
+from ctxner.files.sentences import read_sentences
 from ctxner.schema import Passage, ScoredPassage
 from ctxner.training.checkpoint import is_whole
 from tests.integration.killing import family, kill_all, matching

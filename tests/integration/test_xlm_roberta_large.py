@@ -14,9 +14,9 @@ import psutil
 import pytest
 from safetensors import safe_open
 
-from ctxner.conll import read_sentences
-from ctxner.contexts import Context, write_contexts
 from ctxner.demo import make_world, write_world
+from ctxner.files.contexts import Context, write_contexts
+from ctxner.files.sentences import read_sentences
 from ctxner.schema import ScoredPassage
 from tests.xlm_roberta import LARGE, save_xlm_roberta
 

@@ -12,8 +12,8 @@ import pytest
 from ctxner.calibration import auto_curve, expected_calibration_error, outcomes
 from ctxner.calibration_file import Calibration
 from ctxner.config import load_config
-from ctxner.contexts import Context, load_examples, write_contexts
-from ctxner.jsonl import write_jsonl
+from ctxner.files.contexts import Context, load_examples, write_contexts
+from ctxner.files.jsonl import write_jsonl
 from ctxner.labels import tags_to_spans
 from ctxner.predictor import Prediction, Tagger, as_scored
 from ctxner.schema import Example, Sentence

@@ -13,8 +13,8 @@ import typer
 import typer.core
 import typer.main
 
-from ctxner.contexts import Context, write_contexts
 from ctxner.demo import World, make_world, write_world
+from ctxner.files.contexts import Context, write_contexts
 from ctxner.schema import ScoredPassage
 from jobs.cli import app
 

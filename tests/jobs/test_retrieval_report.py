@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxner.contexts import Context, write_contexts
+from ctxner.files.contexts import Context, write_contexts
 from ctxner.schema import Passage, ScoredPassage
 
 SENTENCES = {

@@ -5,14 +5,7 @@ import random
 import pytest
 
 from ctxner.labels import spans_to_tags
-from ctxner.retrieval.audit import (
-    CopyShares,
-    OverlapIndex,
-    copy_shares,
-    entity_overlap,
-    find_copies,
-    texts_of,
-)
+from ctxner.retrieval.audit import CopyShares, OverlapIndex, copy_shares, entity_overlap, find_copies, texts_of
 from ctxner.retrieval.coverage import Tally, normalised_words, shares_most_words
 from ctxner.retrieval.duplicates import character_runs, is_near_duplicate, repeats_sentence
 from ctxner.schema import Sentence, Span
@@ -150,7 +143,7 @@ def test_entity_overlap_counts_mentions_and_distinct_surfaces_of_a_type():
 
 @pytest.mark.data
 def test_the_posts_of_the_social_corpus_hold_copies_of_most_dev_sentences(shared_data):
-    from ctxner.conll import read_sentences
+    from ctxner.files.sentences import read_sentences
     from ctxner.retrieval.corpus import read_corpus
 
     dev = read_sentences(shared_data / "wnut17" / "dev.conll").sentences

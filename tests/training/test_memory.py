@@ -13,14 +13,7 @@ from transformers import AutoModel, BertConfig, XLMRobertaConfig, XLMRobertaMode
 from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
 from ctxner.model.tagger import EncoderCRF
-from ctxner.training.memory import (
-    XLM_R_LARGE,
-    EncoderShape,
-    Precision,
-    ViewSize,
-    activation_bytes,
-    state_bytes,
-)
+from ctxner.training.memory import XLM_R_LARGE, EncoderShape, Precision, ViewSize, activation_bytes, state_bytes
 from ctxner.training.step import CooperativeStep, parameter_groups
 from ctxner.views import ViewBatch
 

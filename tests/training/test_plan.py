@@ -9,20 +9,12 @@ import pytest
 import torch
 
 from ctxner.config import Config, parse_config
-from ctxner.contexts import Context, unlabelled_examples, write_contexts
 from ctxner.demo import make_world, write_world
+from ctxner.files.contexts import Context, unlabelled_examples, write_contexts
 from ctxner.labels import LabelSet
 from ctxner.model.tagger import load_tokenizer
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
-from ctxner.training.plan import (
-    TrainingSet,
-    build_model,
-    build_step,
-    load_split,
-    load_training,
-    plan,
-    start_path,
-)
+from ctxner.training.plan import TrainingSet, build_model, build_step, load_split, load_training, plan, start_path
 from ctxner.views import ViewBuilder
 
 CPU = torch.device("cpu")

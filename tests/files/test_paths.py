@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxner.datafiles import kind_of, sentence_files
+from ctxner.files.paths import kind_of, sentence_files
 
 FILES = (
     "b.conll",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from ctxner.textfiles import SURROGATE, bare_name
+from ctxner.files.lines import SURROGATE, bare_name
 
 Kind = Literal["columns", "jsonl", "parquet", "text"]
 COLUMN_SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".col")

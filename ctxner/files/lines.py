@@ -1,6 +1,7 @@
 """What the readers of sentence files share: numbered lines, writing aside, tags to BIOES, the result and its counts.
 
-Column files are `ctxner.columns`, JSON lines `ctxner.jsonl`, Parquet `ctxner.parquetfiles`; `ctxner.conll` reads any.
+Column files are `ctxner.files.columns`, JSON lines `ctxner.files.jsonl`, Parquet `ctxner.files.parquet`;
+`ctxner.files.sentences` reads any.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO
 
-from ctxner.compressed import DAMAGE, decompressed
+from ctxner.files.compression import DAMAGE, decompressed
 from ctxner.labels import SCHEMES, convert, first_error, first_malformed, repair
 from ctxner.schema import Sentence
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctxner.conll import ColumnFormat, read_sentences
+from ctxner.files.columns import ColumnFormat
+from ctxner.files.sentences import read_sentences
 from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
 
 
@@ -100,7 +101,7 @@ def load_examples(path: Path, format: ColumnFormat, *, contexts: Path | None = N
     """Sentences of a data file, joined to their contexts; without contexts both views are the same.
 
     Raises:
-        ValueError: Whatever is wrong with either file (see `ctxner.conll`, `read_contexts`, `join_contexts`).
+        ValueError: Whatever is wrong with either file (see `ctxner.files.sentences`, `read_contexts`, `join_contexts`).
     """
     sentences = read_sentences(path, format).sentences
     if contexts is None:

@@ -16,23 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner.conll import (
-    ColumnFormat,
-    iter_columns,
-    iter_jsonl,
-    iter_sentences,
-    read_columns,
-    read_jsonl,
-    read_sentences,
-    split_words,
-    write_columns,
-    write_jsonl,
-)
+from ctxner.files.columns import ColumnFormat, iter_columns, read_columns, write_columns
+from ctxner.files.jsonl import iter_jsonl, read_jsonl, write_jsonl
+from ctxner.files.lines import ReadCounts
+from ctxner.files.sentences import iter_sentences, read_sentences
+from ctxner.files.words import split_words
 from ctxner.labels import SCHEMES, spans_to_tags, tags_to_spans
 from ctxner.schema import Sentence, Span
-from ctxner.textfiles import ReadCounts
 
-SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 FIELDS = ("words", "tags")
 SENTENCES = pa.schema([("id", pa.string()), ("words", pa.list_(pa.string())), ("tags", pa.list_(pa.string()))])
 TEXT = st.text(max_size=60) | st.text(alphabet="aZ9 .,'’-_@#:/&;s\n\t\ud800\u200d\u200b\u0301日👍🏽ि", max_size=60)

@@ -1,7 +1,7 @@
 """Sentences from column files and back.
 
 Tags become BIOES on reading. Errors carry `file:line`. Whatever a reader had to change is counted in its result and
-logged. Other formats, and any number of files, are `ctxner.conll`.
+logged. Other formats, and any number of files, are `ctxner.files.sentences`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctxner.labels import convert, scheme_name
-from ctxner.schema import Sentence
-from ctxner.textfiles import (
+from ctxner.files.lines import (
     EMPTY_TOKEN,
     ReadCounts,
     ReadResult,
@@ -23,6 +21,8 @@ from ctxner.textfiles import (
     visible_words,
     write_lines,
 )
+from ctxner.labels import convert, scheme_name
+from ctxner.schema import Sentence
 
 _DOCUMENT_START = "-DOCSTART-"
 

@@ -1,12 +1,32 @@
-"""Opening corpus files whatever their compression, with the place reached in the file as it lies on disk."""
+"""Streams of bytes decompressed by their file's suffix; for sentence files and corpora alike.
+
+`CorpusFile` also tells how far the file, as it lies on disk, has been read.
+"""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from ctxner.compressed import DAMAGE, decompressed
+DAMAGE = (OSError, EOFError, zlib.error)  # what a cut or foreign file raises while it is read
+_BUFFER_BYTES = 1 << 20
 
-__all__ = ["DAMAGE", "CorpusFile"]
+
+def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
+    """The content of an open file whose name ends in `suffix`; the file itself unless that is .gz, .bz2 or .zst."""
+    if suffix == ".gz":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
+    if suffix == ".bz2":
+        return cast(BinaryIO, bz2.BZ2File(file))
+    if suffix == ".zst":
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.input_stream(file, compression="zstd"), _BUFFER_BYTES)
+    return file
 
 
 class CorpusFile:

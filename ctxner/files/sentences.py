@@ -1,8 +1,8 @@
 """Sentences of any file, and of any number of files: column files, JSON lines, Parquet or plain text.
 
-One by one (`iter_sentences`) or all at once (`read_sentences`). The formats are `ctxner.columns`, `ctxner.jsonl`,
-`ctxner.parquetfiles` and `ctxner.plaintext`; splitting text is `ctxner.words`; a corpus of passages is
-`ctxner.retrieval`.
+One by one (`iter_sentences`) or all at once (`read_sentences`). The formats are `ctxner.files.columns`,
+`ctxner.files.jsonl`, `ctxner.files.parquet` and `ctxner.files.text`; splitting text is `ctxner.files.words`; a corpus
+of passages is `ctxner.retrieval`.
 """
 
 from __future__ import annotations
@@ -10,33 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ctxner.columns import ColumnFormat, iter_columns, read_columns, write_columns
-from ctxner.datafiles import COLUMN_SUFFIXES, Kind, kind_of, sentence_files
-from ctxner.jsonl import iter_jsonl, read_jsonl, write_jsonl
-from ctxner.parquetfiles import iter_parquet
-from ctxner.plaintext import iter_text
+from ctxner.files.columns import ColumnFormat, iter_columns
+from ctxner.files.jsonl import iter_jsonl
+from ctxner.files.lines import ReadCounts, ReadResult
+from ctxner.files.parquet import iter_parquet
+from ctxner.files.paths import Kind, kind_of, sentence_files
+from ctxner.files.text import iter_text
 from ctxner.schema import Sentence
-from ctxner.textfiles import ReadCounts, ReadResult
-from ctxner.words import split_sentences, split_words
-
-__all__ = [
-    "COLUMN_SUFFIXES",
-    "ColumnFormat",
-    "ReadCounts",
-    "ReadResult",
-    "iter_columns",
-    "iter_jsonl",
-    "iter_parquet",
-    "iter_sentences",
-    "iter_text",
-    "read_columns",
-    "read_jsonl",
-    "read_sentences",
-    "split_sentences",
-    "split_words",
-    "write_columns",
-    "write_jsonl",
-]
 
 
 def iter_sentences(
@@ -51,7 +31,7 @@ def iter_sentences(
 
     Which files there are is settled at once, what is in them as they are read. Ids that the files give are kept; that
     they are unique is checked within each file. Others are `{prefix}-{n}` with n from 0 in each file; the prefix is as
-    `ctxner.datafiles.sentence_files` says.
+    `ctxner.files.paths.sentence_files` says.
 
     Args:
         paths: Files, folders of files, patterns such as `shards/*.jsonl.gz`. Columns: one of `COLUMN_SUFFIXES`; JSON

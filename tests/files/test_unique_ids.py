@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctxner.idhashes import IdHashes, id_hash, refuse_repeats
+from ctxner.files.unique_ids import IdHashes, id_hash, refuse_repeats
 
 
 def test_exactly_the_ids_used_twice_are_repeated():

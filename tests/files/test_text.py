@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner.conll import read_sentences
-from ctxner.plaintext import iter_text
-from ctxner.textfiles import ReadCounts
-from ctxner.words import split_words
+from ctxner.files.lines import ReadCounts
+from ctxner.files.sentences import read_sentences
+from ctxner.files.text import iter_text
+from ctxner.files.words import split_words
 
 
 def test_a_line_is_a_sentence_and_blank_lines_are_none(tmp_path, caplog):

@@ -1,7 +1,7 @@
-"""Plain text with one sentence a line, unlabelled; words are split by `ctxner.words`.
+"""Plain text with one sentence a line, unlabelled; words are split by `ctxner.files.words`.
 
 A line is not split into sentences: whoever wrote one sentence a line has decided that already, and for JSON lines and
-Parquet rows it is the same. `ctxner.words.split_sentences` splits running text.
+Parquet rows it is the same. `ctxner.files.words.split_sentences` splits running text.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ctxner.records import text_sentence
+from ctxner.files.lines import ReadCounts, bare_name, lines_of
+from ctxner.files.records import text_sentence
 from ctxner.schema import Sentence
-from ctxner.textfiles import ReadCounts, bare_name, lines_of
 
 
 def iter_text(

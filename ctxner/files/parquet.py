@@ -1,6 +1,6 @@
-"""Parquet files with sentences: a row is a sentence, with the fields that a JSON line has (`ctxner.records`).
+"""Parquet files with sentences: a row is a sentence, with the fields that a JSON line has (`ctxner.files.records`).
 
-Errors carry file, row (from 1) and column. Contexts, which `ctxner retrieve` writes, are `ctxner.contexts`.
+Errors carry file, row (from 1) and column. Contexts, which `ctxner retrieve` writes, are `ctxner.files.contexts`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxner.records import Record, iter_records
+from ctxner.files.lines import ReadCounts, bare_name
+from ctxner.files.records import Record, iter_records
 from ctxner.schema import Sentence
-from ctxner.textfiles import ReadCounts, bare_name
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctxner.conll import ColumnFormat
-from ctxner.contexts import Context, join_contexts, load_examples, read_contexts, write_contexts
+from ctxner.files.columns import ColumnFormat
+from ctxner.files.contexts import Context, join_contexts, load_examples, read_contexts, write_contexts
 from ctxner.schema import Passage, ScoredPassage, Sentence, context_schema
 
 

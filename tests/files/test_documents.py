@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner.documents import Document, cut, iter_documents
-from ctxner.words import split_sentences
+from ctxner.files.documents import Document, cut, iter_documents
+from ctxner.files.words import split_sentences
 
 
 def test_each_kind_of_file_gives_its_documents_in_order(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from ctxner.idhashes import IdHashes, refuse_repeats
+from ctxner.files.lines import EMPTY_TOKEN, SURROGATE, ReadCounts, file_tags, visible_words
+from ctxner.files.unique_ids import IdHashes, refuse_repeats
+from ctxner.files.words import split_words
 from ctxner.labels import SCHEMES, spans_to_tags
 from ctxner.schema import Sentence, Span
-from ctxner.textfiles import EMPTY_TOKEN, SURROGATE, ReadCounts, file_tags, visible_words
-from ctxner.words import split_words
 
 Record = tuple[int, str, str, Mapping[str, Any]]  # line or row, its place as errors name it, id, fields
 

@@ -1,7 +1,7 @@
 """Documents to tag, from files of any kind, and long ones cut into parts at the ends of sentences.
 
 A document is a text, or one sentence that is split into words already. Gold tags are not looked at; sentences with them
-are `ctxner.conll`. Splitting parts into sentences is `ctxner.predictor`.
+are `ctxner.files.sentences`. Splitting parts into sentences is `ctxner.predictor`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ctxner.columns import ColumnFormat, iter_columns
-from ctxner.compressed import DAMAGE, decompressed
-from ctxner.datafiles import Kind, kind_of, sentence_files
-from ctxner.jsonl import jsonl_records
-from ctxner.parquetfiles import parquet_records
-from ctxner.records import Record, words_sentence
-from ctxner.textfiles import SURROGATE, ReadCounts, bare_name, lines_of
-from ctxner.words import split_sentences
+from ctxner.files.columns import ColumnFormat, iter_columns
+from ctxner.files.compression import DAMAGE, decompressed
+from ctxner.files.jsonl import jsonl_records
+from ctxner.files.lines import SURROGATE, ReadCounts, bare_name, lines_of
+from ctxner.files.parquet import parquet_records
+from ctxner.files.paths import Kind, kind_of, sentence_files
+from ctxner.files.records import Record, words_sentence
+from ctxner.files.words import split_sentences
 
 DocumentKind = Kind | Literal["files"]
 MAX_CHARS = 1 << 26  # of a document: its row has to fit into memory several times
@@ -65,7 +65,7 @@ def iter_documents(
     Lone surrogates become U+FFFD (offsets stay). Blank lines are no documents; texts without words are.
 
     Args:
-        paths: Files, folders and patterns, as `ctxner.conll.iter_sentences` takes them.
+        paths: Files, folders and patterns, as `ctxner.files.sentences.iter_sentences` takes them.
         kind: `jsonl` and `parquet` hold `text` or `words`, `columns` a sentence of words a document, `text` a document
             a line, `files` a document a file. None: by suffix, and `.txt` is refused as it may hold any of three.
         format: Of columns; its tag column is not looked at.

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ctxner.conll import ColumnFormat, read_sentences
-from ctxner.parquetfiles import iter_parquet
+from ctxner.files.columns import ColumnFormat
+from ctxner.files.lines import ReadCounts
+from ctxner.files.parquet import iter_parquet
+from ctxner.files.sentences import read_sentences
 from ctxner.schema import Sentence
-from ctxner.textfiles import ReadCounts
 
 
 def parquet(tmp_path: Path, columns: dict, **options) -> Path:

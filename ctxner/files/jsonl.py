@@ -1,4 +1,4 @@
-"""JSON lines with sentences: texts with character spans, or words with tags (`ctxner.records`).
+"""JSON lines with sentences: texts with character spans, or words with tags (`ctxner.files.records`).
 
 Tags become BIOES on reading. Errors carry `file:line`; what had to be changed is counted in the result.
 """
@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ctxner.records import Record, iter_records
+from ctxner.files.lines import SURROGATE, ReadCounts, ReadResult, bare_name, lines_of, write_lines
+from ctxner.files.records import Record, iter_records
 from ctxner.schema import Sentence
-from ctxner.textfiles import SURROGATE, ReadCounts, ReadResult, bare_name, lines_of, write_lines
 
 
 def iter_jsonl(
