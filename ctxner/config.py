@@ -134,7 +134,7 @@ class RetrievalConfig(Section):
         """With `auto` decided once, by this node's CPU unless there are GPUs, so that all actors do the same."""
         if self.dtype != "auto" or not self.rerank:
             return self
-        from ctxner.retrieval.encoder import native_dtype
+        from ctxner.retrieval.rerank.encoder import native_dtype
 
         return self.model_copy(update={"dtype": "bfloat16" if self.gpus else native_dtype("cpu")})
 

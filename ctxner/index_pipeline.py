@@ -1,7 +1,7 @@
 """Writing the shards of an index at once, a Ray task each, with one JVM in each task's process.
 
-The shards themselves are `ctxner.retrieval.index`. On a cluster the corpus and the index lie on storage that all nodes
-share.
+The shards themselves are `ctxner.retrieval.index.build`. On a cluster the corpus and the index lie on storage that all
+nodes share.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from ctxner.retrieval.index import OnProgress, ShardPlan, WrittenShard, write_shard
-from ctxner.retrieval.versions import shard_folders
+from ctxner.retrieval.index.build import OnProgress, ShardPlan, WrittenShard, write_shard
+from ctxner.retrieval.index.versions import shard_folders
 
 _POLL_SECONDS = 0.5
 

@@ -19,8 +19,8 @@ from ctxner.config import Config, IndexConfig, RetrievalConfig
 from ctxner.datajob import Pool, check_resources, num_threads, run
 from ctxner.files.contexts import Context, context_row
 from ctxner.jobfolder import alone
-from ctxner.retrieval.fetch import index_manifest
-from ctxner.retrieval.versions import IndexManifest
+from ctxner.retrieval.index.fetch import index_manifest
+from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import keep_as_found, load_reranker, open_searcher
 from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
 from ctxner.staging import job_path, publish, row_schema, stage
@@ -54,7 +54,7 @@ class Search:
     """BM25 over a batch of sentences (a Ray Data actor)."""
 
     def __init__(self, index: Mapping[str, Any], manifest: IndexManifest, retrieval: Mapping[str, Any]) -> None:
-        from ctxner.retrieval.fetch import fetch_index
+        from ctxner.retrieval.index.fetch import fetch_index
 
         settings, self.config = IndexConfig(**index), RetrievalConfig(**retrieval)
         source, folder = settings.source, settings.folder

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxner.config import RetrievalConfig, packaged_encoder
-from ctxner.retrieval.keep import keep_first
+from ctxner.retrieval.near_duplicates import keep_first
 from ctxner.schema import ScoredPassage, Sentence
 
 if TYPE_CHECKING:
-    from ctxner.retrieval.bm25 import BM25Searcher
-    from ctxner.retrieval.rerank import BERTScoreReranker
+    from ctxner.retrieval.rerank.reranker import BERTScoreReranker
+    from ctxner.retrieval.search.bm25 import BM25Searcher
 
 
 def open_searcher(folder: str | Path, settings: RetrievalConfig, *, num_threads: int = 2) -> BM25Searcher:
     """A searcher of the index in a folder; errors as of the class."""
-    from ctxner.retrieval.bm25 import BM25Searcher
+    from ctxner.retrieval.search.bm25 import BM25Searcher
 
     return BM25Searcher(
         folder,
@@ -35,7 +35,7 @@ def open_searcher(folder: str | Path, settings: RetrievalConfig, *, num_threads:
 
 def load_reranker(settings: RetrievalConfig, *, device: str = "cpu") -> BERTScoreReranker:
     """The re-ranker of the settings; errors as of the class."""
-    from ctxner.retrieval.rerank import BERTScoreReranker
+    from ctxner.retrieval.rerank.reranker import BERTScoreReranker
 
     return BERTScoreReranker(
         settings.encoder or packaged_encoder(),

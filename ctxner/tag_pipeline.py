@@ -22,8 +22,8 @@ from ctxner.files.documents import Document
 from ctxner.jobfolder import alone, write_success
 from ctxner.model.tagger import saved_types
 from ctxner.pipelines import retrieval_pools
-from ctxner.retrieval.fetch import index_manifest
-from ctxner.retrieval.versions import IndexManifest
+from ctxner.retrieval.index.fetch import index_manifest
+from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.tag_actors import IN_PARTS, TagContext, TagPlain
 from ctxner.tagging import Format, job_path, publish_documents, stage_documents
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config
-from ctxner.retrieval.audit import (
+from ctxner.retrieval.corpus.reader import read_corpus
+from ctxner.retrieval.measure.leakage import (
     CopyShares,
     SeenMentions,
     SentenceCopies,
@@ -19,7 +20,6 @@ from ctxner.retrieval.audit import (
     find_copies,
     texts_of,
 )
-from ctxner.retrieval.corpus import read_corpus
 from ctxner.schema import Passage, Sentence
 from jobs.console import progress
 from jobs.pages import as_dict, evenly, write_page

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.analysis import KINDS, change, match_mentions
-from ctxner.retrieval.coverage import Tally
+from ctxner.retrieval.measure.coverage import Tally
 from ctxner.schema import Entity, ScoredPassage, Span
 from jobs.charts import VIEWS, Panel
 from jobs.pages import DROPPED, clip, share_panel, write_page

@@ -18,14 +18,14 @@ from ctxner.config import Config
 from jobs.console import console
 
 if TYPE_CHECKING:
-    from ctxner.retrieval.changes import IndexChange
-    from ctxner.retrieval.corpus import Unit
+    from ctxner.retrieval.corpus.reader import Unit
+    from ctxner.retrieval.index.changes import IndexChange
     from ctxner.schema import Passage
 
 
 def run(config: Config) -> dict[str, Any]:
     """Build the index of the config's index section; returns its manifest and the speed."""
-    from ctxner.retrieval.index import build_index, write_shards_in_turn
+    from ctxner.retrieval.index.build import build_index, write_shards_in_turn
 
     write_shards: Any = write_shards_in_turn
     if config.index.shards > 1:
@@ -55,7 +55,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def plan(config: Config) -> dict[str, Any]:
     """What `run` would do; reads the corpus and checks it."""
-    from ctxner.retrieval.index import analyzer_for
+    from ctxner.retrieval.lucene.shard_writer import analyzer_for
 
     analyzer_for(config.index.language)
     return {
@@ -68,7 +68,7 @@ def plan(config: Config) -> dict[str, Any]:
 
 def add(config: Config) -> dict[str, Any]:
     """Add the corpus of the config's index section to its index."""
-    from ctxner.retrieval.changes import add_passages
+    from ctxner.retrieval.index.changes import add_passages
 
     with _progress("adding passages") as done:
         change = add_passages(config.index.corpus, config.index.folder, on_progress=done)
@@ -77,8 +77,8 @@ def add(config: Config) -> dict[str, Any]:
 
 def plan_add(config: Config) -> dict[str, Any]:
     """What `add` would do."""
-    from ctxner.retrieval.reader import PassageFinder
-    from ctxner.retrieval.versions import read_manifest
+    from ctxner.retrieval.index.versions import read_manifest
+    from ctxner.retrieval.lucene.reader import PassageFinder
 
     manifest = read_manifest(config.index.folder)
     num_added = num_replaced = 0
@@ -92,15 +92,15 @@ def plan_add(config: Config) -> dict[str, Any]:
 
 def delete(config: Config, ids: Sequence[str]) -> dict[str, Any]:
     """Delete passages from the config's index."""
-    from ctxner.retrieval.changes import delete_passages
+    from ctxner.retrieval.index.changes import delete_passages
 
     return _changed(config, delete_passages(ids, config.index.folder))
 
 
 def plan_delete(config: Config, ids: Sequence[str]) -> dict[str, Any]:
     """What `delete` would do."""
-    from ctxner.retrieval.reader import PassageFinder
-    from ctxner.retrieval.versions import read_manifest
+    from ctxner.retrieval.index.versions import read_manifest
+    from ctxner.retrieval.lucene.reader import PassageFinder
 
     manifest = read_manifest(config.index.folder)
     with PassageFinder(manifest.shard_folders(config.index.folder)) as find:
@@ -111,7 +111,7 @@ def plan_delete(config: Config, ids: Sequence[str]) -> dict[str, Any]:
 
 def verify(config: Config) -> dict[str, Any]:
     """Check the config's index; ValueError with every fault when it is not sound."""
-    from ctxner.retrieval.verify import verify_index
+    from ctxner.retrieval.index.verify import verify_index
 
     with _progress("checking passages") as done:
         manifest = verify_index(config.index.folder, on_progress=done)
@@ -120,7 +120,7 @@ def verify(config: Config) -> dict[str, Any]:
 
 def stats(config: Config, num_terms: int) -> dict[str, Any]:
     """What the config's index holds."""
-    from ctxner.retrieval.verify import index_stats
+    from ctxner.retrieval.index.verify import index_stats
 
     with _progress("reading passages") as done:
         return index_stats(config.index.folder, num_terms=num_terms, on_progress=done)
@@ -129,7 +129,7 @@ def stats(config: Config, num_terms: int) -> dict[str, Any]:
 def search(config: Config, text: str, depth: int) -> dict[str, Any]:
     """The best passages of the config's index for a text."""
     from ctxner.files.words import split_words
-    from ctxner.retrieval.bm25 import BM25Searcher
+    from ctxner.retrieval.search.bm25 import BM25Searcher
     from ctxner.schema import Sentence
 
     settings = config.retrieval
@@ -184,8 +184,8 @@ def _changed(config: Config, change: IndexChange) -> dict[str, Any]:
 
 def _read(config: Config, unit: Unit | None = None) -> Iterator[Passage]:
     """The corpus, checked, with a bar."""
-    from ctxner.retrieval.corpus import CorpusReader, check_corpus
-    from ctxner.retrieval.fingerprint import IdHashes
+    from ctxner.files.unique_ids import IdHashes
+    from ctxner.retrieval.corpus.reader import CorpusReader, check_corpus
 
     unit = unit or config.index.unit
     passages, hashes = CorpusReader(config.index.corpus, unit=unit), IdHashes()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import jinja2
 
-from ctxner.retrieval.coverage import Tally
+from ctxner.retrieval.measure.coverage import Tally
 from jobs.charts import Panel, panel
 
 T = TypeVar("T")

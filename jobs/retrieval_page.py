@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctxner.retrieval.coverage import MentionTally, Tally
+from ctxner.retrieval.measure.coverage import MentionTally, Tally
 from ctxner.schema import Example, ScoredPassage
 from jobs.charts import Panel
 from jobs.pages import DROPPED, evenly, histogram, share_panel, write_page

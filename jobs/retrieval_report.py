@@ -10,7 +10,7 @@ from typing import Any
 from ctxner.config import Config, packaged_encoder
 from ctxner.files.contexts import Context, join_contexts, read_contexts
 from ctxner.files.sentences import read_sentences
-from ctxner.retrieval.coverage import (
+from ctxner.retrieval.measure.coverage import (
     LocatedMention,
     MentionTally,
     Surface,

@@ -44,7 +44,7 @@ def run(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind:
 
 def plan(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind: Kind | None = None) -> dict[str, Any]:
     """What `run` would do; checks the data and the index."""
-    from ctxner.retrieval.fetch import index_manifest
+    from ctxner.retrieval.index.fetch import index_manifest
 
     streams, folder = sentence_streams(config, splits, files, kind), contexts_folder(config)
     index = index_manifest(config.index.folder, config.index.source)

@@ -38,7 +38,7 @@ def plan(
     """What `run` would do; checks the model's folder and the index."""
     from ctxner.model.tagger import load_tagger
     from ctxner.predictor import sentences_of
-    from ctxner.retrieval.index import read_manifest
+    from ctxner.retrieval.index.versions import read_manifest
 
     num_sentences = sum(len(sentences_of(text, str(number))) for number, text in enumerate(texts))
     found = {"model": model, "types": list(load_tagger(model).labels.types), "sentences": num_sentences}

@@ -22,7 +22,7 @@ from ray.serve.handle import DeploymentHandle
 
 from ctxner.config import packaged_encoder
 from ctxner.predictor import Prediction, Tagger
-from ctxner.retrieval.fetch import fetch_index, index_manifest
+from ctxner.retrieval.index.fetch import fetch_index, index_manifest
 from ctxner.retriever import keep_as_found, load_reranker, open_searcher
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from serving.batching import Batcher, Item

@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from ctxner.calibration_file import weights_sha256
 from ctxner.config import RetrievalConfig, Section
-from ctxner.retrieval.versions import IndexManifest
+from ctxner.retrieval.index.versions import IndexManifest
 
 KEYS_VARIABLE = "CTXNER_API_KEYS"  # name:key, separated by commas
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

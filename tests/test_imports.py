@@ -169,7 +169,8 @@ def test_ray_and_deepspeed_stay_at_the_edge_and_lucene_in_retrieval(module, path
     "statement",
     [
         "import ctxner, ctxner.schema, ctxner.labels, ctxner.files.sentences, ctxner.evaluation, ctxner.config",
-        "import ctxner.analysis, ctxner.calibration, ctxner.retrieval.audit, ctxner.retrieval.coverage",
+        "import ctxner.analysis, ctxner.calibration, ctxner.retrieval.measure",
+        "import ctxner.retrieval.measure.leakage, ctxner.retrieval.measure.coverage",
         "import jobs.cli",
     ],
 )

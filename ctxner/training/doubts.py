@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ctxner.config import Config
 from ctxner.labels import LabelSet, tags_to_spans
-from ctxner.retrieval.versions import read_manifest
+from ctxner.retrieval.index.versions import read_manifest
 from ctxner.schema import Example
 from ctxner.training.provenance import has_passages, retrieval_manifests
 

@@ -20,15 +20,15 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from ctxner.retrieval.index import read_manifest
-from ctxner.retrieval.jvm import anserini_jar
+from ctxner.retrieval.index.versions import read_manifest
+from ctxner.retrieval.lucene.jvm import anserini_jar
 
 NAMES = ["index_build"]
 CORPUS = Path(__file__).parents[3] / "shared" / "data" / "corpora" / "social-wiki-news.jsonl.gz"
 _PASSAGES = 100_000
 _ROUNDS = 5
 _HEAP = "-Xmx512m"
-_BUILD = "import sys; from ctxner.retrieval.index import build_index; build_index([sys.argv[1]], sys.argv[2])"
+_BUILD = "import sys; from ctxner.retrieval.index.build import build_index; build_index([sys.argv[1]], sys.argv[2])"
 
 
 def main(names: Sequence[str]) -> Iterator[dict[str, object]]:

@@ -42,7 +42,7 @@ def main(names: Sequence[str]) -> Iterator[dict[str, object]]:
     """Yield pairs a second of both, and how alike the rankings are, averaged over sentences."""
     import bert_score
 
-    from ctxner.retrieval.rerank import BERTScoreReranker
+    from ctxner.retrieval.rerank.reranker import BERTScoreReranker
 
     settings = RetrievalConfig().decided()
     reference = bert_score.BERTScorer(model_type=packaged_encoder(), num_layers=_LAYERS, device="cpu")
@@ -112,8 +112,8 @@ def _pool() -> tuple[list[Sentence], list[Hits]]:
 
 def _search() -> None:
     """Print the pool, one JSON line a sentence."""
-    from ctxner.retrieval.bm25 import BM25Searcher
-    from ctxner.retrieval.index import build_index
+    from ctxner.retrieval.index.build import build_index
+    from ctxner.retrieval.search.bm25 import BM25Searcher
 
     with tempfile.TemporaryDirectory() as folder:
         corpus = DATA / "corpora" / "social-wiki-news.jsonl.gz"

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 from ctxner.config import IndexConfig, RetrievalConfig
 from ctxner.jobfolder import JobFolder
-from ctxner.retrieval.index import build_index, read_manifest
+from ctxner.retrieval.index.build import build_index
+from ctxner.retrieval.index.versions import read_manifest
 from ctxner.schema import Sentence
 from ctxner.staging import job_path, stage
 from tests.benchmarks import texts
@@ -107,7 +108,7 @@ def pipeline(mode: str, folder: Path) -> float:
 
 def searcher(mode: str, folder: Path) -> float:
     """The same searcher, called batch by batch."""
-    from ctxner.retrieval.bm25 import BM25Searcher
+    from ctxner.retrieval.search.bm25 import BM25Searcher
 
     settings = RetrievalConfig()
     own = BM25Searcher(folder / "index", query_mode=mode, num_threads=_THREADS)  # type: ignore[arg-type]
@@ -116,9 +117,9 @@ def searcher(mode: str, folder: Path) -> float:
 
 def anserini(mode: str, folder: Path) -> float:
     """Anserini's batch search, then its batch look-up of what was found, all in Java."""
-    from ctxner.retrieval.handles import as_interface, getter, static_method
-    from ctxner.retrieval.jvm import java_class
-    from ctxner.retrieval.query import bag_of_words
+    from ctxner.retrieval.lucene.jvm import java_class
+    from ctxner.retrieval.lucene.method_handles import as_interface, getter, static_method
+    from ctxner.retrieval.search.query import bag_of_words
 
     settings, function = RetrievalConfig(), "java.util.function.Function"
     (shard,) = read_manifest(folder / "index").shard_folders(folder / "index")
@@ -148,7 +149,7 @@ def anserini(mode: str, folder: Path) -> float:
 
 def _java_batch(queries: Sequence[str]) -> tuple[Any, Any]:
     """Queries and their ids as Java lists; a sentence without a query is not searched for, as with ours."""
-    from ctxner.retrieval.jvm import java_class
+    from ctxner.retrieval.lucene.jvm import java_class
 
     lists = java_class("java.util.ArrayList")(), java_class("java.util.ArrayList")()
     for n, query in enumerate(queries):

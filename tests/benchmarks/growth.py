@@ -27,7 +27,7 @@ from typing import Any, get_args
 
 import psutil
 
-from ctxner.retrieval.query import QueryMode
+from ctxner.retrieval.search.query import QueryMode
 from tests.benchmarks import texts
 
 PASSAGES = (100_000, 690_652, 5_000_000)
@@ -75,7 +75,7 @@ def _measure_passages(size: int, folder: Path) -> dict[str, Any]:
 
 def build(folder: Path) -> dict[str, float]:
     """Build the index of `corpus.jsonl`."""
-    from ctxner.retrieval.index import build_index
+    from ctxner.retrieval.index.build import build_index
 
     manifest = build_index([folder / "corpus.jsonl"], folder / "index")
     size = sum(path.stat().st_size for path in (folder / "index").rglob("*") if path.is_file())
@@ -85,7 +85,7 @@ def build(folder: Path) -> dict[str, float]:
 def search(folder: Path, mode: QueryMode) -> dict[str, float]:
     """Search for sentences on one thread."""
     from ctxner.config import RetrievalConfig
-    from ctxner.retrieval.bm25 import BM25Searcher
+    from ctxner.retrieval.search.bm25 import BM25Searcher
 
     searcher, depth = BM25Searcher(folder / "index", query_mode=mode, num_threads=1), RetrievalConfig().depth
     sentences = list(texts.sentences(_WARM_UP + _SEARCHED))
@@ -110,7 +110,7 @@ def _memory() -> dict[str, float]:
 
 def _heap() -> float:
     """What lives in Java's heap."""
-    from ctxner.retrieval.jvm import java_class
+    from ctxner.retrieval.lucene.jvm import java_class
 
     java_class("java.lang.System").gc()
     own = java_class("java.lang.Runtime").getRuntime()

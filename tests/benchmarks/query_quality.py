@@ -1,9 +1,10 @@
 """How many gold mentions each query mode looks up, against the ceiling of the corpus.
 
 `python -m tests.benchmarks.query_quality [dev|test]` indexes the shared corpora and prints one JSON line a data set,
-corpus and mode: the share of gold mentions that stand in one of the best k passages (`ctxner.retrieval.coverage`, where
-passages that nearly are the sentence do not count), the share that is the title of one of the best six, and
-milliseconds a sentence on one thread. Settings were chosen on dev. Gold mentions serve for measuring only.
+corpus and mode: the share of gold mentions that stand in one of the best k passages
+(`ctxner.retrieval.measure.coverage`, where passages that nearly are the sentence do not count), the share that is the
+title of one of the best six, and milliseconds a sentence on one thread. Settings were chosen on dev. Gold mentions
+serve for measuring only.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import get_args
 
 from ctxner.files.sentences import read_sentences
-from ctxner.retrieval.bm25 import BM25Searcher
-from ctxner.retrieval.corpus import read_corpus
-from ctxner.retrieval.coverage import ceiling, gold_mentions, mention_coverage, normalised_words
-from ctxner.retrieval.index import build_index
-from ctxner.retrieval.query import QueryMode
+from ctxner.retrieval.corpus.reader import read_corpus
+from ctxner.retrieval.index.build import build_index
+from ctxner.retrieval.measure.coverage import ceiling, gold_mentions, mention_coverage
+from ctxner.retrieval.search.bm25 import BM25Searcher
+from ctxner.retrieval.search.query import QueryMode
+from ctxner.retrieval.text import normalised_words
 from ctxner.schema import Example, Sentence
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -87,7 +87,7 @@ def share(index: Path, file: Path, rank: int, num_processes: int, *, rerank: boo
     from ctxner.config import parse_config
     from ctxner.files.sentences import iter_sentences
     from ctxner.pipelines import Rerank, Search
-    from ctxner.retrieval.fetch import index_manifest
+    from ctxner.retrieval.index.fetch import index_manifest
 
     sections = {"search_actors": num_processes, "threads": 1, "rerank": rerank}
     config = parse_config({"index": {"folder": str(index)}, "retrieval": sections})

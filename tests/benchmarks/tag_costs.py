@@ -27,7 +27,7 @@ def main(model: str, index: str, file: str, number: int) -> None:
     """Measure and print."""
     from ctxner.config import parse_config
     from ctxner.files.documents import iter_documents
-    from ctxner.retrieval.fetch import index_manifest
+    from ctxner.retrieval.index.fetch import index_manifest
     from ctxner.tag_actors import RerankInParts, SearchInParts, TagContext
     from ctxner.tagging import publish_documents, stage_documents
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ctxner.demo import make_world
 from ctxner.files.sentences import read_sentences
-from ctxner.retrieval.corpus import read_corpus
+from ctxner.retrieval.corpus.reader import read_corpus
 from ctxner.schema import Passage, Sentence
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -32,9 +32,9 @@ print(json.dumps({"hash": built.corpus_sha256, "last": seen[-1], "errors": error
 
 
 def test_shards_on_ray_make_the_index_of_one_process(tmp_path: Path) -> None:
-    from ctxner.retrieval.bm25 import BM25Searcher
-    from ctxner.retrieval.index import build_index
-    from ctxner.retrieval.verify import verify_index
+    from ctxner.retrieval.index.build import build_index
+    from ctxner.retrieval.index.verify import verify_index
+    from ctxner.retrieval.search.bm25 import BM25Searcher
     from ctxner.schema import Sentence
 
     corpus, twice = tmp_path / "c.jsonl", tmp_path / "twice.jsonl"

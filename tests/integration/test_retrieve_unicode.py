@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 from ctxner.files.contexts import read_contexts  # noqa: E402
-from ctxner.retrieval.query import clean_text  # noqa: E402
+from ctxner.retrieval.search.query import clean_text  # noqa: E402
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=30)  # lone surrogates and NUL included
 SYNTAX = st.sampled_from(

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from ctxner.retrieval.coverage import Tally
+from ctxner.retrieval.measure.coverage import Tally
 from ctxner.schema import Dropped
 from jobs.charts import BOTTOM, HEIGHT, TOP
 from jobs.pages import DROPPED, clip, evenly, histogram, percent, share_panel

@@ -10,8 +10,8 @@ import pytest
 
 from ctxner.config import Config, parse_config
 from ctxner.labels import LabelSet
-from ctxner.retrieval.index import build_index
-from ctxner.retrieval.versions import read_manifest
+from ctxner.retrieval.index.build import build_index
+from ctxner.retrieval.index.versions import read_manifest
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from ctxner.training.doubts import check_passages, doubts
 

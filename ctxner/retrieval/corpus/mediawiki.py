@@ -1,0 +1,160 @@
+"""Streaming MediaWiki's XML dumps (Wikipedia's pages-articles) page by page, in constant memory.
+
+The parser is expat with document types refused, so that a file cannot define entities at all. What the markup of a page
+says in plain text is `ctxner.retrieval.corpus.wikitext`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+from xml.parsers import expat
+
+from ctxner.files.words import split_sentences
+from ctxner.retrieval.corpus.wikitext import paragraphs
+from ctxner.retrieval.text import clean_text
+
+_CHUNK_BYTES = 1 << 20
+_MAX_DEPTH = 32  # elements inside each other; a dump has 5
+_MAX_PAGE_LENGTH = 1 << 24  # characters of one field; Wikipedia's own limit for a page is 2 MiB
+_MEDIA_NAMESPACES = ("-2", "6", "14")  # Media, File, Category: links to them are not text
+_MAX_TOKEN_BYTES = 1 << 26  # what expat may hold back of a tag or comment that does not end
+_PAGE_FIELDS = ("title", "ns", "id")
+_TEXT_FIELDS = ("model", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the main namespace that is no redirect.
+
+    Attributes:
+        id: The wiki's number of the page.
+        title: As the wiki shows it.
+        markup: Wikitext.
+        dropped_links: Lower-case namespaces (in the wiki's language) whose links are not text.
+    """
+
+    id: str
+    title: str
+    markup: str
+    dropped_links: frozenset[str]
+
+    def passages(self, *, by_sentence: bool = False) -> Iterator[str]:
+        """The page's paragraphs, or their sentences, as plain text."""
+        for paragraph in paragraphs(clean_text(self.markup), self.dropped_links):
+            if not by_sentence:
+                yield paragraph
+                continue
+            for start, end in split_sentences(paragraph):
+                yield paragraph[start:end]
+
+
+def read_pages(stream: BinaryIO, name: str) -> Iterator[Page]:
+    """The articles of a dump, in order; other namespaces, redirects and pages that are not wikitext are left out.
+
+    Args:
+        stream: The decompressed dump.
+        name: The file's, for errors.
+
+    Raises:
+        ValueError: With the line: malformed, cut short, not a MediaWiki dump, a document type (which could define
+            entities), elements nested too deep, or a field that is too long.
+    """
+    dump = _Dump(name)
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield from dump.feed(chunk)
+    yield from dump.feed(b"", is_last=True)
+
+
+@dataclass
+class _Dump:
+    """A parser and the page that it is in."""
+
+    name: str
+    pages: list[Page] = field(default_factory=list)
+    path: list[str] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+    is_redirect: bool = False
+    text: list[str] | None = None  # characters of the element being read, when it is one of interest
+    text_length: int = 0
+    num_bytes: int = 0
+    namespace_key: str = ""
+    dropped_links: set[str] = field(default_factory=lambda: {"file", "image", "media", "category"})
+
+    def __post_init__(self) -> None:
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._characters
+        self.parser.StartDoctypeDeclHandler = self._doctype
+
+    def feed(self, chunk: bytes, *, is_last: bool = False) -> list[Page]:
+        """Pages that ended in this chunk."""
+        try:
+            self.parser.Parse(chunk, is_last)
+        except expat.ExpatError as error:
+            raise self._fault(f"not valid XML ({error}); is the dump whole?") from error
+        self.num_bytes += len(chunk)
+        if self.num_bytes - self.parser.CurrentByteIndex > _MAX_TOKEN_BYTES:
+            raise self._fault(f"a tag or comment is longer than {_MAX_TOKEN_BYTES} bytes")
+        pages, self.pages = self.pages, []
+        return pages
+
+    def _start(self, tag: str, attributes: dict[str, Any]) -> None:
+        tag = tag.rpartition(":")[2]
+        if not self.path and tag != "mediawiki":
+            raise self._fault(f"the root element is <{tag}>, wanted <mediawiki>: not a MediaWiki dump")
+        self.path.append(tag)
+        if len(self.path) > _MAX_DEPTH:
+            raise self._fault(f"elements nested deeper than {_MAX_DEPTH}; a dump has 5 levels")
+        parent = self.path[-2] if len(self.path) > 1 else ""
+        if tag == "page":
+            self.fields, self.is_redirect = {}, False
+        elif tag == "redirect" and parent == "page":
+            self.is_redirect = True
+        elif tag == "namespace":
+            self.namespace_key = attributes.get("key", "")
+            self.text = []
+        elif (parent == "page" and tag in _PAGE_FIELDS) or (parent == "revision" and tag in _TEXT_FIELDS):
+            self.text = []
+        self.text_length = 0
+
+    def _characters(self, text: str) -> None:
+        if self.text is None:
+            return
+        self.text.append(text)
+        self.text_length += len(text)
+        if self.text_length > _MAX_PAGE_LENGTH:
+            raise self._fault(f"<{self.path[-1]}> is longer than {_MAX_PAGE_LENGTH} characters")
+
+    def _end(self, tag: str) -> None:
+        tag = self.path.pop()
+        if self.text is not None:
+            content = "".join(self.text)
+            self.text = None
+            if tag != "namespace":
+                self.fields[tag] = content
+            elif self.namespace_key in _MEDIA_NAMESPACES and content:
+                self.dropped_links.add(content.strip().lower())
+        elif tag == "page":
+            self._finish_page()
+
+    def _finish_page(self) -> None:
+        fields = {name: value.strip() for name, value in self.fields.items()}
+        markup = fields.get("text", "")
+        is_article = fields.get("ns", "0") == "0" and fields.get("model", "wikitext") == "wikitext"
+        if not is_article or self.is_redirect or markup[:9].lower() == "#redirect":
+            return
+        if not fields.get("id", "").isdecimal():
+            raise self._fault(f"page {fields.get('title', '')!r} has no number in <id>")
+        self.pages.append(
+            Page(fields["id"], clean_text(fields.get("title", "")), markup, frozenset(self.dropped_links))
+        )
+
+    def _doctype(self, *_: object) -> None:
+        raise self._fault("declares a document type, which a MediaWiki dump never does (it may define entities)")
+
+    def _fault(self, message: str) -> ValueError:
+        return ValueError(f"{self.name}:{self.parser.CurrentLineNumber}: {message}")

