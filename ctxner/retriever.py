@@ -1,7 +1,7 @@
 """Settings -> the searcher and the re-ranker that batch jobs, single texts and servers share.
 
 Both start heavy things (a JVM, an encoder), each in the process that uses it. Which passages are kept is
-`ctxner.retrieval`; spreading them over actors is `ctxner.pipelines` and `serving`.
+`ctxner.retrieval`; spreading them over actors is `ctxner.batch.retrieve` and `serving`.
 """
 
 from __future__ import annotations

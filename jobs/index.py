@@ -32,7 +32,7 @@ def run(config: Config) -> dict[str, Any]:
         from jobs.cluster import connect
 
         connect()
-        from ctxner.index_pipeline import write_shards_on_ray as write_shards
+        from ctxner.batch.index_shards import write_shards_on_ray as write_shards
     started = time.perf_counter()
     with _progress("indexing passages") as done:
         manifest = build_index(

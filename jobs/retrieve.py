@@ -26,7 +26,7 @@ def run(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind:
     """
     streams, folder = sentence_streams(config, splits, files, kind), contexts_folder(config)
     prepare()
-    from ctxner.pipelines import retrieve
+    from ctxner.batch.retrieve import retrieve
 
     with ExitStack() as bar:
         done = bar.enter_context(progress("staging sentences", None))

@@ -34,7 +34,7 @@ def run(
         documents = _documents(config, sources, kind, stack)
         folder = _local_folder(config, out)
         prepare()
-        from ctxner.tag_pipeline import tag
+        from ctxner.batch.tag import tag
 
         bar = stack.enter_context(ExitStack())
         done = bar.enter_context(progress("staging documents", None))
@@ -83,7 +83,7 @@ def plan(
     from ctxner.model.tagger import saved_types
 
     prepare()
-    from ctxner.tag_pipeline import settled
+    from ctxner.batch.tag import settled
 
     with ExitStack() as stack:
         documents = _documents(config, sources, kind, stack)

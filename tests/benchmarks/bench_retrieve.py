@@ -23,12 +23,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from ctxner.batch.job_folder import JobFolder
+from ctxner.batch.retrieval_files import job_path, stage
 from ctxner.config import IndexConfig, RetrievalConfig
-from ctxner.jobfolder import JobFolder
 from ctxner.retrieval.index.build import build_index
 from ctxner.retrieval.index.versions import read_manifest
 from ctxner.schema import Sentence
-from ctxner.staging import job_path, stage
 from tests.benchmarks import texts
 
 MODES = {"bm25_stage": "bag", "bm25_stage_mentions": "mentions"}
@@ -76,7 +76,7 @@ def pipeline(mode: str, folder: Path) -> float:
     """Ray Data: read, search, consume."""
     import ray
 
-    from ctxner.pipelines import Search
+    from ctxner.batch.retrieve import Search
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     context = ray.data.DataContext.get_current()

@@ -58,7 +58,7 @@ def ours(number: int, folder: Path) -> float:
     _write(number + _WARM_UP, folder / "in.jsonl")
     import ray
 
-    from ctxner.tag_pipeline import tag
+    from ctxner.batch.tag import tag
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     config, starts = parse_config({}), list[tuple[int, float]]()

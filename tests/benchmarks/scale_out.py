@@ -84,9 +84,9 @@ def share(index: Path, file: Path, rank: int, num_processes: int, *, rerank: boo
     """One process of the reference."""
     import pyarrow as pa
 
+    from ctxner.batch.retrieve import Rerank, Search
     from ctxner.config import parse_config
     from ctxner.files.sentences import iter_sentences
-    from ctxner.pipelines import Rerank, Search
     from ctxner.retrieval.index.fetch import index_manifest
 
     sections = {"search_actors": num_processes, "threads": 1, "rerank": rerank}
@@ -121,9 +121,9 @@ def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> tuple[list
     import ray
     from ray.cluster_utils import Cluster
 
+    from ctxner.batch.retrieve import retrieve
     from ctxner.config import parse_config
     from ctxner.files.sentences import iter_sentences
-    from ctxner.pipelines import retrieve
 
     sections = {"search_actors": num_nodes, "rerank_actors": num_nodes, "threads": 1, "rerank": rerank}
     config = parse_config({"index": {"folder": str(index)}, "retrieval": sections})

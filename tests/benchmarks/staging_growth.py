@@ -23,12 +23,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ctxner.batch.job_folder import JobFolder
+from ctxner.batch.retrieval_files import Stage, job_path, publish, row_schema, stage
 from ctxner.files.jsonl import write_jsonl
 from ctxner.files.lines import ReadCounts
 from ctxner.files.sentences import iter_sentences
-from ctxner.jobfolder import JobFolder
 from ctxner.schema import Sentence
-from ctxner.staging import Stage, job_path, publish, row_schema, stage
 
 SIZES = (10_000, 100_000, 1_000_000)
 BLOCK, BLOCKS_A_FILE, NEIGHBOURS = 512, 8, 32

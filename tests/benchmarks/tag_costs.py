@@ -25,11 +25,11 @@ _BATCH = 512  # documents a call, as in the pipeline
 
 def main(model: str, index: str, file: str, number: int) -> None:
     """Measure and print."""
+    from ctxner.batch.tagging_actors import RerankInParts, SearchInParts, TagContext
+    from ctxner.batch.tagging_files import publish_documents, stage_documents
     from ctxner.config import parse_config
     from ctxner.files.documents import iter_documents
     from ctxner.retrieval.index.fetch import index_manifest
-    from ctxner.tag_actors import RerankInParts, SearchInParts, TagContext
-    from ctxner.tagging import publish_documents, stage_documents
 
     config = parse_config({"index": {"folder": index}, "retrieval": {"threads": 1, "cache": None}})
     settings, spent = config.retrieval.decided().model_dump(), Counter[str]()

@@ -16,12 +16,12 @@ import pytest
 pytestmark = pytest.mark.ray
 ray = pytest.importorskip("ray")
 
+from ctxner.batch.tag import tag  # noqa: E402
 from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
 from ctxner.files.documents import Document  # noqa: E402
 from ctxner.predictor import Prediction, Tagger, sentences_of  # noqa: E402
 from ctxner.schema import Example  # noqa: E402
-from ctxner.tag_pipeline import tag  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +93,14 @@ def same(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
 @pytest.fixture(scope="module")
 def plain(config: Config, model: str, documents: list[Document], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The result of a job that was stopped when its rows were there, and called again: then it tags nothing."""
-    import ctxner.tag_pipeline
+    import ctxner.batch.tag
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
     folder = tmp_path_factory.mktemp("plain")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ctxner.tag_pipeline, "publish_documents", stopped)
+        patch.setattr(ctxner.batch.tag, "publish_documents", stopped)
         with pytest.raises(KeyboardInterrupt):
             tag(documents, config, model, folder)
     found = tag(documents, config, model, folder, formats=["parquet", "jsonl"])

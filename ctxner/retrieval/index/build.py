@@ -16,13 +16,7 @@ from pathlib import Path
 from ctxner.files.unique_ids import IdHashes
 from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.corpus.reader import CorpusReader, Unit, check_corpus
-from ctxner.retrieval.index.versions import (
-    FORMAT_VERSION,
-    IndexManifest,
-    new_version,
-    now,
-    shard_folders,
-)
+from ctxner.retrieval.index.versions import FORMAT_VERSION, IndexManifest, new_version, now, shard_folders
 from ctxner.retrieval.lucene.jvm import anserini_version
 from ctxner.retrieval.lucene.shard_writer import ShardWriter, analyzer_for, lucene_version
 
@@ -133,7 +127,7 @@ def build_index(
         language: Code of Anserini's analyzer, e.g. `en`, `de`, `zh`.
         unit: What a passage of a MediaWiki dump is.
         num_shards: Lucene indexes that the corpus is split into.
-        write_shards: Writes them all, perhaps at once (`ctxner.index_pipeline`).
+        write_shards: Writes them all, perhaps at once (`ctxner.batch.index_shards`).
         on_progress: Called with the number of passages indexed so far, and the share of the corpus read.
 
     Raises:

@@ -6,7 +6,7 @@
     scratch/     rows on their way into the result
     job.json     what the rows depend on
 
-Rows are joined again by position (`ctxner.joining`), so that order and the number of workers leave no trace.
+Rows are joined again by position (`ctxner.batch.ordered_rows`), so that order and the number of workers leave no trace.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctxner.joining import ordered
+from ctxner.batch.ordered_rows import ordered
 
 SUCCESS = "_SUCCESS"
 

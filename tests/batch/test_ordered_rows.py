@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner import joining
+from ctxner.batch import ordered_rows as joining
 
 SCHEMA = pa.schema([("name", pa.list_(pa.string())), ("position", pa.int64())])
 

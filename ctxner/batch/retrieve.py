@@ -15,15 +15,15 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from ctxner.batch.job_folder import alone
+from ctxner.batch.pools import Pool, check_resources, num_threads, run
+from ctxner.batch.retrieval_files import job_path, publish, row_schema, stage
 from ctxner.config import Config, IndexConfig, RetrievalConfig
-from ctxner.datajob import Pool, check_resources, num_threads, run
 from ctxner.files.contexts import Context, context_row
-from ctxner.jobfolder import alone
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import keep_as_found, load_reranker, open_searcher
 from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
-from ctxner.staging import job_path, publish, row_schema, stage
 
 _SEARCH_BATCH = 512  # sentences a call: Lucene's part is short, so small batches keep the re-ranker fed
 

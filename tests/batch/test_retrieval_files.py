@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner.jobfolder import alone
+from ctxner.batch.job_folder import alone
+from ctxner.batch.retrieval_files import Stage, job_path, publish, row_schema, stage
 from ctxner.schema import Sentence, context_schema
-from ctxner.staging import Stage, job_path, publish, row_schema, stage
 
 SPLITS = {
     "train": [Sentence(f"s-{n}", ("word", str(n))) for n in range(9000)],

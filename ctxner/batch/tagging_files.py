@@ -1,7 +1,7 @@
 """The files of one tagging job: documents cut into parts, rows of parts, and one ordered result a format at the end.
 
-The job's folder `.tagging` (`ctxner.jobfolder`) lies inside the result's folder and outlives a killed job. A row is a
-part of a document; when they are joined, parts become documents again. Memory does not grow with the documents.
+The job's folder `.tagging` (`ctxner.batch.job_folder`) lies inside the result's folder and outlives a killed job. A row
+is a part of a document; when they are joined, parts become documents again. Memory does not grow with the documents.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ctxner.batch.job_folder import JobFolder, open_job
 from ctxner.files.columns import column_lines
 from ctxner.files.documents import Document, cut
-from ctxner.jobfolder import JobFolder, open_job
 from ctxner.schema import Sentence, passage_struct
 
 Format = Literal["parquet", "jsonl", "conll"]

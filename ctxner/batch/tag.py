@@ -1,7 +1,7 @@
 """Ray Data pipeline. Documents -> (plain view ->) (search -> re-rank -> context view) -> tagged documents.
 
 A row is a part of a document, so that documents of any length spread over actors and a killed job goes on where it was.
-What the actors do is `ctxner.tag_actors`.
+What the actors do is `ctxner.batch.tagging_actors`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 
 import ray
 
+from ctxner.batch.job_folder import alone, write_success
+from ctxner.batch.pools import Pool, check_resources, room, run
+from ctxner.batch.retrieve import retrieval_pools
+from ctxner.batch.tagging_actors import IN_PARTS, TagContext, TagPlain
+from ctxner.batch.tagging_files import Format, job_path, publish_documents, stage_documents
 from ctxner.calibration_file import Calibration, auto_threshold, weights_sha256
 from ctxner.config import Config
-from ctxner.datajob import Pool, check_resources, room, run
 from ctxner.files.documents import Document
-from ctxner.jobfolder import alone, write_success
 from ctxner.model.tagger import saved_types
-from ctxner.pipelines import retrieval_pools
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
-from ctxner.tag_actors import IN_PARTS, TagContext, TagPlain
-from ctxner.tagging import Format, job_path, publish_documents, stage_documents
 
 _PARTS_A_SEARCH = 512  # parts a call of retrieval's actors
 

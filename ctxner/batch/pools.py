@@ -1,6 +1,7 @@
-"""How Ray Data runs a job with a folder (`ctxner.jobfolder`): read, a row of actor pools, write; killed, it goes on.
+"""How Ray Data runs a job with a folder (`ctxner.batch.job_folder`): read, a row of actor pools, write; killed, it goes
+on.
 
-Which actors they are is `ctxner.pipelines` and `ctxner.tag_pipeline`.
+Which actors they are is `ctxner.batch.retrieve` and `ctxner.batch.tag`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import ray
 import ray.data
 from ray.data.checkpoint import CheckpointConfig
 
-from ctxner.jobfolder import JobFolder
+from ctxner.batch.job_folder import JobFolder
 
 _OTHER_CPUS = 2  # left for Ray Data's own tasks: with none, a resumed job would wait for ever
 _PROGRESS_SECONDS = 2.0

@@ -1,8 +1,8 @@
 """The files of one retrieval job: its sentences, and one ordered Parquet file a split at the end.
 
-The job's folder `.retrieving` (`ctxner.jobfolder`) lies inside the contexts folder and outlives a killed job. A job
-over the same sentences, index and settings goes on from the rows that are there; any other starts afresh. Memory does
-not grow with the sentences, but for eight bytes each while they are staged.
+The job's folder `.retrieving` (`ctxner.batch.job_folder`) lies inside the contexts folder and outlives a killed job. A
+job over the same sentences, index and settings goes on from the rows that are there; any other starts afresh. Memory
+does not grow with the sentences, but for eight bytes each while they are staged.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ctxner.batch.job_folder import JobFolder, open_job, write_success
 from ctxner.files.contexts import storable
 from ctxner.files.unique_ids import IdHashes, id_hash
-from ctxner.jobfolder import JobFolder, open_job, write_success
 from ctxner.schema import Sentence, context_schema
 
 _WORK = ".retrieving"

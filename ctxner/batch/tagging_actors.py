@@ -1,8 +1,8 @@
 """What each actor of a tagging job does with a batch of parts: retrieve, tag, and make rows of the answers.
 
 Retrieval sees a part's sentences that are looked up: all of them in the context view, in `auto` those that the plain
-view is unsure of. Tagging itself is `ctxner.predictor`, retrieval's actors are `ctxner.pipelines`, and the job that
-they work for is `ctxner.tag_pipeline`.
+view is unsure of. Tagging itself is `ctxner.predictor`, retrieval's actors are `ctxner.batch.retrieve`, and the job
+that they work for is `ctxner.batch.tag`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctxner.batch.pools import num_threads
+from ctxner.batch.retrieve import Predict, Rerank, Search
+from ctxner.batch.tagging_files import PLACE, document_schema, entity_struct, sentence_struct
 from ctxner.config import TaggingConfig
-from ctxner.datajob import num_threads
-from ctxner.pipelines import Predict, Rerank, Search
 from ctxner.predictor import Prediction, Tagger, ViewName, sentences_of
 from ctxner.schema import Entity, Example, Sentence, context_schema, passage_row, scored_passage
-from ctxner.tagging import PLACE, document_schema, entity_struct, sentence_struct
 
 logger = logging.getLogger(__name__)
 

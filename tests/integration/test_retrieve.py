@@ -16,10 +16,10 @@ import pytest
 pytestmark = pytest.mark.ray
 ray = pytest.importorskip("ray")
 
+from ctxner.batch.retrieve import retrieve  # noqa: E402
 from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
 from ctxner.files.contexts import join_contexts, read_contexts  # noqa: E402
-from ctxner.pipelines import retrieve  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Sentence, context_schema  # noqa: E402
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ctxner.batch.job_folder import JobFolder
+from ctxner.batch.tagging_files import PLACE, document_schema, publish_documents, stage_documents, tagged_schema
 from ctxner.files.columns import ColumnFormat, read_columns
 from ctxner.files.documents import Document
-from ctxner.jobfolder import JobFolder
 from ctxner.predictor import sentences_of
-from ctxner.tagging import PLACE, document_schema, publish_documents, stage_documents, tagged_schema
 
 LONG = "Ada met Bob. " * 700  # three parts
 DOCUMENTS = [
