@@ -161,7 +161,7 @@ def _found(
     curve: Sequence[AutoPoint],
     chosen: AutoPoint | None,
 ) -> dict[str, Any]:
-    from ctxner.training.provenance import file_hashes
+    from ctxner.training.export.provenance import file_hashes
 
     contexts = config.data.contexts_path(split)
     return {

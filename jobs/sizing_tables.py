@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ctxner.training.memory import STAGES
-from ctxner.training.steptime import H100, SENTENCES, UTILIZATION
+from ctxner.training.estimate.memory import STAGES
+from ctxner.training.estimate.step_time import H100, SENTENCES, UTILIZATION
 
 _ROWS = {
     "parameters": "parameters",

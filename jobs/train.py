@@ -26,7 +26,7 @@ def run(config: Config) -> dict[str, Any]:
     for doubt in planned["doubts"]:
         logger.warning("%s", doubt)
     connect()
-    from ctxner.training.mlflow_run import finish_run
+    from ctxner.training.observe.mlflow import finish_run
     from ctxner.training.worker import train
 
     result = train(config)
@@ -47,7 +47,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def plan(config: Config) -> dict[str, Any]:
     """What `run` would do: the arithmetic of the run, its memory and traffic."""
-    from ctxner.training.mlflow_run import check_mlflow
+    from ctxner.training.observe.mlflow import check_mlflow
     from ctxner.training.plan import plan
 
     check_mlflow(config.run.mlflow)

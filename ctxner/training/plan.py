@@ -21,9 +21,9 @@ from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
 from ctxner.model.tagger import EncoderCRF, encoder_layers, load_encoder, load_tagger, load_tokenizer
 from ctxner.schema import Example
-from ctxner.training.doubts import check_passages, doubts
-from ctxner.training.shown import ShownViews, build_views
-from ctxner.training.sizing import sizing
+from ctxner.training.data.epoch_views import ShownViews, build_views
+from ctxner.training.data.warnings import check_passages, doubts
+from ctxner.training.estimate.report import sizing
 from ctxner.training.step import UNLABELLED, CooperativeStep
 from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, padding_share
 

@@ -29,17 +29,23 @@ from ctxner.labels import LabelSet, tags_to_spans
 from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
 from ctxner.predictor import VIEWS, Tagger, ViewName
 from ctxner.schema import Example
-from ctxner.training import checkpoint as checkpoints
-from ctxner.training.engine import build_engine, reduce_gradients, restore_moments, return_freed_memory, whole_model
-from ctxner.training.export import run_provenance
+from ctxner.training.checkpoints import files as checkpoints
+from ctxner.training.checkpoints.recovery import LOCK_FILE, alone, clean_up
+from ctxner.training.checkpoints.resume import absolute_paths, check_resumable, read_config, write_config
+from ctxner.training.checkpoints.writer import CheckpointWriter, gather_sums, last_checkpoint
+from ctxner.training.deepspeed_engine import (
+    build_engine,
+    reduce_gradients,
+    restore_moments,
+    return_freed_memory,
+    whole_model,
+)
+from ctxner.training.export.model_folder import run_provenance
 from ctxner.training.failures import check_finite, is_loss, memory_advice, memory_explained, mendable
-from ctxner.training.mlflow_run import check_mlflow
+from ctxner.training.observe.mlflow import check_mlflow
+from ctxner.training.observe.progress import epoch_line, peak_memory, progress_bar, quiet_worker
+from ctxner.training.observe.recorder import Recorder, run_recorder
 from ctxner.training.plan import TrainingSet, build_model, build_step, load_split, load_training, start_path
-from ctxner.training.progress import epoch_line, peak_memory, progress_bar, quiet_worker
-from ctxner.training.recorder import Recorder, run_recorder
-from ctxner.training.recovery import LOCK_FILE, alone, clean_up
-from ctxner.training.resume import absolute_paths, check_resumable, read_config, write_config
-from ctxner.training.saving import CheckpointWriter, gather_sums, last_checkpoint
 from ctxner.views import ViewBuilder
 
 logger = logging.getLogger(__name__)
@@ -55,7 +61,7 @@ class TrainResult:
         model: Folder of the tagger with the best mean dev F1 of both views.
         folder: The run's folder: `model/`, `config.json`, `history.json` and Ray Train's checkpoints.
         best: The history entry of that model.
-        history: One entry an epoch (see `ctxner.training.checkpoint.Progress`).
+        history: One entry an epoch (see `ctxner.training.checkpoints.files.Progress`).
     """
 
     model: Path

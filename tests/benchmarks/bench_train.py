@@ -55,7 +55,7 @@ def ours() -> float:
     import torch
 
     from ctxner.model.tagger import load_tokenizer
-    from ctxner.training.engine import build_engine, reduce_gradients
+    from ctxner.training.deepspeed_engine import build_engine, reduce_gradients
     from ctxner.training.plan import TrainingSet, build_model, build_step
     from ctxner.views import ViewBuilder
 

@@ -22,7 +22,7 @@ from ctxner.demo import make_world, write_world
 from ctxner.files.contexts import Context, write_contexts
 from ctxner.files.sentences import read_sentences
 from ctxner.schema import Passage, ScoredPassage
-from ctxner.training.checkpoint import is_whole
+from ctxner.training.checkpoints.files import is_whole
 from tests.integration.killing import family, kill_all, matching
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

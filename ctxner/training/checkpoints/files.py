@@ -1,0 +1,150 @@
+"""What a training checkpoint holds: the tagger's folder, the optimizer's state and where the run stood.
+
+`model/` is a tagger that `Tagger.from_pretrained` loads; `optimizer-<share>-of-<shares>.safetensors` and
+`progress.json` continue the run, on any number of workers. No random state is needed: `step_seed` gives every step its
+own. Choosing and keeping checkpoints is Ray Train's, when to write one `ctxner.training.checkpoints.writer`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ctxner.model.tagger import EncoderCRF
+
+MODEL_FOLDER, PROGRESS_FILE = "model", "progress.json"
+UNSCORED = -1.0  # below every F1; Ray Train's record of a run is JSON, which has no NaN
+_SHARE = re.compile(r"optimizer-(\d+)-of-(\d+)\.safetensors")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        epoch: Epochs finished.
+        step: Optimizer steps done of the epoch under way.
+        sums: Of each worker, each loss summed over its sentences of the epoch under way.
+        seconds: Spent on the epoch under way.
+        history: One dict an epoch: `epoch`, `losses`, `dev_f1` by view, `dev_scores` by view (all of
+            `ctxner.evaluation.Scores`), `seconds` (of training), `seconds_by_phase` (since the entry before: a
+            checkpoint counts in the epoch after it), `sentences_per_second`.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    sums: tuple[dict[str, float], ...] = ()
+    seconds: float = 0.0
+    history: tuple[dict[str, Any], ...] = ()
+
+    def metrics(self) -> dict[str, float]:
+        """What chooses among checkpoints: `mean_f1` of both views on dev, `UNSCORED` within an epoch."""
+        where = {"epoch": self.epoch, "step": self.step}
+        if self.step:
+            return {**where, "mean_f1": UNSCORED}
+        by_view = self.history[-1]["dev_f1"]
+        return {
+            **where,
+            "mean_f1": sum(by_view.values()) / len(by_view),
+            **{f"{view}_f1": f1 for view, f1 in by_view.items()},
+        }
+
+    def own_sums(self, rank: int, world_size: int) -> dict[str, float]:
+        """A worker's part of the sums; when their number has changed, all parts still add up to the same."""
+        parts = self.sums[rank::world_size]
+        return {name: sum(part[name] for part in parts) for name in (parts[0] if parts else ())}
+
+
+def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
+    """Seed of all that is random (dropout) in one step of one worker, so that a resumed step repeats exactly."""
+    digest = hashlib.blake2b(f"{seed}-{epoch}-{step}-{rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1  # 63 bits: a signed integer
+
+
+def write_model(
+    model: EncoderCRF, tokenizer: PreTrainedTokenizerBase, folder: Path, provenance: Mapping[str, Any]
+) -> None:
+    """Write the tagger's folder: config.json (with where it comes from), model.safetensors, tokenizer."""
+    model.config.provenance = dict(provenance)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_progress(folder: Path, progress: Progress) -> None:
+    """Write `progress.json` into a checkpoint."""
+    (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress), indent=1))
+
+
+def read_progress(folder: Path) -> Progress:
+    """Read `progress.json` of a checkpoint.
+
+    Raises:
+        ValueError: It is missing or damaged.
+    """
+    try:
+        tree = json.loads((folder / PROGRESS_FILE).read_text())
+        return Progress(tree["epoch"], tree["step"], tuple(tree["sums"]), tree["seconds"], tuple(tree["history"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}: no usable {PROGRESS_FILE} ({error}); this checkpoint cannot be resumed") from None
+
+
+def write_share(folder: Path, moments: Mapping[str, Tensor], rank: int, world_size: int) -> None:
+    """Write a worker's share of the optimizer's state into a checkpoint."""
+    save_file(dict(moments), folder / f"optimizer-{rank:05d}-of-{world_size:05d}.safetensors")
+
+
+@contextmanager
+def open_shares(folder: Path) -> Iterator[Callable[[str], Tensor | None]]:
+    """The optimizer's state of a checkpoint by name; a tensor is read when it is asked for, None is not there.
+
+    Raises:
+        ValueError: A share is missing or damaged.
+    """
+    paths = sorted(path for path in folder.glob("optimizer-*") if _SHARE.fullmatch(path.name))
+    wanted = int(_SHARE.fullmatch(paths[0].name)[2]) if paths else 1  # type: ignore[index]
+    if len(paths) != wanted:
+        raise ValueError(f"{folder}: {len(paths)} of {wanted} shares of the optimizer's state; it cannot be resumed")
+    with ExitStack() as stack:
+        try:
+            shares = [stack.enter_context(safe_open(path, "pt")) for path in paths]
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{folder}: the optimizer's state is damaged ({error}); it cannot be resumed") from None
+        where = {name: share for share in shares for name in share.keys()}  # noqa: SIM118 (not a dict)
+        yield lambda name: where[name].get_tensor(name) if name in where else None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether every file of a checkpoint is there and as long as it says; uploads that broke off are not."""
+    try:
+        read_progress(folder)
+        with open_shares(folder), safe_open(folder / MODEL_FOLDER / "model.safetensors", "pt"):
+            return True
+    except (OSError, ValueError, SafetensorError):
+        return False
+
+
+def publish_model(checkpoint: Path, target: Path) -> Path:
+    """Copy a checkpoint's model to where users load it from: aside first, then renamed over what was there."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copytree(checkpoint / MODEL_FOLDER, aside)
+    if target.exists():
+        old = target.with_name(f".{target.name}.old.{os.getpid()}")
+        target.rename(old)
+        aside.rename(target)
+        shutil.rmtree(old)
+    else:
+        aside.rename(target)
+    return target

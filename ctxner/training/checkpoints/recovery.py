@@ -1,0 +1,107 @@
+"""What a killed run leaves behind: checkpoints that nobody knows of, a damaged record, a lock.
+
+Ray Train's record of a run's checkpoints (`checkpoint_manager_snapshot.json`) says from where a run goes on. It is not
+written in one piece, and a checkpoint is complete some seconds before the record names it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ctxner.training.checkpoints.files import is_whole, read_progress
+
+logger = logging.getLogger(__name__)
+
+RECORD_FILE, LOCK_FILE = "checkpoint_manager_snapshot.json", ".lock"
+_LISTS = (
+    "pending_training_results",
+    "pending_validation_specs",
+    "validated_checkpoint_dir_names",
+    "timed_out_validation_checkpoint_dir_names",
+    "failed_validation_checkpoint_dir_names",
+)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other drivers out of a run's folder; the lock ends with the process.
+
+    Raises:
+        ValueError: Another one holds it, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_FILE).open("w")
+    except OSError as error:
+        raise ValueError(f"run.storage: {folder} cannot be written ({error}); choose another") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: this run is under way in another process; wait for it or stop it") from None
+        yield
+
+
+def clean_up(folder: Path) -> None:
+    """Mend the record of a run's checkpoints if it is damaged, and remove what it does not name or is half published.
+
+    Only for the one who holds the folder's lock (`alone`), while no worker is at work.
+    """
+    found = [path for path in sorted(folder.glob("checkpoint_*")) if path.is_dir()]
+    named = _named(folder / RECORD_FILE)
+    if named is None:
+        whole = [path for path in found if is_whole(path)]
+        _write_record(folder / RECORD_FILE, whole)
+        named = {path.name for path in whole}
+    half_published = list(folder.glob(".model.*"))
+    for path in (*found, *half_published):
+        if path.name not in named:
+            logger.info("%s: removed, what killed the run left it unfinished", path)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _named(record: Path) -> set[str] | None:
+    """Folders that the record names; None when it is missing, damaged or names what is not there."""
+    try:
+        results = json.loads(record.read_text())["checkpoint_results"]
+        names = {result["checkpoint_dir_name"] for result in results}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return names if all((record.parent / name).is_dir() for name in names) else None
+
+
+def _write_record(record: Path, checkpoints: list[Path]) -> None:
+    """The record as Ray Train would have written it: worst checkpoint first, numbered by age."""
+    if not checkpoints:
+        record.unlink(missing_ok=True)
+        return
+    progress = {path: read_progress(path) for path in checkpoints}
+    by_age = sorted(checkpoints, key=lambda path: (progress[path].epoch, progress[path].step, path.name))
+    results: list[dict[str, Any]] = [
+        {"checkpoint_dir_name": path.name, "metrics": progress[path].metrics()} for path in by_age
+    ]
+    order = sorted(range(len(results)), key=lambda age: (_score(results[age]["metrics"]), age))
+    tree: dict[str, Any] = {
+        "ray_version": version("ray"),
+        "checkpoint_results": [results[age] for age in order],
+        "checkpoint_report_indices": order,
+        "latest_checkpoint_result": results[-1],
+        "current_report_index": len(results),
+        **{name: [] for name in _LISTS},
+    }
+    aside = record.with_name(f"{record.name}.part")
+    aside.write_text(json.dumps(tree))
+    aside.replace(record)
+    logger.warning("%s: it was damaged; made anew from %d checkpoints", record, len(results))
+
+
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["mean_f1"] if metrics["mean_f1"] == metrics["mean_f1"] else float("-inf")

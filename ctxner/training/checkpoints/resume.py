@@ -1,0 +1,115 @@
+"""Under which settings a run may go on: those that it was started with, which its folder keeps in `config.json`.
+
+What training had reached is in the checkpoints (`ctxner.training.checkpoints.files`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ctxner.config import Config, Section, parse_config
+
+CONFIG_FILE = "config.json"
+UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
+MAY_DIFFER = {
+    "data.test",
+    "data.cache",
+    "model.gradient_checkpointing",
+    "run.storage",
+    "run.name",
+    "run.resume",
+    "run.workers",
+    "run.threads",
+    "run.zero_stage",
+    "run.offload",
+    "run.keep_checkpoints",
+    "run.checkpoint_steps",
+    "run.checkpoint_minutes",
+    "run.max_failures",
+    "run.log_steps",
+    "run.mlflow",
+}
+
+
+def check_resumable(saved: Config, given: Config, *, source: str) -> None:
+    """Refuse to go on with a run under settings that would make it another one.
+
+    What may differ is what training does not read (`index`, `retrieval`, `data.test`) and what says only where it runs,
+    on how many workers, in how much memory and how safely (`MAY_DIFFER`). Everything else stays. Of that, two are
+    easily taken for harmless:
+
+    - `optim.epochs`: the learning rates fall to zero over all epochs; more would raise them again, fewer cut them off.
+    - `run.gpus`: the other kind of device rounds otherwise.
+
+    Args:
+        saved: What the run was started with.
+        given: What it is to go on with.
+        source: Where `saved` is, for the error.
+
+    Raises:
+        ValueError: Other settings differ; each is named with both values.
+    """
+    before, now = _settings(saved), _settings(given)
+    differing = [key for key in now if now[key] != before[key] and key not in MAY_DIFFER]
+    if differing:
+        lines = [f"  {key}: the run has {before[key]!r}, given is {now[key]!r}" for key in differing]
+        raise ValueError(
+            f"{source}: run.resume=true, but the run was started with other settings:\n"
+            + "\n".join(lines)
+            + "\nset them as they were, or choose another run.name to train anew"
+        )
+
+
+def absolute_paths(config: Config) -> Config:
+    """The config with absolute paths to what training reads: workers change directory, and so may who resumes."""
+    data, model = _absolute(config.data), config.model
+    also = tuple(own.model_copy(update=_absolute(own)) for own in config.data.also)
+    starts = {
+        name: str(Path(own).resolve()) for name in ("encoder", "warm_start") if _is_folder(own := getattr(model, name))
+    }
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={**data, "also": also}),
+            "model": model.model_copy(update=starts),
+        }
+    )
+
+
+def _absolute(section: Section) -> dict[str, Path]:
+    paths = {name: path for name, path in section if isinstance(path, Path)}
+    return {
+        name: path.resolve() for name, path in paths.items() if path.parts[:1] != ("~",)
+    }  # a home is each node's own
+
+
+def _is_folder(path: str | None) -> bool:
+    return path is not None and Path(path).is_dir()
+
+
+def write_config(config: Config, folder: Path) -> None:
+    """Write `config.json`, with absolute paths, into a run's folder; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f"{CONFIG_FILE}.part"
+    aside.write_text(absolute_paths(config).model_dump_json(indent=1))
+    aside.replace(folder / CONFIG_FILE)
+
+
+def read_config(folder: Path) -> Config:
+    """Read `config.json` of a run's folder.
+
+    Raises:
+        ValueError: It is missing, damaged or of another version.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        return parse_config(json.loads(path.read_text()), source=str(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot tell what to resume ({error}); choose another run.name") from None
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """`section.key` -> value, of the sections that training reads."""
+    tree = absolute_paths(config).model_dump(mode="json", exclude=UNREAD_SECTIONS)
+    return {f"{section}.{key}": value for section, own in tree.items() for key, value in own.items()}

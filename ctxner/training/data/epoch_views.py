@@ -1,0 +1,99 @@
+"""Views of a data set as training wants them: in memory or in a store, sizes as arrays, cut for an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from ctxner.schema import Example
+from ctxner.training.data.view_key import ViewName, views_key
+from ctxner.training.data.view_store import ViewStore, open_views
+from ctxner.views import View, ViewBuilder, keep_passages
+
+
+class ListedViews(list[View]):
+    """Views in memory."""
+
+    def passage_pieces(self, index: int) -> tuple[int, ...]:
+        """Pieces of each passage in a view's row, best first."""
+        return tuple(own.num_pieces for own in self[index].passages if own.num_pieces is not None)
+
+    @cached_property
+    def num_rows(self) -> np.ndarray:
+        """Windows of each view."""
+        return np.array([view.num_rows for view in self], np.int64)
+
+    @cached_property
+    def longest_row(self) -> np.ndarray:
+        """Pieces of the longest window of each view."""
+        return np.array([view.longest_row for view in self], np.int64)
+
+    @cached_property
+    def num_passages(self) -> np.ndarray:
+        """Passages used in each view."""
+        return np.array([len(self.passage_pieces(index)) for index in range(len(self))], np.int64)
+
+
+StoredViews = ListedViews | ViewStore
+
+
+class ShownViews(Sequence[View]):
+    """Views with as many of their passages as an epoch shows.
+
+    Args:
+        views: All of them.
+        kept: How many passages of each, best first, [views]; None: all.
+    """
+
+    def __init__(self, views: StoredViews, kept: np.ndarray | None = None) -> None:
+        self._views, self._kept = views, kept
+
+    def __len__(self) -> int:
+        """Views."""
+        return len(self._views)
+
+    @overload
+    def __getitem__(self, index: int) -> View: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[View]: ...
+    def __getitem__(self, index: int | slice) -> View | list[View]:
+        """One view, cut, or several."""
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        view = self._views[index]
+        if self._kept is None:
+            return view
+        return keep_passages(view, self._views.passage_pieces(index), int(self._kept[index]))
+
+    def shape(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and pieces of the longest row of each view."""
+        longest = self._views.longest_row
+        if self._kept is not None:
+            left_out = [
+                sum(self._views.passage_pieces(index)[kept:]) + (kept == 0)
+                for index, kept in enumerate(self._kept.tolist())
+            ]
+            longest = longest - np.where(self._kept < self._views.num_passages, left_out, 0)
+        return self._views.num_rows, longest
+
+
+def build_views(examples: Iterable[Example], builder: ViewBuilder, which: ViewName, cache: Path | None) -> StoredViews:
+    """One view of every example.
+
+    Args:
+        examples: Can be gone through twice.
+        builder: Makes the views.
+        which: The view.
+        cache: Folder where they are kept (see `open_views`); None: they stay in memory.
+
+    Raises:
+        ValueError: A sentence has no words, or the folder cannot be used.
+    """
+    if cache is not None:
+        return open_views(cache, views_key(examples, builder, which), examples, builder, which)
+    make = builder.context if which == "context" else lambda own: builder.plain(own.sentence)
+    return ListedViews(map(make, examples))

@@ -1,0 +1,293 @@
+"""Views of a data set tokenized once and kept on disk: workers map the same files and share their pages.
+
+folder/KEY/*.npy             flat arrays; starts.npy says where in the others each view begins
+folder/KEY/store.json        version, key, length and CRC-32 of each array; held (flock, shared) while it is open
+folder/KEY.new               a store being written; renamed to KEY when it is complete
+folder/KEY.lock              held (flock) by the one process that writes or removes KEY
+
+The folder is a cache on a local disk: it may be removed whenever nothing is being written. Batches are made elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import shutil
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate, chain, pairwise
+from pathlib import Path
+from typing import NoReturn, overload
+from weakref import finalize
+
+import numpy as np
+
+from ctxner.schema import Example
+from ctxner.training.data.view_arrays import ARRAYS, MANIFEST, WIDE_PIECES, append, manifest_of, mapped, put_in_place
+from ctxner.training.data.view_key import ViewName, hash_example, settings_hash
+from ctxner.views import View, ViewBuilder
+
+logger = logging.getLogger(__name__)
+
+_VIEWS_A_CHUNK = 1024  # written at once: some megabytes
+_OURS = re.compile(r"([0-9a-f]{64})(\.new)?")
+
+
+class ViewStore(Sequence[View]):
+    """Views in the order of their examples, read-only; `open_views` makes one.
+
+    A view is made anew at each access and has no `passages`; `passage_pieces` has what training needs of them. The
+    store is not removed from its cache while an object like this lives. Each process opens its own.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        """Map the arrays of a folder that was found whole; `lock` is a descriptor to close in the end."""
+        self.path = path
+        arrays = {name: mapped(path / f"{name}.npy") for name in ARRAYS}
+        self._starts = arrays["starts"].reshape(-1, 4)  # of each view, and the end: first row, word, passage, id's byte
+        self._rows, self._pieces, self._words = arrays["rows"], arrays["pieces"], arrays["words"]
+        self._passages, self._ids = arrays["passages"], arrays["ids"]
+        finalize(self, os.close, lock)
+
+    def __len__(self) -> int:
+        """Views."""
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> View: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[View]: ...
+    def __getitem__(self, index: int | slice) -> View | list[View]:
+        """The view of one example, or of several."""
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        (row, word, _, byte), (last_row, last_word, _, last_byte) = self._bounds(index)
+        ends = self._rows[row : last_row + 1].tolist()
+        pieces = self._pieces[ends[0] : ends[-1]].tolist()
+        ends = [end - ends[0] for end in ends]
+        windows = tuple(tuple(pieces[first:last]) for first, last in pairwise(ends))
+        places = [(bisect_right(ends, place) - 1, place) for place in self._words[word:last_word].tolist()]
+        sentence_id = self._ids[byte:last_byte].tobytes().decode("utf-8", "surrogatepass")
+        return View(sentence_id, windows, tuple((window, place - ends[window]) for window, place in places))
+
+    def passage_pieces(self, index: int) -> tuple[int, ...]:
+        """Pieces of each passage in a view's row, best first: they lie before its end piece, in this order."""
+        (_, _, first, _), (_, _, last, _) = self._bounds(index)
+        return tuple(self._passages[first:last].tolist())
+
+    @cached_property
+    def num_rows(self) -> np.ndarray:
+        """Windows of each view, int64 [views]."""
+        return np.diff(self._starts[:, 0])
+
+    @cached_property
+    def num_passages(self) -> np.ndarray:
+        """Passages used in each view, int64 [views]."""
+        return np.diff(self._starts[:, 2])
+
+    @cached_property
+    def num_pieces(self) -> np.ndarray:
+        """Pieces of all windows of each view, int64 [views]."""
+        return np.diff(self._rows[self._starts[:, 0]])
+
+    @cached_property
+    def longest_row(self) -> np.ndarray:
+        """Pieces of the longest window of each view, int64 [views]."""
+        return np.maximum.reduceat(np.diff(self._rows), self._starts[:-1, 0])
+
+    def _bounds(self, index: int) -> list[list[int]]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.path}: view {index} of {len(self)}")
+        index %= len(self)
+        return self._starts[index : index + 2].tolist()
+
+    def __reduce__(self) -> NoReturn:
+        """Refused: a copy would hold all arrays in memory."""
+        raise TypeError(f"{self.path}: a store is not sent to another process; call open_views there")
+
+
+def open_views(
+    folder: Path, key: str, examples: Iterable[Example], builder: ViewBuilder, which: ViewName, *, keep: int = 8
+) -> ViewStore:
+    """The store of these views: the one in the cache when it is whole, else a new one.
+
+    Any number of processes may call this at once: one writes and the others wait for it. Every byte is checked at
+    opening (2 GB/s from the page cache). Memory does not grow with the examples.
+
+    Args:
+        folder: Cache folder on a local disk; made when absent.
+        key: `views_key` of the arguments that follow.
+        examples: Gone through only when the store must be written.
+        builder: Makes the views; of a plain view only its sentence counts.
+        which: The view.
+        keep: Stores in the cache at most, this one included; those used longest ago go, but none that is open.
+
+    Raises:
+        ValueError: The folder cannot be used, the key is not that of the arguments, or a sentence has no words.
+    """
+    if keep < 1:
+        raise ValueError(f"keep={keep}: wanted at least 1, for the store that is opened")
+    path = folder / key
+    with _advising(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        store = _open(path)
+    if store is not None:
+        return store
+    with contextlib.ExitStack() as stack:
+        with _advising(folder):
+            stack.enter_context(_alone(folder / f"{key}.lock"))
+            store = _open(path, warn=True)
+        if store is None:
+            _write(path, examples, builder, which)
+            with _advising(folder):
+                store = _open(path, warn=True)
+    if store is None:
+        raise ValueError(f"{path}: what was written is not what is read; set a cache folder on another disk")
+    with contextlib.suppress(OSError):  # another user's store
+        _forget_old(folder, keep)
+    return store
+
+
+def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which: ViewName) -> None:
+    """Write a store aside and put it in place; the caller holds its lock."""
+    aside, digest, num_views = path.with_name(f"{path.name}.new"), settings_hash(builder, which), -1
+    logger.info("%s: tokenizing %s views", path, which)
+    try:
+        with _advising(path.parent):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+        for chunk in _chunks(examples, builder, which, digest):
+            with _advising(path.parent):
+                for name, values in chunk.items():
+                    append(aside / f"{name}.npy", values)
+            num_views += len(chunk["starts"]) // 4
+        if digest.hexdigest() != path.name:
+            raise ValueError(
+                f"{path}: the key of what was tokenized is {digest.hexdigest()}; give views_key of the same arguments, "
+                "and examples that can be gone through twice"
+            )
+        with _advising(path.parent):
+            put_in_place(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    logger.info("%s: wrote %d %s views", path, num_views, which)
+
+
+def _chunks(
+    examples: Iterable[Example], builder: ViewBuilder, which: ViewName, digest: hashlib._Hash
+) -> Iterator[dict[str, array]]:
+    """The arrays, some views at a time; the examples are hashed on the way."""
+    small = max(builder.tokenizer.get_vocab().values()) < 1 << 16
+    codes = ARRAYS if small else {**ARRAYS, "pieces": WIDE_PIECES}
+    chunk = {name: array(code) for name, code in codes.items()}
+    ends, num_pieces = (0, 0, 0, 0), 0
+    chunk["starts"].extend(ends)
+    chunk["rows"].append(0)
+    for number, example in enumerate(examples, 1):
+        hash_example(digest, example, which)
+        view = builder.context(example) if which == "context" else builder.plain(example.sentence)
+        used = [scored.num_pieces for scored in view.passages if scored.num_pieces is not None]
+        sentence_id = view.sentence_id.encode("utf-8", "surrogatepass")
+        firsts = list(accumulate(map(len, view.windows), initial=0))  # of each window, in the view's pieces
+        chunk["pieces"].extend(chain.from_iterable(view.windows))
+        chunk["rows"].extend(num_pieces + end for end in firsts[1:])
+        chunk["words"].extend(firsts[window] + place for window, place in view.word_places)
+        chunk["passages"].extend(used)
+        chunk["ids"].frombytes(sentence_id)
+        row, word, passage, byte = ends
+        ends = (row + view.num_rows, word + len(view.word_places), passage + len(used), byte + len(sentence_id))
+        num_pieces += firsts[-1]
+        chunk["starts"].extend(ends)
+        if number % _VIEWS_A_CHUNK == 0:
+            yield chunk
+            chunk = {name: array(code) for name, code in codes.items()}
+    yield chunk
+
+
+def _open(path: Path, *, warn: bool = False) -> ViewStore | None:
+    """The store in a folder; None when it is not there, or is not byte for byte what was written."""
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = os.open(path / MANIFEST, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_SH)  # waits only while it is being removed
+            if (path / MANIFEST).read_bytes() == manifest_of(path, path.name):
+                store = ViewStore(path, lock)
+                stack.pop_all()
+                with contextlib.suppress(OSError):  # another user's, or a disk that is only read
+                    os.utime(path / MANIFEST)
+                return store
+        except FileNotFoundError:
+            pass
+    if warn and path.exists():
+        logger.warning("%s: not whole, or of another version; writing it anew", path)
+    return None
+
+
+def _forget_old(folder: Path, keep: int) -> None:
+    """Remove the stores used longest ago, and what killed processes left; nothing that is open or being written."""
+    ours = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
+    stores = sorted((path for path in ours if not path.suffix), key=_last_use, reverse=True)
+    for path in (*stores[keep:], *(path for path in ours if path.suffix)):
+        with _alone(folder / f"{path.stem}.lock", wait=False) as alone, contextlib.ExitStack() as stack:
+            if not alone:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                manifest = stack.enter_context((path / MANIFEST).open("rb"))
+                try:
+                    fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return (path / MANIFEST).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+@contextlib.contextmanager
+def _alone(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Whether this process holds a lock; its file goes with it."""
+    lock = _locked(path, wait=wait)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            path.unlink(missing_ok=True)
+            os.close(lock)
+
+
+def _locked(path: Path, *, wait: bool) -> int | None:
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                os.close(lock)
+                return None
+            logger.info("%s: waiting for the process that writes this store", path)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                return lock
+        os.close(lock)  # of a file that the process before us removed
+
+
+@contextlib.contextmanager
+def _advising(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"cache folder {folder}: {error}; set another cache folder, with room, on a local disk"
+        ) from error

@@ -1,0 +1,66 @@
+"""What of a run's data would train, but hardly as it is meant; for its plan, before any worker starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ctxner.config import Config
+from ctxner.labels import LabelSet, tags_to_spans
+from ctxner.retrieval.index.versions import read_manifest
+from ctxner.schema import Example
+from ctxner.training.export.provenance import has_passages, retrieval_manifests
+
+
+def check_passages(config: Config, examples: Sequence[Example]) -> None:
+    """Refuse to train a view with passages where there are none.
+
+    Raises:
+        ValueError: The mode has a context view, and no sentence a passage.
+    """
+    if config.loss.mode != "plain" and not any(map(has_passages, examples)):
+        raise ValueError(
+            f"loss.mode={config.loss.mode} trains the view with passages, but none of {len(examples)} training "
+            f"sentences has any (data.contexts={config.data.contexts}); run `ctxner retrieve` and set data.contexts, "
+            "or loss.mode=plain"
+        )
+
+
+def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], labels: LabelSet) -> list[str]:
+    """Sentences for people; none when all is well.
+
+    Args:
+        config: Its data, index and run sections.
+        examples: Trained on, with tags.
+        dev: Of the split that chooses the model.
+        labels: Of the model.
+    """
+    found = []
+    types = Counter(span.type for own in dev for span in tags_to_spans(own.sentence.tags or (), source=own.sentence.id))
+    if unseen := {type: count for type, count in types.items() if type not in labels.types}:
+        told = ", ".join(f"{type} ({count} mentions)" for type, count in sorted(unseen.items()))
+        found.append(f"dev has types that no training sentence has: {told}; they count as missed")
+    if not types:
+        found.append(
+            "dev has no mention, so every model scores 0 on it; the first checkpoint will be taken for the best"
+        )
+    if config.run.workers > len(examples):
+        found.append(f"run.workers={config.run.workers}, but there are {len(examples)} training sentences: some wait")
+    manifests = retrieval_manifests(config.data.contexts)
+    versions = {
+        split: f"{own['index']['version']} of {own['index']['num_documents']} passages"
+        for split, own in manifests.items()
+    }
+    used = {split: version for split, version in versions.items() if split in ("train", "dev")}
+    if len(set(used.values())) > 1:
+        found.append(f"passages of {' and '.join(f'{split} come from {own}' for split, own in used.items())}")
+    if manifests and (config.index.folder / "CURRENT").is_file():
+        now = read_manifest(config.index.folder)
+        stale = [split for split, own in manifests.items() if own["index"]["corpus_sha256"] != now.corpus_sha256]
+        if stale:
+            found.append(
+                f"passages of {', '.join(stale)} come from another index than {config.index.folder} holds now "
+                f"({versions[stale[0]]}, now {now.version} of {now.num_documents}); run `ctxner retrieve` again if "
+                "they should be its own"
+            )
+    return found

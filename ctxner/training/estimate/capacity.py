@@ -1,0 +1,107 @@
+"""What fits on a machine, and what its workers send each other: by formula, nothing is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctxner.training.estimate.memory import EncoderShape, Precision, ViewSize, activation_bytes, state_bytes
+
+GIB = 2**30
+USABLE = 0.9  # of a GPU; the rest is CUDA's context, NCCL's buffers, temporary copies and fragments
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """GPUs of one kind, one worker each."""
+
+    gpus: int
+    gib: int
+
+    def __str__(self) -> str:
+        return f"{self.gpus} x {self.gib} GiB"
+
+
+MACHINES = (Machine(1, 24), Machine(8, 80))
+PLAIN_PIECES, CONTEXT_PIECES, WORDS = 64, 512, 40  # of a sentence, where no data says it
+
+
+def largest_batch_pieces(
+    shape: EncoderShape,
+    *,
+    num_parameters: int,
+    num_trainable: int,
+    machine: Machine,
+    stage: int,
+    precision: Precision,
+    checkpointing: bool,
+    num_tags: int,
+    dropout: bool,
+    frozen_layers: int | None = None,
+    num_views: int = 2,
+) -> int | None:
+    """The largest `optim.batch_pieces` (over all workers and both views) that fits, in whole sentences a worker.
+
+    A sentence has `PLAIN_PIECES` in the plain view, `CONTEXT_PIECES` in the context view, and `WORDS` words.
+
+    Returns:
+        None when not even one sentence a worker fits.
+    """
+    states = state_bytes(
+        num_parameters,
+        num_trainable,
+        stage=stage,
+        workers=machine.gpus,
+        precision=precision,
+        largest_parameter=shape.largest_parameter,
+    )
+    room = USABLE * machine.gib * GIB - states.total
+    row = (PLAIN_PIECES, CONTEXT_PIECES)[-num_views:]
+
+    def kept(sentences: int) -> int:
+        sizes = [ViewSize(sentences, pieces, sentences * WORDS) for pieces in row]
+        return activation_bytes(
+            shape,
+            sizes,
+            num_tags=num_tags,
+            precision=precision,
+            dropout=dropout,
+            on_gpu=True,
+            checkpointing=checkpointing,
+            frozen_layers=frozen_layers,
+        )
+
+    fixed, each = 2 * kept(1) - kept(2), kept(2) - kept(1)  # the formula is a straight line in the sentences
+    sentences = int((room - fixed) // each)
+    return sentences * sum(row) * machine.gpus if sentences > 0 else None
+
+
+def sent_bytes(
+    num_parameters: int,
+    num_trainable: int,
+    *,
+    stage: int,
+    workers: int,
+    precision: Precision,
+    views: int,
+    micro_batches: int,
+    looked_up: int = 0,
+) -> int:
+    """Bytes that a worker sends an optimizer step; collectives are rings: (N - 1) / N of the tensor, twice to sum.
+
+    Stage 0 sums the gradients: 2 Psi_t. Stages 1 and 2 sum them too (DeepSpeed combines the owners' parts in one
+    all-reduce, where the paper's reduce-scatter would send half) and gather the new parameters: 3 Psi_t; stage 2 sums
+    after every micro-batch. Stage 3 gathers the parameters for each view's forward and backward and scatters the
+    gradients, in every micro-batch: 2 V Psi + Psi_t, but of the piece embeddings (`looked_up` elements), which all
+    views look up at once, 2 + 1. That is at most: what stays gathered (`LIVE_ELEMENTS`), all of a small encoder, is not
+    gathered again.
+
+    Source: Rajbhandari et al. (2020), section 7.
+    """
+    width = 2 if precision == "bfloat16" else 4
+    elements = {
+        0: 2 * num_trainable,
+        1: 3 * num_trainable,
+        2: (2 * micro_batches + 1) * num_trainable,
+        3: micro_batches * (2 * views * (num_parameters - looked_up) + 2 * looked_up + num_trainable),
+    }[stage]
+    return round(width * elements * (workers - 1) / workers)

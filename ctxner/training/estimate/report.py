@@ -1,0 +1,202 @@
+"""The plan of a run in bytes: a worker's memory and traffic for each ZeRO stage, and what would fit elsewhere.
+
+`ctxner train --dry-run` prints it; the formulas are those of `ctxner.training.estimate.memory` and `capacity`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ctxner.config import Config
+from ctxner.model.tagger import EncoderCRF, encoder_layers
+from ctxner.training.estimate.capacity import MACHINES, largest_batch_pieces, sent_bytes
+from ctxner.training.estimate.memory import (
+    BUCKET_ELEMENTS,
+    STAGES,
+    XLM_R_LARGE,
+    EncoderShape,
+    Precision,
+    ViewSize,
+    activation_bytes,
+    state_bytes,
+)
+from ctxner.training.estimate.step_time import step_times
+from ctxner.views import View
+
+
+def sizing(
+    model: EncoderCRF,
+    views: Mapping[str, Sequence[View]],
+    steps: Sequence[Sequence[Sequence[int]]],
+    config: Config,
+) -> dict[str, Any]:
+    """What a run needs.
+
+    Args:
+        model: As training builds it, with what is frozen marked so.
+        views: Of every sentence, by name of the view.
+        steps: The optimizer steps of an epoch, each a list of micro-batches of indices into the views.
+        config: Of the run.
+
+    Returns:
+        `parameters` by part; `global_batch` (means over the steps); `largest_micro_batch` of a worker; `zero_stages`,
+        one row of bytes for each: memory of a worker with and without gradient checkpointing, and what it sends a step;
+        `fits`, the largest `optim.batch_pieces` by encoder, machine, checkpointing and ZeRO stage (None: nothing fits);
+        `step_times` by encoder, see `ctxner.training.estimate.step_time`.
+    """
+    shape, run = EncoderShape.of(model.encoder.config), config.run
+    parameters = count_parameters(model)
+    precision: Precision = "autocast" if run.precision == "bfloat16" else "float32"
+    dropout = any(own.p > 0 for own in model.encoder.modules() if isinstance(own, nn.Dropout))
+    settings: dict[str, Any] = {"num_tags": len(model.labels), "dropout": dropout, "frozen_layers": _frozen(model)}
+
+    def kept(sizes: Sequence[ViewSize], checkpointing: bool) -> int:
+        return activation_bytes(
+            shape, sizes, precision=precision, on_gpu=run.gpus > 0, checkpointing=checkpointing, **settings
+        )
+
+    shares = [
+        [own for own in (batch[rank :: run.workers] for rank in range(run.workers)) if own]
+        for step in steps
+        for batch in step
+    ]
+    sizes = [_sizes(views, share) for batch in shares for share in batch]
+    largest = max(sizes, key=lambda own: kept(own, False))
+    activations, checkpointed = kept(largest, False), kept(largest, True)
+    states = {
+        stage: state_bytes(
+            parameters["all"],
+            parameters["trainable"],
+            stage=stage,
+            workers=run.workers,
+            precision=precision,
+            accumulates=config.optim.accumulate > 1,
+            # Main memory is taken when it is written to, a GPU's when it is asked for.
+            bucket_elements=BUCKET_ELEMENTS if run.gpus else min(BUCKET_ELEMENTS, parameters["trainable"]),
+            largest_parameter=shape.largest_parameter,
+        )
+        for stage in STAGES
+    }
+    return {
+        "parameters": parameters,
+        "global_batch": {
+            "sentences": sum(len(batch) for step in steps for batch in step) / len(steps),
+            "pieces": sum(own.num_pieces for size in sizes for own in size) / len(steps),
+        },
+        "largest_micro_batch": {
+            name: {"rows": size.rows, "pieces": size.pieces} for name, size in zip(views, largest, strict=True)
+        },
+        "zero_stages": [
+            {
+                "zero_stage": stage,
+                "parameters": own.parameters,
+                "gradients": own.gradients,
+                "optimizer": own.optimizer,
+                "master_weights": own.master_weights,
+                "buffers": own.buffers,
+                "activations": activations,
+                "total": own.total + activations,
+                "activations_checkpointed": checkpointed,
+                "total_checkpointed": own.total + checkpointed,
+                "sent_a_step": sent_bytes(
+                    parameters["all"],
+                    parameters["trainable"],
+                    stage=stage,
+                    workers=run.workers,
+                    precision=precision,
+                    views=len(views),
+                    micro_batches=config.optim.accumulate,
+                    looked_up=shape.largest_parameter,
+                ),
+            }
+            for stage, own in states.items()
+        ],
+        "fits": _fits(shape, parameters, settings, num_views=len(views)),
+        "step_times": _step_times(shape, parameters, num_views=len(views)),
+    }
+
+
+def count_parameters(model: EncoderCRF) -> dict[str, int]:
+    """Parameters of `encoder`, `head` and `crf`, of `all`, and how many are `trainable`."""
+    counts = dict.fromkeys(("encoder", "head", "crf"), 0)
+    for name, own in model.named_parameters():
+        counts[name.split(".", 1)[0]] += own.numel()
+    trainable = sum(own.numel() for own in model.parameters() if own.requires_grad)
+    return {**counts, "all": sum(counts.values()), "trainable": trainable}
+
+
+def _sizes(views: Mapping[str, Sequence[View]], share: Sequence[int]) -> list[ViewSize]:
+    """A worker's part of a micro-batch as its tensors are padded."""
+    sizes = []
+    for own in views.values():
+        chosen = [own[index] for index in share]
+        num_words = max(len(view.word_places) for view in chosen)
+        rows = sum(view.num_rows for view in chosen)
+        sizes.append(ViewSize(rows, max(view.longest_row for view in chosen), len(chosen) * num_words))
+    return sizes
+
+
+def _frozen(model: EncoderCRF) -> int | None:
+    """Lowest layers that nothing goes backward through; None when the embeddings are trained."""
+    encoder = model.encoder
+    embeddings = getattr(encoder, "embeddings", encoder.get_input_embeddings())
+    if any(own.requires_grad for own in embeddings.parameters()):
+        return None
+    trained = [any(own.requires_grad for own in layer.parameters()) for layer in encoder_layers(encoder)]
+    return trained.index(True) if True in trained else len(trained)
+
+
+def _fits(
+    shape: EncoderShape, parameters: dict[str, int], settings: dict[str, Any], *, num_views: int
+) -> list[dict[str, Any]]:
+    """Rows of the table of what fits: the configured encoder, and XLM-R-large with everything trained."""
+    added = parameters["head"] + parameters["crf"]
+    large = XLM_R_LARGE.num_parameters + added
+    encoders = {
+        "configured": (shape, parameters["all"], parameters["trainable"], settings),
+        "xlm-roberta-large": (XLM_R_LARGE, large, large, {**settings, "dropout": True, "frozen_layers": None}),
+    }
+    return [
+        {
+            "encoder": name,
+            "machine": str(machine),
+            "precision": "bfloat16",
+            "checkpointing": checkpointing,
+            "batch_pieces": [
+                largest_batch_pieces(
+                    own,
+                    num_parameters=num_parameters,
+                    num_trainable=num_trainable,
+                    machine=machine,
+                    stage=stage,
+                    precision="autocast",
+                    checkpointing=checkpointing,
+                    num_views=num_views,
+                    **chosen,
+                )
+                for stage in STAGES
+            ],
+        }
+        for name, (own, num_parameters, num_trainable, chosen) in encoders.items()
+        for machine in MACHINES
+        for checkpointing in (False, True)
+    ]
+
+
+def _step_times(
+    shape: EncoderShape, parameters: dict[str, int], *, num_views: int
+) -> dict[str, list[dict[str, float | list[float]]]]:
+    large = XLM_R_LARGE.num_parameters
+    encoders = {
+        "configured": (shape, parameters["all"], parameters["trainable"]),
+        "xlm-roberta-large": (XLM_R_LARGE, large, large),
+    }
+    return {
+        name: step_times(
+            own, num_parameters=num_all, num_trainable=num_trainable, checkpointing=False, num_views=num_views
+        )
+        for name, (own, num_all, num_trainable) in encoders.items()
+    }

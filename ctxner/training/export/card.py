@@ -1,0 +1,132 @@
+"""A model's README.md in Hugging Face's convention: YAML front matter with the scores, then what a reader wants.
+
+Everything in it comes from the model's `training.json` (`ctxner.training.export.provenance`); the text is
+`model_card.md.j2`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+CARD_FILE = "README.md"
+_TEMPLATE = Path(__file__).with_name("model_card.md.j2")
+_RATIOS = ("precision", "recall", "f1")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def model_card(run: Mapping[str, Any], *, name: str, data_set: str, model: Mapping[str, Any]) -> ModelCard:
+    """The card of a trained model.
+
+    Args:
+        run: What `training.json` holds: `config`, `config_digest`, `data`, `versions`, `epoch`, and, unless
+            it was saved within an epoch, `dev_scores` by view as `ctxner.evaluation.Scores.to_dict` gives them.
+        name: Of the model.
+        data_set: What the training data is called.
+        model: Facts about the model itself: `types`, `parameters`, `max_pieces`, `max_passages`, `encoder_type`.
+    """
+    config, scores = run["config"], run.get("dev_scores", {})
+    indexes = _distinct(own.get("retrieval") for own in run["data"].values())
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["cell"] = plain_text
+    text = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        front_matter=_front_matter(run, name, data_set).to_yaml(),
+        name=plain_text(name),
+        run=run,
+        config=config,
+        loss=config["loss"],
+        views=list(scores),
+        rows=_score_rows(scores) if scores else [],
+        sentence="We met in Velmora last week.",
+        types=model["types"],
+        index=indexes[0]["index"] if indexes else None,
+        many_indexes=len(indexes) > 1,
+        has_contexts=config["data"]["contexts"] is not None,
+        facts=_facts(run, model),
+        max_pieces=model["max_pieces"],
+        max_passages=model["max_passages"],
+    )
+    return ModelCard(text)
+
+
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write `README.md` into a model's folder."""
+    card.save(folder / CARD_FILE)
+
+
+def plain_text(value: Any) -> str:
+    """A value as text that Markdown shows as it is, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(value).split()))
+
+
+def _front_matter(run: Mapping[str, Any], name: str, data_set: str) -> ModelCardData:
+    encoder = run["config"]["model"]["encoder"]
+    results = [
+        EvalResult(
+            task_type="token-classification",
+            task_name="Named-entity recognition",
+            dataset_type=data_set,
+            dataset_name=data_set,
+            dataset_split="dev",
+            dataset_config=f"{view} view",  # what tells results apart
+            metric_type=ratio,
+            metric_name=f"{ratio} ({view} view)",
+            metric_value=round(own["micro"][ratio], 4),
+        )
+        for view, own in run.get("dev_scores", {}).items()
+        for ratio in _RATIOS
+    ]
+    return ModelCardData(
+        library_name="ctxner",
+        pipeline_tag="token-classification",
+        tags=["named-entity-recognition", "crf", "retrieval", run["config"]["loss"]["mode"]],
+        base_model=encoder if encoder and _HUB_ID.fullmatch(encoder) and not Path(encoder).exists() else None,
+        model_name=name,
+        eval_results=results or None,
+    )
+
+
+def _score_rows(scores: Mapping[str, Any]) -> list[tuple[str, list[str], int]]:
+    """`all` and each type, with precision, recall and F1 in percent of each view, and how many gold mentions."""
+    types = sorted({type for own in scores.values() for type in own["per_type"]})
+    rows = []
+    for type in ("all", *types):
+        own = [view["micro"] if type == "all" else view["per_type"].get(type, {}) for view in scores.values()]
+        cells = [f"{100 * score.get(ratio, 0.0):.1f}" for score in own for ratio in _RATIOS]
+        rows.append((type, cells, max(score.get("num_gold", 0) for score in own)))
+    return rows
+
+
+def _facts(run: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, str]:
+    config = run["config"]
+    loss, optim, settings = config["loss"], config["optim"], config["run"]
+    encoder = config["model"]["encoder"]
+    named = Path(encoder).name if encoder else "MiniLM-L6 (packaged)"
+    return {
+        "encoder": f"{named} ({model['encoder_type']})",
+        "parameters": f"{model['parameters']:,}",
+        "losses": ", ".join(f"{key} {value}" for key, value in loss.items() if value is not None),
+        "learning rates": f"encoder {optim['encoder_lr']:g}, head {optim['head_lr']:g}, CRF {optim['crf_lr']:g}",
+        "batch": f"at most {optim['batch_sentences']} sentences and {optim['batch_pieces']} pieces, "
+        f"accumulated {optim['accumulate']} times",
+        "epochs": f"{optim['epochs']}, warm-up {optim['warmup']:g}, clip {optim['clip']:g}",
+        "seed": str(settings["seed"]),
+        "precision": f"{settings['precision']}, the CRF float32",
+        "workers": f"{settings['workers']}, ZeRO stage {settings['zero_stage']}",
+        "config digest": run["config_digest"],
+        "versions": ", ".join(f"{library} {number}" for library, number in run["versions"].items()),
+    }
+
+
+def _distinct(manifests: Any) -> list[Any]:
+    found: list[Any] = []
+    for manifest in manifests:
+        if manifest is not None and manifest not in found:
+            found.append(manifest)
+    return found

@@ -1,0 +1,72 @@
+"""A trained model as users get it: weights, config and tokenizer, `training.json`, and the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ctxner.config import Config
+from ctxner.model.tagger import EncoderCRF
+from ctxner.schema import Example
+from ctxner.training.checkpoints.files import write_model
+from ctxner.training.export.card import model_card, write_card
+from ctxner.training.export.provenance import data_provenance, file_hashes, versions, write_provenance
+
+
+def run_provenance(config: Config, examples: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
+    """What all models of a run have in common: the config and its digest, data hashes and counts, versions.
+
+    Args:
+        config: Of the run.
+        examples: The sentences of the splits that training reads.
+    """
+    files = {split: config.data.path(split) for split in examples}
+    return {
+        "config": config.model_dump(mode="json"),
+        "config_digest": config.digest(),
+        "data": data_provenance(files, examples, config.data.contexts),
+        "further_data": [file_hashes(path) for own in config.data.also for path in (own.train, own.contexts) if path]
+        + ([file_hashes(config.data.unlabelled)] if config.data.unlabelled else []),
+        "versions": versions(),
+    }
+
+
+def write_export(
+    model: EncoderCRF,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    provenance: Mapping[str, Any],
+    entry: Mapping[str, Any],
+) -> None:
+    """Write a model's folder: what `Tagger.from_pretrained` loads, `training.json` and `README.md`.
+
+    Args:
+        model: Whole.
+        tokenizer: The encoder's.
+        folder: To be made.
+        provenance: See `run_provenance`.
+        entry: The history entry of the epoch (see `ctxner.training.checkpoints.files.Progress`); within an epoch,
+            without scores, only `epoch`.
+    """
+    hashes = {split: own["files"] for split, own in provenance["data"].items()}
+    short = {"config_digest": provenance["config_digest"], "files": hashes, "epoch": entry["epoch"]}
+    write_model(model, tokenizer, folder, {**short, "dev_f1": entry.get("dev_f1")})
+    whole = {**provenance, **entry}
+    write_provenance(whole, folder)
+    config = provenance["config"]
+    card = model_card(
+        whole,
+        name=config["run"]["name"] or folder.parent.name,
+        data_set=Path(config["data"]["train"]).parent.name or "data",
+        model={
+            "types": model.labels.types,
+            "parameters": model.num_parameters(),
+            "max_pieces": model.config.max_pieces,
+            "max_passages": model.config.max_passages,
+            "encoder_type": model.encoder.config.model_type,
+        },
+    )
+    write_card(card, folder)

@@ -1,0 +1,108 @@
+"""What a model came from: its data files by hash, what is in them, the index that was searched, versions, the config.
+
+Written beside every model as `training.json`; the model card (`ctxner.training.export.card`) is rendered from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ctxner import __version__
+from ctxner.batch.job_folder import SUCCESS
+from ctxner.files.paths import sentence_files
+from ctxner.labels import tags_to_spans
+from ctxner.schema import Example
+
+PROVENANCE_FILE = "training.json"
+_LIBRARIES = ("torch", "transformers", "deepspeed", "ray")
+_INDEX_FACTS = ("version", "corpus_sha256", "corpus_files", "num_documents", "language", "unit", "lucene_version")
+
+
+def data_provenance(
+    files: Mapping[str, Path], examples: Mapping[str, Sequence[Example]], contexts: Path | None
+) -> dict[str, Any]:
+    """What each split holds, and the SHA-256 of the files that it was read from.
+
+    Args:
+        files: File, folder or pattern of each split.
+        examples: The sentences of each split, joined to their passages.
+        contexts: Folder of the contexts files; None without contexts.
+
+    Returns:
+        Of each split `files` (name -> SHA-256), `sentences`, `words`, `mentions` (by type), `sentences_with_passages`,
+        and, with contexts, `contexts` (name -> SHA-256) and `retrieval` (its job's entry in `_SUCCESS`; None when there
+        is none).
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    manifests = retrieval_manifests(contexts)
+    found = {}
+    for split, path in files.items():
+        own = examples[split]
+        found[split] = {
+            "files": file_hashes(path),
+            "sentences": len(own),
+            "words": sum(len(example.sentence.words) for example in own),
+            "mentions": dict(sorted(_mentions(own).items())),
+            "sentences_with_passages": sum(map(has_passages, own)),
+        }
+        if contexts is not None:
+            found[split]["contexts"] = file_hashes(contexts / f"{split}.parquet")
+            found[split]["retrieval"] = manifests.get(split)
+    return found
+
+
+def has_passages(example: Example) -> bool:
+    """Whether its context view has any."""
+    return any(scored.dropped is None for scored in example.passages)
+
+
+def file_hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of each file of a split by its name, or by its path from the folder that holds all of them."""
+    files = list(sentence_files(path))
+    above = os.path.commonpath([file.absolute().parent for file in files])
+    return {file.absolute().relative_to(above).as_posix(): sha256(file) for file in files}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of ctxner, Python and the libraries that training runs on."""
+    return {"ctxner": __version__, "python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def write_provenance(provenance: Mapping[str, Any], folder: Path) -> None:
+    """Write `training.json` into a model's folder."""
+    (folder / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _mentions(examples: Sequence[Example]) -> Counter[str]:
+    return Counter(
+        span.type
+        for example in examples
+        for span in tags_to_spans(example.sentence.tags or (), source=example.sentence.id)
+    )
+
+
+def retrieval_manifests(contexts: Path | None) -> dict[str, Any]:
+    """The facts about each split's retrieval that decide what its passages are."""
+    if contexts is None or not (contexts / SUCCESS).is_file():
+        return {}
+    manifests = json.loads((contexts / SUCCESS).read_text(encoding="utf-8"))
+    return {
+        split: {"index": {name: own["index"].get(name) for name in _INDEX_FACTS}, "settings": own["retrieval"]}
+        for split, own in manifests.items()
+    }
