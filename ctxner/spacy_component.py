@@ -11,7 +11,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import minibatch
 
-from ctxner.calibration_file import auto_threshold
+from ctxner.model.calibration_file import auto_threshold
 from ctxner.predictor import Tagger, as_scored, sentences_of
 from ctxner.schema import Example
 from ctxner.spacy_docs import set_entities

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxner import __version__
-from ctxner.calibration import (
+from ctxner.config import Config
+from ctxner.evaluation.calibration import (
     AutoPoint,
     auto_curve,
     choose_threshold,
@@ -18,10 +19,9 @@ from ctxner.calibration import (
     outcomes,
     reliability_bins,
 )
-from ctxner.calibration_file import Calibration
-from ctxner.config import Config
-from ctxner.evaluation import Spans, score_spans
+from ctxner.evaluation.scores import Spans, score_spans
 from ctxner.labels import tags_to_spans
+from ctxner.model.calibration_file import Calibration
 from ctxner.schema import Example
 from jobs.calibration_page import BINS_SHOWN, ViewReport, write_calibration_page
 from jobs.console import console, progress

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ctxner.calibration import AutoPoint, Bin, PlattScaling
+from ctxner.evaluation.calibration import AutoPoint, Bin, PlattScaling
 from jobs.charts import VIEWS, Panel
 from jobs.pages import named_panel, write_page
 

@@ -125,7 +125,7 @@ def _clear(out: Path) -> None:
 
 def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any], list[dict], list[TaggedSentence]]:
     """Train one mode; test scores by view, the history, and the test sentences as both views tag them."""
-    from ctxner.evaluation import count_spans
+    from ctxner.evaluation.scores import count_spans
     from ctxner.labels import tags_to_spans
     from ctxner.predictor import VIEWS, Tagger
     from ctxner.training.plan import load_split

@@ -1,7 +1,8 @@
 """`ctxner evaluate`: a model and gold tags -> how good each view is, where it fails, and what the passages change.
 
-The figures are counted in `ctxner.evaluation`, `ctxner.analysis` and `ctxner.calibration`; the page is
-`jobs.evaluation_page`. The view `auto` costs nothing here: it takes each sentence's plain or context prediction.
+The figures are counted in `ctxner.evaluation.scores`, `ctxner.evaluation.errors` and `ctxner.evaluation.calibration`;
+the page is `jobs.evaluation_page`. The view `auto` costs nothing here: it takes each sentence's plain or context
+prediction.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ctxner.analysis import (
+from ctxner.config import Config
+from ctxner.evaluation.calibration import expected_calibration_error, outcomes, reliability_bins
+from ctxner.evaluation.errors import (
     KINDS,
     OUTCOMES,
     Buckets,
@@ -29,9 +32,7 @@ from ctxner.analysis import (
     quantile_buckets,
     surface_scores,
 )
-from ctxner.calibration import expected_calibration_error, outcomes, reliability_bins
-from ctxner.config import Config
-from ctxner.evaluation import (
+from ctxner.evaluation.scores import (
     Score,
     bootstrap_interval,
     mention_forms,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctxner.analysis import KINDS, change, match_mentions
+from ctxner.evaluation.errors import KINDS, change, match_mentions
 from ctxner.retrieval.measure.coverage import Tally
 from ctxner.schema import Entity, ScoredPassage, Span
 from jobs.charts import VIEWS, Panel

@@ -1,7 +1,7 @@
 """The report of a run: one self-contained HTML page with scores, curves, tagged sentences and facts.
 
 This module checks the inputs, bounds them and computes what is drawn; `templates/report.html.j2` is the page itself and
-`jobs.pages` writes it. Nothing is scored here: F1 comes from `ctxner.evaluation`.
+`jobs.pages` writes it. Nothing is scored here: F1 comes from `ctxner.evaluation.scores`.
 """
 
 from __future__ import annotations

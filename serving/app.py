@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.serve import Application
 
-from ctxner.calibration_file import Calibration
+from ctxner.model.calibration_file import Calibration
 from ctxner.retrieval.index.fetch import index_manifest
 from serving.deployments import ContextTagger, PlainTagger, Reranker, Retriever, Router
 from serving.settings import ServeSettings, keys_from, release_of

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from ctxner.calibration_file import weights_sha256
 from ctxner.config import RetrievalConfig, Section
+from ctxner.model.calibration_file import weights_sha256
 from ctxner.retrieval.index.versions import IndexManifest
 
 KEYS_VARIABLE = "CTXNER_API_KEYS"  # name:key, separated by commas

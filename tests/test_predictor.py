@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner.calibration import PlattScaling
-from ctxner.calibration_file import Calibration
+from ctxner.evaluation.calibration import PlattScaling
 from ctxner.labels import tags_to_spans
+from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Prediction, Tagger, as_scored, sentences_of
 from ctxner.schema import Example, Passage, Sentence, Span
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 spacy = pytest.importorskip("spacy", reason="spaCy is not installed: pip install 'ctxner[spacy]'")
 
-from ctxner.calibration_file import Calibration  # noqa: E402
+from ctxner.model.calibration_file import Calibration  # noqa: E402
 from ctxner.predictor import Tagger, sentences_of  # noqa: E402
 from ctxner.schema import Entity  # noqa: E402
 from ctxner.spacy_component import CtxnerComponent  # noqa: E402

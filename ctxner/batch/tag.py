@@ -20,9 +20,9 @@ from ctxner.batch.pools import Pool, check_resources, room, run
 from ctxner.batch.retrieve import retrieval_pools
 from ctxner.batch.tagging_actors import IN_PARTS, TagContext, TagPlain
 from ctxner.batch.tagging_files import Format, job_path, publish_documents, stage_documents
-from ctxner.calibration_file import Calibration, auto_threshold, weights_sha256
 from ctxner.config import Config
 from ctxner.files.documents import Document
+from ctxner.model.calibration_file import Calibration, auto_threshold, weights_sha256
 from ctxner.model.tagger import saved_types
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest

@@ -24,7 +24,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from transformers import PreTrainedTokenizerBase
 
 from ctxner.config import Config, parse_config
-from ctxner.evaluation import Scores, SpanCounts, count_spans
+from ctxner.evaluation.scores import Scores, SpanCounts, count_spans
 from ctxner.labels import LabelSet, tags_to_spans
 from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
 from ctxner.predictor import VIEWS, Tagger, ViewName

@@ -60,7 +60,7 @@ def test_passages_of_other_sentences_take_the_context_view_down_to_the_plain_one
     """The paper's control: it is what the passages say that helps, not that there are any."""
     from ctxner.config import load_config
     from ctxner.demo import shuffle_passages
-    from ctxner.evaluation import count_spans
+    from ctxner.evaluation.scores import count_spans
     from ctxner.labels import tags_to_spans
     from ctxner.predictor import Tagger
     from ctxner.training.plan import load_split
@@ -94,7 +94,7 @@ def test_demo_in_mode_cl_l2_shows_people_a_bar_a_line_an_epoch_and_its_result(tm
 
 
 def test_the_model_knows_which_sentences_are_worth_looking_up(demos: list[Path]) -> None:
-    from ctxner.calibration_file import Calibration
+    from ctxner.model.calibration_file import Calibration
 
     for out in demos:
         calibration = Calibration.load(out / "cl-kl" / "model")

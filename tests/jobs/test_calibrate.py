@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ctxner.calibration import auto_curve, expected_calibration_error, outcomes
-from ctxner.calibration_file import Calibration
 from ctxner.config import load_config
+from ctxner.evaluation.calibration import auto_curve, expected_calibration_error, outcomes
 from ctxner.files.contexts import Context, load_examples, write_contexts
 from ctxner.files.jsonl import write_jsonl
 from ctxner.labels import tags_to_spans
+from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Prediction, Tagger, as_scored
 from ctxner.schema import Example, Sentence
 

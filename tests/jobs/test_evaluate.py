@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from ctxner.calibration_file import Calibration
 from ctxner.files.contexts import Context, write_contexts
 from ctxner.files.jsonl import write_jsonl
+from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from jobs import evaluation_page

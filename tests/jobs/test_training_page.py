@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ctxner.config import parse_config
-from ctxner.evaluation import Score, SpanCounts
+from ctxner.evaluation.scores import Score, SpanCounts
 from jobs.training_page import PAGE_FILE, f1_panel, loss_panels, write_training_page
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import httpx2
 import pytest
 
-import ctxner.client
+import ctxner.client.http
 from ctxner.client import AsyncClient, Client, ClientError
-from ctxner.replies import CHUNK_BYTES, Chunks
+from ctxner.client.messages import CHUNK_BYTES, Chunks
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from serving.service import Service
 from serving.settings import ApiKey, hashed
@@ -37,7 +37,7 @@ GOOD = {"results": [], "versions": {"model": "m"}, "views": {}, "reasons": {}, "
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Back-offs of at most some milliseconds."""
-    monkeypatch.setattr(ctxner.client, "_FIRST_WAIT", 0.005)
+    monkeypatch.setattr(ctxner.client.http, "_FIRST_WAIT", 0.005)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def waits(monkeypatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         found.append(seconds)
 
-    monkeypatch.setattr(ctxner.client.asyncio, "sleep", sleep)
+    monkeypatch.setattr(ctxner.client.http.asyncio, "sleep", sleep)
     return found
 
 
@@ -176,9 +176,9 @@ def test_retry_after_is_honoured_in_both_forms_and_bounded_by_the_timeout(waits)
 
 
 def test_back_off_doubles_with_full_jitter_and_ends(monkeypatch, waits):
-    monkeypatch.setattr(ctxner.client, "_FIRST_WAIT", 1.0)
+    monkeypatch.setattr(ctxner.client.http, "_FIRST_WAIT", 1.0)
     most = []
-    monkeypatch.setattr(ctxner.client.random, "uniform", lambda low, high: most.append((low, high)) or high)
+    monkeypatch.setattr(ctxner.client.http.random, "uniform", lambda low, high: most.append((low, high)) or high)
     client, requests = scripted(*[problem(503, "overload")] * 6, retries=5, timeout=1000)
     with client, pytest.raises(ClientError, match="503, overload: told") as caught:
         client.tag("Paris")
@@ -450,5 +450,10 @@ def test_importing_the_client_brings_none_of_the_library_with_it():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert {own for own in loaded if own.startswith("ctxner")} == {"ctxner", "ctxner.client", "ctxner.replies"}
+    assert {own for own in loaded if own.startswith("ctxner")} == {
+        "ctxner",
+        "ctxner.client",
+        "ctxner.client.http",
+        "ctxner.client.messages",
+    }
     assert not loaded & {"torch", "ray", "pydantic", "numpy", "pyarrow", "transformers", "serving", "fastapi", "yaml"}

@@ -40,7 +40,7 @@ class Progress:
         sums: Of each worker, each loss summed over its sentences of the epoch under way.
         seconds: Spent on the epoch under way.
         history: One dict an epoch: `epoch`, `losses`, `dev_f1` by view, `dev_scores` by view (all of
-            `ctxner.evaluation.Scores`), `seconds` (of training), `seconds_by_phase` (since the entry before: a
+            `ctxner.evaluation.scores.Scores`), `seconds` (of training), `seconds_by_phase` (since the entry before: a
             checkpoint counts in the epoch after it), `sentences_per_second`.
     """
 

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ctxner.config import parse_config
-from ctxner.evaluation import Score, SpanCounts
+from ctxner.evaluation.scores import Score, SpanCounts
 from ctxner.training.export.card import CARD_FILE, model_card, plain_text, write_card
 
 INDEX = {

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from ctxner.config import Config, parse_config
 from ctxner.demo import make_world, write_world
-from ctxner.evaluation import Score, SpanCounts
+from ctxner.evaluation.scores import Score, SpanCounts
 from ctxner.predictor import Tagger
 from ctxner.training.export.model_folder import run_provenance, write_export
 from ctxner.training.plan import load_split

@@ -1,6 +1,6 @@
 """`calibration.json` beside a model's weights: what `ctxner calibrate` found for them, and the hash that they had then.
 
-What the numbers mean, and how they are fitted, is `ctxner.calibration`.
+What the numbers mean, and how they are fitted, is `ctxner.evaluation.calibration`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ctxner.calibration import PlattScaling
+from ctxner.evaluation.calibration import PlattScaling
 
 CALIBRATION_FILE = "calibration.json"
 _VIEWS = ("plain", "context")

@@ -1,6 +1,7 @@
 """A client of a ctxner server: `Client(url).tag("some text")`, and `AsyncClient` with the same methods.
 
-Of the library it needs only `ctxner.replies`: what goes over the wire. Errors and logs hold neither texts nor keys.
+Of the library it needs only `ctxner.client.messages`: what goes over the wire. Errors and logs hold neither texts nor
+keys.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ctxner.replies import (
+from ctxner.client.messages import (
     CHUNK_LINES,
     Answer,
     Chunk,
@@ -36,8 +37,6 @@ from ctxner.replies import (
     results_of,
     tag_body,
 )
-
-__all__ = ["AsyncClient", "Client", "ClientError", "Reply", "TextResult"]
 
 T = TypeVar("T")
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0  # seconds: of the first back-off at most, and of any

@@ -2,7 +2,7 @@
 
 Platt scaling makes an entity's confidence the share of such entities that are right; a threshold on the plain view's
 entropy decides which sentences `auto` looks up. Both are fitted on dev data by `ctxner calibrate`; the file that keeps
-them is `ctxner.calibration_file`, and `ctxner.predictor` applies them.
+them is `ctxner.model.calibration_file`, and `ctxner.predictor` applies them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctxner.evaluation import Spans, sentence_counts
+from ctxner.evaluation.scores import Spans, sentence_counts
 from ctxner.schema import Entity, Span
 
 _LEAST = 10  # entities that are right, and that are wrong, to fit two numbers to

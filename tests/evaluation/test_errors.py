@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner.analysis import (
+from ctxner.evaluation.errors import (
     KINDS,
     Buckets,
     change,
@@ -18,7 +18,7 @@ from ctxner.analysis import (
     quantile_buckets,
     surface_scores,
 )
-from ctxner.evaluation import Score, count_spans, score_spans
+from ctxner.evaluation.scores import Score, count_spans, score_spans
 from ctxner.labels import lenient_spans
 from ctxner.schema import Sentence, Span
 

@@ -1,7 +1,7 @@
 """What lies behind a span score: kinds of errors, confusion of types, scores of parts, gains and losses.
 
-Everything here is counted over mentions and adds up to the scores of `ctxner.evaluation`. How far confidences can be
-believed is `ctxner.calibration`.
+Everything here is counted over mentions and adds up to the scores of `ctxner.evaluation.scores`. How far confidences
+can be believed is `ctxner.evaluation.calibration`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ctxner.evaluation import Score, Scores, SpanCounts, Spans
+from ctxner.evaluation.scores import Score, Scores, SpanCounts, Spans
 from ctxner.schema import Sentence, Span
 
 Kind = Literal[  # from the closest to the least close

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import classification_report
 
-from ctxner.evaluation import (
+from ctxner.evaluation.scores import (
     Score,
     SpanCounts,
     bootstrap_interval,

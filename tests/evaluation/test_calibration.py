@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from ctxner.calibration import (
+from ctxner.evaluation.calibration import (
     AutoPoint,
     PlattScaling,
     auto_curve,
@@ -23,8 +23,8 @@ from ctxner.calibration import (
     outcomes,
     reliability_bins,
 )
-from ctxner.calibration_file import Calibration
-from ctxner.evaluation import score_spans
+from ctxner.evaluation.scores import score_spans
+from ctxner.model.calibration_file import Calibration
 from ctxner.schema import Entity, Span
 
 OUTCOMES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60)

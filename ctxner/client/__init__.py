@@ -1,0 +1,6 @@
+"""Asking a server: `Client` and `AsyncClient`. Imports nothing else of ctxner."""
+
+from ctxner.client.http import AsyncClient, Client
+from ctxner.client.messages import ClientError, Reply, TextResult
+
+__all__ = ["AsyncClient", "Client", "ClientError", "Reply", "TextResult"]
