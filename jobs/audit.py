@@ -22,7 +22,7 @@ from ctxner.retrieval.measure.leakage import (
 )
 from ctxner.schema import Passage, Sentence
 from jobs.console import progress
-from jobs.pages import as_dict, evenly, write_page
+from jobs.pages.page import as_dict, evenly, write_page
 from jobs.retrieve import read_splits
 
 MAX_EXAMPLES = 10  # sentences shown of each comparison

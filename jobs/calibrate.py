@@ -23,10 +23,10 @@ from ctxner.evaluation.scores import Spans, score_spans
 from ctxner.labels import tags_to_spans
 from ctxner.model.calibration_file import Calibration
 from ctxner.schema import Example
-from jobs.calibration_page import BINS_SHOWN, ViewReport, write_calibration_page
 from jobs.console import console, progress
 from jobs.evaluate import gold_examples
-from jobs.pages import evenly
+from jobs.pages.calibration import BINS_SHOWN, ViewReport, write_calibration_page
+from jobs.pages.page import evenly
 
 if TYPE_CHECKING:
     from ctxner.predictor import Prediction

@@ -20,7 +20,8 @@ from jobs import retrieve as retrieve_job
 from jobs.cluster import connect
 from jobs.console import console
 from jobs.console import show as show_result
-from jobs.report import EpochPoint, TaggedSentence, outcome, write_report
+from jobs.pages.charts import EpochPoint
+from jobs.pages.demo import TaggedSentence, outcome, write_report
 
 SETTINGS = Path(__file__).parent / "configs" / "demo.yaml"
 _MARK = ".ctxner-demo"

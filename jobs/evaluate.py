@@ -1,7 +1,7 @@
 """`ctxner evaluate`: a model and gold tags -> how good each view is, where it fails, and what the passages change.
 
 The figures are counted in `ctxner.evaluation.scores`, `ctxner.evaluation.errors` and `ctxner.evaluation.calibration`;
-the page is `jobs.evaluation_page`. The view `auto` costs nothing here: it takes each sentence's plain or context
+the page is `jobs.pages.evaluation`. The view `auto` costs nothing here: it takes each sentence's plain or context
 prediction.
 """
 
@@ -44,7 +44,7 @@ from ctxner.labels import tags_to_spans
 from ctxner.schema import Example, Span
 from jobs.console import console, progress
 from jobs.console import show as show_result
-from jobs.evaluation_page import EvaluatedSentence, write_evaluation_page
+from jobs.pages.evaluation import EvaluatedSentence, write_evaluation_page
 
 if TYPE_CHECKING:
     from ctxner.predictor import Prediction, Tagger

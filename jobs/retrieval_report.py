@@ -25,8 +25,8 @@ from ctxner.retrieval.measure.coverage import (
 from ctxner.schema import Example
 from jobs.audit import read_passages
 from jobs.console import progress
-from jobs.pages import as_dict
-from jobs.retrieval_page import Findings, Missing, write_retrieval_page
+from jobs.pages.page import as_dict
+from jobs.pages.retrieval import Findings, Missing, write_retrieval_page
 
 
 @dataclass(frozen=True, slots=True)

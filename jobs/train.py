@@ -9,8 +9,8 @@ from ctxner.config import Config
 from jobs.cluster import connect
 from jobs.console import as_json, console
 from jobs.console import show as show_result
-from jobs.sizing_tables import show_plan
-from jobs.training_page import write_training_page
+from jobs.pages.training import write_training_page
+from jobs.plan_tables import show_plan
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from ctxner.files.jsonl import write_jsonl
 from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
-from jobs import evaluation_page
+from jobs.pages import evaluation as evaluation_page
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 WORDS = ["Paris", "Hilton", "sings", "in", "London", "so", "don't", "think", "Müller", "10:30", "loooong", "far"]

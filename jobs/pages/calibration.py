@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ctxner.evaluation.calibration import AutoPoint, Bin, PlattScaling
-from jobs.charts import VIEWS, Panel
-from jobs.pages import named_panel, write_page
+from jobs.pages.charts import VIEWS, Panel
+from jobs.pages.page import named_panel, write_page
 
 BINS_SHOWN = 10
 _STEP = 5  # percent of the sentences between two dots of the curve

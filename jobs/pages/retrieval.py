@@ -9,8 +9,8 @@ from typing import Any
 
 from ctxner.retrieval.measure.coverage import MentionTally, Tally
 from ctxner.schema import Example, ScoredPassage
-from jobs.charts import Panel
-from jobs.pages import DROPPED, evenly, histogram, share_panel, write_page
+from jobs.pages.charts import Panel
+from jobs.pages.page import DROPPED, evenly, histogram, share_panel, write_page
 
 READ = "read"  # what became of a passage in the context view; for the others it is `ScoredPassage.dropped`
 FATES = {READ: "read, in the context view", **DROPPED}

@@ -1,6 +1,6 @@
 """What the HTML pages share: writing them, what they call things, and charts over named places and bins.
 
-How a chart is laid out is `jobs.charts`; how the pages look is `templates/page.css`.
+How a chart is laid out is `jobs.pages.charts`; how the pages look is `templates/page.css`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import jinja2
 
 from ctxner.retrieval.measure.coverage import Tally
-from jobs.charts import Panel, panel
+from jobs.pages.charts import Panel, panel
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uff
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Render a template of `jobs/templates`, aside, then rename; the page asks the network for nothing."""
+    """Render a template of `jobs/pages/templates`, aside, then rename; the page asks the network for nothing."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ctxner.schema import Entity, Passage, ScoredPassage, Span
-from jobs.report import MAX_WORD_LENGTH, MAX_WORDS, EpochPoint, TaggedSentence, outcome, write_report
+from jobs.pages.charts import EpochPoint
+from jobs.pages.demo import MAX_WORD_LENGTH, MAX_WORDS, TaggedSentence, outcome, write_report
 
 HOSTILE = "<script>alert('x')</script>\"><img src=https://example.org/x onerror=alert(1)>&amp;"
 VOID = {"meta", "link", "input", "img", "br", "hr"}

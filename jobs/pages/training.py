@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.charts import LOSSES, VIEWS, Panel, panel
-from jobs.pages import write_page
+from jobs.pages.charts import LOSSES, VIEWS, Panel, panel
+from jobs.pages.page import write_page
 
 PAGE_FILE = "training.html"
 _LINE = 3  # of the losses: the palette's solid one

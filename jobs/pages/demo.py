@@ -1,7 +1,7 @@
 """The report of a run: one self-contained HTML page with scores, curves, tagged sentences and facts.
 
 This module checks the inputs, bounds them and computes what is drawn; `templates/report.html.j2` is the page itself and
-`jobs.pages` writes it. Nothing is scored here: F1 comes from `ctxner.evaluation.scores`.
+`jobs.pages.page` writes it. Nothing is scored here: F1 comes from `ctxner.evaluation.scores`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from ctxner.schema import Entity, ScoredPassage, Span
-from jobs.charts import VIEWS, EpochPoint, loss_labels, panels
-from jobs.pages import DROPPED, clip, write_page
+from jobs.pages.charts import VIEWS, EpochPoint, loss_labels, panels
+from jobs.pages.page import DROPPED, clip, write_page
 
 MAX_WORDS = 400  # of a sentence
 MAX_WORD_LENGTH = 80  # characters

@@ -12,7 +12,7 @@ import pytest
 
 from ctxner.config import parse_config
 from ctxner.evaluation.scores import Score, SpanCounts
-from jobs.training_page import PAGE_FILE, f1_panel, loss_panels, write_training_page
+from jobs.pages.training import PAGE_FILE, f1_panel, loss_panels, write_training_page
 
 
 def entry_of(epoch: int, *, loss: float | None = None, types: tuple[str, ...] = ("person", "place")) -> dict[str, Any]:

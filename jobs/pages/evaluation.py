@@ -15,8 +15,8 @@ from typing import Any
 from ctxner.evaluation.errors import KINDS, change, match_mentions
 from ctxner.retrieval.measure.coverage import Tally
 from ctxner.schema import Entity, ScoredPassage, Span
-from jobs.charts import VIEWS, Panel
-from jobs.pages import DROPPED, clip, share_panel, write_page
+from jobs.pages.charts import VIEWS, Panel
+from jobs.pages.page import DROPPED, clip, share_panel, write_page
 
 MAX_SENTENCES = 5000
 MAX_WORDS = 400  # of a sentence

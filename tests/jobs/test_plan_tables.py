@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.sizing_tables import show_plan, size
+from jobs.plan_tables import show_plan, size
 
 
 @pytest.mark.parametrize(

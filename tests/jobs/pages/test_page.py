@@ -8,8 +8,8 @@ import pytest
 
 from ctxner.retrieval.measure.coverage import Tally
 from ctxner.schema import Dropped
-from jobs.charts import BOTTOM, HEIGHT, TOP
-from jobs.pages import DROPPED, clip, evenly, histogram, percent, share_panel
+from jobs.pages.charts import BOTTOM, HEIGHT, TOP
+from jobs.pages.page import DROPPED, clip, evenly, histogram, percent, share_panel
 
 
 def _labels(panel) -> list[list[str]]:
