@@ -26,7 +26,7 @@ from ctxner.retrieval.index.fetch import fetch_index, index_manifest
 from ctxner.retriever import keep_as_found, load_reranker, open_searcher
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from serving.batching import Batcher, Item
-from serving.groups import Group, Latency
+from serving.group import Group, Latency
 from serving.meters import BatchMeter, RouterMeter, cluster_metrics
 from serving.routing import Retrieved, Routing, Tagged
 from serving.service import Service

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from ctxner.predictor import Prediction
 from ctxner.schema import Example, ScoredPassage
 from serving.api import Reason, View
-from serving.groups import DownError, Group, OverloadedError
+from serving.group import DownError, Group, OverloadedError
 
 logger = logging.getLogger("ray.serve")
 _MARGIN = 0.005  # seconds before the deadline at which the answer is put together

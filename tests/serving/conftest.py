@@ -13,7 +13,7 @@ import pytest
 
 from ctxner.predictor import Tagger, as_scored
 from ctxner.schema import Example, Sentence
-from serving.groups import Group
+from serving.group import Group
 from serving.routing import Retrieved, Routing, Tagged
 from serving.service import Service
 from serving.settings import ApiKey, Limits

@@ -12,7 +12,7 @@ from ray.serve.exceptions import BackPressureError
 
 from ctxner.predictor import as_scored
 from ctxner.schema import Example, Sentence
-from serving.groups import DownError, Group, Latency
+from serving.group import DownError, Group, Latency
 from serving.routing import Answer, Load, Routing, Trace, UnavailableError
 from tests.serving.conftest import run, seconds_since
 
