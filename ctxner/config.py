@@ -130,14 +130,6 @@ class RetrievalConfig(Section):
     threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors of its kind
     gpus: NonNegativeFloat = 0  # an actor with an encoder; 0.5 puts two on a GPU, 0 encodes on CPUs
 
-    def decided(self) -> RetrievalConfig:
-        """With `auto` decided once, by this node's CPU unless there are GPUs, so that all actors do the same."""
-        if self.dtype != "auto" or not self.rerank:
-            return self
-        from ctxner.retrieval.rerank.encoder import native_dtype
-
-        return self.model_copy(update={"dtype": "bfloat16" if self.gpus else native_dtype("cpu")})
-
     def row_settings(self) -> dict[str, Any]:
         """What rows depend on: not where and how fast the work is done."""
         how = {"cache", "cache_gib", "search_actors", "rerank_actors", "actor_cpus", "threads", "gpus"}

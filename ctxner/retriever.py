@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from ctxner.retrieval.search.bm25 import BM25Searcher
 
 
+def decided(settings: RetrievalConfig) -> RetrievalConfig:
+    """Settings with `dtype: auto` decided once, by this node's CPU unless there are GPUs, so that all actors agree."""
+    if settings.dtype != "auto" or not settings.rerank:
+        return settings
+    from ctxner.retrieval.rerank.encoder import native_dtype
+
+    return settings.model_copy(update={"dtype": "bfloat16" if settings.gpus else native_dtype("cpu")})
+
+
 def open_searcher(folder: str | Path, settings: RetrievalConfig, *, num_threads: int = 2) -> BM25Searcher:
     """A searcher of the index in a folder; errors as of the class."""
     from ctxner.retrieval.search.bm25 import BM25Searcher

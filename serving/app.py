@@ -10,6 +10,7 @@ from ray.serve import Application
 
 from ctxner.model.calibration_file import Calibration
 from ctxner.retrieval.index.fetch import index_manifest
+from ctxner.retriever import decided
 from serving.deployments import ContextTagger, PlainTagger, Reranker, Retriever, Router
 from serving.settings import ServeSettings, keys_from, release_of
 
@@ -48,7 +49,7 @@ def settled(args: ServeSettings) -> ServeSettings:
     for model in models:
         load_tagger(model)  # a broken one shall not reach a replica
     keys = tuple(dict.fromkeys((*args.keys, *keys_from(os.environ))))  # the command has put them there already
-    changes: dict[str, Any] = {"retrieval": args.retrieval.decided(), "keys": keys}
+    changes: dict[str, Any] = {"retrieval": decided(args.retrieval), "keys": keys}
     if args.threshold is None:
         calibration = Calibration.load(Path(args.plain_model or args.model))
         changes["threshold"] = calibration.threshold if calibration else None

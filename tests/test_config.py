@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from ctxner.config import Config, ModelConfig, load_config, packaged_encoder, parse_config
+from ctxner.retriever import decided
 
 
 def _write(tmp_path: Path, text: str | bytes) -> Path:
@@ -107,11 +108,11 @@ def test_rows_depend_on_all_but_where_and_how_fast_the_work_is_done():
 
 
 def test_the_automatic_dtype_is_decided_once_and_a_given_one_stays():
-    decided = Config().retrieval.decided()
-    assert decided.dtype in ("float32", "bfloat16")
-    assert decided.decided() is decided
+    settings = decided(Config().retrieval)
+    assert settings.dtype in ("float32", "bfloat16")
+    assert decided(settings) is settings
     other = load_config(None, ["retrieval.dtype=float32"]).retrieval
-    assert other.decided() is other
+    assert decided(other) is other
 
 
 @pytest.mark.parametrize("item", ["optim.epochs", "=3", "optim.=3", "", ".=1"])

@@ -3,128 +3,39 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# Layers of DESIGN, lowest first; a module imports only from lower layers and from its own package.
+# Rooms, lowest first: a room imports only from lower layers. A room is a folder or a module of ctxner, or a package.
 LAYERS = (
-    {
-        "ctxner.schema",
-        "ctxner.files.compression",
-        "ctxner.files.unique_ids",
-        "ctxner.batch.ordered_rows",
-        "ctxner.client.messages",
-    },
-    {"ctxner.batch.job_folder", "ctxner.client.http"},
-    {"ctxner.files.words", "ctxner.labels"},
-    {"ctxner.files.lines"},
-    {"ctxner.files.records", "ctxner.files.columns", "ctxner.files.paths"},
-    {"ctxner.files.jsonl", "ctxner.files.text", "ctxner.files.parquet"},
-    {
-        "ctxner.files.sentences",
-        "ctxner.files.documents",
-        "ctxner.retrieval",
-        "ctxner.model",
-        "ctxner.evaluation.scores",
-        "ctxner.demo",
-    },
-    {
-        "ctxner.config",
-        "ctxner.views",
-        "ctxner.files.contexts",
-        "ctxner.evaluation.calibration",
-        "ctxner.model.calibration_file",
-        "ctxner.spacy_docs",
-        "ctxner.evaluation.errors",
-    },
-    {
-        "ctxner.predictor",
-        "ctxner.training.step",
-        "ctxner.training.checkpoints.files",
-        "ctxner.training.observe.progress",
-        "ctxner.training.observe.phase_timer",
-        "ctxner.training.estimate.memory",
-        "ctxner.training.observe.mlflow",
-        "ctxner.training.export.card",
-        "ctxner.training.data.view_key",
-        "ctxner.batch.retrieval_files",
-        "ctxner.batch.tagging_files",
-        "ctxner.batch.pools",
-        "ctxner.retriever",
-    },
-    {
-        "ctxner.training.export.provenance",
-        "ctxner.training.estimate.capacity",
-        "ctxner.training.checkpoints.recovery",
-        "ctxner.training.data.view_arrays",
-    },
-    {"ctxner.training.data.view_store", "ctxner.training.estimate.step_time", "ctxner.training.data.warnings"},
-    {"ctxner.training.data.epoch_views"},
-    {
-        "ctxner.batch.retrieve",
-        "ctxner.batch.tagging_actors",
-        "ctxner.batch.tag",
-        "ctxner.batch.index_shards",
-        "ctxner.spacy_component",
-        "ctxner.training.worker",
-        "ctxner.training.plan",
-        "ctxner.training.checkpoints.resume",
-        "ctxner.training.deepspeed_engine",
-        "ctxner.training.failures",
-        "ctxner.training.checkpoints.writer",
-        "ctxner.training.estimate.report",
-        "ctxner.training.observe.recorder",
-        "ctxner.training.export.model_folder",
-    },
+    {"ctxner.schema", "ctxner.encoders", "ctxner.client"},
+    {"ctxner.labels", "ctxner.views", "ctxner.spacy_docs"},
+    {"ctxner.files", "ctxner.evaluation"},
+    {"ctxner.retrieval", "ctxner.model", "ctxner.demo", "ctxner.config"},
+    {"ctxner.predictor"},
+    {"ctxner.retriever", "ctxner.spacy_component"},
+    {"ctxner.batch", "ctxner.training"},
     {"jobs", "serving"},
 )
-CONFIG_ALLOWED = {
-    "ctxner.retriever",
-    "ctxner.batch.retrieve",
-    "ctxner.batch.tagging_actors",
-    "ctxner.batch.tag",
-    "ctxner.training.worker",
-    "ctxner.training.plan",
-    "ctxner.training.data.warnings",
-    "ctxner.training.checkpoints.resume",
-    "ctxner.training.deepspeed_engine",
-    "ctxner.training.failures",
-    "ctxner.training.checkpoints.writer",
-    "ctxner.training.estimate.report",
-    "ctxner.training.observe.recorder",
-    "ctxner.training.export.model_folder",
-    "jobs",
-    "serving",
-}
-WITHIN_A_LAYER = {
-    *(
-        ("ctxner.training.worker", f"ctxner.training.{name}")
-        for name in (
-            "plan",
-            "checkpoints.resume",
-            "deepspeed_engine",
-            "failures",
-            "checkpoints.writer",
-            "observe.recorder",
-            "export.model_folder",
-        )
+# The same within a room.
+INNER_LAYERS = {
+    "ctxner.retrieval": (
+        {"text", "near_duplicates"},
+        {"corpus", "lucene"},
+        {"index"},
+        {"search"},
+        {"rerank", "measure"},
     ),
-    ("ctxner.model.calibration_file", "ctxner.evaluation.calibration"),
-    ("ctxner.batch.tagging_actors", "ctxner.batch.retrieve"),
-    ("ctxner.batch.tag", "ctxner.batch.retrieve"),
-    ("ctxner.batch.tag", "ctxner.batch.tagging_actors"),
-    ("ctxner.training.checkpoints.writer", "ctxner.training.deepspeed_engine"),
-    ("ctxner.training.checkpoints.writer", "ctxner.training.export.model_folder"),
-    ("ctxner.training.plan", "ctxner.training.estimate.report"),
 }
-RAY_ALLOWED = {
-    "ctxner.batch.retrieve",
-    "ctxner.batch.tag",
-    "ctxner.batch.pools",
-    "ctxner.batch.index_shards",
+# Prefixes of the modules that may import each; the longest that fits decides.
+CONFIG = {"ctxner.retriever", "ctxner.batch", "ctxner.training", "jobs", "serving"}
+NO_CONFIG = {"ctxner.training.step", "ctxner.training.observe.phase_timer"}
+RAY = {
+    "ctxner.batch",
     "ctxner.training.worker",
     "ctxner.training.deepspeed_engine",
     "ctxner.training.checkpoints.writer",
@@ -132,6 +43,7 @@ RAY_ALLOWED = {
     "jobs",
     "serving",
 }
+JAVA = {"ctxner.retrieval.lucene", "ctxner.retrieval.index.verify"}
 
 
 def _modules() -> list[tuple[str, Path]]:
@@ -150,38 +62,57 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-def _unit(module: str) -> str | None:
-    """The entry of LAYERS that a module belongs to."""
-    units = [unit for layer in LAYERS for unit in layer if module == unit or module.startswith(unit + ".")]
-    return max(units, key=len, default=None)
+def _within(module: str, prefixes: Iterable[str]) -> bool:
+    return any(module == prefix or module.startswith(prefix + ".") for prefix in prefixes)
 
 
-def _rank(unit: str) -> int:
-    return next(rank for rank, layer in enumerate(LAYERS) if unit in layer)
+def _room(module: str) -> str:
+    """`ctxner.files` of `ctxner.files.paths`, `jobs` of `jobs.cli`, `ctxner` of the package itself."""
+    return ".".join(module.split(".")[: 2 if module.startswith("ctxner.") else 1])
 
 
-@pytest.mark.parametrize(("module", "path"), _modules(), ids=lambda value: value if isinstance(value, str) else "")
-def test_imports_point_only_to_lower_layers(module, path):
-    unit = _unit(module)
-    if unit is None:
-        assert path.name == "__init__.py", f"{module} has no place in LAYERS"
+def _rank(room: str, layers: Sequence[set[str]]) -> int:
+    ranks = [rank for rank, layer in enumerate(layers) if room in layer]
+    assert len(ranks) == 1, f"{room} stands in {len(ranks)} layers: give it one place"
+    return ranks[0]
+
+
+MODULES = pytest.mark.parametrize(
+    ("module", "path"), _modules(), ids=lambda value: value if isinstance(value, str) else ""
+)
+
+
+@MODULES
+def test_imports_point_only_to_lower_rooms(module, path):
+    if module == "ctxner":  # the door: `from ctxner import Tagger`
         return
-    for imported in _imports(path):
-        other = _unit(imported)
-        if other is not None and other != unit and (unit, other) not in WITHIN_A_LAYER:
-            assert _rank(other) < _rank(unit), f"{module} imports {imported}: not to its left"
-        assert other != "ctxner.config" or unit in CONFIG_ALLOWED, (
-            f"{module} imports the config: give it plain arguments"
-        )
+    names = {name for name, _ in _modules()}
+    for imported in _imports(path) & names - {"ctxner"}:
+        room, other = _room(module), _room(imported)
+        if other != room:
+            assert _rank(other, LAYERS) < _rank(room, LAYERS), f"{module} imports {imported}: not from a lower room"
+        elif room in INNER_LAYERS and room not in (module, imported):
+            inner, below = (name.split(".")[room.count(".") + 1] for name in (module, imported))
+            ranks = [_rank(name, INNER_LAYERS[room]) for name in (below, inner)]
+            assert inner == below or ranks[0] < ranks[1], f"{module} imports {imported}: not from a lower room"
 
 
-@pytest.mark.parametrize(("module", "path"), _modules(), ids=lambda value: value if isinstance(value, str) else "")
-def test_ray_and_deepspeed_stay_at_the_edge_and_lucene_in_retrieval(module, path):
-    roots = {name.split(".")[0] for name in _imports(path)}
-    if _unit(module) not in RAY_ALLOWED:
-        assert not roots & {"ray", "deepspeed"}
-    if not module.startswith("ctxner.retrieval"):
-        assert not roots & {"jnius", "pyserini"}
+@MODULES
+def test_config_ray_and_java_stay_where_they_belong(module, path):
+    imports = _imports(path)
+    if not _within(module, CONFIG) or _within(module, NO_CONFIG):
+        assert "ctxner.config" not in imports or module == "ctxner.config", f"{module}: give it plain arguments"
+    roots = {name.split(".")[0] for name in imports}
+    assert _within(module, RAY) or not roots & {"ray", "deepspeed"}
+    assert _within(module, JAVA) or not roots & {"jnius", "pyserini"}
+
+
+def test_jobs_and_serving_do_not_know_each_other_and_the_client_knows_nothing():
+    for module, path in _modules():
+        others = {"jobs": ("serving",), "serving": ("jobs",), "ctxner": ("jobs", "serving")}[module.split(".")[0]]
+        assert not any(_within(name, others) for name in _imports(path)), module
+        if _room(module) == "ctxner.client":
+            assert all(_room(name) == "ctxner.client" for name in _imports(path) if name.startswith("ctxner.")), module
 
 
 @pytest.mark.parametrize(

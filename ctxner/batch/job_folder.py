@@ -26,8 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctxner.batch.ordered_rows import ordered
-
-SUCCESS = "_SUCCESS"
+from ctxner.files.contexts import SUCCESS
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ctxner.config import Config, IndexConfig, RetrievalConfig
 from ctxner.files.contexts import Context, context_row
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
-from ctxner.retriever import keep_as_found, load_reranker, open_searcher
+from ctxner.retriever import decided, keep_as_found, load_reranker, open_searcher
 from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
 
 _SEARCH_BATCH = 512  # sentences a call: Lucene's part is short, so small batches keep the re-ranker fed
@@ -137,7 +137,7 @@ def retrieve(
         ValueError: An unusable index, nothing to retrieve for, a sentence id twice, or too few CPUs.
     """
     started = time.perf_counter()
-    config = config.model_copy(update={"retrieval": config.retrieval.decided()})
+    config = config.model_copy(update={"retrieval": decided(config.retrieval)})
     index = index_manifest(config.index.folder, config.index.source)
     manifest: dict[str, Any] = {
         "index": dataclasses.asdict(index),

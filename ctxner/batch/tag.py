@@ -26,6 +26,7 @@ from ctxner.model.calibration_file import Calibration, auto_threshold, weights_s
 from ctxner.model.tagger import saved_types
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
+from ctxner.retriever import decided
 
 _PARTS_A_SEARCH = 512  # parts a call of retrieval's actors
 
@@ -105,7 +106,7 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
     threshold = None
     if settings.view == "auto":
         threshold = auto_threshold(Calibration.load(Path(model)), settings.threshold)
-    config = config.model_copy(update={"retrieval": config.retrieval.decided()})
+    config = config.model_copy(update={"retrieval": decided(config.retrieval)})
     index = index_manifest(config.index.folder, config.index.source)
     retrieval = config.retrieval.row_settings()
     found |= {"threshold": threshold, "index": dataclasses.asdict(index), "retrieval": retrieval}

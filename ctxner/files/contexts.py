@@ -17,6 +17,8 @@ from ctxner.files.columns import ColumnFormat
 from ctxner.files.sentences import read_sentences
 from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
 
+SUCCESS = "_SUCCESS"  # beside a job's files once they are complete: its manifest, a JSON object
+
 
 @dataclass(frozen=True, slots=True)
 class Context:

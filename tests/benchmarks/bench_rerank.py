@@ -25,6 +25,7 @@ from scipy.stats import kendalltau
 from ctxner.config import RetrievalConfig, packaged_encoder
 from ctxner.demo import make_world, write_world
 from ctxner.files.sentences import read_sentences
+from ctxner.retriever import decided
 from ctxner.schema import Passage, ScoredPassage, Sentence
 
 NAMES = ["rerank_cold", "rerank_warm"]
@@ -44,7 +45,7 @@ def main(names: Sequence[str]) -> Iterator[dict[str, object]]:
 
     from ctxner.retrieval.rerank.reranker import BERTScoreReranker
 
-    settings = RetrievalConfig().decided()
+    settings = decided(RetrievalConfig())
     reference = bert_score.BERTScorer(model_type=packaged_encoder(), num_layers=_LAYERS, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         sentences, hits = _pool()

@@ -88,10 +88,11 @@ def share(index: Path, file: Path, rank: int, num_processes: int, *, rerank: boo
     from ctxner.config import parse_config
     from ctxner.files.sentences import iter_sentences
     from ctxner.retrieval.index.fetch import index_manifest
+    from ctxner.retriever import decided
 
     sections = {"search_actors": num_processes, "threads": 1, "rerank": rerank}
     config = parse_config({"index": {"folder": str(index)}, "retrieval": sections})
-    settings = config.retrieval.decided().model_dump()
+    settings = decided(config.retrieval).model_dump()
     actors = [Search(config.index.model_dump(), index_manifest(config.index.folder, None), settings)]
     actors += [Rerank(settings)] if rerank else []
     sentences = list(islice(iter_sentences([file]), rank, _REFERENCE_SENTENCES, num_processes))

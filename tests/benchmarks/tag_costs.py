@@ -30,9 +30,10 @@ def main(model: str, index: str, file: str, number: int) -> None:
     from ctxner.config import parse_config
     from ctxner.files.documents import iter_documents
     from ctxner.retrieval.index.fetch import index_manifest
+    from ctxner.retriever import decided
 
     config = parse_config({"index": {"folder": index}, "retrieval": {"threads": 1, "cache": None}})
-    settings, spent = config.retrieval.decided().model_dump(), Counter[str]()
+    settings, spent = decided(config.retrieval).model_dump(), Counter[str]()
     stages: dict[str, Callable[[pa.Table], pa.Table]] = {
         "search": SearchInParts(config.index.model_dump(), index_manifest(config.index.folder), settings),
         "rerank": RerankInParts(settings),

@@ -21,6 +21,7 @@ from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
 from ctxner.files.contexts import join_contexts, read_contexts  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
+from ctxner.retriever import decided  # noqa: E402
 from ctxner.schema import Sentence, context_schema  # noqa: E402
 
 
@@ -119,7 +120,7 @@ def test_manifest_says_what_was_searched_and_how(contexts: Path, config: Config,
     assert set(manifests) == {"train", "dev"}
     for split, manifest in manifests.items():
         assert manifest["index"]["num_documents"] == len(world.corpus)
-        assert manifest["retrieval"] == config.retrieval.decided().row_settings()
+        assert manifest["retrieval"] == decided(config.retrieval).row_settings()
         rows = list(read_contexts(contexts / f"{split}.parquet").values())
         kept = [scored for row in rows for scored in row.passages if scored.dropped is None]
         assert (manifest["kept_passages"], manifest["errors"], manifest["resumed_from"]) == (len(kept), 0, 0)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner import __version__
-from ctxner.batch.job_folder import SUCCESS
+from ctxner.files.contexts import SUCCESS
 from ctxner.files.paths import sentence_files
 from ctxner.labels import tags_to_spans
 from ctxner.schema import Example
