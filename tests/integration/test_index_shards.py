@@ -15,8 +15,8 @@ SCRIPT = """
 import json, sys
 from jobs.cluster import connect
 connect()
-from ctxner.index_pipeline import write_shards_on_ray
-from ctxner.retrieval.index import build_index
+from ctxner.batch.index_shards import write_shards_on_ray
+from ctxner.retrieval.index.build import build_index
 seen = []
 corpus, twice, folder = sys.argv[1:]
 built = build_index([corpus], folder, num_shards=2, write_shards=write_shards_on_ray,

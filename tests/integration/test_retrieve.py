@@ -212,8 +212,8 @@ SEARCH = """
 import json, sys
 import pyarrow.parquet as pq
 from ctxner.config import parse_config
-from ctxner.pipelines import Predict, Search
-from ctxner.retrieval.fetch import index_manifest
+from ctxner.batch.retrieve import Predict, Search
+from ctxner.retrieval.index.fetch import index_manifest
 config, staged = parse_config(json.loads(sys.argv[1])), pq.read_table(sys.argv[2])
 own = config.retrieval.model_dump()
 rows = Search(config.index.model_dump(), index_manifest(config.index.folder), own)(Predict(own)(staged)).to_pylist()

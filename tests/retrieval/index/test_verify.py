@@ -103,8 +103,8 @@ def test_statistics_are_those_of_the_passages(index):
 
 KILLED = """
 import os, signal, sys
-from ctxner.retrieval import index, versions
-from ctxner.retrieval.jvm import start_jvm
+from ctxner.retrieval.index import build as index, versions
+from ctxner.retrieval.lucene.jvm import start_jvm
 
 start_jvm()
 corpus, folder, kill_in_build, kill_in_publish = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

@@ -18,7 +18,7 @@ from ctxner.retrieval.rerank.bounded_store import MIN_BYTES, BoundedStore
 WRITER = """
 import hashlib, sys
 from pathlib import Path
-from ctxner.retrieval.bounded_store import BoundedStore
+from ctxner.retrieval.rerank.bounded_store import BoundedStore
 store = BoundedStore(Path(sys.argv[1]), max_bytes=int(sys.argv[2]))
 print("started", flush=True)
 for n in range(int(sys.argv[3]), int(sys.argv[4]), 10):
