@@ -5,11 +5,12 @@ INSTALLED := .venv/.ctxner-installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test slow check format bench peers clean
+.PHONY: help install demo test isa slow check format bench peers clean
 
 help:
 	@echo "make demo    the whole path on an invented world: a few minutes, offline; ends in an HTML report"
 	@echo "make test    the tests (make slow: the long ones too)"
+	@echo "make isa     the numeric tests under the kernels of other processors"
 	@echo "make check   format, lint, types"
 	@echo "make bench   benchmarks as JSON lines; ONLY=name for one (make peers first: Flair too)"
 
@@ -24,9 +25,30 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/ctxner demo
 
+# Both halves run, whatever the first one says.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not slow and not gpu"
-	$(BIN)/python -m pytest -m "ray and not slow and not gpu"
+	@failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not slow and not gpu" || failed=1; \
+	$(BIN)/python -m pytest -m "ray and not slow and not gpu" || failed=1; \
+	exit $$failed
+
+# The numeric tests under other kernels: of older processors, of other thread counts, and with rounding that differs at
+# every call, as it does where kernels are chosen by the shape of a batch. ISA="NAME=VALUE ..." runs one such setting.
+ISA ?=
+isa: install
+	@failed=0; \
+	run() { printf '%-60s ' "$$*"; \
+	  env "$$@" $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "numeric and not ray and not slow and not gpu" > .isa.log 2>&1 \
+	  && tail -1 .isa.log || { failed=1; grep -E "^(FAILED|ERROR)" .isa.log; tail -1 .isa.log; }; }; \
+	if [ -n "$(ISA)" ]; then run $(ISA); else \
+	  for threads in 1 2; do \
+	    run OMP_NUM_THREADS=$$threads; \
+	    run OMP_NUM_THREADS=$$threads MKL_CBWR=COMPATIBLE; \
+	    run OMP_NUM_THREADS=$$threads ONEDNN_MAX_CPU_ISA=AVX2; \
+	    run OMP_NUM_THREADS=$$threads ONEDNN_MAX_CPU_ISA=AVX512_CORE; \
+	    run OMP_NUM_THREADS=$$threads CTXNER_TEST_NOISE=1; \
+	  done; \
+	fi; rm -f .isa.log; exit $$failed
 
 slow: install
 	$(BIN)/python -m pytest -m "not gpu"

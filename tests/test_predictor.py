@@ -14,6 +14,9 @@ from ctxner.labels import tags_to_spans
 from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Prediction, Tagger, as_scored, sentences_of
 from ctxner.schema import Example, Passage, Sentence, Span
+from tests.closeness import assert_close
+
+pytestmark = pytest.mark.numeric
 
 # B sentences, T words, L tags
 
@@ -153,9 +156,9 @@ def test_alternatives_are_the_best_of_the_enumerated_paths(tagger, n_best):
         p_B = tagger.model.crf.path_score(repeated[0], paths, repeated[1]).double().softmax(0)
         by_tags = {tagger.labels.decode(path): p for path, p in zip(paths.tolist(), p_B.tolist(), strict=True)}
         legal = sorted((p for p in p_B.tolist() if p > 0), reverse=True)
-        assert [one.probability for one in own.alternatives] == pytest.approx(legal[:n_best], abs=1e-5)
+        assert [one.probability for one in own.alternatives] == pytest.approx(legal[:n_best], abs=1e-4)
         assert [one.probability for one in own.alternatives] == pytest.approx(
-            [by_tags[one.tags] for one in own.alternatives], abs=1e-5
+            [by_tags[one.tags] for one in own.alternatives], abs=1e-4
         )
         assert len({one.tags for one in own.alternatives}) == len(own.alternatives)
         assert own.alternatives[0].tags == own.tags
@@ -169,7 +172,7 @@ def test_alternatives_are_the_best_of_the_enumerated_paths(tagger, n_best):
 
 def test_alternatives_change_nothing_else(tagger, examples):
     found = tagger.predict(examples, view="context", n_best=4)
-    assert [dataclasses.replace(own, alternatives=()) for own in found] == tagger.predict(examples, view="context")
+    assert_close([dataclasses.replace(own, alternatives=()) for own in found], tagger.predict(examples, view="context"))
     assert all(0 < sum(one.probability for one in own.alternatives) <= 1 + 1e-9 for own in found)
     with pytest.raises(ValueError, match="n_best is -1"):
         tagger.predict(examples, view="plain", n_best=-1)
@@ -198,14 +201,19 @@ def test_auto_takes_the_calibrations_threshold_unless_one_is_given(tagger, examp
 def test_confidences_are_scaled_by_the_view_that_answers(tagger, examples):
     scaling = PlattScaling(0.5, -0.3)
     scaled = Tagger(tagger.model, tagger.tokenizer, calibration=Calibration({"context": scaling}))
-    assert scaled.predict(examples, view="plain") == tagger.predict(examples, view="plain")
+    assert_close(scaled.predict(examples, view="plain"), tagger.predict(examples, view="plain"))
     pairs = zip(*(own.predict(examples, view="context", n_best=2) for own in (scaled, tagger)), strict=True)
     for found, raw in pairs:
-        assert [own.confidence for own in found.entities] == [scaling(own.confidence) for own in raw.entities]
-        assert (found.tags, found.entropy) == (raw.tags, raw.entropy)
-        for one, before in zip(found.alternatives, raw.alternatives, strict=True):
-            assert one.probability == before.probability
-            assert [own.confidence for own in one.entities] == [scaling(own.confidence) for own in before.entities]
+        assert_close(
+            [entity.confidence for entity in found.entities], [scaling(entity.confidence) for entity in raw.entities]
+        )
+        assert_close((found.tags, found.entropy), (raw.tags, raw.entropy))
+        for path, before in zip(found.alternatives, raw.alternatives, strict=True):
+            assert_close(path.probability, before.probability)
+            assert_close(
+                [entity.confidence for entity in path.entities],
+                [scaling(entity.confidence) for entity in before.entities],
+            )
 
 
 def test_windows_hold_a_sentence_at_least(tagger):
@@ -344,9 +352,11 @@ def test_the_pipelines_output_is_the_entities(tagger):
     for own_passages in (None, passages):
         groups = tagger.pipeline(text, passages=own_passages)
         assert [list(own) for own in groups] == [["entity_group", "score", "word", "start", "end"]] * len(groups)
-        assert [tuple(own.values()) for own in groups] == [
-            (own.type, own.confidence, own.text, own.start, own.end) for own in tagger.tag(text, passages=own_passages)
-        ]
+        entities = tagger.tag(text, passages=own_passages)
+        assert_close(
+            [tuple(group.values()) for group in groups],
+            [(entity.type, entity.confidence, entity.text, entity.start, entity.end) for entity in entities],
+        )
         assert groups
     assert [len(own) for own in tagger.pipeline([text, "", text])] == [len(tagger.tag(text)), 0, len(tagger.tag(text))]
 
@@ -367,7 +377,7 @@ def test_a_saved_tagger_answers_the_same(tagger, examples, tmp_path):
     tagger.save_pretrained(tmp_path)
     again = Tagger.from_pretrained(tmp_path)
     assert again.labels == tagger.labels
-    assert again.predict(examples, view="context") == tagger.predict(examples, view="context")
+    assert_close(again.predict(examples, view="context"), tagger.predict(examples, view="context"))
     assert not [path for path in tmp_path.iterdir() if path.suffix in {".bin", ".pt", ".pkl", ".py"}]
 
 

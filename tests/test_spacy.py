@@ -19,6 +19,8 @@ from ctxner.schema import Entity  # noqa: E402
 from ctxner.spacy_component import CtxnerComponent  # noqa: E402
 from ctxner.spacy_docs import make_doc, set_entities  # noqa: E402
 
+pytestmark = pytest.mark.numeric
+
 TEXT = st.text(st.characters(), max_size=50) | st.text(alphabet="Paz9 .,'\n\r\t\ud800\u200d\u0301日👍🏽é", max_size=80)
 LONG = "Paris Hilton sings.\r\n\r\n👍🏽  Mu\u0308ller thinks so! Is 日本 far?\n  Yes, London is. " * 3
 

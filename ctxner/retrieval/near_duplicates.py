@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ctxner.schema import ScoredPassage
 
@@ -66,24 +66,44 @@ def keep_first(
 
     Args:
         text: The sentence.
-        hits: Best first.
-        depth: Passages kept, at most.
-        drop_near_duplicates: Drop passages that nearly repeat the sentence or a kept passage.
+        hits: Passages, best first.
+        depth: Largest number of passages kept.
+        drop_near_duplicates: Whether to drop passages that nearly repeat the sentence or a kept passage.
 
     Returns:
         The kept passages, then the dropped ones; both in the order of the hits.
     """
+    runs_of = (lambda hit: character_runs(hit.passage.text)) if drop_near_duplicates else None
+    return thin_out(hits, depth=depth, runs_of=runs_of, sentence=character_runs(text))
+
+
+def thin_out(
+    hits: Sequence[ScoredPassage],
+    *,
+    depth: int,
+    runs_of: Callable[[ScoredPassage], Runs] | None,
+    sentence: Runs = frozenset(),
+) -> tuple[ScoredPassage, ...]:
+    """Keep the first `depth` hits that repeat neither the sentence nor a kept hit (`keep_first` with runs at hand).
+
+    Args:
+        hits: Passages, best first.
+        depth: Largest number of passages kept.
+        runs_of: Character runs of a hit; None keeps near duplicates.
+        sentence: Character runs of the sentence; none when repetitions of it are gone already.
+
+    Returns:
+        The kept passages, then the dropped ones with the reason; both in the order of the hits.
+    """
     kept: list[ScoredPassage] = []
-    dropped: list[ScoredPassage] = []
-    sentence_runs = character_runs(text)
     kept_runs: list[Runs] = []
+    dropped: list[ScoredPassage] = []
     for hit in hits:
         if len(kept) == depth:
             dropped.append(dataclasses.replace(hit, dropped="below_depth"))
             continue
-        runs = character_runs(hit.passage.text)
-        copies = any(is_near_duplicate(runs, better) for better in kept_runs)
-        if drop_near_duplicates and (copies or repeats_sentence(runs, sentence_runs)):
+        runs = runs_of(hit) if runs_of else frozenset()
+        if repeats_sentence(runs, sentence) or any(is_near_duplicate(runs, better) for better in kept_runs):
             dropped.append(dataclasses.replace(hit, dropped="near_duplicate"))
         else:
             kept.append(hit)

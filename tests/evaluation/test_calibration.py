@@ -27,6 +27,8 @@ from ctxner.evaluation.scores import score_spans
 from ctxner.model.calibration_file import Calibration
 from ctxner.schema import Entity, Span
 
+pytestmark = pytest.mark.numeric
+
 OUTCOMES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60)
 SPANS = st.sets(st.builds(Span, st.integers(0, 1), st.just(2), st.sampled_from("xy")), max_size=3).map(tuple)
 SENTENCES = st.lists(

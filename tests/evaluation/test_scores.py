@@ -24,6 +24,8 @@ from ctxner.evaluation.scores import (
 from ctxner.labels import lenient_spans, spans_to_tags, tags_to_spans
 from ctxner.schema import Sentence, Span
 
+pytestmark = pytest.mark.numeric
+
 TAGS = {
     "IOB": ["O", *(f"{p}-{t}" for p in "BI" for t in "XY")],
     "BIOES": ["O", *(f"{p}-{t}" for p in "BIES" for t in "XY")],

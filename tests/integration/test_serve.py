@@ -87,7 +87,8 @@ def test_context_answers_and_passages_are_those_of_the_single_text_job(server, w
         ]
         read = [one for sentence in own.sentences for one in sentence.passages or () if one.dropped is None]
         assert [one.id for one in read] == [one["id"] for one in alone["passages"]]
-        assert [one.rerank_score for one in read] == pytest.approx([one["rerank_score"] for one in alone["passages"]])
+        scores = [one["rerank_score"] for one in alone["passages"]]
+        assert [one.rerank_score for one in read] == pytest.approx(scores, abs=1e-3)
     assert found.views["context"] > 0
     assert found.versions.index
 

@@ -164,9 +164,9 @@ def test_run_cut_within_an_epoch_goes_on_to_the_same_parameters(one: TrainResult
     resumed = train(config_of(tree, name="cut", workers=1, resume=True))
     assert resumed.history[0] == one.history[0], "the first epoch was not trained again"
     assert resumed.history[1]["seconds"] != one.history[1]["seconds"], "the second one was"
-    assert resumed.history[1]["losses"] == pytest.approx(one.history[1]["losses"], rel=1e-6)
-    assert resumed.history[1]["dev_f1"] == one.history[1]["dev_f1"]
-    torch.testing.assert_close(_parameters(folder, epoch=2), _parameters(one.folder, epoch=2), atol=1e-6, rtol=0)
+    assert resumed.history[1]["losses"] == pytest.approx(one.history[1]["losses"], rel=1e-5)
+    assert resumed.history[1]["dev_f1"] == pytest.approx(one.history[1]["dev_f1"], abs=1e-6)
+    torch.testing.assert_close(_parameters(folder, epoch=2), _parameters(one.folder, epoch=2), atol=1e-5, rtol=0)
     assert len(_checkpoints(folder)) <= 3, "of the two that are kept, and the last"
 
 

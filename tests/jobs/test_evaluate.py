@@ -22,6 +22,8 @@ from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from jobs.pages import evaluation as evaluation_page
 
+pytestmark = pytest.mark.numeric
+
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 WORDS = ["Paris", "Hilton", "sings", "in", "London", "so", "don't", "think", "Müller", "10:30", "loooong", "far"]
 NUM_SENTENCES = 40

@@ -12,6 +12,8 @@ from ctxner.labels import LabelSet
 from ctxner.model import forward_backward
 from ctxner.model.crf import ILLEGAL_SCORE, LinearChainCRF
 
+pytestmark = pytest.mark.numeric
+
 # B batch, T words, L tags, Y paths
 
 SHAPES = [(num_tags, constrained) for num_tags in (2, 3, 4) for constrained in (False, True)]

@@ -6,6 +6,8 @@ import torch
 from ctxner.model.crf import LinearChainCRF
 from ctxner.model.losses import PRESETS, LossWeights, cl_kl, cl_l2, nll
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def mask_BT():

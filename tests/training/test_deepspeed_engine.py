@@ -32,6 +32,8 @@ from ctxner.training.plan import TrainingSet, build_step
 from ctxner.views import ViewBuilder
 from tests.tiny_bert import tiny_bert
 
+pytestmark = pytest.mark.numeric
+
 NUM_STEPS, CUT = 5, 3
 SETTINGS: dict[str, dict[str, Any]] = {
     **{str(stage): {"zero_stage": stage} for stage in range(4)},

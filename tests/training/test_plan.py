@@ -17,6 +17,8 @@ from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from ctxner.training.plan import TrainingSet, build_model, build_step, load_split, load_training, plan, start_path
 from ctxner.views import ViewBuilder
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 WORLD = make_world(num_train=37, num_dev=6, num_test=0)
 

@@ -21,6 +21,8 @@ from ctxner.training.step import CooperativeStep, linear_schedule, parameter_gro
 from ctxner.views import ViewBatch, ViewBuilder
 from tests.tiny_bert import tiny_bert
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 NUM_SENTENCES = 5
 PASSAGES = ("The quiet village sank at dawn.", "A ballad that few people remember.", "Nine captains sold furniture.")

