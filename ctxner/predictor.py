@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from ctxner.encoders import load_tokenizer
 from ctxner.evaluation.calibration import PlattScaling
 from ctxner.files.words import split_sentences, split_words
 from ctxner.labels import LabelSet, lenient_spans
 from ctxner.model.calibration_file import Calibration, auto_threshold
-from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
+from ctxner.model.tagger import EncoderCRF, load_tagger
 from ctxner.schema import Entity, Example, Passage, ScoredPassage, Sentence, Span
 from ctxner.views import View, ViewBuilder, pack_batches
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxner.config import RetrievalConfig, packaged_encoder
+from ctxner.config import RetrievalConfig
+from ctxner.encoders import packaged_encoder
 from ctxner.retrieval.near_duplicates import keep_first
 from ctxner.schema import ScoredPassage, Sentence
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -26,11 +27,43 @@ def results() -> Iterator[Callable[[str], None]]:
     saved = os.dup(1)
     os.dup2(2, 1)
     try:
-        yield lambda text: _write_all(saved, text + "\n")
+        with _native_messages_aside():
+            yield lambda text: _write_all(saved, text + "\n")
     finally:
         sys.stdout.flush()
         os.dup2(saved, 1)
         os.close(saved)
+
+
+@contextmanager
+def _native_messages_aside() -> Iterator[None]:
+    """Let only Python write to the terminal: what native code writes to file descriptor 2 goes to a file.
+
+    Ray's C++ core says there for each pool of Ray Data's actors that an argument may be lost (ray-project/ray#53727),
+    which is not so here. When the command fails, the file stays and is named.
+    """
+    if getattr(sys.stderr, "fileno", lambda: None)() != 2:  # already somebody else's, as under pytest
+        yield
+        return
+    descriptor, path = tempfile.mkstemp(prefix="ctxner-native-", suffix=".log")
+    before, terminal = sys.stderr, os.dup(2)
+    before.flush()
+    sys.stderr = open(terminal, "w", buffering=1, encoding=before.encoding, errors="backslashreplace")  # noqa: SIM115
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    try:
+        yield
+    except BaseException:
+        if os.path.getsize(path):
+            console.print(f"what native code said is in {path}", style="dim", highlight=False, soft_wrap=True)
+        raise
+    else:
+        os.unlink(path)
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        sys.stderr.close()
+        sys.stderr = before
 
 
 def as_json(value: Any) -> str:
@@ -39,8 +72,11 @@ def as_json(value: Any) -> str:
 
 
 @contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar with a count and an ETA; yields a function that takes how much is done so far."""
+def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A bar with a count and an ETA; yields a function that takes how much is done so far and, once known, of how much.
+
+    Away from a terminal it is one line, when the work has ended.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -50,14 +86,16 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, total=total: bar.update(task, completed=done, total=total)
 
 
 def set_up_logging() -> None:
     """Log to stderr; libraries only speak up from warnings on, and show no bars of their own."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported
     logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
     )
     logging.getLogger("ctxner").setLevel(logging.INFO)
     logging.getLogger("jobs").setLevel(logging.INFO)

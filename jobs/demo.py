@@ -9,23 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ctxner import __version__
-from ctxner.config import MODES, SPLITS, Config, load_config, packaged_encoder
+from ctxner.config import MODES, SPLITS, Config, load_config
+from ctxner.encoders import packaged_encoder
 from jobs import calibrate as calibrate_job
 from jobs import index as index_job
 from jobs import retrieve as retrieve_job
 from jobs.cluster import connect
-from jobs.console import console
-from jobs.console import show as show_result
+from jobs.console import console, progress
 from jobs.pages.charts import EpochPoint
 from jobs.pages.demo import TaggedSentence, outcome, write_report
 
 SETTINGS = Path(__file__).parent / "configs" / "demo.yaml"
 _MARK = ".ctxner-demo"
-_SHOWN = 4  # sentences printed at the end
+_SHOWN = 2  # sentences printed at the end, each with its best passage
 _AUTO = calibrate_job.Wanted(share=0.5)
 # The paper's CL-L2, a sum over a vector's 384 entries, drowns the losses of the tags here: 18 F1 in both views.
 _LOSS = {"cl-l2": {"preset": "released_code"}}
@@ -72,6 +73,9 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
     result = {
         "scores": {mode: {view: found["micro"]["f1"] for view, found in own.items()} for mode, own in scores.items()},
         "report": str(report),
+        "model": str(out / modes[-1] / "model"),
+        "index": str(config.index.folder),
+        "text": " ".join(tagged[0].words),
         "seconds": round(time.perf_counter() - started, 1),
     }
     (out / "result.json").write_text(json.dumps({**result, "details": scores}, indent=1))
@@ -80,7 +84,14 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Print a result for people; its scores were shown while it ran."""
-    show_result({name: value for name, value in result.items() if name != "scores"})
+    out = Console()
+    out.print(f"done in {result['seconds']:.0f} s; the report: {result['report']}", highlight=False, soft_wrap=True)
+    model, index, text = result["model"], result["index"], result["text"]
+    for what, command in (
+        ("tag a text", f'ctxner tag-text {model} "{text}" --index {index}'),
+        ("serve it", f"ctxner serve --model {model} --index {index}"),
+    ):
+        out.print(f"{what + ':':12}{command}", highlight=False, soft_wrap=True)
 
 
 def check_modes(modes: Sequence[str]) -> None:
@@ -129,12 +140,14 @@ def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any
     from ctxner.evaluation.scores import count_spans
     from ctxner.labels import tags_to_spans
     from ctxner.predictor import VIEWS, Tagger
-    from ctxner.training.plan import load_split
+    from ctxner.training.data.training_set import load_split
+    from ctxner.training.observe.progress import Watcher
     from ctxner.training.worker import train
 
     run = config.run.model_copy(update={"name": mode})
     loss = config.loss.model_copy(update={"mode": mode, **_LOSS.get(mode, {})})
-    result = train(config.model_copy(update={"run": run, "loss": loss}))
+    with progress(f"training {mode}", None) as done:
+        result = train(config.model_copy(update={"run": run, "loss": loss}), watcher=Watcher(on_step=done))
     tagger, test = Tagger.from_pretrained(result.model), load_split(config.data, "test")
     gold = [tags_to_spans(example.sentence.tags or ()) for example in test]
     found = {view: tagger.predict(test, view=view) for view in VIEWS}
@@ -165,5 +178,5 @@ def _show(scores: dict[str, Any], tagged: Sequence[TaggedSentence]) -> None:
         for view, entities in (("plain", sentence.plain), ("context", sentence.context)):
             marks = ", ".join(f"{entity.text} = {entity.type} ({entity.confidence:.2f})" for entity in entities)
             console.print(Text(f"  {view:8}{marks or 'nothing'}"))
-        for scored in [scored for scored in sentence.passages if scored.dropped is None]:
+        for scored in [scored for scored in sentence.passages if scored.dropped is None][:1]:
             console.print(Text(f"  read    {scored.passage.text}", style="dim"))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctxner.config import Config, packaged_encoder
+from ctxner.config import Config
+from ctxner.encoders import packaged_encoder
 from ctxner.files.contexts import Context, join_contexts, read_contexts
 from ctxner.files.sentences import read_sentences
 from ctxner.retrieval.measure.coverage import (
@@ -133,7 +134,7 @@ def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
 
 def read_by_tagger(config: Config, examples: Sequence[Example]) -> tuple[list[Example], dict[str, int]]:
     """The examples with their passages as the context view reads them, and the pieces of each passage by id."""
-    from ctxner.model.tagger import load_tokenizer
+    from ctxner.encoders import load_tokenizer
     from ctxner.views import MAX_PASSAGE_CHARS, ViewBuilder
 
     tokenizer = load_tokenizer(config.model.encoder or packaged_encoder())

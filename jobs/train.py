@@ -7,14 +7,21 @@ from typing import Any
 
 from ctxner.config import Config
 from jobs.cluster import connect
-from jobs.console import as_json, console
+from jobs.console import as_json, console, progress
 from jobs.console import show as show_result
 from jobs.pages.training import write_training_page
 from jobs.plan_tables import show_plan
 
 logger = logging.getLogger(__name__)
 
-_LONG = ("zero_stages", "fits", "largest_micro_batch", "step_times", "doubts")  # of the plan; for --dry-run
+_LONG = (
+    "zero_stages",
+    "fits",
+    "largest_micro_batch",
+    "step_times",
+    "doubts",
+    "steps_by_epoch",
+)  # of the plan; for --dry-run
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -27,9 +34,12 @@ def run(config: Config) -> dict[str, Any]:
         logger.warning("%s", doubt)
     connect()
     from ctxner.training.observe.mlflow import finish_run
+    from ctxner.training.observe.progress import Watcher
     from ctxner.training.worker import train
 
-    result = train(config)
+    with progress(f"training {config.loss.mode}", planned["steps"]) as done:
+        watcher = Watcher(on_step=done, on_epoch=logger.info)
+        result = train(config, steps_by_epoch=planned["steps_by_epoch"], watcher=watcher)
     page = write_training_page(result.folder, result.model)
     if config.run.mlflow:
         files = [result.folder / name for name in ("config.json", "history.json")]

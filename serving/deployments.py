@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from ctxner.config import packaged_encoder
+from ctxner.encoders import packaged_encoder
 from ctxner.predictor import Prediction, Tagger
 from ctxner.retrieval.index.fetch import fetch_index, index_manifest
 from ctxner.retriever import keep_as_found, load_reranker, open_searcher

@@ -49,7 +49,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def minilm() -> str:
     """The packaged encoder."""
-    from ctxner.config import packaged_encoder
+    from ctxner.encoders import packaged_encoder
 
     return packaged_encoder()
 
@@ -60,8 +60,9 @@ def tagger(minilm, tmp_path_factory):
     import torch
     from transformers import AutoModel, BertConfig
 
+    from ctxner.encoders import load_encoder, load_tokenizer
     from ctxner.labels import LabelSet
-    from ctxner.model.tagger import EncoderCRF, load_encoder, load_tokenizer
+    from ctxner.model.tagger import EncoderCRF
     from ctxner.predictor import Tagger
     from ctxner.schema import Sentence
 

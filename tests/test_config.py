@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from ctxner.config import Config, ModelConfig, load_config, packaged_encoder, parse_config
+from ctxner.config import Config, ModelConfig, load_config, parse_config
+from ctxner.encoders import packaged_encoder
 from ctxner.retriever import decided
 
 

@@ -7,7 +7,7 @@ Views are built in `ctxner.views`, losses in `ctxner.model.losses`, entities in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,15 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
+from ctxner.encoders import drop_pooler, dropouts, encoder_layers, position_limit, refuse_gaps
 from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
 
 _PLAIN_LAYERS = frozenset(["bert", "camembert", "electra", "roberta", "xlm-roberta"])  # end in a feed-forward part
-_ENCODER_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 
 
 class EncoderCRFConfig(PreTrainedConfig):
@@ -67,7 +65,7 @@ class EncoderCRF(PreTrainedModel):
             raise ValueError("config.json: 'encoder' and 'types' are missing; this is not a folder that ctxner saved")
         self.labels = LabelSet(tuple(config.types))
         self.encoder = AutoModel.from_config(AutoConfig.for_model(**config.encoder)) if encoder is None else encoder
-        _drop_pooler(self.encoder)
+        drop_pooler(self.encoder)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.encoder.config.hidden_size, len(self.labels))
         legal = self.labels.legal_transitions() if config.legal_transitions else None
@@ -169,65 +167,6 @@ class EncoderCRF(PreTrainedModel):
             module.reset_parameters()
 
 
-def load_encoder(path: str, *, dropout: float | None = None) -> PreTrainedModel:
-    """A float32 encoder without pooler from a folder or hub id.
-
-    Args:
-        path: Folder or hub id.
-        dropout: Of its layers and attention, in training; None keeps what its config says. With 0 PyTorch's fused
-            attention serves training on CPUs too.
-
-    Raises:
-        ValueError: Nothing loadable there; says what was tried.
-    """
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        config.update(_dropouts(config.to_dict(), dropout))
-        encoder, report = AutoModel.from_pretrained(
-            path,
-            config=config,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        _refuse_gaps(name for name in report["missing_keys"] if "pooler" not in name)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ValueError(
-            f"encoder {path!r}: no folder with config.json and model.safetensors, nor a hub id within reach "
-            f"({type(error).__name__}: {str(error).splitlines()[0]})"
-        ) from None
-    _drop_pooler(encoder)
-    return encoder
-
-
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model; byte-level ones treat every word as preceded by a space.
-
-    Raises:
-        ValueError: No tokenizer there.
-    """
-    try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False, add_prefix_space=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"tokenizer {path!r}: not loadable ({str(error).splitlines()[0]})") from None
-
-
-def position_limit(encoder: nn.Module) -> int:
-    """Pieces that an encoder's position embeddings can number; RoBERTa-like ones start behind the padding index."""
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    limit = int(getattr(encoder.config, "max_position_embeddings", 512))
-    padding = getattr(table, "padding_idx", None)
-    return limit if padding is None else limit - padding - 1
-
-
-def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
-    """The transformer layers, lowest first, whatever the architecture names them; empty when it keeps no list."""
-    count = getattr(encoder.config, "num_hidden_layers", None)
-    lists = (module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
-    return next(lists, nn.ModuleList())
-
-
 @contextmanager
 def _last_layer_on(encoder: PreTrainedModel, word_index_BT: Tensor) -> Iterator[bool]:
     """Have the last layer's feed-forward part see the words' first pieces only: nobody reads what it makes of others.
@@ -260,13 +199,28 @@ def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> En
     """
     with _loading_tagger(path):
         config = EncoderCRFConfig.from_pretrained(str(path))
-        config.encoder = config.encoder and config.encoder | _dropouts(config.encoder, encoder_dropout)
+        config.encoder = config.encoder and config.encoder | dropouts(config.encoder, encoder_dropout)
         loaded: Any = EncoderCRF.from_pretrained(
             str(path), config=config, use_safetensors=True, output_loading_info=True
         )
         model, report = loaded
-        _refuse_gaps(report["missing_keys"])
+        refuse_gaps(report["missing_keys"])
     return model.eval()
+
+
+def saved_encoder_config(path: str | Path, *, dropout: float | None = None) -> PreTrainedConfig:
+    """The config of a saved tagger's encoder, without reading its weights.
+
+    Args:
+        path: Folder or hub id of the tagger.
+        dropout: As in `ctxner.encoders.encoder_config`.
+
+    Raises:
+        ValueError: No tagger there.
+    """
+    saved_types(path)
+    encoder = EncoderCRFConfig.from_pretrained(str(path)).encoder or {}
+    return AutoConfig.for_model(**encoder | dropouts(encoder, dropout))
 
 
 def saved_types(path: str | Path) -> tuple[str, ...]:
@@ -301,19 +255,3 @@ def _plain_config(config: PreTrainedConfig) -> dict[str, Any]:
     for key in ("_name_or_path", "transformers_version", "architectures", "dtype", "auto_map"):
         tree.pop(key, None)
     return tree
-
-
-def _dropouts(encoder: Mapping[str, Any], dropout: float | None) -> dict[str, float]:
-    """What an encoder's config calls its dropouts, set to one value."""
-    return {} if dropout is None else {name: dropout for name in _ENCODER_DROPOUTS if name in encoder}
-
-
-def _refuse_gaps(missing: Iterable[str]) -> None:
-    """Hugging Face fills what a file lacks with random numbers and a warning."""
-    if names := sorted(missing):
-        raise ValueError(f"no weights for {', '.join(names[:3])}")
-
-
-def _drop_pooler(encoder: nn.Module) -> None:
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # type: ignore[assignment]

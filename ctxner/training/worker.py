@@ -10,8 +10,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +21,38 @@ from ray.exceptions import RayActorError
 from ray.train import CheckpointConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
-from transformers import PreTrainedTokenizerBase
 
 from ctxner.config import Config, parse_config
-from ctxner.evaluation.scores import Scores, SpanCounts, count_spans
-from ctxner.labels import LabelSet, tags_to_spans
-from ctxner.model.tagger import EncoderCRF, load_tagger, load_tokenizer
-from ctxner.predictor import VIEWS, Tagger, ViewName
-from ctxner.schema import Example
-from ctxner.training.checkpoints import files as checkpoints
+from ctxner.encoders import load_tokenizer
+from ctxner.labels import LabelSet
+from ctxner.model.tagger import load_tagger
+from ctxner.training.build import build_model, build_step, start_path
+from ctxner.training.checkpoints.files import (
+    MODEL_FOLDER,
+    UNSCORED,
+    Progress,
+    open_shares,
+    publish_model,
+    read_progress,
+)
 from ctxner.training.checkpoints.recovery import LOCK_FILE, alone, clean_up
 from ctxner.training.checkpoints.resume import absolute_paths, check_resumable, read_config, write_config
-from ctxner.training.checkpoints.writer import CheckpointWriter, gather_sums, last_checkpoint
+from ctxner.training.checkpoints.writer import CheckpointWriter, last_checkpoint
+from ctxner.training.data.training_set import TrainingSet, load_split, load_training
 from ctxner.training.deepspeed_engine import (
     build_engine,
-    reduce_gradients,
     restore_moments,
     return_freed_memory,
-    whole_model,
 )
 from ctxner.training.export.model_folder import run_provenance
-from ctxner.training.failures import check_finite, is_loss, memory_advice, memory_explained, mendable
+from ctxner.training.failures import is_loss, memory_advice, mendable
+from ctxner.training.loop import dev_scores, train_epoch
 from ctxner.training.observe.mlflow import check_mlflow
-from ctxner.training.observe.progress import epoch_line, peak_memory, progress_bar, quiet_worker
-from ctxner.training.observe.recorder import Recorder, run_recorder
-from ctxner.training.plan import TrainingSet, build_model, build_step, load_split, load_training, start_path
+from ctxner.training.observe.progress import StepReporter, Watcher, epoch_line, peak_memory, quiet_worker, watched
+from ctxner.training.observe.recorder import run_recorder
 from ctxner.views import ViewBuilder
 
 logger = logging.getLogger(__name__)
-
-_CHECK_STEPS = 50  # how often losses come to the host to be looked at
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,16 @@ class TrainResult:
     history: list[dict[str, Any]]
 
 
-def train(config: Config) -> TrainResult:
+def train(
+    config: Config, *, steps_by_epoch: Sequence[int] | None = None, watcher: Watcher | None = None
+) -> TrainResult:
     """Train by the config on Ray and publish the best model; goes on by itself when workers are lost.
+
+    Args:
+        config: Settings of the run.
+        steps_by_epoch: Optimizer steps of each epoch, as `ctxner.training.plan.plan` says, so that workers need not
+            pack every epoch to know them; None: they do.
+        watcher: Who is told how far the run is.
 
     Raises:
         ValueError: Nothing to train on, a run of that name exists without `resume` or with other settings (see
@@ -98,18 +108,20 @@ def train(config: Config) -> TrainResult:
         if not exists:
             write_config(config, folder)
         placed = run.model_copy(update={"storage": folder.parent, "name": folder.name})
-        result = _fit(config.model_copy(update={"run": placed}), folder)
+        with watched(watcher or Watcher()) as board:
+            given = {"steps_by_epoch": steps_by_epoch and list(steps_by_epoch), "board": board}
+            result = _fit(config.model_copy(update={"run": placed}), folder, given)
         clean_up(folder)
         assert result.checkpoint
-        scored = [pair for pair in result.best_checkpoints or () if pair[1]["mean_f1"] != checkpoints.UNSCORED]
+        scored = [pair for pair in result.best_checkpoints or () if pair[1]["mean_f1"] != UNSCORED]
         best, metrics = max(scored, key=lambda pair: pair[1]["mean_f1"])
-        model = checkpoints.publish_model(Path(best.path), folder / "model")
-        history = list(checkpoints.read_progress(Path(result.checkpoint.path)).history)
+        model = publish_model(Path(best.path), folder / "model")
+        history = list(read_progress(Path(result.checkpoint.path)).history)
         (folder / "history.json").write_text(json.dumps(history, indent=1))
     return TrainResult(model, folder, history[metrics["epoch"] - 1], history)
 
 
-def _fit(config: Config, folder: Path) -> ray.train.Result:
+def _fit(config: Config, folder: Path, given: Mapping[str, Any]) -> ray.train.Result:
     """Train to the end, from the last checkpoint, and again from there when workers are lost.
 
     Ray Train could start them again too, but would do so for errors that come back, and not when its controller dies.
@@ -117,7 +129,7 @@ def _fit(config: Config, folder: Path) -> ray.train.Result:
     for num_failures in range(config.run.max_failures + 1):
         clean_up(folder)
         try:
-            return _trainer(config, folder).fit()
+            return _trainer(config, folder, given).fit()
         except ControllerError as error:
             if isinstance(error.controller_failure, OSError):  # Ray Train's record of the checkpoints; mended later
                 text = f"{folder}: cannot be written ({error.controller_failure}); free space there and go on with"
@@ -140,11 +152,11 @@ def _fit(config: Config, folder: Path) -> ray.train.Result:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _trainer(config: Config, folder: Path) -> TorchTrainer:
+def _trainer(config: Config, folder: Path, given: Mapping[str, Any]) -> TorchTrainer:
     run = config.run
     return TorchTrainer(
         _worker,
-        train_loop_config=absolute_paths(config).model_dump(mode="json"),
+        train_loop_config={"config": absolute_paths(config).model_dump(mode="json"), **given},
         scaling_config=ScalingConfig(
             num_workers=run.workers,
             use_gpu=run.gpus > 0,
@@ -162,23 +174,17 @@ def _trainer(config: Config, folder: Path) -> TorchTrainer:
     )
 
 
-def count_predictions(tagger: Tagger, examples: Sequence[Example], view: ViewName) -> SpanCounts:
-    """Span counts of one view against gold tags."""
-    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
-    return count_spans(gold, [prediction.spans for prediction in tagger.predict(examples, view=view)])
+def _worker(given: dict[str, Any]) -> None:
+    """One Ray Train worker, from files to reported checkpoints.
 
-
-def _worker(tree: dict[str, Any]) -> None:
-    """One Ray Train worker, from files to reported checkpoints."""
+    Args:
+        given: `config`, the tree of settings; `steps_by_epoch`, as the driver has planned them, or None; `board`, where
+            the first worker tells how far it is.
+    """
     quiet_worker()
-    config = parse_config(tree)
+    config = parse_config(given["config"])
     rank, world_size = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
-    device = torch.device("cuda", torch.cuda.current_device()) if config.run.gpus else torch.device("cpu")
-    if device.type == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"
-        torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // world_size))
-        if config.run.zero_stage == 3:
-            return_freed_memory()
+    device = _set_up_device(config, world_size)
     (examples, unlabelled), dev = load_training(config.data), load_split(config.data, "dev")
     labels = LabelSet.from_sentences(example.sentence for example in examples)
     torch.manual_seed(config.run.seed)
@@ -186,118 +192,67 @@ def _worker(tree: dict[str, Any]) -> None:
     tokenizer = load_tokenizer(start_path(config))
     views = ViewBuilder(tokenizer, max_pieces=model.config.max_pieces, max_passages=model.config.max_passages)
     data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
-    steps_by_epoch = data.steps_by_epoch()
+    steps_by_epoch = given["steps_by_epoch"] or data.steps_by_epoch()
     num_steps = sum(steps_by_epoch)
     with last_checkpoint() as folder:
-        progress = checkpoints.read_progress(folder) if folder else checkpoints.Progress()
+        progress = read_progress(folder) if folder else Progress()
         num_done = sum(steps_by_epoch[: progress.epoch]) + progress.step
         if folder:
-            model.load_state_dict(load_tagger(folder / checkpoints.MODEL_FOLDER).state_dict())
+            model.load_state_dict(load_tagger(folder / MODEL_FOLDER).state_dict())
         model.to(device)  # type: ignore[arg-type]
         engine = build_engine(build_step(model, config), config, num_steps, num_done=num_done)
         if folder:
-            with checkpoints.open_shares(folder) as read:
+            with open_shares(folder) as read:
                 restore_moments(engine, read)
     provenance = run_provenance(config, {"train": examples, "dev": dev}) if rank == 0 else {}
     writer = CheckpointWriter(engine, tokenizer, config, provenance, rank, world_size)
-    with (
-        progress_bar(config.loss.mode, num_done, num_steps, shown=rank == 0) as bar,
-        run_recorder(config, rank=rank, world_size=world_size, device=device, first_step=num_done) as recorder,
-    ):
+    reporter = StepReporter(given["board"] if rank == 0 else None, num_done, num_steps)
+    with run_recorder(config, rank=rank, world_size=world_size, device=device, first_step=num_done) as recorder:
         for epoch in range(progress.epoch, config.optim.epochs):
             started = time.perf_counter()
-            losses, num_sentences, seconds = _train_epoch(writer, data, progress, device, bar, recorder)
-            scores = _dev_scores(model, tokenizer, dev[rank::world_size], device, world_size)
+            if len(data.steps(epoch)) != steps_by_epoch[epoch]:
+                raise ValueError("the data or their views have changed since the run was planned; start it again")
+            trained = train_epoch(
+                engine,
+                data,
+                progress,
+                config=config,
+                rank=rank,
+                world_size=world_size,
+                device=device,
+                recorder=recorder,
+                checkpoints=writer,
+                on_step=reporter.step,
+            )
+            scores = dev_scores(model, tokenizer, dev[rank::world_size], device, world_size)
             recorder.timer.lap("evaluation")
             entry = {
                 "epoch": epoch + 1,
-                "losses": losses,
-                "dev_f1": {view: own.f1 for view, own in scores.items()},
-                "dev_scores": {view: own.to_dict() for view, own in scores.items()},
-                "seconds": seconds,
+                "losses": trained.losses,
+                "dev_f1": {view: view_scores.f1 for view, view_scores in scores.items()},
+                "dev_scores": {view: view_scores.to_dict() for view, view_scores in scores.items()},
+                "seconds": trained.seconds,
                 "seconds_by_phase": recorder.seconds_by_phase(),
-                "sentences_per_second": num_sentences / seconds,
+                "sentences_per_second": trained.num_sentences / trained.seconds,
             }
-            progress = checkpoints.Progress(epoch + 1, history=(*progress.history, entry))
+            progress = Progress(epoch + 1, history=(*progress.history, entry))
             writer.write(progress)
             recorder.timer.lap("checkpoint")
             recorder.epoch(entry)
-            if rank == 0:
-                seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
-                line = epoch_line(entry, config.optim.epochs, seconds_left, num_bytes=peak_memory(device))
-                logger.info("%s %s", config.loss.mode, line)
+            seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
+            line = epoch_line(entry, config.optim.epochs, seconds_left, num_bytes=peak_memory(device))
+            reporter.line(f"{config.loss.mode} {line}")
 
 
-def _train_epoch(
-    writer: CheckpointWriter,
-    data: TrainingSet,
-    progress: checkpoints.Progress,
-    device: torch.device,
-    bar: Any,
-    recorder: Recorder,
-) -> tuple[dict[str, float], int, float]:
-    """Run an epoch's steps from where it stands; the mean of each loss over all its sentences, these, its seconds."""
-    engine, config, rank, world_size = writer.engine, writer.config, writer.rank, writer.world_size
-    engine.train()
-    started = time.perf_counter() - progress.seconds
-    sums = {
-        name: torch.tensor(value, dtype=torch.float64, device=device)
-        for name, value in progress.own_sums(rank, world_size).items()
-    }
-    steps = data.steps(progress.epoch)
-    for number, step in enumerate(steps[progress.step :], start=progress.step + 1):
-        where = f"epoch {progress.epoch + 1}, step {number}"
-        torch.manual_seed(checkpoints.step_seed(config.run.seed, progress.epoch, number, rank))  # dropout
-        group_sentences = sum(len(batch) for batch in step)
-        with memory_explained(config, where):
-            for place, batch in enumerate(step):
-                engine.set_gradient_accumulation_boundary(place == len(step) - 1)
-                share = data.share(batch, rank, world_size, device, epoch=progress.epoch)
-                recorder.timer.lap("data")
-                losses = engine(*share)
-                recorder.timer.lap("forward")
-                engine.backward(losses["loss"] * (world_size / group_sentences))  # ranks are averaged: a global mean
-                recorder.timer.lap("backward")
-                reduce_gradients(engine)
-                recorder.timer.lap("communication")
-                engine.step()
-                recorder.timer.lap("step")
-                recorder.add(losses, *share)
-                for name, value in losses.items():
-                    sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + value.detach()
-        recorder.step(engine.optimizer.param_groups)
-        if bar:
-            bar.update(1)
-        due = number < len(steps) and writer.due(number)
-        if due or number == len(steps) or number % _CHECK_STEPS == 0:
-            all_sums = gather_sums(sums, world_size)
-            check_finite(all_sums, engine.skipped_steps, where)
-        if due:
-            seconds = time.perf_counter() - started
-            writer.write(replace(progress, step=number, sums=all_sums, seconds=seconds))
-            recorder.timer.lap("checkpoint")
-    num_sentences = sum(len(batch) for step in steps for batch in step)
-    means = {name: sum(own[name] for own in all_sums) / num_sentences for name in all_sums[0]}
-    return means, num_sentences, time.perf_counter() - started
-
-
-def _dev_scores(
-    model: EncoderCRF,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    device: torch.device,
-    world_size: int,
-) -> dict[ViewName, Scores]:
-    """Of each view over all workers' examples; the workers call it together."""
-    whole = whole_model(model)
-    assert whole is not None
-    tagger = Tagger(whole.to(device).eval(), tokenizer)  # type: ignore[arg-type]
-    counts = {view: count_predictions(tagger, examples, view) for view in VIEWS}
-    if world_size > 1:
-        gathered: list[Any] = [None] * world_size
-        torch.distributed.all_gather_object(gathered, counts)
-        counts = {view: sum((own[view] for own in gathered[1:]), start=gathered[0][view]) for view in VIEWS}
-    return {view: own.scores() for view, own in counts.items()}
+def _set_up_device(config: Config, world_size: int) -> torch.device:
+    """The device of the calling worker, with PyTorch and DeepSpeed set up for it."""
+    if config.run.gpus:
+        return torch.device("cuda", torch.cuda.current_device())
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // world_size))
+    if config.run.zero_stage == 3:
+        return_freed_memory()
+    return torch.device("cpu")
 
 
 def _check_resources(config: Config) -> None:

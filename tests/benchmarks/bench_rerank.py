@@ -22,8 +22,9 @@ from typing import TypeVar
 
 from scipy.stats import kendalltau
 
-from ctxner.config import RetrievalConfig, packaged_encoder
+from ctxner.config import RetrievalConfig
 from ctxner.demo import make_world, write_world
+from ctxner.encoders import packaged_encoder
 from ctxner.files.sentences import read_sentences
 from ctxner.retriever import decided
 from ctxner.schema import Passage, ScoredPassage, Sentence

@@ -21,13 +21,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ctxner.config import Config, packaged_encoder, parse_config
+from ctxner.config import Config, parse_config
 from ctxner.demo import make_world
+from ctxner.encoders import load_tokenizer, packaged_encoder
 from ctxner.labels import LabelSet
-from ctxner.model.tagger import load_tokenizer
 from ctxner.predictor import VIEWS, Tagger
 from ctxner.schema import Example, ScoredPassage
-from ctxner.training.plan import TrainingSet, build_model, build_step, load_split
+from ctxner.training.build import build_model, build_step
+from ctxner.training.data.training_set import TrainingSet, load_split
 from ctxner.views import ViewBatch, ViewBuilder, pack_batches
 
 NAMES = ["cooperative_step", "evaluation", "padding"]

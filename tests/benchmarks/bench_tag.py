@@ -22,8 +22,9 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
-from ctxner.config import packaged_encoder, parse_config
+from ctxner.config import parse_config
 from ctxner.demo import make_world
+from ctxner.encoders import packaged_encoder
 from ctxner.files.documents import Document, iter_documents
 from ctxner.schema import Sentence
 
@@ -145,8 +146,9 @@ def _write(number: int, path: Path) -> None:
 def save_model(folder: Path) -> None:
     import torch
 
+    from ctxner.encoders import load_encoder, load_tokenizer
     from ctxner.labels import LabelSet
-    from ctxner.model.tagger import EncoderCRF, load_encoder, load_tokenizer
+    from ctxner.model.tagger import EncoderCRF
     from ctxner.predictor import Tagger
 
     torch.manual_seed(0)

@@ -21,8 +21,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ctxner.config import Config, packaged_encoder, parse_config
+from ctxner.config import Config, parse_config
 from ctxner.demo import make_world
+from ctxner.encoders import packaged_encoder
 from ctxner.labels import LabelSet
 from ctxner.schema import Example
 
@@ -54,9 +55,10 @@ def ours() -> float:
     os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": "0", "DEEPSPEED_LOG_LEVEL": "warning"}
     import torch
 
-    from ctxner.model.tagger import load_tokenizer
+    from ctxner.encoders import load_tokenizer
+    from ctxner.training.build import build_model, build_step
+    from ctxner.training.data.training_set import TrainingSet
     from ctxner.training.deepspeed_engine import build_engine, reduce_gradients
-    from ctxner.training.plan import TrainingSet, build_model, build_step
     from ctxner.views import ViewBuilder
 
     config, examples = _config(), _examples()

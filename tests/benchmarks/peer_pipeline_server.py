@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
-from ctxner.config import packaged_encoder
+from ctxner.encoders import packaged_encoder
 
 _NUM_LABELS, _THREADS = 25, 2
 

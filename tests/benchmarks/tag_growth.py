@@ -62,9 +62,9 @@ def save_small_model(folder: Path) -> None:
     import torch
     from transformers import AutoModel, BertConfig
 
-    from ctxner.config import packaged_encoder
+    from ctxner.encoders import load_encoder, load_tokenizer, packaged_encoder
     from ctxner.labels import LabelSet
-    from ctxner.model.tagger import EncoderCRF, load_encoder, load_tokenizer
+    from ctxner.model.tagger import EncoderCRF
     from ctxner.predictor import Tagger
 
     torch.manual_seed(0)

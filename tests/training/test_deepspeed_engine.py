@@ -18,17 +18,19 @@ from safetensors.torch import load_file, save_file
 
 from ctxner.config import parse_config
 from ctxner.demo import make_world
+from ctxner.encoders import load_tokenizer
 from ctxner.labels import LabelSet
-from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig, load_tokenizer
+from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig
 from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage
 from ctxner.training import deepspeed_engine as engines
+from ctxner.training.build import build_step
 from ctxner.training.checkpoints.files import open_shares, step_seed, write_share
+from ctxner.training.data.training_set import TrainingSet
 from ctxner.training.deepspeed_engine import build_engine, own_moments, reduce_gradients, restore_moments, whole_model
 from ctxner.training.estimate import memory
 from ctxner.training.estimate.capacity import sent_bytes
 from ctxner.training.estimate.memory import EncoderShape
-from ctxner.training.plan import TrainingSet, build_step
 from ctxner.views import ViewBuilder
 from tests.tiny_bert import tiny_bert
 

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from ctxner.config import MODES, Config, parse_config
 from ctxner.demo import World, make_world
+from ctxner.encoders import load_tokenizer
 from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS, LossWeights, cl_l2
-from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig, load_tokenizer
+from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig
 from ctxner.schema import Example, Passage, ScoredPassage
-from ctxner.training.plan import TrainingSet, build_step
+from ctxner.training.build import build_step
+from ctxner.training.data.training_set import TrainingSet
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
 from ctxner.views import ViewBatch, ViewBuilder
 from tests.tiny_bert import tiny_bert

@@ -10,11 +10,12 @@ from transformers import XLMRobertaTokenizer
 
 from ctxner.config import parse_config
 from ctxner.demo import make_world
+from ctxner.encoders import load_tokenizer
 from ctxner.labels import LabelSet
-from ctxner.model.tagger import load_tokenizer
 from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage
-from ctxner.training.plan import TrainingSet, build_model, build_step
+from ctxner.training.build import build_model, build_step
+from ctxner.training.data.training_set import TrainingSet
 from ctxner.views import ViewBuilder
 from tests.xlm_roberta import save_xlm_roberta
 

@@ -14,7 +14,6 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,10 +21,9 @@ from typing import Literal
 import numpy as np
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+
+from ctxner.encoders import load_encoder, load_tokenizer, position_limit
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +55,11 @@ class PieceEncoder:
         Raises:
             ValueError: They do not load, or the encoder has no such layer.
         """
-        self._tokenizer, self._encoder = _load_encoder(path, layer, dtype)
+        self._encoder = load_encoder(path, num_layers=layer, dtype=dtype).eval()
         self._encoder.to(device)  # type: ignore[arg-type]
+        self._tokenizer = load_tokenizer(path, add_prefix_space=False)
         self._batch_pieces = batch_pieces
-        self.piece_limit = _piece_limit(self._tokenizer, self._encoder)
+        self.piece_limit = min(self._tokenizer.model_max_length, position_limit(self._encoder))
         self.num_ids = max(len(self._tokenizer), int(self._encoder.config.vocab_size))
         self.width: int = self._encoder.config.hidden_size
         self.dtype = dtype
@@ -132,50 +131,5 @@ def native_dtype(device: str) -> Literal["float32", "bfloat16"]:
         has = torch.cpu.get_capabilities()
         is_native = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     dtype: Literal["float32", "bfloat16"] = "bfloat16" if is_native else "float32"
-    logger.info("re-ranking in %s: %s %s bfloat16", dtype, device, "multiplies" if is_native else "does not multiply")
+    logger.debug("re-ranking in %s: %s %s bfloat16", dtype, device, "multiplies" if is_native else "does not multiply")
     return dtype
-
-
-def _load_encoder(path: str, layer: int | None, dtype: torch.dtype) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Tokenizer and encoder, cut after `layer`."""
-    with _loading(path):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        num_layers: int = config.num_hidden_layers
-    if layer is not None and not 1 <= layer <= num_layers:
-        raise ValueError(f"layer is {layer}; encoder {path!r} has layers 1 to {num_layers}")
-    config.num_hidden_layers = layer or num_layers
-    with _loading(path):
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        encoder, report = AutoModel.from_pretrained(
-            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-        missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
-        if missing:
-            raise ValueError(f"no weights for {', '.join(missing[:3])}")
-    return tokenizer, encoder.eval()
-
-
-@contextmanager
-def _loading(path: str) -> Iterator[None]:
-    """Keep transformers from reporting the layers left out (and bars), and name the encoder in its errors."""
-    verbosity, shows_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"encoder {path!r} does not load ({reason}); wanted a hub id, or a folder with config.json, "
-            "model.safetensors and tokenizer files"
-        ) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if shows_bars:
-            transformers_logging.enable_progress_bar()
-
-
-def _piece_limit(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel) -> int:
-    """Most pieces the encoder takes; a tokenizer that knows no limit names a huge one."""
-    positions = getattr(encoder.config, "max_position_embeddings", None) or 512
-    return min(tokenizer.model_max_length, positions)

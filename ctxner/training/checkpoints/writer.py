@@ -132,13 +132,3 @@ def last_checkpoint() -> Iterator[Path | None]:
         return
     with last.as_directory() as folder:
         yield Path(folder)
-
-
-def gather_sums(sums: Mapping[str, torch.Tensor], world_size: int) -> tuple[dict[str, float], ...]:
-    """Every worker's sums, on every worker."""
-    own = {name: value.item() for name, value in sums.items()}
-    if world_size == 1:
-        return (own,)
-    gathered: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(gathered, own)
-    return tuple(gathered)

@@ -157,7 +157,7 @@ def open_views(
 def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which: ViewName) -> None:
     """Write a store aside and put it in place; the caller holds its lock."""
     aside, digest, num_views = path.with_name(f"{path.name}.new"), settings_hash(builder, which), -1
-    logger.info("%s: tokenizing %s views", path, which)
+    logger.debug("%s: tokenizing %s views", path, which)
     try:
         with _advising(path.parent):
             shutil.rmtree(aside, ignore_errors=True)
@@ -176,7 +176,7 @@ def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which:
             put_in_place(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    logger.info("%s: wrote %d %s views", path, num_views, which)
+    logger.debug("%s: wrote %d %s views", path, num_views, which)
 
 
 def _chunks(
@@ -275,7 +275,7 @@ def _locked(path: Path, *, wait: bool) -> int | None:
             if not wait:
                 os.close(lock)
                 return None
-            logger.info("%s: waiting for the process that writes this store", path)
+            logger.debug("%s: waiting for the process that writes this store", path)
             fcntl.flock(lock, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), os.stat(path)):

@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 from ctxner.config import Config
-from ctxner.model.tagger import EncoderCRF, encoder_layers
+from ctxner.encoders import encoder_layers
+from ctxner.model.tagger import EncoderCRF
 from ctxner.training.estimate.capacity import MACHINES, largest_batch_pieces, sent_bytes
 from ctxner.training.estimate.memory import (
     BUCKET_ELEMENTS,

@@ -84,7 +84,7 @@ def test_fingerprints_differ_by_layer_dtype_weights_tokenizer_and_config(tmp_pat
 
 
 def test_native_dtype_follows_the_processor(caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG", logger="ctxner.retrieval.rerank.encoder")
     has = torch.cpu.get_capabilities()
     expected = "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16") else "float32"
     assert native_dtype("cpu") == expected

@@ -10,12 +10,14 @@ import torch
 
 from ctxner.config import Config, parse_config
 from ctxner.demo import make_world
+from ctxner.encoders import load_tokenizer
 from ctxner.labels import LabelSet
-from ctxner.model.tagger import EncoderCRF, load_tokenizer
+from ctxner.model.tagger import EncoderCRF
 from ctxner.schema import Example, Passage, ScoredPassage
+from ctxner.training.build import build_step
+from ctxner.training.data.training_set import TrainingSet
 from ctxner.training.estimate.memory import XLM_R_LARGE
 from ctxner.training.estimate.report import count_parameters, sizing
-from ctxner.training.plan import TrainingSet, build_step
 from ctxner.training.step import parameter_groups
 from ctxner.views import ViewBuilder
 

@@ -12,8 +12,8 @@ from ctxner.config import Config, parse_config
 from ctxner.demo import make_world, write_world
 from ctxner.evaluation.scores import Score, SpanCounts
 from ctxner.predictor import Tagger
+from ctxner.training.data.training_set import load_split
 from ctxner.training.export.model_folder import run_provenance, write_export
-from ctxner.training.plan import load_split
 from tests.closeness import assert_close
 
 pytestmark = pytest.mark.numeric

