@@ -34,6 +34,7 @@ def run(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind:
 
         def on_staged(num_sentences: int) -> None:
             nonlocal done
+            done(num_sentences, num_sentences)
             bar.close()
             connect()
             done = bar.enter_context(progress("retrieving for sentences", num_sentences))

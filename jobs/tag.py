@@ -37,18 +37,18 @@ def run(
         from ctxner.batch.tag import tag
 
         bar = stack.enter_context(ExitStack())
-        done = bar.enter_context(progress("staging documents", None))
+        done, staged = bar.enter_context(progress("staging documents", None)), 0
 
         def staging() -> Iterator[Document]:
-            number = 0
-            for number, document in enumerate(documents, start=1):
-                if number % _REPORT_EVERY == 0:
-                    done(number)
+            nonlocal staged
+            for staged, document in enumerate(documents, start=1):
+                if staged % _REPORT_EVERY == 0:
+                    done(staged)
                 yield document
-            done(number)
 
         def on_staged(num_parts: int) -> None:
             nonlocal done
+            done(staged, staged)
             bar.close()
             connect()
             done = bar.enter_context(progress("tagging", num_parts))

@@ -19,6 +19,7 @@ POINTS = 0.01  # of F1
 CLUTTER = re.compile(
     "Traceback|Token authentication|Progress bars|PreemptionWatcher|Execution plan|Starting execution"
     "|startup concurrency|Requesting resources|Setting up process group|Reporting training result"
+    r"|constructor arguments|[0-9a-f]{40}|pid=|Loading weights|it/s"
 )
 
 
@@ -63,7 +64,7 @@ def test_passages_of_other_sentences_take_the_context_view_down_to_the_plain_one
     from ctxner.evaluation.scores import count_spans
     from ctxner.labels import tags_to_spans
     from ctxner.predictor import Tagger
-    from ctxner.training.plan import load_split
+    from ctxner.training.data.training_set import load_split
 
     out = demos[place]
     files = [f"data.{split}={out / 'world' / split}.conll" for split in SPLITS]
@@ -80,15 +81,19 @@ def test_passages_of_other_sentences_take_the_context_view_down_to_the_plain_one
     assert shuffled <= plain + 5 * POINTS, (plain, context, shuffled)
 
 
-def test_demo_in_mode_cl_l2_shows_people_a_bar_a_line_an_epoch_and_its_result(tmp_path: Path) -> None:
+def test_demo_in_mode_cl_l2_shows_people_one_line_per_stage_its_result_and_what_to_do_next(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "jobs", "demo", "--mode", "cl-l2", "--out", str(out)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    assert str(out / "report.html") in "".join(ended.stdout.split())
+    assert str(out / "report.html") in ended.stdout
+    assert f"ctxner tag-text {out / 'cl-l2' / 'model'} " in ended.stdout
+    assert f"ctxner serve --model {out / 'cl-l2' / 'model'} --index {out / 'index'}" in ended.stdout
     assert not CLUTTER.findall(ended.stderr)
-    assert re.findall(r"cl-l2 epoch (\d)/4 \| loss .* dev F1 plain .* min left", ended.stderr) == ["1", "2", "3", "4"]
-    assert "cl-l2: 100%" in ended.stderr
+    lines = (ended.stderr + ended.stdout).splitlines()
+    assert len(lines) <= 28, lines
+    for stage in ("indexing passages", "staging sentences", "retrieving for sentences", "training cl-l2"):
+        assert sum(line.startswith(stage) for line in lines) == 1, lines
     scores = _scores(out)["cl-l2"]
     assert scores["context"] - scores["plain"] >= 10 * POINTS, scores
 

@@ -55,7 +55,8 @@ def model(world: World, minilm: str, tmp_path_factory: pytest.TempPathFactory) -
     import torch
     from transformers import BertConfig
 
-    from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig, load_tokenizer
+    from ctxner.encoders import load_tokenizer
+    from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig
     from ctxner.predictor import Tagger
 
     torch.manual_seed(0)
@@ -150,7 +151,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (("train", "-c", "config.yaml", "--set", "data.train=absent.conll"), "absent.conll"),
         (("train", "-c", "config.yaml", "--set", "data.train=empty.conll"), "empty.conll: no sentence in the file"),
         (("train", "-c", "config.yaml", "--set", "data.tag_column=null"), "tag_column"),
-        (("train", "-c", "config.yaml", "--set", "model.encoder=absent"), "encoder 'absent': no folder"),
+        (("train", "-c", "config.yaml", "--set", "model.encoder=absent"), "encoder 'absent' does not load: no folder"),
         (("train", "-c", "config.yaml", "--set", "data.contexts=absent"), "no contexts file"),
         (("evaluate", "absent", "-c", "config.yaml"), "model 'absent': no folder that ctxner saved"),
         (("evaluate", "MODEL", "-c", "config.yaml", "--split", "tset"), "split 'tset' has no file"),
@@ -324,6 +325,11 @@ def test_result_of_the_demo_is_shown_to_people_with_its_whole_path(capsys: pytes
     from jobs.demo import show
 
     path = "/".join(["a-long-folder"] * 20) + "/report.html"
-    show({"scores": {"plain": {"plain": 0.5, "context": 0.6}}, "report": path, "seconds": 1.5})
-    out = capsys.readouterr().out
-    assert "".join(out.split()) == f"report{path}seconds1.5"
+    result = {"scores": {"plain": {"plain": 0.5, "context": 0.6}}, "report": path, "seconds": 1.5}
+    show({**result, "model": f"{path}/model", "index": f"{path}/index", "text": "Haloni sailed"})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"done in 2 s; the report: {path}",
+        f'tag a text: ctxner tag-text {path}/model "Haloni sailed" --index {path}/index',
+        f"serve it:   ctxner serve --model {path}/model --index {path}/index",
+    ]
