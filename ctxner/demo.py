@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from ctxner.files.atomic import new_file
 from ctxner.labels import convert, spans_to_tags
 from ctxner.schema import Example, Passage, Sentence, Span
 
@@ -308,7 +309,5 @@ def _conll_block(sentence: Sentence) -> str:
 
 
 def _write_aside(path: Path, pieces: Iterable[str]) -> None:
-    aside = path.with_name(path.name + ".part")
-    with aside.open("w", encoding="utf-8", newline="\n") as file:
+    with new_file(path) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(pieces)
-    aside.replace(path)

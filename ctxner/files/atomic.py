@@ -23,9 +23,10 @@ def aside_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.aside")
 
 
-def is_aside(name: str) -> bool:
-    """Whether a file or folder of this name is being written aside, or was when its writer was killed."""
-    return _ASIDE.fullmatch(name) is not None
+def target_of(name: str) -> str | None:
+    """Name of the target, when `name` is that of a file or folder written aside; else None."""
+    match = _ASIDE.fullmatch(name)
+    return match and match[1]
 
 
 @contextmanager
@@ -71,12 +72,17 @@ def put_in_place(aside: Path, path: Path) -> None:
     _sync_folder(path.parent)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of `path` left aside; only for a caller that is the only writer of `path` now."""
-    for leftover in path.parent.iterdir():
-        match = _ASIDE.fullmatch(leftover.name)
-        if match and match[1] == path.name:
-            remove(leftover)
+def remove_leftovers(folder: Path, target: str | None = None) -> None:
+    """Remove what killed writers left aside in a folder; only for a caller that is the only writer there now.
+
+    Args:
+        folder: Folder of the targets.
+        target: Name of the only target whose leftovers are removed; None for all.
+    """
+    for path in folder.iterdir():
+        name = target_of(path.name)
+        if name is not None and target in (None, name):
+            remove(path)
 
 
 def remove(path: Path) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gzip
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO
 
+from ctxner.files.atomic import new_file
 from ctxner.files.compression import DAMAGE, decompressed
 from ctxner.labels import SCHEMES, convert, first_error, first_malformed, repair
 from ctxner.schema import Sentence
@@ -120,17 +120,12 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> None:
         ValueError: A line holds a lone surrogate, which UTF-8 cannot express. An older file stays as it was.
     """
     path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-    try:
-        with _compressing(aside, path.suffix.lower()) as file:
-            for number, line in enumerate(lines):
-                if SURROGATE.search(line):
-                    raise ValueError(f"{path}: cannot write {line!r}: it holds a lone surrogate; replace it by U+FFFD")
-                mark = "\ufeff" if number == 0 and line.startswith("\ufeff") else ""  # a reader drops the first one
-                file.write(f"{mark}{line}\n".encode())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with new_file(path) as aside, _compressing(aside, path.suffix.lower()) as file:
+        for number, line in enumerate(lines):
+            if SURROGATE.search(line):
+                raise ValueError(f"{path}: cannot write {line!r}: it holds a lone surrogate; replace it by U+FFFD")
+            mark = "\ufeff" if number == 0 and line.startswith("\ufeff") else ""  # a reader drops the first one
+            file.write(f"{mark}{line}\n".encode())
 
 
 def _compressing(path: Path, suffix: str) -> IO[bytes]:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ctxner.files.atomic import is_aside, new_file, new_folder, remove_leftovers, write_text
+from ctxner.files.atomic import new_file, new_folder, remove_leftovers, target_of, write_text
 
 # Forks a writer for each audited operation (open, mkdir, rename, remove ...) and kills the writer just before it.
 _KILLED_EVERYWHERE = """
@@ -122,11 +122,13 @@ def test_text_is_written_byte_for_byte(tmp_path):
     assert (tmp_path / "file").read_bytes() == "a\r\nb\n€".encode()
 
 
-def test_leftovers_are_those_of_one_target(tmp_path):
+def test_leftovers_are_those_of_one_target_or_of_all(tmp_path):
     left, others = ".file.0123abcd.aside", [".file.x.0123abcd.aside", ".file.aside", "file.0123abcd.aside", "file"]
+    assert [target_of(name) for name in (left, *others)] == ["file", "file.x", None, None, None]
     (tmp_path / left).mkdir()
     for name in others:
         write_text(tmp_path / name, "text")
-    remove_leftovers(tmp_path / "file")
+    remove_leftovers(tmp_path, "file")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
-    assert [is_aside(name) for name in (left, *others)] == [True, True, False, False, False]
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others[1:])

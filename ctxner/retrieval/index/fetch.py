@@ -1,30 +1,29 @@
 """Copying an index from shared or object storage to a node, once a node and version.
 
-folder/<fingerprint>/        a whole index folder: CURRENT and one version (`ctxner.retrieval.index.versions`)
-folder/.fetching-<random>/   a copy on its way
-folder/.fetch.lock           held (flock) by the process that copies; others wait for it
+folder/<fingerprint>/           a whole index folder: CURRENT and one version (`ctxner.retrieval.index.versions`)
+folder/.<fingerprint>.*.aside/  a copy on its way
+folder/.fetch.lock              held (flock) by the process that copies; others wait for it
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctxner.files.atomic import new_folder, remove_leftovers
+from ctxner.files.locks import exclusive
 from ctxner.retrieval.index.versions import IndexManifest, parse_current, parse_manifest, read_manifest, write_current
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
 _log = logging.getLogger(__name__)
+_LOCK = ".fetch.lock"
 _MAX_BYTES = 1 << 20  # of CURRENT and of a manifest
 _NUM_COPIES = 2  # that a node keeps: the one in use and the one before
 
@@ -75,20 +74,14 @@ def fetch_index(source: str, folder: Path, manifest: IndexManifest) -> Path:
     """
     text = json.dumps(dataclasses.asdict(manifest), sort_keys=True)
     target = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with exclusive(folder / _LOCK):
         if target.is_dir():
             read_manifest(target)
             target.touch()  # the last used are kept
             return target
-        for rubble in folder.glob(".fetching-*"):
-            shutil.rmtree(rubble, ignore_errors=True)
-        aside = Path(tempfile.mkdtemp(prefix=".fetching-", dir=folder))
-        try:
+        remove_leftovers(folder)
+        with new_folder(target) as aside:
             _copy(source, manifest, aside)
-            aside.rename(target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
         _forget_old(folder)
     return target
 
@@ -130,14 +123,6 @@ def _forget_old(folder: Path) -> None:
     )
     for path in copies[:-_NUM_COPIES]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process copies into the folder; the lock ends with the process."""
-    with (folder / ".fetch.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _open(source: str) -> tuple[fs.FileSystem, str]:

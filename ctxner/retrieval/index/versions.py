@@ -4,7 +4,7 @@
     folder/v000002/manifest.json what the version is
     folder/v000002/shard-000/    Lucene's files
     folder/v000001/              the version before, for searchers that have it open
-    folder/building-<random>/    a version being written, or the rubble of a writer that died
+    folder/.v000003.*.aside/     a version being written, or the rubble of a writer that died
     folder/.lock                 held (flock) by the one process that may write
 
 A writer that dies at any point leaves the current version as it was; the next one clears its rubble. What is in a
@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import fcntl
 import json
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctxner.files.atomic import aside_of, put_in_place, remove, target_of, write_text
+from ctxner.files.locks import exclusive
 from ctxner.retrieval.corpus.reader import Unit
 
 FORMAT_VERSION = 2
@@ -34,7 +32,7 @@ _MANIFEST = "manifest.json"
 _LOCK = ".lock"
 _VERSION = re.compile(r"v\d{6,}")
 _FORMAT_1 = re.compile(r"manifest\.json(\.new)?|lucene-\w+")  # replaced by the next build
-_BUILDING = re.compile(r"building-\w+|CURRENT\.new")
+_OLD_RUBBLE = re.compile(r"building-\w+|CURRENT\.new")  # of writers that died before the names were `.NAME.*.aside`
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +151,7 @@ def parse_current(text: bytes, where: str, names: Iterable[str]) -> str:
 
 def write_current(folder: Path, version: str) -> None:
     """Make a complete version of the folder the current one, atomically."""
-    aside = folder / f"{_CURRENT}.new"
-    _write_synced(aside, f"{version}\n")
-    aside.replace(folder / _CURRENT)
-    _sync_folder(folder)
+    write_text(folder / _CURRENT, f"{version}\n")
 
 
 def now() -> str:
@@ -181,10 +176,8 @@ class NewVersion:
     def publish(self, manifest: IndexManifest) -> None:
         """Make it the current version, then delete all but it and the one before."""
         text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
-        _write_synced(self.building / _MANIFEST, text)
-        _sync_folder(self.building)
-        self.building.rename(self.folder / self.name)
-        _sync_folder(self.folder)
+        (self.building / _MANIFEST).write_text(text, encoding="utf-8")
+        put_in_place(self.building, self.folder / self.name)
         write_current(self.folder, self.name)
         _clear(self.folder, self.name)
 
@@ -203,43 +196,23 @@ def new_version(folder: Path) -> Iterator[NewVersion]:
     foreign = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name)) if existed else []
     if foreign:
         raise ValueError(f"{folder}: holds other files ({', '.join(foreign[:3])}); give an index its own folder")
-    lock = _lock(folder)
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(folder / _LOCK, wait=False))
+        except BlockingIOError as error:
+            raise BlockingIOError(f"{error}, which is writing into this index; wait until it is done") from None
         current = _current_version(folder)
         _clear(folder, current)
         name = f"v{int(current[1:]) + 1 if current else 1:06d}"
-        building = folder / f"building-{uuid.uuid4().hex[:12]}"
+        building = aside_of(folder / name)
         building.mkdir()
         try:
             yield NewVersion(folder, building, name)
         finally:
-            shutil.rmtree(building, ignore_errors=True)
+            remove(building)
             if not existed and _current_version(folder) is None:
                 (folder / _LOCK).unlink()
                 folder.rmdir()
-    finally:
-        os.close(lock)
-
-
-def _lock(folder: Path) -> int:
-    """A descriptor that holds the folder's lock until it is closed or the process dies."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / _LOCK
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            writer = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
-            raise BlockingIOError(
-                f"{folder}: process {writer} is writing into this index; wait until it is done"
-            ) from None
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-            return descriptor
-        os.close(descriptor)  # its former holder deleted the folder between our two calls
 
 
 def _clear(folder: Path, current: str | None) -> None:
@@ -247,18 +220,13 @@ def _clear(folder: Path, current: str | None) -> None:
     versions = sorted((path.name for path in folder.iterdir() if _VERSION.fullmatch(path.name)), key=_number)
     kept = {current, *[name for name in versions if current and _number(name) < _number(current)][-1:]}
     for path in folder.iterdir():
-        is_rubble = bool(_BUILDING.fullmatch(path.name)) or (
-            bool(_VERSION.fullmatch(path.name)) and path.name not in kept
-        )
-        if is_rubble or (current and _FORMAT_1.fullmatch(path.name)):
-            _delete(path)
+        is_old_version = _VERSION.fullmatch(path.name) and path.name not in kept
+        if is_old_version or _is_rubble(path.name) or (current and _FORMAT_1.fullmatch(path.name)):
+            remove(path)
 
 
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _is_rubble(name: str) -> bool:
+    return target_of(name) is not None or bool(_OLD_RUBBLE.fullmatch(name))
 
 
 def _current_version(folder: Path) -> str | None:
@@ -277,24 +245,8 @@ def _refuse_format_1(folder: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    patterns = (_VERSION, _FORMAT_1, _BUILDING)
-    return name in (_CURRENT, _LOCK) or any(pattern.fullmatch(name) for pattern in patterns)
+    return name in (_CURRENT, _LOCK) or _is_rubble(name) or bool(_VERSION.fullmatch(name) or _FORMAT_1.fullmatch(name))
 
 
 def _number(version: str) -> int:
     return int(version[1:])
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,15 +9,17 @@ files without mapping them, so that a damaged one is an error (the file is dropp
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
+
+from ctxner.files.atomic import new_file, target_of
+from ctxner.files.locks import exclusive
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,6 @@ _TRANSACTION_BYTES = 4 << 20  # written at once
 _KEYS_A_QUERY = 500
 _BUSY_SECONDS = 5.0  # then another process writes for too long, and we do without
 _GENERATION = re.compile(r"\d{20}\.sqlite")
-_OURS = re.compile(r"(\d{20}\.sqlite)(?:-journal|\.new|\.new-journal)?")
 _TRANSIENT = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _NO_FAULT_OF_THE_FILE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL}
 
@@ -52,9 +53,8 @@ class BoundedStore:
         self._transaction = min(_TRANSACTION_BYTES, self._share // 8)
         self._warned = False
         if folder.is_dir():
-            with self._tolerating(folder), self._lock() as alone:
-                if alone:
-                    self._prune()
+            with self._tolerating(folder), suppress(BlockingIOError), self._lock():
+                self._prune()
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The values that are there."""
@@ -116,18 +116,14 @@ class BoundedStore:
         """The generation after `full` (None: the first); None while another process makes one."""
         with self._tolerating(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._lock() as alone:
-                if not alone:
-                    return None
+            with suppress(BlockingIOError), self._lock():
                 generations = self._generations()
                 if generations and generations[-1] != full:
                     return generations[-1]  # made in the meantime
                 path = self.folder / f"{time.time_ns():020d}.sqlite"
-                aside = path.with_name(f"{path.name}.new")
-                with closing(_connect(aside, mode="rwc")) as database:
+                with new_file(path) as aside, closing(_connect(aside, mode="rwc")) as database:
                     database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
                     database.execute("CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB)")
-                aside.rename(path)
                 self._prune()
                 return path
         return None
@@ -136,8 +132,8 @@ class BoundedStore:
         """Remove all but two generations, and those made under a wider bound."""
         keep = {path.name for path in self._generations() if path.stat().st_size <= self._share}
         for path in self.folder.iterdir():
-            name = _OURS.fullmatch(path.name)
-            if name and name[1] not in keep:
+            name = path.name.removesuffix("-journal")
+            if target_of(name) or (_GENERATION.fullmatch(name) and name not in keep):
                 path.unlink(missing_ok=True)
 
     def _generations(self) -> list[Path]:
@@ -148,16 +144,9 @@ class BoundedStore:
             return []
         return [self.folder / name for name in names[-2:]]
 
-    @contextmanager
-    def _lock(self) -> Iterator[bool]:
-        """Whether this process alone may make and remove generations; never waits."""
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+    def _lock(self) -> AbstractContextManager[None]:
+        """The right to make and remove generations; BlockingIOError when another process has it."""
+        return exclusive(self.folder / "lock", wait=False)
 
     @contextmanager
     def _tolerating(self, path: Path) -> Iterator[None]:

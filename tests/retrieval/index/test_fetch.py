@@ -82,7 +82,7 @@ def test_processes_that_want_it_at_once_share_one_copy(source: Path, tmp_path: P
 
 
 def test_what_a_killed_copy_left_is_cleared(source: Path, tmp_path: Path) -> None:
-    rubble = tmp_path / "node" / ".fetching-abc"
+    rubble = tmp_path / "node" / ".0123456789abcdef.0123abcd.aside"
     rubble.mkdir(parents=True)
     fetch_index(str(source), tmp_path / "node", source_manifest(str(source)))
     assert not rubble.exists()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from ctxner.files.atomic import target_of
 from ctxner.retrieval.index.build import build_index
 from ctxner.retrieval.index.versions import new_version, read_manifest
 
@@ -28,9 +29,9 @@ def test_a_second_writer_is_refused_while_the_first_lives_and_not_afterwards(bui
     command = [sys.executable, "-c", script, str(built / "index")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout.readline() == b"in\n"
-        with pytest.raises(BlockingIOError, match=f"process {first.pid} is writing into this index"):
+        with pytest.raises(BlockingIOError, match=f"locked by process {first.pid}, which is writing into this index"):
             build_index([built / "c.jsonl"], built / "index")
-        assert any(name.startswith("building-") for name in names(built / "index"))
+        assert any(target_of(name) == "v000002" for name in names(built / "index"))
         first.kill()
     assert build_index([built / "c.jsonl"], built / "index").version == "v000002"
     assert names(built / "index") == [".lock", "CURRENT", "v000001", "v000002"]
@@ -41,6 +42,8 @@ def test_rubble_of_every_kind_goes_with_the_next_build(built):
     (index / "building-0123456789ab" / "shard-000").mkdir(parents=True)
     (index / "v000002").mkdir()  # renamed, but its writer died before CURRENT named it
     (index / "CURRENT.new").write_text("v0000")
+    (index / ".v000002.0123abcd.aside" / "shard-000").mkdir(parents=True)
+    (index / ".CURRENT.0123abcd.aside").write_text("v0000")
     assert read_manifest(index).version == "v000001"
     assert build_index([built / "c.jsonl"], index).version == "v000002"
     assert names(index) == [".lock", "CURRENT", "v000001", "v000002"]
