@@ -11,12 +11,10 @@ Rows are joined again by position (`ctxner.batch.ordered_rows`), so that order a
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctxner.batch.ordered_rows import ordered
+from ctxner.files.atomic import aside_of, put_in_place, remove_leftovers, write_text
 from ctxner.files.contexts import SUCCESS
+from ctxner.files.locks import exclusive
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,14 @@ def open_job(path: Path, write: Callable[[Path], tuple[int, Mapping[str, Any]]])
         path: The job's folder; its rows go when they are another job's.
         write: Writes Parquet files into the folder it is given; returns the number of rows and whatever rows depend on.
     """
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
+    fresh = aside_of(path)
     (fresh / "inputs").mkdir(parents=True)
     try:
         num_rows, job = write(fresh / "inputs")
         text = json.dumps(job, indent=1, sort_keys=True, default=str)
         if not (path / "job.json").is_file() or (path / "job.json").read_text(encoding="utf-8") != text:
             (fresh / "job.json").write_text(text, encoding="utf-8")
-            shutil.rmtree(path, ignore_errors=True)
-            fresh.rename(path)
+            put_in_place(fresh, path)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     job_folder = JobFolder(path, num_rows)
@@ -126,35 +124,24 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         ValueError: Another job holds it.
     """
-    is_new = not path.parent.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f"{path.name}.lock")
-    with _locked(lock):
+    with ExitStack() as stack:
+        if not path.parent.exists():
+            stack.callback(_remove_if_empty, path.parent)
         try:
-            yield
-        finally:
-            lock.unlink()  # whoever waits for the file sees that it is another one now
-            if is_new:
-                with suppress(OSError):
-                    path.parent.rmdir()
+            stack.enter_context(exclusive(path.with_name(f"{path.name}.lock"), wait=False, remove=True))
+        except BlockingIOError:
+            raise ValueError(f"{path.parent}: another job is at work here; wait for it or stop it") from None
+        remove_leftovers(path.parent, path.name)
+        yield
 
 
-@contextmanager
-def _locked(lock: Path) -> Iterator[None]:
-    while True:
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{lock.parent}: another job is at work here; wait for it or stop it") from None
-            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                yield
-                return
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def write_success(folder: Path, found: Mapping[str, Any]) -> None:
-    """Add to `folder/_SUCCESS`, a JSON object, written aside and renamed; other keys stay."""
-    path, aside = folder / SUCCESS, folder / f".{SUCCESS}.{os.getpid()}"
+    """Add to `folder/_SUCCESS`, a JSON object; other keys stay."""
+    path = folder / SUCCESS
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    aside.write_text(json.dumps({**before, **found}, indent=1, default=str), encoding="utf-8")
-    aside.rename(path)
+    write_text(path, json.dumps({**before, **found}, indent=1, default=str))

@@ -8,8 +8,8 @@ does not grow with the sentences, but for eight bytes each while they are staged
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctxner.batch.job_folder import JobFolder, open_job, write_success
+from ctxner.files.atomic import new_file
 from ctxner.files.contexts import storable
 from ctxner.files.unique_ids import IdHashes, id_hash
 from ctxner.schema import Sentence, context_schema
@@ -100,23 +101,21 @@ def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
     Raises:
         RuntimeError: A sentence has no row, or two.
     """
-    aside = {split: staged.folder / f".{split}.parquet.{os.getpid()}" for split in staged.splits}
-    writers = {split: pq.ParquetWriter(path, context_schema()) for split, path in aside.items()}
-    counts = {split: dict.fromkeys(("sentences", "errors", "without_query", "kept_passages"), 0) for split in writers}
+    counts = {
+        split: dict.fromkeys(("sentences", "errors", "without_query", "kept_passages"), 0) for split in staged.splits
+    }
     first = 0
-    try:
+    with ExitStack() as stack:
+        paths = {split: staged.folder / f"{split}.parquet" for split in staged.splits}
+        aside = {split: stack.enter_context(new_file(path)) for split, path in paths.items()}
+        writers = {
+            split: stack.enter_context(pq.ParquetWriter(path, context_schema())) for split, path in aside.items()
+        }
         for table in staged.job.joined(row_schema()):
             for split, part in _by_split(table, staged, first):
                 _count(part, counts[split])
                 writers[split].write_table(part)
             first += len(table)
-        for split, writer in writers.items():
-            writer.close()
-            aside[split].rename(staged.folder / f"{split}.parquet")
-    finally:
-        for split, path in aside.items():
-            writers[split].close()
-            path.unlink(missing_ok=True)
     write_success(staged.folder, {split: {**manifest, **own} for split, own in counts.items()})
     staged.job.remove()
     return {name: sum(own[name] for own in counts.values()) for name in next(iter(counts.values()))}

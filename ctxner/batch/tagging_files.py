@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctxner.batch.job_folder import JobFolder, open_job
+from ctxner.files.atomic import new_file
 from ctxner.files.columns import column_lines
 from ctxner.files.documents import Document, cut
 from ctxner.schema import Sentence, passage_struct
@@ -138,24 +138,17 @@ def publish_documents(
     Raises:
         RuntimeError: A row is missing or there twice.
     """
-    paths = {format: folder / f"{NAME}.{format}" for format in formats}
-    aside = {format: path.with_name(f".{path.name}.{os.getpid()}") for format, path in paths.items()}
     counts, num_done = Counter[str](), 0
-    try:
-        with ExitStack() as open_files:
-            writers = [open_files.enter_context(_WRITERS[format](path)) for format, path in aside.items()]
-            for table in _documents(job.joined(tagged_schema())):
-                _count(table, counts)
-                for write in writers:
-                    write(table)
-                num_done += len(table)
-                if on_progress:
-                    on_progress(num_done)
-        for format, path in aside.items():
-            path.rename(paths[format])
-    finally:
-        for path in aside.values():
-            path.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        aside = {format: stack.enter_context(new_file(folder / f"{NAME}.{format}")) for format in formats}
+        writers = [stack.enter_context(_WRITERS[format](path)) for format, path in aside.items()]
+        for table in _documents(job.joined(tagged_schema())):
+            _count(table, counts)
+            for write in writers:
+                write(table)
+            num_done += len(table)
+            if on_progress:
+                on_progress(num_done)
     views = {name.removeprefix("view "): count for name, count in counts.items() if name.startswith("view ")}
     return {**{name: counts[name] for name in ("documents", "sentences", "entities", "errors")}, "views": views}
 
