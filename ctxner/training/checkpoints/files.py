@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from ctxner.files.atomic import new_folder
 from ctxner.model.tagger import EncoderCRF
 
 MODEL_FOLDER, PROGRESS_FILE = "model", "progress.json"
@@ -137,14 +137,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def publish_model(checkpoint: Path, target: Path) -> Path:
-    """Copy a checkpoint's model to where users load it from: aside first, then renamed over what was there."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copytree(checkpoint / MODEL_FOLDER, aside)
-    if target.exists():
-        old = target.with_name(f".{target.name}.old.{os.getpid()}")
-        target.rename(old)
-        aside.rename(target)
-        shutil.rmtree(old)
-    else:
-        aside.rename(target)
+    """Copy a checkpoint's model to where users load it from, in place of what is there."""
+    with new_folder(target) as aside:
+        shutil.copytree(checkpoint / MODEL_FOLDER, aside, dirs_exist_ok=True)
     return target

@@ -6,16 +6,17 @@ written in one piece, and a checkpoint is complete some seconds before the recor
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ctxner.files.atomic import remove_leftovers, write_text
+from ctxner.files.locks import exclusive
 from ctxner.training.checkpoints.files import is_whole, read_progress
 
 logger = logging.getLogger(__name__)
@@ -37,16 +38,13 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: Another one holds it, or the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK_FILE).open("w")
-    except OSError as error:
-        raise ValueError(f"run.storage: {folder} cannot be written ({error}); choose another") from None
-    with file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(exclusive(folder / LOCK_FILE, wait=False))
         except BlockingIOError:
             raise ValueError(f"{folder}: this run is under way in another process; wait for it or stop it") from None
+        except OSError as error:
+            raise ValueError(f"run.storage: {folder} cannot be written ({error}); choose another") from None
         yield
 
 
@@ -61,11 +59,11 @@ def clean_up(folder: Path) -> None:
         whole = [path for path in found if is_whole(path)]
         _write_record(folder / RECORD_FILE, whole)
         named = {path.name for path in whole}
-    half_published = list(folder.glob(".model.*"))
-    for path in (*found, *half_published):
+    for path in found:
         if path.name not in named:
             logger.info("%s: removed, what killed the run left it unfinished", path)
             shutil.rmtree(path, ignore_errors=True)
+    remove_leftovers(folder)
 
 
 def _named(record: Path) -> set[str] | None:
@@ -97,9 +95,7 @@ def _write_record(record: Path, checkpoints: list[Path]) -> None:
         "current_report_index": len(results),
         **{name: [] for name in _LISTS},
     }
-    aside = record.with_name(f"{record.name}.part")
-    aside.write_text(json.dumps(tree))
-    aside.replace(record)
+    write_text(record, json.dumps(tree))
     logger.warning("%s: it was damaged; made anew from %d checkpoints", record, len(results))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config, Section, parse_config
+from ctxner.files.atomic import write_text
 
 CONFIG_FILE = "config.json"
 UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
@@ -91,9 +92,7 @@ def _is_folder(path: str | None) -> bool:
 def write_config(config: Config, folder: Path) -> None:
     """Write `config.json`, with absolute paths, into a run's folder; the folder is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f"{CONFIG_FILE}.part"
-    aside.write_text(absolute_paths(config).model_dump_json(indent=1))
-    aside.replace(folder / CONFIG_FILE)
+    write_text(folder / CONFIG_FILE, absolute_paths(config).model_dump_json(indent=1))
 
 
 def read_config(folder: Path) -> Config:

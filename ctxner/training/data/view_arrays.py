@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import zlib
 from array import array
 from pathlib import Path
@@ -30,21 +29,16 @@ def append(path: Path, values: array) -> None:
         values.tofile(file)
 
 
-def put_in_place(aside: Path, path: Path) -> None:
-    """Complete the files of a store written aside, sync them, and rename their folder over what was there."""
+def complete(folder: Path, key: str) -> None:
+    """Write the lengths of a store's arrays into their headers, and then the manifest."""
     for name in ARRAYS:
-        with (aside / f"{name}.npy").open("r+b") as file:
+        with (folder / f"{name}.npy").open("r+b") as file:
             np.lib.format.read_magic(file)
             _, _, dtype = np.lib.format.read_array_header_1_0(file)
             num_bytes = os.fstat(file.fileno()).st_size - file.tell()
             file.seek(0)
             _write_header(file, dtype, num_bytes // dtype.itemsize)
-    (aside / MANIFEST).write_bytes(manifest_of(aside, path.name))
-    for written in (*aside.iterdir(), aside):
-        _sync(written)
-    shutil.rmtree(path, ignore_errors=True)
-    aside.rename(path)
-    _sync(path.parent)
+    (folder / MANIFEST).write_bytes(manifest_of(folder, key))
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
@@ -52,14 +46,6 @@ def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
     np.lib.format.write_array_header_1_0(
         file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def manifest_of(path: Path, key: str) -> bytes:

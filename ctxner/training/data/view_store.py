@@ -2,7 +2,7 @@
 
 folder/KEY/*.npy             flat arrays; starts.npy says where in the others each view begins
 folder/KEY/store.json        version, key, length and CRC-32 of each array; held (flock, shared) while it is open
-folder/KEY.new               a store being written; renamed to KEY when it is complete
+folder/.KEY.*.aside          a store being written; renamed to KEY when it is complete
 folder/KEY.lock              held (flock) by the one process that writes or removes KEY
 
 The folder is a cache on a local disk: it may be removed whenever nothing is being written. Batches are made elsewhere.
@@ -28,15 +28,17 @@ from weakref import finalize
 
 import numpy as np
 
+from ctxner.files.atomic import aside_of, put_in_place, remove_leftovers, target_of
+from ctxner.files.locks import exclusive
 from ctxner.schema import Example
-from ctxner.training.data.view_arrays import ARRAYS, MANIFEST, WIDE_PIECES, append, manifest_of, mapped, put_in_place
+from ctxner.training.data.view_arrays import ARRAYS, MANIFEST, WIDE_PIECES, append, complete, manifest_of, mapped
 from ctxner.training.data.view_key import ViewName, hash_example, settings_hash
 from ctxner.views import View, ViewBuilder
 
 logger = logging.getLogger(__name__)
 
 _VIEWS_A_CHUNK = 1024  # written at once: some megabytes
-_OURS = re.compile(r"([0-9a-f]{64})(\.new)?")
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class ViewStore(Sequence[View]):
@@ -141,7 +143,7 @@ def open_views(
         return store
     with contextlib.ExitStack() as stack:
         with _advising(folder):
-            stack.enter_context(_alone(folder / f"{key}.lock"))
+            stack.enter_context(exclusive(_lock(path), remove=True))
             store = _open(path, warn=True)
         if store is None:
             _write(path, examples, builder, which)
@@ -156,11 +158,11 @@ def open_views(
 
 def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which: ViewName) -> None:
     """Write a store aside and put it in place; the caller holds its lock."""
-    aside, digest, num_views = path.with_name(f"{path.name}.new"), settings_hash(builder, which), -1
+    aside, digest, num_views = aside_of(path), settings_hash(builder, which), -1
     logger.debug("%s: tokenizing %s views", path, which)
     try:
         with _advising(path.parent):
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_leftovers(path.parent, path.name)
             aside.mkdir()
         for chunk in _chunks(examples, builder, which, digest):
             with _advising(path.parent):
@@ -173,6 +175,7 @@ def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which:
                 "and examples that can be gone through twice"
             )
         with _advising(path.parent):
+            complete(aside, path.name)
             put_in_place(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -232,19 +235,25 @@ def _open(path: Path, *, warn: bool = False) -> ViewStore | None:
 
 def _forget_old(folder: Path, keep: int) -> None:
     """Remove the stores used longest ago, and what killed processes left; nothing that is open or being written."""
-    ours = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
-    stores = sorted((path for path in ours if not path.suffix), key=_last_use, reverse=True)
-    for path in (*stores[keep:], *(path for path in ours if path.suffix)):
-        with _alone(folder / f"{path.stem}.lock", wait=False) as alone, contextlib.ExitStack() as stack:
-            if not alone:
-                continue
+    names = [path.name for path in folder.iterdir()]
+    stores = sorted((folder / name for name in names if _KEY.fullmatch(name)), key=_last_use, reverse=True)
+    for path in stores[keep:]:
+        with (
+            contextlib.suppress(BlockingIOError),
+            exclusive(_lock(path), wait=False, remove=True),
+            contextlib.ExitStack() as stack,
+        ):
             with contextlib.suppress(FileNotFoundError):
                 manifest = stack.enter_context((path / MANIFEST).open("rb"))
-                try:
-                    fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
+                fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path, ignore_errors=True)
+    for key in {target for name in names if (target := target_of(name)) and _KEY.fullmatch(target)}:
+        with contextlib.suppress(BlockingIOError), exclusive(_lock(folder / key), wait=False, remove=True):
+            remove_leftovers(folder, key)
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
 
 
 def _last_use(path: Path) -> float:
@@ -252,35 +261,6 @@ def _last_use(path: Path) -> float:
         return (path / MANIFEST).stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-@contextlib.contextmanager
-def _alone(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Whether this process holds a lock; its file goes with it."""
-    lock = _locked(path, wait=wait)
-    try:
-        yield lock is not None
-    finally:
-        if lock is not None:
-            path.unlink(missing_ok=True)
-            os.close(lock)
-
-
-def _locked(path: Path, *, wait: bool) -> int | None:
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                os.close(lock)
-                return None
-            logger.debug("%s: waiting for the process that writes this store", path)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), os.stat(path)):
-                return lock
-        os.close(lock)  # of a file that the process before us removed
 
 
 @contextlib.contextmanager

@@ -49,12 +49,12 @@ def record_of(run: Path, *named: str) -> None:
 def test_checkpoints_that_the_record_does_not_name_are_removed(run: Path) -> None:
     record_of(run, "checkpoint_a", "checkpoint_c")
     (run / "model").mkdir()
-    (run / ".model.1234").mkdir()
+    (run / ".model.0123abcd.aside").mkdir()
     before = (run / RECORD_FILE).read_text()
     clean_up(run)
     assert names(run) == ["checkpoint_a", "checkpoint_c"]
     assert (run / "model").is_dir()
-    assert not (run / ".model.1234").exists()
+    assert not (run / ".model.0123abcd.aside").exists()
     assert (run / RECORD_FILE).read_text() == before
 
 
