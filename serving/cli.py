@@ -25,6 +25,8 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from ctxner.files.atomic import write_text
+
 if TYPE_CHECKING:
     from serving.settings import ServeSettings
 
@@ -91,9 +93,7 @@ def serve_command(
         if not write:
             typer.echo(text)
             return
-        aside = write.with_name(f".{write.name}.{os.getpid()}")
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(write)
+        write_text(write, text)
         console.print(f"wrote {write}; now: serve deploy {write}")
         return
     _serve(tree, lambda: _tree(config, model, index, host, port, overrides or ()))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ctxner.evaluation.calibration import PlattScaling
+from ctxner.files.atomic import write_text
 
 CALIBRATION_FILE = "calibration.json"
 _VIEWS = ("plain", "context")
@@ -49,9 +49,8 @@ class Calibration:
         text = json.dumps(tree, indent=1, allow_nan=False)
         if len(text) > _MAX_BYTES:
             raise ValueError(f"{folder / CALIBRATION_FILE}: more than {_MAX_BYTES:,} bytes; shorten what was found")
-        aside = folder / f".{CALIBRATION_FILE}.{os.getpid()}"
-        aside.write_text(text, encoding="ascii")
-        return aside.replace(folder / CALIBRATION_FILE)
+        write_text(folder / CALIBRATION_FILE, text)
+        return folder / CALIBRATION_FILE
 
     @classmethod
     def load(cls, folder: Path) -> Calibration | None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import jinja2
 
+from ctxner.files.atomic import write_text
 from ctxner.retrieval.measure.coverage import Tally
 from jobs.pages.charts import Panel, panel
 
@@ -43,9 +44,8 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     environment.filters.update(percent=percent, clip=clip, csp_hash=_csp_hash)
     html = environment.get_template(template).render(**values)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(_UNPRINTABLE.sub("\ufffd", html), encoding="utf-8", newline="\n")
-    return aside.replace(path)
+    write_text(path, _UNPRINTABLE.sub("\ufffd", html))
+    return path
 
 
 def _csp_hash(script: str) -> str:
