@@ -21,14 +21,12 @@ from ctxner.files.words import split_sentences, split_words
 from ctxner.labels import LabelSet, lenient_spans
 from ctxner.model.calibration_file import Calibration, auto_threshold
 from ctxner.model.tagger import EncoderCRF, load_tagger
-from ctxner.schema import Entity, Example, Passage, ScoredPassage, Sentence, Span
+from ctxner.schema import Entity, Example, Passage, ScoredPassage, Sentence, Span, ViewName
 from ctxner.views import View, ViewBuilder, pack_batches
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
 
-ViewName = Literal["plain", "context"]
-VIEWS: tuple[ViewName, ...] = ("plain", "context")
 Texts = str | Sequence[str | Sequence[str] | Sentence]
 Passages = Sequence[str | Passage] | Mapping[str, Sequence[str | Passage]]  # of one text, or by sentence id
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ViewName = Literal["plain", "context"]  # the sentence alone, or with passages beside it
+VIEWS: tuple[ViewName, ...] = ("plain", "context")
+
 Dropped = Literal[  # why a retrieved passage is not in the context view
     "near_duplicate",  # it repeats the sentence or a better passage
     "below_depth",  # there are as many better ones as are asked for

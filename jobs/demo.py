@@ -139,7 +139,8 @@ def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any
     """Train one mode; test scores by view, the history, and the test sentences as both views tag them."""
     from ctxner.evaluation.scores import count_spans
     from ctxner.labels import tags_to_spans
-    from ctxner.predictor import VIEWS, Tagger
+    from ctxner.predictor import Tagger
+    from ctxner.schema import VIEWS
     from ctxner.training.data.training_set import load_split
     from ctxner.training.observe.progress import Watcher
     from ctxner.training.worker import train

@@ -41,7 +41,7 @@ from ctxner.evaluation.scores import (
     scores_by_seen,
 )
 from ctxner.labels import tags_to_spans
-from ctxner.schema import Example, Span
+from ctxner.schema import VIEWS, Example, Span
 from jobs.console import console, progress
 from jobs.console import show as show_result
 from jobs.pages.evaluation import EvaluatedSentence, write_evaluation_page
@@ -199,7 +199,6 @@ def gold_examples(config: Config, split: str) -> list[Example]:
 
 
 def _tag(inputs: Inputs, tagger: Tagger, threshold: float | None, whose: str = "") -> Tagged:
-    from ctxner.predictor import VIEWS
 
     views: dict[str, Sequence[Prediction]] = {}
     for view in VIEWS if inputs.has_contexts else VIEWS[:1]:

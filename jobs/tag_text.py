@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config
-from ctxner.schema import Example, ScoredPassage, Sentence
+from ctxner.schema import Example, ScoredPassage, Sentence, ViewName
 
 
 def run(
     config: Config, model: str, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Tag texts; returns entities with character offsets, and the passages that were read beside each sentence."""
-    from ctxner.predictor import Tagger, ViewName, as_scored, sentences_of
+    from ctxner.predictor import Tagger, as_scored, sentences_of
 
     parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
     sentences = [sentence for own in parts for sentence in own]

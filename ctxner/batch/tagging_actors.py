@@ -19,8 +19,8 @@ from ctxner.batch.pools import num_threads
 from ctxner.batch.retrieve import Predict, Rerank, Search
 from ctxner.batch.tagging_files import PLACE, document_schema, entity_struct, sentence_struct
 from ctxner.config import TaggingConfig
-from ctxner.predictor import Prediction, Tagger, ViewName, sentences_of
-from ctxner.schema import Entity, Example, Sentence, context_schema, passage_row, scored_passage
+from ctxner.predictor import Prediction, Tagger, sentences_of
+from ctxner.schema import Entity, Example, Sentence, ViewName, context_schema, passage_row, scored_passage
 
 logger = logging.getLogger(__name__)
 

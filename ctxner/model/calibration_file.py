@@ -14,9 +14,9 @@ from typing import Any
 
 from ctxner.evaluation.calibration import PlattScaling
 from ctxner.files.atomic import write_text
+from ctxner.schema import VIEWS
 
 CALIBRATION_FILE = "calibration.json"
-_VIEWS = ("plain", "context")
 _MAX_BYTES = 2**20
 
 
@@ -104,8 +104,8 @@ def _parsed(tree: Any) -> tuple[Calibration, str]:
         raise ValueError(f"keys missing or unknown: {sorted(strangers)[:4]}")
     scalings = {}
     for view, own in tree["confidence"].items():
-        if view not in _VIEWS or set(own) != {"slope", "intercept"}:
-            raise ValueError(f"confidence of {view!r}; wanted slope and intercept of {' or '.join(_VIEWS)}")
+        if view not in VIEWS or set(own) != {"slope", "intercept"}:
+            raise ValueError(f"confidence of {view!r}; wanted slope and intercept of {' or '.join(VIEWS)}")
         scalings[view] = PlattScaling(_number(own["slope"]), _number(own["intercept"]))
         if scalings[view].slope <= 0:
             raise ValueError(f"slope {scalings[view].slope} of {view}; wanted above 0")

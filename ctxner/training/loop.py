@@ -18,8 +18,8 @@ from ctxner.config import Config
 from ctxner.evaluation.scores import Scores, SpanCounts, count_spans
 from ctxner.labels import tags_to_spans
 from ctxner.model.tagger import EncoderCRF
-from ctxner.predictor import VIEWS, Tagger, ViewName
-from ctxner.schema import Example
+from ctxner.predictor import Tagger
+from ctxner.schema import VIEWS, Example, ViewName
 from ctxner.training.checkpoints.files import Progress, step_seed
 from ctxner.training.data.training_set import TrainingSet
 from ctxner.training.deepspeed_engine import reduce_gradients, whole_model

@@ -25,8 +25,8 @@ from ctxner.config import Config, parse_config
 from ctxner.demo import make_world
 from ctxner.encoders import load_tokenizer, packaged_encoder
 from ctxner.labels import LabelSet
-from ctxner.predictor import VIEWS, Tagger
-from ctxner.schema import Example, ScoredPassage
+from ctxner.predictor import Tagger
+from ctxner.schema import VIEWS, Example, ScoredPassage
 from ctxner.training.build import build_model, build_step
 from ctxner.training.data.training_set import TrainingSet, load_split
 from ctxner.views import ViewBatch, ViewBuilder, pack_batches

@@ -9,8 +9,8 @@ from typing import overload
 
 import numpy as np
 
-from ctxner.schema import Example
-from ctxner.training.data.view_key import ViewName, views_key
+from ctxner.schema import Example, ViewName
+from ctxner.training.data.view_key import views_key
 from ctxner.training.data.view_store import ViewStore, open_views
 from ctxner.views import View, ViewBuilder, keep_passages
 

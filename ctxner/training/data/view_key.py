@@ -8,15 +8,12 @@ import tempfile
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from ctxner import views as views_module
-from ctxner.schema import Example
+from ctxner.schema import Example, ViewName
 from ctxner.views import ViewBuilder
-
-ViewName = Literal["plain", "context"]
 
 VERSION = 1  # of the store's files; whatever makes the views different is in the key by itself
 

@@ -30,9 +30,9 @@ import numpy as np
 
 from ctxner.files.atomic import aside_of, put_in_place, remove_leftovers, target_of
 from ctxner.files.locks import exclusive
-from ctxner.schema import Example
+from ctxner.schema import Example, ViewName
 from ctxner.training.data.view_arrays import ARRAYS, MANIFEST, WIDE_PIECES, append, complete, manifest_of, mapped
-from ctxner.training.data.view_key import ViewName, hash_example, settings_hash
+from ctxner.training.data.view_key import hash_example, settings_hash
 from ctxner.views import View, ViewBuilder
 
 logger = logging.getLogger(__name__)

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ctxner.config import Config
+from ctxner.schema import VIEWS
 from ctxner.training.observe.mlflow import MlflowRun
 from ctxner.training.observe.phase_timer import PHASES, PhaseTimer
 from ctxner.training.observe.progress import peak_memory
 from ctxner.views import ViewBatch
 
 TENSORBOARD_FOLDER = "tensorboard"
-_VIEWS = ("plain", "context")
 
 
 class Recorder:
@@ -81,7 +81,7 @@ class Recorder:
         self._count("sentences", weight_B.sum())
         for name, loss in losses.items():
             self._count(f"loss/{name}", loss.detach())
-        for name, view in zip(_VIEWS, (plain, context), strict=True):
+        for name, view in zip(VIEWS, (plain, context), strict=True):
             if view is not None:
                 self._count(f"pieces/{name}", view.attention_RP.sum())
                 self._count(f"positions/{name}", torch.tensor(view.attention_RP.numel(), device=self._device))
@@ -165,7 +165,7 @@ def _figures(totals: Mapping[str, float], seconds: float) -> dict[str, float]:
     sentences = totals["sentences"]
     found = {name: value / sentences for name, value in totals.items() if name.startswith("loss/")}
     found["speed/sentences_per_second"] = sentences / seconds
-    for view in _VIEWS:
+    for view in VIEWS:
         if f"pieces/{view}" in totals:
             found[f"padding/{view}"] = 1 - totals[f"pieces/{view}"] / totals[f"positions/{view}"]
             found[f"speed/pieces_per_second_{view}"] = totals[f"pieces/{view}"] / seconds
