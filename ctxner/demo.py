@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from ctxner.files.atomic import new_file
 from ctxner.labels import convert, spans_to_tags
-from ctxner.schema import Example, Passage, Sentence, Span
+from ctxner.schema import Passage, Sentence, Span
 
 T = TypeVar("T")
 
@@ -188,20 +188,6 @@ def write_world(world: World, folder: Path) -> None:
         _write_aside(folder / f"{split}.conll", blocks)
     rows = ({"id": p.id, "source": p.source, "title": p.title, "contents": p.text} for p in world.corpus)
     _write_aside(folder / "corpus.jsonl", (json.dumps(row) + "\n" for row in rows))
-
-
-def shuffle_passages(examples: Sequence[Example], *, seed: int = 0) -> list[Example]:
-    """Give every sentence the passages of another one: the paper's control, contexts that cannot help.
-
-    Raises:
-        ValueError: There is a single example, so no other to take passages from.
-    """
-    if len(examples) == 1:
-        raise ValueError("passages cannot be shuffled between fewer than two examples; got 1")
-    order = list(range(len(examples)))
-    random.Random(seed).shuffle(order)
-    giver = dict(zip(order, order[1:] + order[:1], strict=True))
-    return [replace(example, passages=examples[giver[i]].passages) for i, example in enumerate(examples)]
 
 
 def _names(rng: random.Random, num_sentences: int, used_words: set[str]) -> list[_Name]:

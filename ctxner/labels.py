@@ -211,15 +211,6 @@ class LabelSet:
         end = [prefix not in "BI" for prefix, _ in parsed]
         return start, matrix, end
 
-    def to_dict(self) -> dict[str, list[str]]:
-        """Plain data for JSON; `from_dict` is the inverse."""
-        return {"types": list(self.types)}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, list[str]]) -> LabelSet:
-        """The inverse of `to_dict`."""
-        return cls(tuple(data["types"]))
-
 
 @lru_cache(maxsize=4096)  # a file has few distinct tags
 def _parse(tag: str, scheme: str) -> _Parsed | None:

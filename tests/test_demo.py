@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ctxner.demo import SYLLABLES, World, make_world, shuffle_passages, write_world
-from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from ctxner.demo import SYLLABLES, World, make_world, write_world
+from ctxner.schema import Passage, Sentence
 
 LEGAL_NEXT = {"O": "OBS", "S": "OBS", "E": "OBS", "B": "IE", "I": "IE"}
 
@@ -172,21 +172,3 @@ def test_writing_again_leaves_the_same_bytes(world: World, tmp_path) -> None:
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     write_world(make_world(), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
-
-
-def test_shuffled_passages_keep_the_sentences_and_never_stay_where_they_were() -> None:
-    examples = [
-        Example(Sentence(str(i), ("word",)), (ScoredPassage(Passage(f"p{i}", "source", "text"), 1.0, 1),))
-        for i in range(9)
-    ]
-    shuffled = shuffle_passages(examples, seed=4)
-    assert [e.sentence for e in shuffled] == [e.sentence for e in examples]
-    assert all(a.passages != b.passages for a, b in zip(examples, shuffled, strict=True))
-    assert {e.passages for e in shuffled} == {e.passages for e in examples}
-    assert shuffle_passages(examples, seed=4) == shuffled != shuffle_passages(examples, seed=5)
-
-
-def test_one_example_cannot_be_shuffled() -> None:
-    with pytest.raises(ValueError, match="fewer than two"):
-        shuffle_passages([Example(Sentence("a", ("word",)))])
-    assert shuffle_passages([]) == []

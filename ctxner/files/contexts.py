@@ -5,7 +5,6 @@ A contexts file never holds gold tags; it holds the words, so that a join with o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +45,6 @@ def context_row(sentence_id: str, context: Context) -> dict[str, object]:
         "passages": [passage_row(scored) for scored in context.passages],
         "error": context.error,
     }
-
-
-def write_contexts(contexts: Mapping[str, Context], path: Path) -> None:
-    """Write one Parquet file aside, then rename it."""
-    rows = [context_row(sentence_id, context) for sentence_id, context in contexts.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(pa.Table.from_pylist(rows, schema=context_schema()), aside)
-    aside.rename(path)
 
 
 def read_contexts(path: Path) -> dict[str, Context]:

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -103,6 +104,24 @@ def test_a_folder_takes_the_place_of_another_one_and_of_nothing_else(tmp_path):
     with pytest.raises(NotADirectoryError), new_folder(tmp_path / "file"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    texts, done, seen = ["a" * 200_000, "b" * 100_000], threading.Event(), set()
+    write_text(tmp_path / "file", texts[0])
+
+    def rewrite():
+        for number in range(40):
+            write_text(tmp_path / "file", texts[number % 2])
+        done.set()
+
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    while not done.is_set():
+        seen.add((tmp_path / "file").read_text())
+    writer.join()
+    assert seen <= set(texts)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_permissions_are_those_of_the_umask(tmp_path):

@@ -1,14 +1,13 @@
 """Contexts files: what is written comes back, and a file that does not belong to the data is refused."""
 
-import threading
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ctxner.files.columns import ColumnFormat
-from ctxner.files.contexts import Context, join_contexts, load_examples, read_contexts, write_contexts
+from ctxner.files.contexts import Context, join_contexts, load_examples, read_contexts
 from ctxner.schema import Passage, ScoredPassage, Sentence, context_schema
+from tests.contexts_files import write_contexts
 
 
 def _passage(number: int, **changes) -> ScoredPassage:
@@ -117,37 +116,6 @@ def test_a_table_with_the_names_but_other_types_is_refused(tmp_path):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="ctxner retrieve"):
         read_contexts(tmp_path)
-
-
-def test_a_reader_never_sees_half_a_file(tmp_path):
-    path = tmp_path / "x.parquet"
-    contexts = {f"s-{number}": CONTEXTS["s-1"] for number in range(300)}
-    write_contexts(contexts, path)
-    stop, sizes = threading.Event(), []
-
-    def rewrite():
-        for _ in range(40):
-            write_contexts(contexts, path)
-        stop.set()
-
-    writer = threading.Thread(target=rewrite)
-    writer.start()
-    while not stop.is_set():
-        content = path.read_bytes()
-        sizes.append((len(content), content[:4], content[-4:]))
-    writer.join()
-    assert set(sizes) == {(path.stat().st_size, b"PAR1", b"PAR1")}
-    assert [found.name for found in tmp_path.iterdir()] == ["x.parquet"]
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "x.parquet"
-    write_contexts(CONTEXTS, path)
-    broken = Context(("a",), "q", (ScoredPassage(Passage("p", "wiki", "t"), "high", 1),))  # type: ignore[arg-type]
-    with pytest.raises((ValueError, TypeError)):
-        write_contexts({**CONTEXTS, "s-9": broken}, path)
-    assert read_contexts(path) == CONTEXTS
-    assert [found.name for found in tmp_path.iterdir()] == ["x.parquet"]
 
 
 def test_a_data_file_loads_with_and_without_its_contexts(tmp_path):

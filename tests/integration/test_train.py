@@ -25,12 +25,13 @@ from transformers import AutoTokenizer, BertModel  # noqa: E402
 
 from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.demo import make_world, write_world  # noqa: E402
-from ctxner.files.contexts import Context, write_contexts  # noqa: E402
+from ctxner.files.contexts import Context  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Passage, ScoredPassage, Sentence  # noqa: E402
 from ctxner.training.data.training_set import load_split  # noqa: E402
 from ctxner.training.observe.phase_timer import PHASES  # noqa: E402
 from ctxner.training.worker import TrainResult, train  # noqa: E402
+from tests.contexts_files import write_contexts  # noqa: E402
 from tests.tiny_bert import tiny_bert  # noqa: E402
 
 

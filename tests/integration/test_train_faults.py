@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from ctxner.demo import make_world, write_world
-from ctxner.files.contexts import Context, write_contexts
+from ctxner.files.contexts import Context
 from ctxner.files.sentences import read_sentences
 from ctxner.schema import Passage, ScoredPassage
 from ctxner.training.checkpoints.files import is_whole
+from tests.contexts_files import write_contexts
 from tests.integration.killing import family, kill_all, matching
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

@@ -15,9 +15,10 @@ import pytest
 from safetensors import safe_open
 
 from ctxner.demo import make_world, write_world
-from ctxner.files.contexts import Context, write_contexts
+from ctxner.files.contexts import Context
 from ctxner.files.sentences import read_sentences
 from ctxner.schema import ScoredPassage
+from tests.contexts_files import write_contexts
 from tests.xlm_roberta import LARGE, save_xlm_roberta
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

@@ -11,13 +11,14 @@ import pytest
 
 from ctxner.config import load_config
 from ctxner.evaluation.calibration import auto_curve, expected_calibration_error, outcomes
-from ctxner.files.contexts import Context, load_examples, write_contexts
+from ctxner.files.contexts import Context, load_examples
 from ctxner.files.jsonl import write_jsonl
 from ctxner.labels import tags_to_spans
 from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Prediction, Tagger, as_scored
 from ctxner.schema import Example, Sentence
 from tests.closeness import assert_close
+from tests.contexts_files import write_contexts
 
 pytestmark = pytest.mark.numeric
 

@@ -14,9 +14,10 @@ import typer.core
 import typer.main
 
 from ctxner.demo import World, make_world, write_world
-from ctxner.files.contexts import Context, write_contexts
+from ctxner.files.contexts import Context
 from ctxner.schema import ScoredPassage
 from jobs.cli import app
+from tests.contexts_files import write_contexts
 
 Called = tuple[int, str, str]  # exit code, stdout, stderr
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from ctxner.files.contexts import Context, write_contexts
+from ctxner.files.contexts import Context
 from ctxner.files.jsonl import write_jsonl
 from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from jobs.pages import evaluation as evaluation_page
+from tests.contexts_files import write_contexts
 
 pytestmark = pytest.mark.numeric
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ctxner.files.contexts import Context, write_contexts
+from ctxner.files.contexts import Context
 from ctxner.schema import Passage, ScoredPassage
+from tests.contexts_files import write_contexts
 
 SENTENCES = {
     "train": ["Kim/B-person left/O Rome/B-town early/O"],

@@ -11,13 +11,14 @@ import torch
 from ctxner.config import Config, parse_config
 from ctxner.demo import make_world, write_world
 from ctxner.encoders import load_tokenizer
-from ctxner.files.contexts import Context, unlabelled_examples, write_contexts
+from ctxner.files.contexts import Context, unlabelled_examples
 from ctxner.labels import LabelSet
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from ctxner.training.build import build_model, build_step, start_path
 from ctxner.training.data.training_set import TrainingSet, load_split, load_training
 from ctxner.training.plan import plan
 from ctxner.views import ViewBuilder
+from tests.contexts_files import write_contexts
 
 pytestmark = pytest.mark.numeric
 
