@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import SPLITS, Config
-from ctxner.files.lines import bare_name
-from ctxner.files.paths import Kind, sentence_files
+from ctxner.files.paths import Kind, refuse_txt, sentence_files
 from ctxner.files.sentences import iter_sentences, read_sentences
 from ctxner.schema import Sentence
 from jobs.cluster import connect, prepare
@@ -73,9 +72,9 @@ def sentence_streams(
         return {split: iter_sentences(config.data.path(split), format) for split in wanted_splits(config, splits)}
     if splits:
         raise ValueError("--split chooses among the config's data sets; leave it out, or the FILES")
-    for file in sentence_files(files, kind):
-        if kind is None and bare_name(file)[1] == ".txt":
-            raise ValueError(f"{file}: words in columns, or a sentence a line? give --format columns or --format text")
+    listed = sentence_files(files, kind)
+    if kind is None:
+        refuse_txt(listed, {"columns": "words in columns", "text": "one sentence per line"})
     return {FILES_SPLIT: iter_sentences(files, config.data.column_format(tagged=False), kind=kind)}
 
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from ctxner.batch.job_folder import JobFolder, open_job, write_success
 from ctxner.files.atomic import new_file
 from ctxner.files.contexts import storable
-from ctxner.files.unique_ids import IdHashes, id_hash
+from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.schema import Sentence, context_schema
 
 _WORK = ".retrieving"
@@ -146,24 +146,22 @@ def _write_sentences(splits: Mapping[str, Iterable[Sentence]], folder: Path) -> 
             table = pa.table([keys, pa.array(words, pa.list_(pa.string())), positions], schema=sentence_schema())
             pq.write_table(table, folder / f"{position:012d}.parquet")
             position += len(some)
-        _refuse_repeats(split, hashes, folder)
+        refuse_repeats(hashes, _places(split, folder))
         ends.append(position)
     if not position:
         raise ValueError(f"no sentences to retrieve for in {', '.join(splits) or 'no split'}")
     return ends, digest.hexdigest()
 
 
-def _refuse_repeats(split: str, hashes: IdHashes, folder: Path) -> None:
-    """ValueError when two ids of the split are equal; equal hashes alone are looked into, not believed."""
-    suspects, seen = hashes.repeated(), set[str]()
-    for path in sorted(folder.glob("*.parquet")) if suspects else ():
+def _places(split: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """Place and id of each sentence of a split, read from the job's inputs."""
+    number = 0
+    for path in sorted(folder.glob("*.parquet")):
         for key in pq.read_table(path, columns=["sentence_id"])["sentence_id"].to_pylist():
-            own, sentence_id = key.split("\t", 1)
-            if own != split or id_hash(sentence_id) not in suspects:
-                continue
-            if sentence_id in seen:
-                raise ValueError(f"{split}: sentence id {sentence_id!r} occurs twice; ids must be unique in a split")
-            seen.add(sentence_id)
+            split_of_key, sentence_id = key.split("\t", 1)
+            if split_of_key == split:
+                number += 1
+                yield f"{split}: sentence {number}", sentence_id
 
 
 def _by_split(table: pa.Table, staged: Stage, first: int) -> Iterator[tuple[str, pa.Table]]:

@@ -16,11 +16,10 @@ from ctxner.files.lines import (
     ReadCounts,
     ReadResult,
     bare_name,
-    file_tags,
     lines_of,
-    visible_words,
     write_lines,
 )
+from ctxner.files.records import file_tags, visible_words
 from ctxner.labels import convert, scheme_name
 from ctxner.schema import Sentence
 

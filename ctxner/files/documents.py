@@ -14,9 +14,9 @@ from typing import Literal
 from ctxner.files.columns import ColumnFormat, iter_columns
 from ctxner.files.compression import DAMAGE, decompressed
 from ctxner.files.jsonl import jsonl_records
-from ctxner.files.lines import SURROGATE, ReadCounts, bare_name, lines_of
+from ctxner.files.lines import SURROGATE, ReadCounts, lines_of
 from ctxner.files.parquet import parquet_records
-from ctxner.files.paths import Kind, kind_of, sentence_files
+from ctxner.files.paths import Kind, kind_of, refuse_txt, sentence_files
 from ctxner.files.records import Record, words_sentence
 from ctxner.files.words import split_sentences
 
@@ -57,6 +57,9 @@ class Part:
     bounds: _Bounds | None = None
 
 
+_TXT = {"text": "one document per line", "files": "one document per file", "columns": "words in columns"}
+
+
 def iter_documents(
     paths: str | Path | Sequence[str | Path], kind: DocumentKind | None = None, *, format: ColumnFormat | None = None
 ) -> Iterator[Document]:
@@ -78,11 +81,8 @@ def iter_documents(
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file")
-        if kind is None and bare_name(file)[1] == ".txt":
-            raise ValueError(
-                f"{file}: a document a line, a document a file, or words in columns? give --format text, files or "
-                f"columns"
-            )
+    if kind is None:
+        refuse_txt(files, _TXT)
     readers: dict[DocumentKind, Callable[[Path, str], Iterator[Document]]] = {
         "jsonl": lambda path, prefix: map(_from_record, jsonl_records(path, prefix)),
         "parquet": lambda path, prefix: map(_from_record, parquet_records(path, prefix)),
@@ -122,7 +122,7 @@ def _checked(document: Document) -> Document:
 
 
 def _from_record(record: Record) -> Document:
-    _, where, id, fields = record
+    where, id, fields = record
     if "text" in fields:
         if not isinstance(fields["text"], str):
             raise ValueError(f"{where}: 'text' is {fields['text']!r:.80}; wanted a string")

@@ -45,7 +45,7 @@ def iter_jsonl(
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = partial(jsonl_records, path, prefix)
-    yield from iter_records(records, "line", scheme=scheme, repair_tags=repair_tags, counts=counts)
+    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, counts=counts)
     counts.check(path, '{"text": ..., "entities": [...]} or {"words": [...], "tags": [...]} on each line')
 
 
@@ -73,7 +73,7 @@ def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
 
 
 def jsonl_records(path: str | Path, prefix: str) -> Iterator[Record]:
-    """Line, place, id and record of each line that is not blank."""
+    """Place, id and fields of each line that is not blank."""
     number = 0
     for line_no, line in lines_of(path):
         if not line.strip():
@@ -82,7 +82,7 @@ def jsonl_records(path: str | Path, prefix: str) -> Iterator[Record]:
         record = _json_object(line, where)
         given = record.get("id")
         id = f"{prefix}-{number}" if given is None else SURROGATE.sub("\ufffd", str(given))
-        yield line_no, where, id, record
+        yield where, id, record
         number += 1
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import gzip
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO
 
 from ctxner.files.atomic import new_file
 from ctxner.files.compression import DAMAGE, decompressed
-from ctxner.labels import SCHEMES, convert, first_error, first_malformed, repair
 from ctxner.schema import Sentence
 
 logger = logging.getLogger(__name__)
@@ -143,31 +142,3 @@ def bare_name(path: str | Path) -> tuple[str, str]:
     whole = Path(path)
     bare = Path(whole.stem) if whole.suffix.lower() in _COMPRESSED else whole
     return SURROGATE.sub("\ufffd", bare.stem), bare.suffix.lower()
-
-
-def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) -> tuple[str, ...]:
-    """The words with `empty_token` for blank ones, which are counted."""
-    visible = tuple(word if word.strip() else empty_token for word in words)
-    counts.num_empty_tokens += sum(not word.strip() for word in words)
-    return visible
-
-
-def file_tags(
-    tags: Sequence[str], scheme: str, repairing: bool, places: Sequence[str], counts: ReadCounts
-) -> tuple[str, ...]:
-    """A file's tags as BIOES: checked, or repaired if asked (counted); `places` gives file:line of each word."""
-    error = (first_malformed if repairing else first_error)(tags, scheme)
-    if error is not None:
-        index, message = error
-        fitting = [name for name in SCHEMES if first_error(tags, name) is None]
-        if fitting:
-            hint = f"the sentence is legal {' and '.join(fitting)}: set the scheme"
-        elif first_malformed(tags, scheme) is None:
-            hint = "no scheme allows the sentence: repair=True reads it by conlleval's rules and counts the changes"
-        else:
-            hint = "is this the tag column?"
-        raise ValueError(f"{places[index]}: {message}; {hint}")
-    if repairing:
-        tags, num_changed = repair(tags, scheme)
-        counts.num_repaired_tags += num_changed
-    return convert(tags, scheme, "BIOES")

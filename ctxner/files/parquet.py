@@ -50,12 +50,12 @@ def iter_parquet(
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = partial(parquet_records, path, prefix)
-    yield from iter_records(records, "row", scheme=scheme, repair_tags=repair_tags, counts=counts)
+    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, counts=counts)
     counts.check(path, "a row a sentence, with the column 'words' or 'text'")
 
 
 def parquet_records(path: str | Path, prefix: str) -> Iterator[Record]:
-    """Row number from 1, place, id and record of each row."""
+    """Place, id and fields of each row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -130,4 +130,4 @@ def _record(row: dict[str, Any], where: str, row_no: int, prefix: str) -> Record
     elif "text" not in record:
         raise ValueError(f"{where}: columns 'words' and 'text' are null or absent; wanted one of them in each row")
     id = next((record[name] for name in _IDS if name in record), None)
-    return row_no, where, f"{prefix}-{row_no - 1}" if id is None else str(id), record
+    return where, f"{prefix}-{row_no - 1}" if id is None else str(id), record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +34,22 @@ def kind_of(path: str | Path) -> Kind:
         if suffix in own:
             return kind
     raise ValueError(f"{path}: unknown suffix {suffix!r}; wanted {_KNOWN[0]} or {', '.join(_KNOWN[1:])} {_COMPRESSED}")
+
+
+def refuse_txt(files: Iterable[Path], meanings: Mapping[str, str]) -> None:
+    """Refuse `.txt` files, whose suffix does not tell the format.
+
+    Args:
+        files: Files to be read without a given format.
+        meanings: Formats that a `.txt` file may have: name -> what the file would hold.
+
+    Raises:
+        ValueError: A file is called `.txt`; the formats are named.
+    """
+    for file in files:
+        if bare_name(file)[1] == ".txt":
+            question = ", or ".join(meanings.values())
+            raise ValueError(f"{file}: {question}? give --format {' or '.join(meanings)}")
 
 
 def sentence_files(paths: str | Path | Sequence[str | Path], kind: Kind | None = None) -> dict[Path, str]:

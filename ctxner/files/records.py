@@ -7,26 +7,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from ctxner.files.lines import EMPTY_TOKEN, SURROGATE, ReadCounts, file_tags, visible_words
+from ctxner.files.lines import EMPTY_TOKEN, SURROGATE, ReadCounts
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.files.words import split_words
-from ctxner.labels import SCHEMES, spans_to_tags
+from ctxner.labels import SCHEMES, convert, first_error, first_malformed, repair, spans_to_tags
 from ctxner.schema import Sentence, Span
 
-Record = tuple[int, str, str, Mapping[str, Any]]  # line or row, its place as errors name it, id, fields
+Record = tuple[str, str, Mapping[str, Any]]  # place as errors name it, id, fields
 
 
 def iter_records(
-    records: Callable[[], Iterator[Record]], unit: str, *, scheme: str, repair_tags: bool, counts: ReadCounts
+    records: Callable[[], Iterator[Record]], *, scheme: str, repair_tags: bool, counts: ReadCounts
 ) -> Iterator[Sentence]:
     """The sentences of a file's records; memory does not grow with them, but for eight bytes each.
 
     Args:
-        records: Reads the file; called again when an id may be there twice.
-        unit: What is numbered: line or row.
-        scheme: Of the tags.
-        repair_tags: Mend illegal tag sequences (counted) instead of refusing the file.
-        counts: Where to count; a text without words is skipped and counted.
+        records: Function that reads the file; called again when an id may be there twice.
+        scheme: Tag scheme of records that do not name one.
+        repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
+        counts: Counters to add to; a text without words is skipped and counted.
 
     Raises:
         ValueError: As `text_sentence` and `words_sentence`; at the end: an id used twice.
@@ -34,7 +33,7 @@ def iter_records(
     ids = IdHashes()
 
     def sentences() -> Iterator[Sentence]:
-        for _, where, id, record in records():
+        for where, id, record in records():
             ids.add(id)
             if "text" in record:
                 yield text_sentence(id, record, where)
@@ -42,7 +41,7 @@ def iter_records(
                 yield words_sentence(id, record, where, scheme=scheme, repair_tags=repair_tags, counts=counts)
 
     yield from counts.counted(sentences())
-    refuse_repeats(ids, ((number, where, id) for number, where, id, _ in records()), unit)
+    refuse_repeats(ids, ((where, id) for where, id, _ in records()))
 
 
 def text_sentence(id: str, record: Mapping[str, Any], where: str) -> Sentence:
@@ -109,6 +108,34 @@ def words_sentence(
         places = [f"{where}: word {index}" for index in range(len(words))]
         tags = file_tags([_clean(tag) for tag in tags], scheme, repair_tags, places, counts)
     return Sentence(id, visible, tags, None if offsets is None else tuple((start, end) for start, end in offsets))
+
+
+def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) -> tuple[str, ...]:
+    """The words with `empty_token` for blank ones, which are counted."""
+    visible = tuple(word if word.strip() else empty_token for word in words)
+    counts.num_empty_tokens += sum(not word.strip() for word in words)
+    return visible
+
+
+def file_tags(
+    tags: Sequence[str], scheme: str, repairing: bool, places: Sequence[str], counts: ReadCounts
+) -> tuple[str, ...]:
+    """A file's tags as BIOES: checked, or repaired if asked (counted); `places` gives file:line of each word."""
+    error = (first_malformed if repairing else first_error)(tags, scheme)
+    if error is not None:
+        index, message = error
+        fitting = [name for name in SCHEMES if first_error(tags, name) is None]
+        if fitting:
+            hint = f"the sentence is legal {' and '.join(fitting)}: set the scheme"
+        elif first_malformed(tags, scheme) is None:
+            hint = "no scheme allows the sentence: repair=True reads it by conlleval's rules and counts the changes"
+        else:
+            hint = "is this the tag column?"
+        raise ValueError(f"{places[index]}: {message}; {hint}")
+    if repairing:
+        tags, num_changed = repair(tags, scheme)
+        counts.num_repaired_tags += num_changed
+    return convert(tags, scheme, "BIOES")
 
 
 def _is_strings(value: object) -> bool:

@@ -39,21 +39,23 @@ class IdHashes:
         return {value.tobytes() for value in ordered[1:][ordered[1:] == ordered[:-1]]}
 
 
-def refuse_repeats(hashes: IdHashes, again: Iterable[tuple[int, str, str]], unit: str) -> None:
-    """ValueError that names both places of an id used twice; equal hashes alone are looked into, not believed.
+def refuse_repeats(hashes: IdHashes, read_again: Iterable[tuple[str, str]]) -> None:
+    """Refuse an id that is used twice. Ids with equal hashes are read again and compared.
 
     Args:
-        hashes: Of the ids of one file.
-        again: Number of the line or row, its place as an error names it, and its id; read only when a hash is repeated.
-        unit: What is numbered: line or row.
+        hashes: Hashes of all ids.
+        read_again: Place, as errors name it, and id of each; read only when a hash is repeated.
+
+    Raises:
+        ValueError: An id is used twice; both places are named.
     """
     repeated = hashes.repeated()
     if not repeated:
         return
-    first: dict[str, int] = {}
-    for number, where, id in again:
+    first_place: dict[str, str] = {}
+    for place, id in read_again:
         if id_hash(id) not in repeated:
             continue
-        if id in first:
-            raise ValueError(f"{where}: id {id!r} is already that of {unit} {first[id]}; ids must be unique")
-        first[id] = number
+        if id in first_place:
+            raise ValueError(f"{place}: id {id!r} was used before at {first_place[id]}; ids must be unique")
+        first_place[id] = place

@@ -121,7 +121,8 @@ def test_what_success_said_of_other_splits_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [1, 8999])
 def test_an_id_twice_is_refused_and_nothing_is_left(tmp_path: Path, place: int) -> None:
     twice = [*SPLITS["train"], SPLITS["train"][place]]
-    with pytest.raises(ValueError, match=f"train: sentence id 's-{place}' occurs twice; ids must be unique in a split"):
+    places = f"train: sentence {len(twice)}: id 's-{place}' was used before at train: sentence {place + 1}; ids must be"
+    with pytest.raises(ValueError, match=places):
         stage({"dev": SPLITS["dev"], "train": twice}, tmp_path, {})
     assert list(tmp_path.iterdir()) == []
 

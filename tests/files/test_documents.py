@@ -40,7 +40,7 @@ def test_plain_text_is_a_document_a_line_or_a_file_as_asked(tmp_path: Path) -> N
     assert list(iter_documents(path, "text")) == [Document("a-0", "One."), Document("a-1", " Two ")]
     assert list(iter_documents(path, "files")) == [Document("a", "One.\r\n\n Two \n")]
     with pytest.raises(
-        ValueError, match=r"a\.txt: a document a line, a document a file, or words in columns\? give --f"
+        ValueError, match=r"a\.txt: one document per line, or one document per file, or words in columns\? give --f"
     ):
         iter_documents(path)
 

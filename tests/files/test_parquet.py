@@ -82,7 +82,10 @@ def test_schemes_and_repair_are_those_of_the_format(tmp_path):
         ({"words": [["a"], ["b"]], "tags": [["O"], ["O", "O"]]}, r": row 2: 2 tags for 1 words"),
         ({"words": [["a"]], "offsets": [[[0]]]}, r": row 1: wanted 'offsets' to be a list of \[start, end\]"),
         ({"text": ["a"], "entities": [[{"start": 0, "end": 5, "type": "x"}]]}, r": row 1: entity .* wanted 0 <= start"),
-        ({"text": ["x", "y", "z"], "id": ["a", "b", "a"]}, r": row 3: id 'a' is already that of row 1; ids must be"),
+        (
+            {"text": ["x", "y", "z"], "id": ["a", "b", "a"]},
+            r": row 3: id 'a' was used before at .*: row 1; ids",
+        ),
         ({"text": pa.array([], pa.string())}, r": no sentence in the file; wanted a row a sentence"),
     ],
 )

@@ -304,7 +304,7 @@ def test_bad_json_lines_are_refused_with_their_line(tmp_path, record, message):
 
 def test_an_id_used_twice_is_refused_with_both_lines(tmp_path):
     path = jsonl(tmp_path, {"id": "a", "text": "x"}, {"id": "b", "text": "x"}, {"id": "a", "text": "y"})
-    with pytest.raises(ValueError, match=r":3: id 'a' is already that of line 1"):
+    with pytest.raises(ValueError, match=r":3: id 'a' was used before at .*:1; ids"):
         read_jsonl(path)
 
 

@@ -35,18 +35,18 @@ def test_a_repeat_is_refused_with_both_places_and_the_file_is_read_again_only_fo
 
     def again():
         reads.append(1)
-        yield from ((number, f"some.jsonl:{number}", id) for number, id in enumerate("abcab", 1))
+        yield from ((f"some.jsonl:{number}", id) for number, id in enumerate("abcab", 1))
 
     for id in "abc":
         hashes.add(id)
-    refuse_repeats(hashes, again(), "line")
+    refuse_repeats(hashes, again())
     assert not reads
     hashes.add("b")
-    with pytest.raises(ValueError, match=r"^some.jsonl:5: id 'b' is already that of line 2; ids must be unique"):
-        refuse_repeats(hashes, again(), "line")
+    with pytest.raises(ValueError, match=r"^some.jsonl:5: id 'b' was used before at some.jsonl:2; ids must be unique"):
+        refuse_repeats(hashes, again())
     assert reads
 
 
 def test_equal_hashes_of_different_ids_are_no_repeat():
     hashes = IdHashes([id_hash("a"), id_hash("a")])
-    refuse_repeats(hashes, iter([(1, "x:1", "a"), (2, "x:2", "b")]), "line")
+    refuse_repeats(hashes, iter([("x:1", "a"), ("x:2", "b")]))

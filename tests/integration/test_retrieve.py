@@ -159,7 +159,7 @@ def test_second_run_gives_the_same_rows(
 
 def test_sentence_id_twice_is_refused(config: Config, world: World, tmp_path: Path) -> None:
     twice = [world.train[0], dataclasses.replace(world.train[1], id=world.train[0].id)]
-    with pytest.raises(ValueError, match=r"train: sentence id 'train-00000' occurs twice; ids must be unique"):
+    with pytest.raises(ValueError, match=r"id 'train-00000' was used before at train: sentence"):
         retrieve({"train": twice}, config, tmp_path)
 
 

@@ -90,7 +90,10 @@ def test_dry_run_of_a_config_counts_its_splits_which_may_be_many_files(folder, i
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("posts.txt", "--out", "made"), "posts.txt: words in columns, or a sentence a line? give --format columns or"),
+        (
+            ("posts.txt", "--out", "made"),
+            "posts.txt: words in columns, or one sentence per line? give --format columns",
+        ),
         (("shards", "--split", "test", "--out", "made"), "--split chooses among the config's data sets"),
         (("--format", "text", "--set", "data.test=posts.txt"), "--format text is for FILES"),
         (("shards",), "data.contexts is not set; give the folder to write contexts to, e.g. --out"),
@@ -115,8 +118,8 @@ def test_what_a_user_can_mend_is_one_message_before_anything_is_written(folder, 
     ("content", "message"),
     [
         ('{"text": "fine"}\n{"text": 5}\n', "bad.jsonl:2: 'text' is 5; wanted a string"),
-        ('{"id": 1, "text": "x"}\n{"id": 1, "text": "y"}\n', "bad.jsonl:2: id '1' is already that of line 1"),
-        ('{"id": "mine", "text": "x"}\n', "sentences: sentence id 'mine' occurs twice; ids must be unique"),
+        ('{"id": 1, "text": "x"}\n{"id": 1, "text": "y"}\n', "bad.jsonl:2: id '1' was used before at"),
+        ('{"id": "mine", "text": "x"}\n', "id 'mine' was used before at sentences: sentence 3; ids must be unique"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_found_before_ray_starts(folder, index, call, content, message):

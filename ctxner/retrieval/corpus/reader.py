@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ctxner.files.compression import DAMAGE, CorpusFile
-from ctxner.files.unique_ids import IdHashes, id_hash
+from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.retrieval.corpus.mediawiki import read_pages
 from ctxner.retrieval.text import clean_text
 from ctxner.schema import Passage
@@ -190,19 +190,8 @@ def check_corpus(paths: Sequence[str | Path], hashes: IdHashes, *, unit: Unit = 
     """
     if not len(hashes):
         raise ValueError(f"{', '.join(map(str, paths))}: the corpus is empty; at least one passage is needed")
-    repeated = hashes.repeated()
-    if not repeated:
-        return
-    first_place: dict[str, _Place] = {}
-    for place, passage in CorpusReader(paths, unit=unit).places():
-        if id_hash(passage.id) not in repeated:
-            continue
-        if passage.id in first_place:
-            raise ValueError(
-                f"{_show(place)}: id {passage.id!r} was used before at {_show(first_place[passage.id])}; "
-                "ids must be unique over all corpus files"
-            )
-        first_place[passage.id] = place
+    places = CorpusReader(paths, unit=unit).places()
+    refuse_repeats(hashes, ((f"{path}:{where}", passage.id) for (path, where), passage in places))
 
 
 def corpus_stem(path: Path) -> str:
@@ -253,7 +242,3 @@ def _damaged(path: Path, line_no: int | None, error: BaseException) -> str:
     place = f"{path}:{line_no}" if line_no else str(path)
     format = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd"}.get(path.suffix.lower(), "readable")
     return f"{place}: damaged or not {format} ({error})"
-
-
-def _show(place: _Place) -> str:
-    return f"{place[0]}:{place[1]}"
