@@ -334,5 +334,5 @@ def _explain(source: str, problem: Any, model: Any) -> str:
     for name in sections:
         if isinstance(name, str):  # a number is a place in a list
             model = model.model_fields[name].annotation
-            model = next((own for own in get_args(model) if hasattr(own, "model_fields")), model)
+            model = next((argument for argument in get_args(model) if hasattr(argument, "model_fields")), model)
     return f"{source}: {where}: unknown key {key!r}; valid here: {', '.join(model.model_fields)}"

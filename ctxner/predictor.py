@@ -172,7 +172,7 @@ class Tagger:
         if not isinstance(passages, Mapping):
             raise ValueError("passages of several texts: wanted a mapping from sentence id to passages, not a sequence")
         parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
-        known = [own.id if isinstance(own, Sentence) else str(number) for number, own in enumerate(texts)]
+        known = [text.id if isinstance(text, Sentence) else str(number) for number, text in enumerate(texts)]
         if strangers := set(passages) - set(known):
             raise ValueError(
                 f"passages for unknown sentence ids {sorted(strangers, key=str)[:3]}; known: {known[:3]} ..."
@@ -198,7 +198,7 @@ class Tagger:
         """
         if isinstance(texts, str):
             return [_group(entity) for entity in self._tag_one(texts, passages)]
-        return [[_group(entity) for entity in own] for own in self._tag_many(texts, passages)]
+        return [[_group(entity) for entity in entities] for entities in self._tag_many(texts, passages)]
 
     def to_spacy(self, text: str, *, passages: Sequence[str | Passage] | None = None) -> Doc:
         """A spaCy `Doc` of our words and sentences, with `doc.ents` and each one's `ent._.confidence`.
@@ -242,11 +242,11 @@ class Tagger:
             window = examples[first : first + self.window]
             answers = self._answer(window, "context" if view == "context" else "plain", n_best)
             if limit is not None:
-                unsure = [place for place, own in enumerate(answers) if own.entropy > limit]
-                for place, own in zip(
+                unsure = [place for place, answer in enumerate(answers) if answer.entropy > limit]
+                for place, answer in zip(
                     unsure, self._answer([window[place] for place in unsure], "context", n_best), strict=True
                 ):
-                    answers[place] = own
+                    answers[place] = answer
             predictions.extend(answers)
             if on_progress:
                 on_progress(len(predictions))
@@ -257,18 +257,18 @@ class Tagger:
         views = [build(example) for example in examples]
         scaling = self.calibration.confidence.get(view) if self.calibration else None
         found: dict[int, Prediction] = {}
-        shapes = [(own.num_rows, own.longest_row) for own in views]
+        shapes = [(built.num_rows, built.longest_row) for built in views]
         for batch in pack_batches(shapes, max_pieces=self.batch_pieces, call_pieces=self.call_pieces):
             best, entropies, ranked = self._decode([views[index] for index in batch], n_best)
             for place, index in enumerate(batch):
-                own, sentence = views[index], examples[index].sentence
+                read, sentence = views[index], examples[index].sentence
                 found[index] = Prediction(
-                    own.sentence_id,
+                    read.sentence_id,
                     view,
                     best[place][0],
                     _entities(sentence, best[place], scaling),
                     entropies[place],
-                    own.passages,
+                    read.passages,
                     tuple(Analysis(p, path[0], _entities(sentence, path, scaling)) for p, path in ranked[place]),
                 )
         return [found[index] for index in range(len(examples))]
@@ -291,7 +291,11 @@ class Tagger:
         p_BN = (score_BN - crf.log_partition(emissions_BTL, mask_BT).unsqueeze(1)).exp().clamp_max(1.0)
         ranks = [self._spelled(emissions_BTL, mask_BT, path_BT) for path_BT in paths_BNT.unbind(1)]
         rows = enumerate(p_BN.tolist())
-        return best, entropies, [[(p, ranks[n][row]) for n, p in enumerate(own) if p > 0] for row, own in rows]
+        return (
+            best,
+            entropies,
+            [[(p, ranks[n][row]) for n, p in enumerate(row_probabilities) if p > 0] for row, row_probabilities in rows],
+        )
 
     def _spelled(self, emissions_BTL: Tensor, mask_BT: Tensor, path_BT: Tensor) -> list[_Path]:
         """The tags of a path a sentence, and the probability of each of their spans."""
@@ -299,9 +303,11 @@ class Tagger:
         ids = [row[:length] for row, length in zip(path_BT.tolist(), lengths, strict=True)]
         tags = [self.labels.decode(row) for row in ids]
         spans = [lenient_spans(row) for row in tags]
-        places = [(place, span.start, span.end) for place, own in enumerate(spans) for span in own]
+        places = [
+            (place, span.start, span.end) for place, sentence_spans in enumerate(spans) for span in sentence_spans
+        ]
         probabilities = iter(self.model.crf.segment_probability(emissions_BTL, mask_BT, path_BT, places).tolist())
-        return [(row, [next(probabilities) for _ in own]) for row, own in zip(tags, spans, strict=True)]
+        return [(row, [next(probabilities) for _ in span]) for row, span in zip(tags, spans, strict=True)]
 
 
 def _entities(sentence: Sentence, path: _Path, scaling: PlattScaling | None) -> tuple[Entity, ...]:

@@ -59,8 +59,10 @@ def set_entities(doc: Doc, entities: Iterable[Entity]) -> None:
     """
     if not Span.has_extension("confidence"):
         Span.set_extension("confidence", default=None)
-    found = [(doc.char_span(own.start, own.end, own.type, alignment_mode="expand"), own) for own in entities]
-    spans = {(span.start, span.end): (span, own.confidence) for span, own in reversed(found) if span is not None}
+    found = [
+        (doc.char_span(entity.start, entity.end, entity.type, alignment_mode="expand"), entity) for entity in entities
+    ]
+    spans = {(span.start, span.end): (span, entity.confidence) for span, entity in reversed(found) if span is not None}
     doc.ents = filter_spans([span for span, _ in spans.values()])
     for span in doc.ents:
         span._.confidence = spans[span.start, span.end][1]

@@ -235,14 +235,14 @@ def pack_batches(
     num_rows = padding = 0
     widths: tuple[int, ...] = ()
     for index in order:
-        rows, *own = shapes[index]
-        wider = tuple(map(max, widths, own)) if num_rows else tuple(own)
+        rows, *longest = shapes[index]
+        wider = tuple(map(max, widths, longest)) if num_rows else tuple(longest)
         full = max_sentences is not None and num_rows and len(batches[-1]) >= max_sentences
-        padding += rows * (sum(wider) - sum(own))
+        padding += rows * (sum(wider) - sum(longest))
         full = full or (call_pieces is not None and padding > call_pieces)
         if not batches or full or (num_rows + rows) * sum(wider) > max_pieces:
             batches.append([])
-            num_rows, padding, wider = 0, 0, tuple(own)
+            num_rows, padding, wider = 0, 0, tuple(longest)
         batches[-1].append(index)
         num_rows, widths = num_rows + rows, wider
     return batches

@@ -52,15 +52,15 @@ def run(config: Config, out: Path) -> dict[str, Any]:
     splits, corpus = read_splits(config, ()), config.index.corpus
     comparisons = compare(splits, corpus)
     overlap = {
-        split: entity_overlap(splits["train"], own)
-        for split, own in splits.items()
-        if split != "train" and "train" in splits and any(sentence.tags for sentence in own)
+        split: entity_overlap(splits["train"], sentences)
+        for split, sentences in splits.items()
+        if split != "train" and "train" in splits and any(sentence.tags for sentence in sentences)
     }
     seconds = round(time.perf_counter() - started, 1)
     files = {split: str(config.data.path(split)) for split in splits}
     facts = {
         "Corpus": ", ".join(map(str, corpus)) or "none given",
-        **{f"{split}, {len(own):,} sentences": files[split] for split, own in splits.items()},
+        **{f"{split}, {len(sentences):,} sentences": files[split] for split, sentences in splits.items()},
         "Seconds": f"{seconds}",
     }
     _write(out, comparisons, overlap, facts)
@@ -68,7 +68,7 @@ def run(config: Config, out: Path) -> dict[str, Any]:
         "splits": files,
         "corpus": [str(path) for path in corpus],
         "comparisons": [_comparison_dict(one) for one in comparisons],
-        "seen_in_training": {split: _overlap_dict(*own) for split, own in overlap.items()},
+        "seen_in_training": {split: _overlap_dict(*counts) for split, counts in overlap.items()},
         "seconds": seconds,
         "report": str(out),
     }
@@ -78,7 +78,7 @@ def plan(config: Config, out: Path) -> dict[str, Any]:
     """What `run` would do; reads the data and the corpus."""
     splits, corpus = read_splits(config, ()), config.index.corpus
     return {
-        "sentences": {split: len(own) for split, own in splits.items()},
+        "sentences": {split: len(sentences) for split, sentences in splits.items()},
         "num_passages": sum(1 for _ in read_passages(corpus, "reading passages")) if corpus else 0,
         "report": str(out),
     }
@@ -104,18 +104,20 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
 
 def compare(splits: dict[str, list[Sentence]], corpus: Sequence[Path]) -> list[Comparison]:
     """Every split against the corpus, in one pass over it, against the splits before it and against itself."""
-    everything = [sentence for own in splits.values() for sentence in own]
+    everything = [sentence for split in splits.values() for sentence in split]
     comparisons = []
     if corpus:
         passages = read_passages(corpus, "comparing passages")
         copies = iter(find_copies(((passage.id, passage.text) for passage in passages), everything))
-        for split, own in splits.items():
-            comparisons.append(Comparison(split, "corpus", own, [next(copies) for _ in own]))
+        for split, sentences in splits.items():
+            comparisons.append(Comparison(split, "corpus", sentences, [next(copies) for _ in sentences]))
     for first, second in combinations(splits, 2):
         found = find_copies(texts_of(splits[first]), splits[second])
         comparisons.append(Comparison(second, first, splits[second], found))
-    for split, own in splits.items():
-        comparisons.append(Comparison(split, "itself", own, find_copies(texts_of(own), own, same=True)))
+    for split, sentences in splits.items():
+        comparisons.append(
+            Comparison(split, "itself", sentences, find_copies(texts_of(sentences), sentences, same=True))
+        )
     return comparisons
 
 
@@ -188,7 +190,7 @@ def _comparison_dict(one: Comparison) -> dict[str, Any]:
 
 
 def _overlap_dict(overall: SeenMentions, by_type: dict[str, SeenMentions]) -> dict[str, Any]:
-    def plain(own: SeenMentions) -> dict[str, Any]:
-        return {"mentions": as_dict(own.mentions), "distinct": as_dict(own.surfaces)}
+    def plain(seen: SeenMentions) -> dict[str, Any]:
+        return {"mentions": as_dict(seen.mentions), "distinct": as_dict(seen.surfaces)}
 
-    return {**plain(overall), "by_type": {type: plain(own) for type, own in by_type.items()}}
+    return {**plain(overall), "by_type": {type: plain(tally) for type, tally in by_type.items()}}

@@ -66,9 +66,9 @@ def run(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) ->
     for view in _views(config):
         with progress(f"tagging, {view} view", len(examples)) as done:
             predictions[view] = tagger.predict(examples, view=view, on_progress=done)
-    spans = {view: [prediction.spans for prediction in own] for view, own in predictions.items()}
-    reports = {view: _report(gold, own) for view, own in predictions.items()}
-    if unfitted := [view for view, own in reports.items() if own.scaling is None]:
+    spans = {view: [prediction.spans for prediction in answers] for view, answers in predictions.items()}
+    reports = {view: _report(gold, prediction) for view, prediction in predictions.items()}
+    if unfitted := [view for view, report in reports.items() if report.scaling is None]:
         console.print(f"too few right or wrong entities to fit: {', '.join(unfitted)} confidences stay as they are")
     curve: list[AutoPoint] = []
     chosen: AutoPoint | None = None
@@ -78,14 +78,14 @@ def run(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) ->
         chosen = choose_threshold(curve, share=wanted.share, f1=wanted.f1, gain=wanted.gain)
     found = _found(config, split, gold, wanted, reports, curve, chosen)
     threshold = chosen.threshold if chosen else None
-    scalings = {view: own.scaling for view, own in reports.items() if own.scaling}
+    scalings = {view: report.scaling for view, report in reports.items() if report.scaling}
     path = Calibration(scalings, threshold, found).save(folder)
     write_calibration_page(out, reports, curve, chosen, title=f"Calibration on {split}", facts=_facts(model, found))
     return {
         "model": model,
         "threshold": threshold,
-        **{name: own for name, own in found.items() if name not in ("curve", "files", "contexts")},
-        "scaling": {view: asdict(own) for view, own in scalings.items()},
+        **{name: value for name, value in found.items() if name not in ("curve", "files", "contexts")},
+        "scaling": {view: asdict(scaling) for view, scaling in scalings.items()},
         "calibration": str(path),
         "report": str(out),
     }
@@ -126,9 +126,9 @@ def plan(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) -
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """The result in short, for people."""
     lines = {
-        f"{view} view": f"F1 {100 * own['f1']:.2f}  calibration error {100 * own['ece_before']:.2f} -> "
-        f"{100 * own['ece_after']:.2f} of {own['entities']:,} entities"
-        for view, own in result["views"].items()
+        f"{view} view": f"F1 {100 * report['f1']:.2f}  calibration error {100 * report['ece_before']:.2f} -> "
+        f"{100 * report['ece_after']:.2f} of {report['entities']:,} entities"
+        for view, report in result["views"].items()
     }
     if auto := result["auto"]:
         lines["auto"] = f"F1 {100 * auto['f1']:.2f}  looks up {auto['share']:.1%} of {result['sentences']:,} sentences"
@@ -172,8 +172,13 @@ def _found(
         "sentences": len(gold),
         "mentions": sum(map(len, gold)),
         "views": {
-            view: {"f1": own.f1, "entities": own.num_entities, "ece_before": own.ece[0], "ece_after": own.ece[1]}
-            for view, own in reports.items()
+            view: {
+                "f1": report.f1,
+                "entities": report.num_entities,
+                "ece_before": report.ece[0],
+                "ece_after": report.ece[1],
+            }
+            for view, report in reports.items()
         },
         "wanted": _given(wanted) if chosen else {},
         "auto": {"share": chosen.share, "f1": chosen.f1} if chosen else None,

@@ -351,7 +351,7 @@ def tag(
     act = job.plan if dry_run else job.run
     kind = None if format == "auto" else format
     _finish(
-        lambda: act(settings, model, sources, out, kind=kind, formats=tuple(dict.fromkeys(own.value for own in to))),
+        lambda: act(settings, model, sources, out, kind=kind, formats=tuple(dict.fromkeys(kind.value for kind in to))),
         json,
     )
 
@@ -464,8 +464,8 @@ def main() -> None:
 def _with(config: Config, section: str, given: dict[str, Any]) -> Config:
     """The config with the options that were given in place of a section's values."""
     chosen = {name: value for name, value in given.items() if value is not None}
-    own = getattr(config, section).model_copy(update=chosen)
-    return config.model_copy(update={section: own})
+    changed = getattr(config, section).model_copy(update=chosen)
+    return config.model_copy(update={section: changed})
 
 
 def _require_corpus(config: Config) -> None:

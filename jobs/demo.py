@@ -71,7 +71,9 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
     )
     _show(scores, tagged)
     result = {
-        "scores": {mode: {view: found["micro"]["f1"] for view, found in own.items()} for mode, own in scores.items()},
+        "scores": {
+            mode: {view: found["micro"]["f1"] for view, found in score.items()} for mode, score in scores.items()
+        },
         "report": str(report),
         "model": str(out / modes[-1] / "model"),
         "index": str(config.index.folder),
@@ -153,7 +155,7 @@ def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any
     gold = [tags_to_spans(example.sentence.tags or ()) for example in test]
     found = {view: tagger.predict(test, view=view) for view in VIEWS}
     scores: dict[str, Any] = {
-        view: count_spans(gold, [own.spans for own in found[view]]).scores().to_dict() for view in VIEWS
+        view: count_spans(gold, [prediction.spans for prediction in found[view]]).scores().to_dict() for view in VIEWS
     }
     tagged = [
         TaggedSentence(
@@ -165,14 +167,14 @@ def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any
 
 
 def _micro(scores: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    return {mode: {view: found["micro"] for view, found in own.items()} for mode, own in scores.items()}
+    return {mode: {view: found["micro"] for view, found in score.items()} for mode, score in scores.items()}
 
 
 def _show(scores: dict[str, Any], tagged: Sequence[TaggedSentence]) -> None:
     """The table of test F1, and sentences that the passages decided."""
     table = Table("trained as", "plain view F1", "context view F1", title="test F1, names never seen in training")
-    for mode, own in scores.items():
-        table.add_row(mode, *(f"{100 * own[view]['micro']['f1']:.1f}" for view in ("plain", "context")))
+    for mode, score in scores.items():
+        table.add_row(mode, *(f"{100 * score[view]['micro']['f1']:.1f}" for view in ("plain", "context")))
     console.print(table)
     for sentence in [sentence for sentence in tagged if outcome(sentence) == "fixed"][:_SHOWN]:
         console.print(Text(" ".join(sentence.words), style="bold"))

@@ -85,7 +85,7 @@ class Tagged:
 
     def looked_up(self) -> list[bool] | None:
         """Which sentences `auto` looks up; None when it is not scored."""
-        return [own.view == "context" for own in self.views["auto"]] if "auto" in self.views else None
+        return [prediction.view == "context" for prediction in self.views["auto"]] if "auto" in self.views else None
 
 
 def run(
@@ -154,7 +154,10 @@ def show(result: dict[str, Any]) -> None:
     """Print the result for people: tables, then where the page is."""
     Console().print(_overview(result), _type_table(result["scores"]), _error_table(result["details"]))
     rest = {
-        **{f"{own['first']} against {own['second']}": _in_words(own) for own in result["comparisons"]},
+        **{
+            f"{comparison['first']} against {comparison['second']}": _in_words(comparison)
+            for comparison in result["comparisons"]
+        },
         "auto": result["auto"].get("left_out")
         or f"looks up above an entropy of {result['auto']['threshold']:.3g} nats",
         "report": result["report"],
@@ -176,7 +179,9 @@ def read_inputs(config: Config, split: str) -> Inputs:
     examples = gold_examples(config, split)
     seen = None
     if data.train and split != "train":
-        seen = mention_forms(own for own in read_sentences(data.train, format).sentences if own.tags is not None)
+        seen = mention_forms(
+            sentence for sentence in read_sentences(data.train, format).sentences if sentence.tags is not None
+        )
     gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
     return Inputs(examples, gold, seen, data.contexts is not None)
 
@@ -243,14 +248,16 @@ def _view_details(inputs: Inputs, tagged: Tagged, view: str, buckets: Mapping[st
         "confusion": {"types": types, "counts": [[cells.get((row, column), 0) for column in types] for row in types]},
         "calibration": {
             "error": expected_calibration_error(confidences, correct),
-            "bins": [asdict(own) for own in reliability_bins(confidences, correct)],
+            "bins": [asdict(bin) for bin in reliability_bins(confidences, correct)],
         },
         "buckets": {
             name: [
                 {"bucket": bucket, "sentences": size, **score.to_dict()}
-                for bucket, size, score in zip(own.names, own.sizes(), own.scores(gold, predicted), strict=True)
+                for bucket, size, score in zip(
+                    groups.names, groups.sizes(), groups.scores(gold, predicted), strict=True
+                )
             ]
-            for name, own in buckets.items()
+            for name, groups in buckets.items()
         },
     }
     if inputs.seen is not None:
@@ -264,11 +271,11 @@ def _buckets(inputs: Inputs, tagged: Tagged) -> dict[str, Buckets]:
     found = {"words": length_buckets([len(example.sentence.words) for example in inputs.examples])}
     if "context" in tagged.views:
         passages_by_sentence = [prediction.passages for prediction in tagged.views["context"]]
-        read = [[own for own in passages if own.dropped is None] for passages in passages_by_sentence]
-        scores = [[own.rerank_score for own in passages if own.rerank_score is not None] for passages in read]
+        read = [[scored for scored in passages if scored.dropped is None] for passages in passages_by_sentence]
+        scores = [[scored.rerank_score for scored in passages if scored.rerank_score is not None] for passages in read]
         found["passages"] = count_buckets([len(passages) for passages in read])
         if any(scores):
-            found["rerank"] = quantile_buckets([max(own, default=None) for own in scores])
+            found["rerank"] = quantile_buckets([max(sentence_scores, default=None) for sentence_scores in scores])
     return found
 
 
@@ -294,7 +301,7 @@ def _changes(inputs: Inputs, tagged: Tagged) -> dict[str, Any]:
     triples = zip(inputs.gold, tagged.spans("plain"), tagged.spans("context"), strict=True)
     changes = [change(*triple) for triple in triples]
     names = ("found", "lost", "withdrawn", "added")
-    counts = Counter(own.outcome for own in changes)
+    counts = Counter(change.outcome for change in changes)
 
     def listed(example: Example, spans: Sequence[Span]) -> list[dict[str, Any]]:
         words = example.sentence.words
@@ -302,28 +309,28 @@ def _changes(inputs: Inputs, tagged: Tagged) -> dict[str, Any]:
 
     return {
         "sentences": {name: counts[name] for name in OUTCOMES},
-        "mentions": {name: sum(len(getattr(own, name)) for own in changes) for name in names},
+        "mentions": {name: sum(len(getattr(change, name)) for change in changes) for name in names},
         "changed": [
             {
                 "sentence_id": example.sentence.id,
-                "outcome": own.outcome,
-                **{name: listed(example, getattr(own, name)) for name in names},
+                "outcome": change.outcome,
+                **{name: listed(example, getattr(change, name)) for name in names},
             }
-            for example, own in zip(inputs.examples, changes, strict=True)
-            if own.outcome != "same"
+            for example, change in zip(inputs.examples, changes, strict=True)
+            if change.outcome != "same"
         ],
     }
 
 
 def _sentences(inputs: Inputs, tagged: Tagged) -> list[EvaluatedSentence]:
-    views = {view: own for view, own in tagged.views.items() if view != "auto"}
+    views = {view: predictions for view, predictions in tagged.views.items() if view != "auto"}
     looked_up = tagged.looked_up()
     return [
         EvaluatedSentence(
             example.sentence.id,
             example.sentence.words,
             inputs.gold[place],
-            {view: own[place].entities for view, own in views.items()},
+            {view: predictions[place].entities for view, predictions in views.items()},
             views["context"][place].passages if "context" in views else (),
             None if looked_up is None else looked_up[place],
         )
@@ -350,11 +357,11 @@ def _overview(result: dict[str, Any]) -> Table:
     """A line a view."""
     table = Table("view", "P", "R", "F1", "95% interval", "surface F1", "ECE", "looked up")
     shares: dict[str, float | None] = {"plain": 0.0, "context": 1.0, "auto": result["auto"].get("share")}
-    for view, own in result["details"].items():
+    for view, detail in result["details"].items():
         micro, share = result["scores"][view]["micro"], shares[view]
         ratios = [_percent(micro[name]) for name in ("precision", "recall", "f1")]
-        interval = "–".join(map(_percent, own["interval"]))
-        surface, error = own["surface"]["micro"]["f1"], own["calibration"]["error"]
+        interval = "–".join(map(_percent, detail["interval"]))
+        surface, error = detail["surface"]["micro"]["f1"], detail["calibration"]["error"]
         table.add_row(view, *ratios, interval, _percent(surface), _percent(error), f"{share:.0%}")
     return table
 
@@ -362,9 +369,9 @@ def _overview(result: dict[str, Any]) -> Table:
 def _type_table(scores: Mapping[str, Any]) -> Table:
     """F1 (precision / recall) by type, a column a view."""
     table = Table("type", *(f"{view}: F1 (P / R)" for view in scores), "gold")
-    for type in sorted({type for own in scores.values() for type in own["per_type"]}):
-        rows = [own["per_type"].get(type, Score().to_dict()) for own in scores.values()]
-        cells = [f"{_percent(own['f1'])} ({_percent(own['precision'])} / {_percent(own['recall'])})" for own in rows]
+    for type in sorted({type for view_scores in scores.values() for type in view_scores["per_type"]}):
+        rows = [view_scores["per_type"].get(type, Score().to_dict()) for view_scores in scores.values()]
+        cells = [f"{_percent(row['f1'])} ({_percent(row['precision'])} / {_percent(row['recall'])})" for row in rows]
         table.add_row(Text(type), *cells, f"{max(own['num_gold'] for own in rows):,}")
     return table
 
@@ -373,17 +380,19 @@ def _error_table(details: Mapping[str, Any]) -> Table:
     """Kinds of errors, and recall of seen and unseen mentions, a column a view."""
     table = Table("mentions", *details)
     for kind in KINDS:
-        table.add_row(kind.replace("_", " "), *(f"{own['kinds'][kind]:,}" for own in details.values()))
-    if all("seen" in own for own in details.values()):
+        table.add_row(kind.replace("_", " "), *(f"{detail['kinds'][kind]:,}" for detail in details.values()))
+    if all("seen" in detail for detail in details.values()):
         for name in ("seen", "unseen"):
-            scores = [own["seen"][name] for own in details.values()]
-            table.add_row(f"recall, {name}", *(f"{_percent(own['recall'])} of {own['num_gold']:,}" for own in scores))
+            scores = [detail["seen"][name] for detail in details.values()]
+            table.add_row(
+                f"recall, {name}", *(f"{_percent(score['recall'])} of {score['num_gold']:,}" for score in scores)
+            )
     return table
 
 
-def _in_words(own: dict[str, Any]) -> str:
-    low, high = own["interval"]
+def _in_words(comparison: dict[str, Any]) -> str:
+    low, high = comparison["interval"]
     return (
-        f"F1 {100 * own['difference']:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, "
-        f"p = {own['p_value']:.4f}"
+        f"F1 {100 * comparison['difference']:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, "
+        f"p = {comparison['p_value']:.4f}"
     )

@@ -55,7 +55,9 @@ def size(num_bytes: int) -> str:
 
 def _arithmetic(plan: Mapping[str, Any]) -> Table:
     parameters, batch = plan["parameters"], plan["global_batch"]
-    largest = ", ".join(f"{own['rows']} x {own['pieces']} {view}" for view, own in plan["largest_micro_batch"].items())
+    largest = ", ".join(
+        f"{size['rows']} x {size['pieces']} {view}" for view, size in plan["largest_micro_batch"].items()
+    )
     facts = {
         "sentences": ", ".join(f"{split} {count:,}" for split, count in plan["sentences"].items()),
         "types": ", ".join(plan["types"]),
@@ -100,7 +102,9 @@ def _fits(fits: list[dict[str, Any]]) -> Table:
     for stage in range(len(fits[0]["batch_pieces"])):
         table.add_column(f"ZeRO {stage}", justify="right", no_wrap=True)
     for number, row in enumerate(fits):
-        cells = ("–" if own is None else f"{own / 1000:,.{int(own < 100_000)}f}k" for own in row["batch_pieces"])
+        cells = (
+            "–" if pieces is None else f"{pieces / 1000:,.{int(pieces < 100_000)}f}k" for pieces in row["batch_pieces"]
+        )
         last = number + 1 == len(fits) or fits[number + 1]["encoder"] != row["encoder"]
         mark = " *" if row["checkpointing"] else ""
         table.add_row(row["encoder"], f"{row['machine']}{mark}", *cells, end_section=last)
@@ -118,6 +122,6 @@ def _step_times(times: Mapping[str, list[dict[str, Any]]]) -> Table:
         table.add_column(f"ZeRO {stage}", justify="right", no_wrap=True)
     for name, rows in times.items():
         for row in rows:
-            cells = (f"{1000 * own:,.1f}" for own in row["seconds"])
+            cells = (f"{1000 * seconds:,.1f}" for seconds in row["seconds"])
             table.add_row(name, str(row["gpus"]), *cells, end_section=row is rows[-1])
     return table

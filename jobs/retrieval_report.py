@@ -65,11 +65,12 @@ def run(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, ou
         "sentences": len(inputs.examples),
         "errors": sum(context.error is not None for context in inputs.contexts.values()),
         "without_query": sum(not context.query for context in inputs.contexts.values()),
-        "coverage": {str(k): _row(own, found.words[k], found.has_seen) for k, own in found.coverage.items()},
+        "coverage": {str(k): _row(cell, found.words[k], found.has_seen) for k, cell in found.coverage.items()},
         "context_view": _row(found.read, found.read_words, found.has_seen),
         "ceiling": _row(found.ceiling, None, found.has_seen) if found.ceiling else None,
         "passages": {
-            fate: {"passages": len(own), "pieces": found.num_pieces(own)} for fate, own in found.fates().items()
+            fate: {"passages": len(passages), "pieces": found.num_pieces(passages)}
+            for fate, passages in found.fates().items()
         },
         "not_found": [
             {"sentence_id": one.id, "mention": one.parts[1], "type": one.type, "in_corpus": one.in_corpus}
@@ -97,7 +98,7 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
 
     def line(row: dict[str, Any]) -> str:
         cells = {name: row[name] for name in ("all", "seen", "unseen", "words") if name in row}
-        return "  ".join(f"{name} {own['share'] or 0:6.1%}" for name, own in cells.items())
+        return "  ".join(f"{name} {cell['share'] or 0:6.1%}" for name, cell in cells.items())
 
     whole = {"whole corpus": line(result["ceiling"])} if result["ceiling"] else {}
     return {
@@ -105,7 +106,7 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
         **{f"first {k}": line(row) for k, row in result["coverage"].items()},
         "context view": line(result["context_view"]),
         **whole,
-        **{f"passages, {fate}": f"{own['passages']:,}" for fate, own in result["passages"].items()},
+        **{f"passages, {fate}": f"{count['passages']:,}" for fate, count in result["passages"].items()},
         "report": result["report"],
     }
 
@@ -203,7 +204,7 @@ def _row(found: MentionTally, words: Tally | None, has_seen: bool) -> dict[str, 
     if has_seen:
         row |= {"seen": as_dict(found.seen), "unseen": as_dict(found.unseen)}
     row |= {"words": as_dict(words)} if words else {}
-    return row | {"by_type": {type: as_dict(own) for type, own in found.by_type.items()}}
+    return row | {"by_type": {type: as_dict(tally) for type, tally in found.by_type.items()}}
 
 
 def _facts(config: Config, split: str, inputs: Inputs) -> dict[str, str]:

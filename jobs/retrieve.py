@@ -49,7 +49,7 @@ def plan(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind
     streams, folder = sentence_streams(config, splits, files, kind), contexts_folder(config)
     index = index_manifest(config.index.folder, config.index.source)
     with progress("counting sentences", None) as done:
-        counts = {split: sum(1 for _ in own) for split, own in _counted(streams, done).items()}
+        counts = {split: sum(1 for _ in stream) for split, stream in _counted(streams, done).items()}
     return {
         "sentences": counts,
         "passages_in_index": index.num_documents,
@@ -112,4 +112,4 @@ def _counted(streams: dict[str, Iterator[Sentence]], done: Callable[[int], None]
             yield sentence
         done(number)
 
-    return {split: passing(own) for split, own in streams.items()}
+    return {split: passing(stream) for split, stream in streams.items()}

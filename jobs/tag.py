@@ -91,9 +91,9 @@ def plan(
         types = list(saved_types(model))
         num_documents = num_parts = num_chars = 0
         with progress("counting documents", None) as done:
-            for own in documents:
-                num_documents, num_chars = num_documents + 1, num_chars + len(own.text)
-                num_parts += 1 if own.words is not None else sum(1 for _ in cut(own.text))
+            for document in documents:
+                num_documents, num_chars = num_documents + 1, num_chars + len(document.text)
+                num_parts += 1 if document.words is not None else sum(1 for _ in cut(document.text))
                 if num_documents % _REPORT_EVERY == 0:
                     done(num_documents)
             done(num_documents)
@@ -109,9 +109,9 @@ def _documents(
     config: Config, sources: Sequence[str], kind: DocumentKind | None, stack: ExitStack
 ) -> Iterator[Document]:
     """The documents of paths and URIs; the latter are copied to this machine first."""
-    remote = [own for own in sources if "://" in own]
+    remote = [source for source in sources if "://" in source]
     copies = stack.enter_context(_fetched(remote)) if remote else {}
-    paths = [path for own in sources for path in copies.get(own, [Path(own)])]
+    paths = [path for source in sources for path in copies.get(source, [Path(source)])]
     return iter_documents(paths, kind, format=config.data.column_format(tagged=False))
 
 
@@ -127,10 +127,10 @@ def _fetched(uris: Sequence[str]) -> Iterator[dict[str, list[Path]]]:
                 raise FileNotFoundError(f"{uri}: no such file, folder or pattern")
             common = path.rstrip("/") if files.isdir(path) else path.split("*")[0].rsplit("/", 1)[0]
             copies[uri] = []
-            for own in found:
-                local = Path(name) / str(number) / own.removeprefix(common).lstrip("/")
+            for remote_path in found:
+                local = Path(name) / str(number) / remote_path.removeprefix(common).lstrip("/")
                 local.parent.mkdir(parents=True, exist_ok=True)
-                files.get_file(own, str(local))
+                files.get_file(remote_path, str(local))
                 copies[uri].append(local)
         yield copies
 
@@ -149,10 +149,10 @@ def _upload(folder: Path, uri: str) -> None:
     """Copy the result's files, `_SUCCESS` last, and forget them here."""
     files, path = _open(uri)
     files.makedirs(path, exist_ok=True)
-    for own in sorted(folder.iterdir(), key=lambda own: (own.name == "_SUCCESS", own.name)):
-        if own.is_file() and not own.name.startswith("."):
-            console.print(f"copying {own.name} to {uri}")
-            files.put_file(str(own), f"{path.rstrip('/')}/{own.name}")
+    for file in sorted(folder.iterdir(), key=lambda path: (path.name == "_SUCCESS", path.name)):
+        if file.is_file() and not file.name.startswith("."):
+            console.print(f"copying {file.name} to {uri}")
+            files.put_file(str(file), f"{path.rstrip('/')}/{file.name}")
     shutil.rmtree(folder)
 
 

@@ -18,7 +18,7 @@ def run(
     from ctxner.predictor import Tagger, as_scored, sentences_of
 
     parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
-    sentences = [sentence for own in parts for sentence in own]
+    sentences = [sentence for part in parts for sentence in part]
     if index is not None and sentences:
         found = _retrieve(config, index, sentences)
     else:
@@ -28,7 +28,7 @@ def run(
     predictions = iter(Tagger.from_pretrained(model).predict(examples, view=view))
     return {
         "view": view,
-        "texts": [_tagged(text, [next(predictions) for _ in own]) for text, own in zip(texts, parts, strict=True)],
+        "texts": [_tagged(text, [next(predictions) for _ in part]) for text, part in zip(texts, parts, strict=True)],
     }
 
 
@@ -53,7 +53,7 @@ def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> lis
     found = open_searcher(index, settings).search(sentences, depth=settings.depth, predicted=predicted)
     hits = [result.hits for result in found]
     if not settings.rerank:
-        return [keep_as_found(own, some, settings) for own, some in zip(sentences, hits, strict=True)]
+        return [keep_as_found(sentence, some, settings) for sentence, some in zip(sentences, hits, strict=True)]
     return load_reranker(settings).rerank(
         sentences, hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates
     )
@@ -63,16 +63,21 @@ def _predicted(model: str, sentences: Sequence[Sentence]) -> dict[str, list[tupl
     """Words of the mentions that a model's plain view finds, by sentence id."""
     from ctxner.predictor import Tagger
 
-    found = Tagger.from_pretrained(model).predict([Example(own) for own in sentences], view="plain")
-    return {own.sentence_id: [(span.start, span.end) for span in own.spans] for own in found}
+    found = Tagger.from_pretrained(model).predict([Example(sentence) for sentence in sentences], view="plain")
+    return {prediction.sentence_id: [(span.start, span.end) for span in prediction.spans] for prediction in found}
 
 
 def _tagged(text: str, predictions: Sequence[Any]) -> dict[str, Any]:
     passages = [
-        {"id": own.passage.id, "source": own.passage.source, "text": own.passage.text, "rerank_score": own.rerank_score}
+        {
+            "id": passage.passage.id,
+            "source": passage.passage.source,
+            "text": passage.passage.text,
+            "rerank_score": passage.rerank_score,
+        }
         for prediction in predictions
-        for own in prediction.passages
-        if own.dropped is None
+        for passage in prediction.passages
+        if passage.dropped is None
     ]
     entities = [dataclasses.asdict(entity) for prediction in predictions for entity in prediction.entities]
     return {"text": text, "entities": entities, "passages": passages}

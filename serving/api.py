@@ -184,14 +184,14 @@ class Problem(Wire):
 def explain(error: ValidationError) -> str:
     """Where a message is wrong, what was wanted; nothing of what was found."""
     found = []
-    for own in error.errors(include_url=False, include_input=False, include_context=False)[:3]:
-        extra = own["type"] == "extra_forbidden"
-        place = ".".join(str(part) for part in (own["loc"][:-1] if extra else own["loc"])) or "body"
-        found.append(f"{place}: {'unknown key' if extra else own['msg']}")
+    for problem in error.errors(include_url=False, include_input=False, include_context=False)[:3]:
+        extra = problem["type"] == "extra_forbidden"
+        place = ".".join(str(part) for part in (problem["loc"][:-1] if extra else problem["loc"])) or "body"
+        found.append(f"{place}: {'unknown key' if extra else problem['msg']}")
     return "; ".join(found) + ("; ..." if error.error_count() > len(found) else "")
 
 
 def examples_of(model: type[Wire]) -> dict[str, Any]:
     """The examples of a message, by name, for OpenAPI."""
     found = model.model_json_schema().get("examples", [])
-    return {f"example {number}": {"value": own} for number, own in enumerate(found, start=1)}
+    return {f"example {number}": {"value": example} for number, example in enumerate(found, start=1)}

@@ -22,17 +22,17 @@ def build(args: ServeSettings) -> Application:
         FileNotFoundError, ValueError: No usable model or index there, or keys that are none.
     """
     settings = settled(args)
-    own = settings.model_dump(mode="json")
+    tree = settings.model_dump(mode="json")
     retriever = None
     if settings.index is not None:
         inside = settings.reranker == "inside" or not settings.retrieval.rerank
-        reranker = None if inside else Reranker.bind(own)
-        retriever = Retriever.bind(own, settings.release, reranker)
+        reranker = None if inside else Reranker.bind(tree)
+        retriever = Retriever.bind(tree, settings.release, reranker)
     return Router.bind(
-        own,
+        tree,
         settings.threshold,
-        PlainTagger.bind(settings.plain_model or settings.model, own, settings.release),
-        ContextTagger.bind(settings.model, own, settings.release),
+        PlainTagger.bind(settings.plain_model or settings.model, tree, settings.release),
+        ContextTagger.bind(settings.model, tree, settings.release),
         retriever,
     )
 

@@ -128,8 +128,8 @@ def _tree(
 
     tree = read_yaml(config)
     try:
-        (own,) = tree["applications"]
-        arguments = {**(own.get("args") or {}), "release": ""}  # a new one each time
+        (application,) = tree["applications"]
+        arguments = {**(application.get("args") or {}), "release": ""}  # a new one each time
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{config}: wanted one application under `applications`, with its `args`") from None
     http = tree["http_options"] = dict(tree.get("http_options") or {})
@@ -148,8 +148,8 @@ def _tree(
         )
     names = {"Reranker"} if settings.reranker == "inside" or not settings.retrieval.rerank else set()
     names |= set() if settings.index else {"Retriever", "Reranker"}
-    own["deployments"] = [one for one in own.get("deployments") or () if one.get("name") not in names]
-    own["args"] = settings.model_dump(mode="json", exclude_defaults=True)
+    application["deployments"] = [one for one in application.get("deployments") or () if one.get("name") not in names]
+    application["args"] = settings.model_dump(mode="json", exclude_defaults=True)
     try:
         ServeDeploySchema.model_validate(tree)
     except ValidationError as error:
@@ -272,27 +272,29 @@ def _wait_until_ready(name: str) -> None:
     end = time.monotonic() + _READY_SECONDS
     with console.status("starting") as shown:
         while time.monotonic() < end:
-            own = serve.status().applications.get(name)
-            if own is not None:
-                states = {one: str(status.status.value) for one, status in own.deployments.items()}
+            application = serve.status().applications.get(name)
+            if application is not None:
+                states = {one: str(status.status.value) for one, status in application.deployments.items()}
                 shown.update("starting: " + ", ".join(f"{one} {state.lower()}" for one, state in states.items()))
-                if own.status == "RUNNING":
+                if application.status == "RUNNING":
                     return
-                if own.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                    messages = [own.message, *(status.message for status in own.deployments.values())]
+                if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                    messages = [application.message, *(status.message for status in application.deployments.values())]
                     raise ValueError("\n".join(filter(None, messages)).strip()[-2000:])
             time.sleep(0.2)
     raise TimeoutError(f"not ready after {_READY_SECONDS} s; see `serve status`")
 
 
 def _greet(tree: dict[str, Any], seconds: float) -> None:
-    http, (own,) = tree["http_options"], tree["applications"]
+    http, (application,) = tree["http_options"], tree["applications"]
     scheme = "https" if http.get("ssl_certfile") else "http"
     host = http.get("host", "127.0.0.1")
     url = f"{scheme}://{'127.0.0.1' if host == '0.0.0.0' else host}:{http.get('port', 8000)}"
-    key = " -H 'Authorization: Bearer KEY'" if own["args"].get("keys") else ""
+    key = " -H 'Authorization: Bearer KEY'" if application["args"].get("keys") else ""
     body = json.dumps({"texts": ["Marta Ilves moved to Tartu."], "return_passages": True})
-    console.print(f"ready after {seconds:.1f} s: {url} (pid {os.getpid()}, release {own['args'].get('release')})")
+    console.print(
+        f"ready after {seconds:.1f} s: {url} (pid {os.getpid()}, release {application['args'].get('release')})"
+    )
     console.print(f"curl {url}/v1/tag{key} -H 'Content-Type: application/json' -d '{body}'", soft_wrap=True)
 
 

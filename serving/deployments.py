@@ -57,18 +57,18 @@ class TaggerReplica:
     """
 
     def __init__(self, model: str, settings: dict[str, Any], release: str) -> None:
-        own = ServeSettings(**settings)
-        self.thread = _model_thread(own)
-        self.tagger = self.thread.submit(self._load, model, own).result()
-        self.batch_pieces, self.max_pieces = own.batch_pieces, self.tagger.model.config.max_pieces
-        self.predict = Batcher(self._predict, own.batch_pieces, self.thread)
+        serve_settings = ServeSettings(**settings)
+        self.thread = _model_thread(serve_settings)
+        self.tagger = self.thread.submit(self._load, model, serve_settings).result()
+        self.batch_pieces, self.max_pieces = serve_settings.batch_pieces, self.tagger.model.config.max_pieces
+        self.predict = Batcher(self._predict, serve_settings.batch_pieces, self.thread)
         self.model, self.version = model, model_version(model)
         self.meter = BatchMeter()
         self.checks = [Example(Sentence(str(n), tuple(text.split()))) for n, text in enumerate(_CHECKS)]
         self.known = self.thread.submit(self._warm).result()
 
-    def _load(self, model: str, own: ServeSettings) -> Tagger:
-        tagger = Tagger.from_pretrained(model, device=own.device, precision=own.precision)
+    def _load(self, model: str, serve_settings: ServeSettings) -> Tagger:
+        tagger = Tagger.from_pretrained(model, device=serve_settings.device, precision=serve_settings.precision)
         for weights in (*tagger.model.parameters(), *tagger.model.buffers()):
             weights.data = weights.data.clone()  # a mapped file that is overwritten would take the process with it
         return tagger
@@ -76,13 +76,13 @@ class TaggerReplica:
     def _warm(self) -> list[Sequence[str]]:
         """Tags of the checks, after batches of some sizes, so that memory is had and kernels are chosen."""
         filler = tuple(Passage(str(n), "", " ".join(_CHECKS) * 8) for n in range(6))
-        read = tuple(ScoredPassage(own, 0.0, n) for n, own in enumerate(filler, start=1))
+        read = tuple(ScoredPassage(sentence, 0.0, n) for n, sentence in enumerate(filler, start=1))
         for batch in (1, 4, 1):
-            self.tagger.predict([Example(own.sentence, read) for own in self.checks] * batch, view="context")
+            self.tagger.predict([Example(check.sentence, read) for check in self.checks] * batch, view="context")
         return self._tags()
 
     def _tags(self) -> list[Sequence[str]]:
-        return [own.tags for own in self.tagger.predict(self.checks, view="plain")]
+        return [prediction.tags for prediction in self.tagger.predict(self.checks, view="plain")]
 
     async def check_health(self) -> None:
         """The model still says what it said when it was loaded.
@@ -107,7 +107,7 @@ class TaggerReplica:
         until = time.time() + seconds
         items = [Item((some, view), size, until) for some, size in self._chunks(examples, view)]
         found: list[Prediction] = []
-        for some in await asyncio.gather(*(self.predict(own) for own in items)):
+        for some in await asyncio.gather(*(self.predict(item) for item in items)):
             if some is None:
                 raise TimeoutError
             found += some
@@ -115,14 +115,14 @@ class TaggerReplica:
 
     async def describe(self) -> dict[str, Any]:
         """What the model is."""
-        own = self.tagger
+        tagger = self.tagger
         return {
             "model": self.model,
             "version": self.version,
-            "types": list(own.labels.types),
-            "encoder": own.model.encoder.config.model_type,
+            "types": list(tagger.labels.types),
+            "encoder": tagger.model.encoder.config.model_type,
             "max_pieces": self.max_pieces,
-            "calibrated": own.calibration is not None,
+            "calibrated": tagger.calibration is not None,
         }
 
     def _chunks(self, examples: Sequence[Example], view: str) -> list[tuple[list[Example], int]]:
@@ -131,7 +131,7 @@ class TaggerReplica:
         for example in examples:
             chars = sum(map(len, example.sentence.words))
             if view == "context":
-                chars += sum(len(own.passage.text) for own in example.passages if own.dropped is None)
+                chars += sum(len(passage.passage.text) for passage in example.passages if passage.dropped is None)
             pieces = min(max(chars // _CHARS_A_PIECE, len(example.sentence.words)) + 2, self.max_pieces)
             if chunks and chunks[-1][1] + pieces <= self.batch_pieces:
                 chunks[-1][0].append(example)
@@ -145,12 +145,12 @@ class TaggerReplica:
         started = time.perf_counter()
         found: dict[int, list[Prediction]] = {}
         for view in ("plain", "context"):
-            places = [n for n, own in enumerate(items) if own.work[1] == view and not own.is_late]
+            places = [n for n, item in enumerate(items) if item.work[1] == view and not item.is_late]
             answers = iter(self.tagger.predict([one for n in places for one in items[n].work[0]], view=view))
             for n in places:
                 found[n] = [next(answers) for _ in items[n].work[0]]
-        self.meter.batch(sum(own.size for own in items), time.perf_counter() - started)
-        if late := sum(len(own.work[0]) for n, own in enumerate(items) if n not in found):
+        self.meter.batch(sum(item.size for item in items), time.perf_counter() - started)
+        if late := sum(len(item.work[0]) for n, item in enumerate(items) if n not in found):
             self.meter.expired(late)
         return [found.get(n) for n in range(len(items))]
 
@@ -159,9 +159,11 @@ class RerankerReplica:
     """An encoder, and the sentences that it orders passages for."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        own = ServeSettings(**settings)
-        self.settings, self.thread = own.retrieval, _model_thread(own)
-        self.reranker = self.thread.submit(load_reranker, own.retrieval, device=own.device).result()
+        serve_settings = ServeSettings(**settings)
+        self.settings, self.thread = serve_settings.retrieval, _model_thread(serve_settings)
+        self.reranker = self.thread.submit(
+            load_reranker, serve_settings.retrieval, device=serve_settings.device
+        ).result()
         self.batcher = Batcher(self._rerank, _BATCH_SENTENCES, self.thread)
         self.thread.submit(self._check).result()
 
@@ -176,16 +178,16 @@ class RerankerReplica:
         return await self.batcher(Item((sentences, hits), len(sentences), time.time() + seconds))
 
     def _rerank(self, items: Sequence[Item]) -> list[list[tuple[ScoredPassage, ...]] | None]:
-        timely = [own for own in items if not own.is_late]
+        timely = [item for item in items if not item.is_late]
         answers = iter(
             self.reranker.rerank(
-                [one for own in timely for one in own.work[0]],
-                [one for own in timely for one in own.work[1]],
+                [one for item in timely for one in item.work[0]],
+                [one for item in timely for one in item.work[1]],
                 depth=self.settings.keep,
                 drop_near_duplicates=self.settings.drop_near_duplicates,
             )
         )
-        return [[next(answers) for _ in own.work[0]] if own in timely else None for own in items]
+        return [[next(answers) for _ in item.work[0]] if item in timely else None for item in items]
 
     def _check(self) -> None:
         sentences = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(_CHECKS)]
@@ -203,32 +205,34 @@ class RetrieverReplica:
     """
 
     def __init__(self, settings: dict[str, Any], release: str, reranker: DeploymentHandle | None) -> None:
-        own = ServeSettings(**settings)
-        assert own.index is not None
-        self.settings, self.slow = own.retrieval, own.slow_ms / 1000
+        serve_settings = ServeSettings(**settings)
+        assert serve_settings.index is not None
+        self.settings, self.slow = serve_settings.retrieval, serve_settings.slow_ms / 1000
         self.thread = ThreadPoolExecutor(1, "lucene")  # the JVM's only Python thread
-        self.searcher = self.thread.submit(self._open, own).result()
+        self.searcher = self.thread.submit(self._open, serve_settings).result()
         manifest = self.searcher.manifest
         self.index = index_version(manifest)
-        self.folder, self.num_documents = str(own.index), manifest.num_documents
+        self.folder, self.num_documents = str(serve_settings.index), manifest.num_documents
         self.first_tagger = None
-        if own.retrieval.tagger:
-            self.first_tagger = Tagger.from_pretrained(own.retrieval.tagger, device=own.device)
-        self.inside = RerankerReplica(settings) if own.retrieval.rerank and reranker is None else None
+        if serve_settings.retrieval.tagger:
+            self.first_tagger = Tagger.from_pretrained(serve_settings.retrieval.tagger, device=serve_settings.device)
+        self.inside = RerankerReplica(settings) if serve_settings.retrieval.rerank and reranker is None else None
         self.rerank: Any = self.inside.rerank if self.inside else reranker and reranker.rerank.remote
         self.reranking, self.num_skipped = Latency(), 0
         self.cache: OrderedDict[tuple[str, ...], tuple[ScoredPassage, ...]] = OrderedDict()
-        self.most_cached = own.cached_sentences
+        self.most_cached = serve_settings.cached_sentences
         self.meter = BatchMeter()
         self.checks = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(_CHECKS)]
         self.search = Batcher(self._search, _BATCH_SENTENCES, self.thread)
         self.thread.submit(self._search, [Item(self.checks, 1, 0)]).result()
 
-    def _open(self, own: ServeSettings) -> Any:
-        folder: Any = own.index
-        if own.index_source:
-            folder = fetch_index(own.index_source, folder, index_manifest(folder, own.index_source))
-        return open_searcher(folder, own.retrieval, num_threads=own.threads)
+    def _open(self, serve_settings: ServeSettings) -> Any:
+        folder: Any = serve_settings.index
+        if serve_settings.index_source:
+            folder = fetch_index(
+                serve_settings.index_source, folder, index_manifest(folder, serve_settings.index_source)
+            )
+        return open_searcher(folder, serve_settings.retrieval, num_threads=serve_settings.threads)
 
     async def check_health(self) -> None:
         """The index answers, and the re-ranker inside.
@@ -239,7 +243,7 @@ class RetrieverReplica:
         if self.inside is not None:
             await self.inside.check_health()
         found = await self.search(Item(self.checks, len(self.checks), math.inf))
-        if failed := next((own.error for own in found if own.error), None):
+        if failed := next((result.error for result in found if result.error), None):
             raise RuntimeError(f"{self.folder}: cannot be searched ({failed})")
 
     async def retrieve(self, sentences: Sequence[Sentence], seconds: float) -> Retrieved:
@@ -252,11 +256,11 @@ class RetrieverReplica:
         until = time.time() + seconds
         if self.slow:
             await asyncio.sleep(self.slow)
-        known = [self._cached(own) for own in sentences]
-        unknown = [own for own, passages in zip(sentences, known, strict=True) if passages is None]
+        known = [self._cached(sentence) for sentence in sentences]
+        unknown = [sentence for sentence, passages in zip(sentences, known, strict=True) if passages is None]
         self.meter.cached(len(sentences) - len(unknown), len(unknown))
         found = iter(await self._retrieve(unknown, until) if unknown else ())
-        return Retrieved([next(found) if own is None else own for own in known], self.index)
+        return Retrieved([next(found) if passages is None else passages for passages in known], self.index)
 
     async def describe(self) -> dict[str, Any]:
         """What the index is."""
@@ -269,7 +273,7 @@ class RetrieverReplica:
 
     async def _retrieve(self, sentences: Sequence[Sentence], until: float) -> list[tuple[ScoredPassage, ...] | None]:
         found = await self.search(Item(sentences, len(sentences), until))
-        hits = [own.hits for own in found]
+        hits = [result.hits for result in found]
         kept = None
         if self.rerank is not None:
             started, left = time.perf_counter(), until - time.time()
@@ -280,12 +284,14 @@ class RetrieverReplica:
                 self.reranking.add(len(sentences), time.perf_counter() - started)
         is_whole = kept is not None or self.rerank is None
         if kept is None:
-            kept = [keep_as_found(own, some, self.settings) for own, some in zip(sentences, hits, strict=True)]
+            kept = [
+                keep_as_found(sentence, some, self.settings) for sentence, some in zip(sentences, hits, strict=True)
+            ]
         answers: list[tuple[ScoredPassage, ...] | None] = []
-        for sentence, result, own in zip(sentences, found, kept, strict=True):
-            answers.append(None if result.error else own)
+        for sentence, result, passages in zip(sentences, found, kept, strict=True):
+            answers.append(None if result.error else passages)
             if is_whole and not result.error and self.most_cached:
-                self.cache[sentence.words] = own
+                self.cache[sentence.words] = passages
                 if len(self.cache) > self.most_cached:
                     self.cache.popitem(last=False)
         return answers
@@ -297,11 +303,13 @@ class RetrieverReplica:
 
     def _search(self, items: Sequence[Item]) -> list[Any]:
         """Results for each item; ids of different callers are the same, so each sentence gets one of its own."""
-        flat = [Sentence(str(n), own.words) for n, own in enumerate(one for item in items for one in item.work)]
+        flat = [
+            Sentence(str(n), sentence.words) for n, sentence in enumerate(one for item in items for one in item.work)
+        ]
         predicted = None
         if self.first_tagger is not None:
-            answers = self.first_tagger.predict([Example(own) for own in flat], view="plain")
-            predicted = {own.sentence_id: [(span.start, span.end) for span in own.spans] for own in answers}
+            answers = self.first_tagger.predict([Example(sentence) for sentence in flat], view="plain")
+            predicted = {answer.sentence_id: [(span.start, span.end) for span in answer.spans] for answer in answers}
         found = iter(self.searcher.search(flat, depth=self.settings.depth, predicted=predicted))
         return [[next(found) for _ in item.work] for item in items]
 
@@ -330,11 +338,11 @@ class RouterReplica:
         self.groups = {
             name: Group(
                 name,
-                _calling(own, "retrieve" if name == "retriever" else "tag"),
+                _calling(handle, "retrieve" if name == "retriever" else "tag"),
                 stall_seconds=None if name == "plain" else _STALL_SECONDS,  # nobody can stand in for the plain view
-                alive=_calling(own, "describe"),
+                alive=_calling(handle, "describe"),
             )
-            for name, own in self.handles.items()
+            for name, handle in self.handles.items()
         }
         self.routing = Routing(
             self.groups["plain"], self.groups["context"], self.groups.get("retriever"), threshold=threshold
@@ -362,7 +370,7 @@ class RouterReplica:
                 *(asyncio.wait_for(_calling(self.handles[name], "describe")(), 2) for name in names),
                 return_exceptions=True,
             )
-            found = {name: own for name, own in zip(names, told, strict=True) if isinstance(own, dict)}
+            found = {name: answer for name, answer in zip(names, told, strict=True) if isinstance(answer, dict)}
             found |= {
                 "threshold": self.routing.threshold,
                 "reranker": self.settings.retrieval.encoder or packaged_encoder() if self.settings.index else None,

@@ -62,7 +62,7 @@ class Latency:
         if not self._by_size:
             return 0.0
         size = num.bit_length()
-        nearest = min(self._by_size, key=lambda own: abs(own - size))
+        nearest = min(self._by_size, key=lambda known_size: abs(known_size - size))
         mean, deviation = self._by_size[nearest]
         return (mean + _DEVIATIONS * deviation) * 2.0 ** max(0, size - nearest)
 
@@ -181,10 +181,10 @@ class Group:
             return
         self._probe, self._probe_started = task, started
 
-        def ended(own: asyncio.Task[Any]) -> None:
+        def ended(task: asyncio.Task[Any]) -> None:
             self._probe, self._probe_started = None, math.inf
             timer.cancel()
-            _seen(own)
+            _seen(task)
 
         timer = asyncio.get_running_loop().call_later(_PROBE_SECONDS, task.cancel)
         task.add_done_callback(ended)

@@ -40,8 +40,8 @@ class RouterMeter:
             self._sentences.inc(num, {"view": view})
         for reason, num in reasons.items():
             self._reasons.inc(num, {"reason": reason})
-        for stage, own in seconds.items():
-            self._seconds.observe(1000 * own, {"stage": stage})
+        for stage, second in seconds.items():
+            self._seconds.observe(1000 * second, {"stage": stage})
 
     def waiting(self, words: int) -> None:
         """Words in work or waiting."""
@@ -89,8 +89,8 @@ async def cluster_metrics() -> str:
         if node["Alive"]
     ]
     async with httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client:
-        found = await asyncio.gather(*(client.get(own) for own in addresses), return_exceptions=True)
-    return "".join(_ours([own.text[:_MOST_BYTES] for own in found if isinstance(own, httpx2.Response)]))
+        found = await asyncio.gather(*(client.get(address) for address in addresses), return_exceptions=True)
+    return "".join(_ours([answer.text[:_MOST_BYTES] for answer in found if isinstance(answer, httpx2.Response)]))
 
 
 def _ours(texts: Sequence[str]) -> list[str]:

@@ -150,7 +150,7 @@ class Routing:
         Raises:
             UnavailableError: No view can answer, not even late by half of the time.
         """
-        words = sum(len(own.sentence.words) for own in examples)
+        words = sum(len(example.sentence.words) for example in examples)
         left = max(0.0, until - asyncio.get_running_loop().time())
         trace.latest = max(trace.latest, until + _LATE * left)  # late is better than never
         self.load.start(words)
@@ -161,13 +161,16 @@ class Routing:
             if view == "plain":
                 return plain
             assert self.threshold is not None, "without one all are looked up"
-            unsure = [place for place, own in enumerate(plain) if own.prediction.entropy > self.threshold]
-            found = [own if own.prediction.entropy > self.threshold else _because(own, "confident") for own in plain]
+            unsure = [place for place, answer in enumerate(plain) if answer.prediction.entropy > self.threshold]
+            found = [
+                answer if answer.prediction.entropy > self.threshold else _because(answer, "confident")
+                for answer in plain
+            ]
             if unsure:
                 some = [examples[place] for place in unsure]
                 better = await self._looked_up(some, [plain[place] for place in unsure], given, until, trace)
-                for place, own in zip(unsure, better, strict=True):
-                    found[place] = own
+                for place, answer in zip(unsure, better, strict=True):
+                    found[place] = answer
             return found
         finally:
             self.load.end(words)
@@ -177,17 +180,17 @@ class Routing:
     ) -> list[Answer]:
         """Answers of the context view, and of the plain one where that is not to be had."""
         index, reason = None, None
-        passages: Sequence[tuple[ScoredPassage, ...] | None] = [own.passages for own in examples]
+        passages: Sequence[tuple[ScoredPassage, ...] | None] = [example.passages for example in examples]
         if not given:
             retrieved, reason = await self._retrieve(examples, plain is None, until, trace)
             if retrieved is not None:
                 passages, index = retrieved.passages, retrieved.index
         if reason is not None:
             return await self._instead(examples, plain, [reason] * len(examples), until, trace)
-        readable = [any(one.dropped is None for one in own or ()) for own in passages]
+        readable = [any(one.dropped is None for one in passage or ()) for passage in passages]
         reasons: list[Reason | None] = [
-            None if ok else ("no_hits" if own is not None else "retriever_unavailable")
-            for ok, own in zip(readable, passages, strict=True)
+            None if ok else ("no_hits" if passage is not None else "retriever_unavailable")
+            for ok, passage in zip(readable, passages, strict=True)
         ]
         places = [place for place, ok in enumerate(readable) if ok]
         rest = [place for place, ok in enumerate(readable) if not ok]
@@ -214,7 +217,7 @@ class Routing:
         num, loop = len(examples), asyncio.get_running_loop()
         after = self.context.latency.expected(num)
         budget = until - _MARGIN - (max(after, self.plain.latency.expected(num)) if without_plain else after)
-        sentences = [own.sentence for own in examples]
+        sentences = [example.sentence for example in examples]
         if loop.time() + self.retriever.latency.expected(num) > budget and not self.retriever.is_down:
             self._explore(examples)
             return None, "deadline"
@@ -255,9 +258,9 @@ class Routing:
         assert self.retriever is not None
         num, until = len(examples), asyncio.get_running_loop().time() + _EXPLORE_SECONDS
         found: Retrieved = await self.retriever.call(
-            num, [own.sentence for own in examples], _EXPLORE_SECONDS, until=until
+            num, [example.sentence for example in examples], _EXPLORE_SECONDS, until=until
         )
-        some = [replace(own, passages=read or ()) for own, read in zip(examples, found.passages, strict=True)]
+        some = [replace(example, passages=read or ()) for example, read in zip(examples, found.passages, strict=True)]
         await self.context.call(num, some, "context", _EXPLORE_SECONDS, until=until)
 
     def _explored(self, task: asyncio.Task[None]) -> None:
@@ -291,15 +294,15 @@ class Routing:
                     reason = "deadline" if isinstance(error, TimeoutError) else "overload"
                 answers = plain if plain is not None else await (instead or self._plain(examples, until, trace))
                 instead = None
-                return [_because(own, reason) for own in answers]
+                return [_because(answer, reason) for answer in answers]
             finally:
                 trace.add("context", started)
         finally:
             task.cancel()
             if instead is not None:
                 instead.cancel()
-                instead.add_done_callback(lambda own: own.cancelled() or own.exception())
-        return [_read(own, tagged.model, index) for own in tagged.predictions]
+                instead.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return [_read(prediction, tagged.model, index) for prediction in tagged.predictions]
 
     async def _instead(
         self,
@@ -312,12 +315,12 @@ class Routing:
         if not examples:
             return []
         answers = plain if plain is not None else await self._plain(examples, until, trace)
-        return [_because(own, reason) for own, reason in zip(answers, reasons, strict=True)]
+        return [_because(answer, reason) for answer, reason in zip(answers, reasons, strict=True)]
 
     async def _plain(self, examples: Sequence[Example], until: float, trace: Trace) -> list[Answer]:
         """The plain view's answers, of its own replicas or, where they do not answer, of the context view's."""
         loop, num, started = asyncio.get_running_loop(), len(examples), time.perf_counter()
-        bare = [Example(own.sentence) for own in examples]
+        bare = [Example(example.sentence) for example in examples]
         left = max(until - loop.time(), 0.0)
         latest = max(trace.latest, until)
         patience = min(max(_PATIENCE, 2 * self.plain.latency.expected(num)), max(left / 2, _MARGIN))
@@ -344,12 +347,12 @@ class Routing:
                         tagged = task.result()
                         if task is not first and not first.done():
                             self.plain.mark_down()
-                        return [Answer(own, tagged.model, "plain") for own in tagged.predictions]
+                        return [Answer(prediction, tagged.model, "plain") for prediction in tagged.predictions]
         finally:
             trace.add("plain", started)
             for task in waiting:
                 task.cancel()
-                task.add_done_callback(lambda own: own.cancelled() or own.exception())
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise UnavailableError("no tagger can answer in time", max(1.0, self.load.seconds(0)))
 
 
@@ -359,13 +362,13 @@ def _because(answer: Answer, reason: Reason | None) -> Answer:
 
 def _read(prediction: Prediction, model: str, index: str | None) -> Answer:
     """An answer of the context view; where no passage fitted it is the plain view's, piece for piece."""
-    if any(own.dropped is None for own in prediction.passages):
+    if any(passage.dropped is None for passage in prediction.passages):
         return Answer(prediction, model, "context", None, index)
     return Answer(prediction, model, "plain", "no_hits", index)
 
 
 def counts(answers: Sequence[Answer]) -> tuple[dict[View, int], dict[Reason, int]]:
     """Sentences by view, and by reason."""
-    views = Counter(own.view for own in answers)
-    reasons = Counter(own.reason for own in answers if own.reason)
+    views = Counter(answer.view for answer in answers)
+    reasons = Counter(answer.reason for answer in answers if answer.reason)
     return dict(views), dict(reasons)

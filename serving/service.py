@@ -115,14 +115,14 @@ class Service:
                 413, "too_many_texts", f"{number} texts, at most {self.limits.texts}; use /v1/tag/stream"
             )
         texts: Sequence[str | tuple[str, ...]] = (
-            request.texts if request.texts is not None else [tuple(own) for own in request.sentences or ()]
+            request.texts if request.texts is not None else [tuple(sentence) for sentence in request.sentences or ()]
         )
         given = [()] * number if request.passages is None else request.passages
-        split = [self._split(*own) for own in zip(texts, given, range(number), strict=True)]
+        split = [self._split(*request_text) for request_text in zip(texts, given, range(number), strict=True)]
         self._check_sentences(split)
         trace = Trace()
         found = await self._answers(split, request, request.passages is not None, trace)
-        answers = [answer for own in found for answer in own]
+        answers = [answer for text_answers in found for answer in text_answers]
         views, reasons = counts(answers)
         trace.add("total", started)
         self.meter.answered(views, reasons, trace.seconds)
@@ -131,7 +131,7 @@ class Service:
             versions=_versions(answers),
             views=views,
             reasons=reasons,
-            timings_ms={name: round(1000 * own, 2) for name, own in trace.seconds.items()},
+            timings_ms={name: round(1000 * second, 2) for name, second in trace.seconds.items()},
             request_id=request_id,
         )
 
@@ -170,14 +170,14 @@ class Service:
         try:
             if len(line) > self.limits.line_bytes:
                 raise RefusedError(413, "too_long", f"a line of more than {self.limits.line_bytes} bytes")
-            own = StreamedText.model_validate_json(line)
-            text = own.text if own.text is not None else tuple(own.words or ())
-            split = self._split(text, own.passages or (), 0)
+            streamed = StreamedText.model_validate_json(line)
+            text = streamed.text if streamed.text is not None else tuple(streamed.words or ())
+            split = self._split(text, streamed.passages or (), 0)
             self._check_sentences([split])
             trace = Trace()
-            found = await self._answers([split], own, own.passages is not None, trace)
+            found = await self._answers([split], streamed, streamed.passages is not None, trace)
             self.meter.answered(*counts(found[0]), trace.seconds)
-            return _text_out(split, found[0], own.return_passages)
+            return _text_out(split, found[0], streamed.return_passages)
         except ValidationError as error:
             return await _failed(explain(error))
         except RefusedError as error:
@@ -189,18 +189,18 @@ class Service:
             raise RefusedError(
                 413, "too_long", f"text {number} has {len(whole)} characters, at most {self.limits.text_chars}"
             )
-        if sum(len(own.text) for own in given) > self.limits.passage_chars:
+        if sum(len(passage.text) for passage in given) > self.limits.passage_chars:
             raise RefusedError(
                 413, "too_long", f"the passages of text {number} exceed {self.limits.passage_chars} characters"
             )
         passages = as_scored(
-            Passage(own.id or f"given-{rank}", own.source, own.text, own.title)
-            for rank, own in enumerate(given, start=1)
+            Passage(passage.id or f"given-{rank}", passage.source, passage.text, passage.title)
+            for rank, passage in enumerate(given, start=1)
         )
         return _Text(whole, sentences_of(text, str(number)), passages)
 
     def _check_sentences(self, texts: Sequence[_Text]) -> None:
-        if (num := sum(len(own.sentences) for own in texts)) > self.limits.sentences:
+        if (num := sum(len(text.sentences) for text in texts)) > self.limits.sentences:
             raise RefusedError(413, "too_many_sentences", f"{num} sentences, at most {self.limits.sentences}")
 
     async def _answers(self, texts: Sequence[_Text], how: How, given: bool, trace: Trace) -> list[list[Answer]]:
@@ -209,8 +209,8 @@ class Service:
         view = "context" if how.view == "auto" and self.routing.threshold is None else how.view
         seconds = min(how.deadline_ms or math.inf, self.limits.timeout_ms) / 1000
         until = asyncio.get_running_loop().time() + seconds
-        examples = [Example(sentence, own.passages) for own in texts for sentence in own.sentences]
-        words = sum(len(own.sentence.words) for own in examples)
+        examples = [Example(sentence, text.passages) for text in texts for sentence in text.sentences]
+        words = sum(len(example.sentence.words) for example in examples)
         self._admit(words, seconds)
         self._words += words
         self.meter.waiting(self._words)
@@ -224,7 +224,7 @@ class Service:
         order = sorted(range(len(examples)), key=lambda place: len(examples[place].sentence.words))
         tasks = [asyncio.ensure_future(answer(chunk)) for chunk in _chunks([examples[place] for place in order])]
         try:
-            answers = [own for some in await asyncio.gather(*tasks) for own in some]
+            answers = [answer for some in await asyncio.gather(*tasks) for answer in some]
         except UnavailableError as error:
             raise RefusedError(503, "unavailable", str(error), retry_after=error.retry_after) from None
         finally:
@@ -232,8 +232,8 @@ class Service:
                 task.cancel()
             self._words -= words
             self.meter.waiting(self._words)
-        placed = iter([own for _, own in sorted(zip(order, answers, strict=True), key=operator.itemgetter(0))])
-        return [[next(placed) for _ in own.sentences] for own in texts]
+        placed = iter([answer for _, answer in sorted(zip(order, answers, strict=True), key=operator.itemgetter(0))])
+        return [[next(placed) for _ in text.sentences] for text in texts]
 
     def _admit(self, words: int, seconds: float) -> None:
         """Refuse at once what could not be answered in time.
@@ -254,23 +254,23 @@ def _chunks(examples: Sequence[Example]) -> list[list[Example]]:
     chunks: list[list[Example]] = []
     words = 0
     for example in examples:
-        own = len(example.sentence.words)
-        if not chunks or len(chunks[-1]) == _CHUNK_SENTENCES or words + own > _CHUNK_WORDS:
+        num_words = len(example.sentence.words)
+        if not chunks or len(chunks[-1]) == _CHUNK_SENTENCES or words + num_words > _CHUNK_WORDS:
             chunks.append([])
             words = 0
         chunks[-1].append(example)
-        words += own
+        words += num_words
     return chunks
 
 
 def _text_out(text: _Text, answers: Sequence[Answer], return_passages: bool) -> TextOut:
     entities, sentences = [], []
     for number, (sentence, answer) in enumerate(zip(text.sentences, answers, strict=True)):
-        own = answer.prediction
+        prediction = answer.prediction
         _, offsets = sentence.located()
         entities += [
             EntityOut(text=e.text, type=e.type, start=e.start, end=e.end, confidence=e.confidence, sentence=number)
-            for e in own.entities
+            for e in prediction.entities
         ]
         sentences.append(
             SentenceOut(
@@ -278,20 +278,20 @@ def _text_out(text: _Text, answers: Sequence[Answer], return_passages: bool) -> 
                 end=offsets[-1][1],
                 view=answer.view,
                 reason=answer.reason,
-                entropy=max(0.0, own.entropy),
-                passages=[_passage_out(one) for one in own.passages] if return_passages else None,
+                entropy=max(0.0, prediction.entropy),
+                passages=[_passage_out(one) for one in prediction.passages] if return_passages else None,
             )
         )
     return TextOut(entities=entities, sentences=sentences)
 
 
 def _passage_out(scored: ScoredPassage) -> PassageOut:
-    own = scored.passage
+    passage = scored.passage
     return PassageOut(
-        id=own.id,
-        source=own.source,
-        title=own.title,
-        text=own.text,
+        id=passage.id,
+        source=passage.source,
+        title=passage.title,
+        text=passage.text,
         bm25_score=scored.bm25_score,
         rerank_score=scored.rerank_score,
         dropped=scored.dropped,
@@ -299,8 +299,8 @@ def _passage_out(scored: ScoredPassage) -> PassageOut:
 
 
 def _versions(answers: Sequence[Answer]) -> Versions:
-    models = sorted({own.model for own in answers})
-    indexes = sorted({own.index for own in answers if own.index})
+    models = sorted({answer.model for answer in answers})
+    indexes = sorted({answer.index for answer in answers if answer.index})
     return Versions(model=",".join(models), index=",".join(indexes) or None)
 
 

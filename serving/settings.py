@@ -108,5 +108,5 @@ def index_version(manifest: IndexManifest) -> str:
 
 def release_of(models: Iterable[str], index: IndexManifest | None) -> str:
     """Names the versions of what is served; a new one makes Serve roll in new replicas."""
-    versions = [model_version(own) for own in dict.fromkeys(models)]
+    versions = [model_version(model) for model in dict.fromkeys(models)]
     return "-".join([*versions, index_version(index) if index else "no-index"])

@@ -113,19 +113,19 @@ def make_app(service: Service, keys: Sequence[ApiKey] = ()) -> FastAPI:
 
     @app.exception_handler(ValidationError)
     async def invalid(request: Request, error: ValidationError) -> Response:
-        is_json = all(own["type"] != "json_invalid" for own in error.errors(include_input=False))
+        is_json = all(wrong["type"] != "json_invalid" for wrong in error.errors(include_input=False))
         status, code = (422, "invalid") if is_json else (400, "not_json")
         return problem(request.state.id, status, code, explain(error))
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             tree = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            _, own = models_json_schema(
+            _, definitions = models_json_schema(
                 [(model, "validation") for model in (TagRequest, StreamedText, TextOut)],
                 ref_template="#/components/schemas/{model}",
             )
             parts = tree.setdefault("components", {})
-            parts["schemas"] = {**own["$defs"], **parts.get("schemas", {})}
+            parts["schemas"] = {**definitions["$defs"], **parts.get("schemas", {})}
             if keys:
                 parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
                 tree["security"] = [{"key": []}]
@@ -165,7 +165,7 @@ class _Guard:
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey], meter: Meter) -> None:
         self.app, self.keys, self.meter = app, keys, meter
         self.buckets = {
-            own.name: _Bucket(own.requests_per_minute) for own in keys if own.requests_per_minute is not None
+            key.name: _Bucket(key.requests_per_minute) for key in keys if key.requests_per_minute is not None
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,12 +182,12 @@ class _Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = MutableHeaders(scope=message)
+                headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    own[name] = value
+                    headers[name] = value
                 if not given:
-                    own["x-request-id"] = request_id
-                own.setdefault("cache-control", "no-store")
+                    headers["x-request-id"] = request_id
+                headers.setdefault("cache-control", "no-store")
             await send(message)
 
         name, refusal = self._caller(scope["path"], headers, request_id)
@@ -227,7 +227,7 @@ class _Guard:
             return None, None
         scheme, _, key = headers.get("authorization", "").partition(" ")
         digest = hashed(key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
-        names = [own.name for own in self.keys if hmac.compare_digest(own.sha256, digest)]
+        names = [key.name for key in self.keys if hmac.compare_digest(key.sha256, digest)]
         if not names:
             return None, problem(request_id, 401, "no_key", "wanted a valid key: Authorization: Bearer KEY")
         bucket = self.buckets.get(names[0])

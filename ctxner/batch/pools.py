@@ -90,15 +90,15 @@ def check_resources(pools: Sequence[Pool]) -> None:
     """
     have = ray.cluster_resources()
     for unit, wanted in (
-        ("CPU", _OTHER_CPUS + sum(own.num_actors * own.num_cpus for own in pools)),
-        ("GPU", sum(own.num_actors * own.num_gpus for own in pools)),
+        ("CPU", _OTHER_CPUS + sum(pool.num_actors * pool.num_cpus for pool in pools)),
+        ("GPU", sum(pool.num_actors * pool.num_gpus for pool in pools)),
     ):
         if have.get(unit, 0) < wanted:
             each = {"CPU": "num_cpus", "GPU": "num_gpus"}[unit]
             asked = [
-                f"{own.num_actors} x {getattr(own, each):g} ({own.actor.__name__}, {own.setting}={own.num_actors})"
-                for own in pools
-                if getattr(own, each)
+                f"{pool.num_actors} x {getattr(pool, each):g} ({pool.actor.__name__}, {pool.setting}={pool.num_actors})"
+                for pool in pools
+                if getattr(pool, each)
             ]
             rest = f" and {_OTHER_CPUS} for reading, resuming and writing" if unit == "CPU" else ""
             raise ValueError(
@@ -120,8 +120,8 @@ def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool
         Actors a pool, at least one, and the CPUs of each: fewer than asked for where not even one would fit.
     """
     have = ray.cluster_resources()
-    cpus = (have.get("CPU", 0) - _OTHER_CPUS - sum(own.num_actors * own.num_cpus for own in others)) / num_pools
-    gpus = (have.get("GPU", 0) - sum(own.num_actors * own.num_gpus for own in others)) / num_pools
+    cpus = (have.get("CPU", 0) - _OTHER_CPUS - sum(other.num_actors * other.num_cpus for other in others)) / num_pools
+    gpus = (have.get("GPU", 0) - sum(other.num_actors * other.num_gpus for other in others)) / num_pools
     num_actors = int(min(cpus / num_cpus, gpus / num_gpus if num_gpus else float("inf")))
     return max(1, num_actors), cpus if 0 < cpus < num_cpus else num_cpus
 

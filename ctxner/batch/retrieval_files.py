@@ -116,9 +116,9 @@ def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
                 _count(part, counts[split])
                 writers[split].write_table(part)
             first += len(table)
-    write_success(staged.folder, {split: {**manifest, **own} for split, own in counts.items()})
+    write_success(staged.folder, {split: {**manifest, **count} for split, count in counts.items()})
     staged.job.remove()
-    return {name: sum(own[name] for own in counts.values()) for name in next(iter(counts.values()))}
+    return {name: sum(count[name] for count in counts.values()) for name in next(iter(counts.values()))}
 
 
 def _count(part: pa.Table, counts: dict[str, int]) -> None:
@@ -136,16 +136,17 @@ def _write_sentences(splits: Mapping[str, Iterable[Sentence]], folder: Path) -> 
     digest, ends, position = hashlib.sha256(), [], 0
     for split, sentences in splits.items():
         hashes, rest = IdHashes(), iter(sentences)
-        while some := list(islice(rest, _ROWS_A_FILE)):
-            keys, words = [f"{split}\t{own.id}" for own in some], [storable(own.words) for own in some]
-            lines = ("\0".join((key, *own)) for key, own in zip(keys, words, strict=True))
+        while chunk := list(islice(rest, _ROWS_A_FILE)):
+            keys = [f"{split}\t{sentence.id}" for sentence in chunk]
+            words = [storable(sentence.words) for sentence in chunk]
+            lines = ("\0".join((key, *word)) for key, word in zip(keys, words, strict=True))
             digest.update("".join(f"{line}\n" for line in lines).encode())
-            for own in some:
-                hashes.add(own.id)
-            positions = np.arange(position, position + len(some))
+            for sentence in chunk:
+                hashes.add(sentence.id)
+            positions = np.arange(position, position + len(chunk))
             table = pa.table([keys, pa.array(words, pa.list_(pa.string())), positions], schema=sentence_schema())
             pq.write_table(table, folder / f"{position:012d}.parquet")
-            position += len(some)
+            position += len(chunk)
         refuse_repeats(hashes, _places(split, folder))
         ends.append(position)
     if not position:

@@ -44,9 +44,9 @@ class Predict:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add the column `predicted`: first word and one past the last of each mention."""
         examples = [Example(Sentence(row["sentence_id"], tuple(row["words"]))) for row in batch.to_pylist()]
-        found = iter(self.tagger.predict([own for own in examples if own.sentence.words], view="plain"))
-        spans = [next(found).spans if own.sentence.words else () for own in examples]
-        column = [[(span.start, span.end) for span in own] for own in spans]
+        found = iter(self.tagger.predict([example for example in examples if example.sentence.words], view="plain"))
+        spans = [next(found).spans if example.sentence.words else () for example in examples]
+        column = [[(span.start, span.end) for span in sentence_spans] for sentence_spans in spans]
         return batch.append_column("predicted", pa.array(column, pa.list_(pa.list_(pa.int32(), 2))))
 
 
@@ -71,11 +71,11 @@ class Search:
         predicted = {row["sentence_id"]: [tuple(span) for span in row.get("predicted") or ()] for row in rows}
         found = self.searcher.search(sentences, depth=self.config.depth, predicted=predicted)
         contexts = [
-            Context(own.words, hit.query, self._kept(own, hit.hits), hit.error)
-            for own, hit in zip(sentences, found, strict=True)
+            Context(sentence.words, hit.query, self._kept(sentence, hit.hits), hit.error)
+            for sentence, hit in zip(sentences, found, strict=True)
         ]
         found_rows = pa.Table.from_pylist(
-            [context_row(own.id, context) for own, context in zip(sentences, contexts, strict=True)],
+            [context_row(sentence.id, context) for sentence, context in zip(sentences, contexts, strict=True)],
             schema=context_schema(),
         )
         return found_rows.append_column("position", batch["position"])
@@ -166,13 +166,13 @@ def retrieve(
 def retrieval_pools(config: Config, index: IndexManifest) -> list[Pool]:
     """The actors that a sentence passes through."""
     settings, where = config.retrieval, config.index.model_copy(update={"folder": config.index.folder.resolve()})
-    own, name, num = settings.model_dump(), "retrieval.rerank_actors", settings.rerank_actors
-    search = (where.model_dump(), index, own)
+    tree, name, num = settings.model_dump(), "retrieval.rerank_actors", settings.rerank_actors
+    search = (where.model_dump(), index, tree)
     pools = [
         Pool(Search, search, _SEARCH_BATCH, "retrieval.search_actors", settings.search_actors, settings.actor_cpus)
     ]
     if settings.tagger:
-        pools.insert(0, Pool(Predict, (own,), _SEARCH_BATCH, name, num, settings.actor_cpus, settings.gpus))
+        pools.insert(0, Pool(Predict, (tree,), _SEARCH_BATCH, name, num, settings.actor_cpus, settings.gpus))
     if settings.rerank:
-        pools.append(Pool(Rerank, (own,), settings.batch_sentences, name, num, settings.actor_cpus, settings.gpus))
+        pools.append(Pool(Rerank, (tree,), settings.batch_sentences, name, num, settings.actor_cpus, settings.gpus))
     return pools

@@ -121,7 +121,7 @@ def _pools(
     retrieval = list[Pool]()
     if index is not None:
         found = retrieval_pools(config, index)
-        retrieval = [replace(own, actor=IN_PARTS[own.actor], batch_size=_PARTS_A_SEARCH) for own in found]
+        retrieval = [replace(pool, actor=IN_PARTS[pool.actor], batch_size=_PARTS_A_SEARCH) for pool in found]
     if settings.actors is None:
         num_actors, cpus = room(settings.actor_cpus, settings.gpus, 1 + is_auto, retrieval)
         settings = settings.model_copy(update={"actors": num_actors, "actor_cpus": cpus})

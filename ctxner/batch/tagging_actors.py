@@ -40,13 +40,18 @@ class TagPlain:
         rows = parts.to_pylist()
         sentences = [_sentences(row) for row in rows]
         found = self.tagger.tag(
-            rows, [[(n, Example(own)) for n, own in enumerate(some)] for some in sentences], "plain"
+            rows,
+            [[(n, Example(sentence)) for n, sentence in enumerate(part_sentences)] for part_sentences in sentences],
+            "plain",
         )
         if self.threshold is None:
             return _tagged(parts, found)
-        given = [[] if isinstance(own, str) else own for own in found]
-        failed = [own if isinstance(own, str) else None for own in found]
-        unsure = [[n for n, own in enumerate(some) if own["entropy"] > self.threshold] for some in given]
+        given = [[] if isinstance(answers, str) else answers for answers in found]
+        failed = [answers if isinstance(answers, str) else None for answers in found]
+        unsure = [
+            [n for n, sentence in enumerate(part_sentences) if sentence["entropy"] > self.threshold]
+            for part_sentences in given
+        ]
         parts = parts.append_column("found", pa.array(given, pa.list_(_found_struct())))
         parts = parts.append_column("failed", pa.array(failed, pa.string()))
         return parts.append_column("looked_up", _looked_up(rows, sentences, unsure))
@@ -67,14 +72,14 @@ class TagContext:
             examples.append(
                 [
                     (
-                        own["number"],
-                        Example(sentences[own["number"]], tuple(map(scored_passage, own["passages"] or ()))),
+                        sentence["number"],
+                        Example(sentences[sentence["number"]], tuple(map(scored_passage, sentence["passages"] or ()))),
                     )
-                    for own in row["looked_up"]
+                    for sentence in row["looked_up"]
                 ]
             )
         found = self.tagger.tag(rows, examples, "context")
-        return _tagged(parts, [_joined(row, own) for row, own in zip(rows, found, strict=True)])
+        return _tagged(parts, [_joined(row, answers) for row, answers in zip(rows, found, strict=True)])
 
 
 class _OnSentences:
@@ -105,7 +110,7 @@ class _OnSentences:
                     )
         ends = np.cumsum([0, *pc.list_value_length(lists).to_pylist()])
         values = pa.StructArray.from_arrays(
-            [own.combine_chunks() for own in sentences.columns], fields=list(_looked_up_struct())
+            [column.combine_chunks() for column in sentences.columns], fields=list(_looked_up_struct())
         )
         column = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)
         return parts.set_column(parts.column_names.index("looked_up"), "looked_up", column)
@@ -129,7 +134,7 @@ class RerankInParts(_OnSentences):
     actor = Rerank
 
 
-IN_PARTS: Mapping[type, type] = {own.actor: own for own in (PredictInParts, SearchInParts, RerankInParts)}
+IN_PARTS: Mapping[type, type] = {wrapper.actor: wrapper for wrapper in (PredictInParts, SearchInParts, RerankInParts)}
 
 
 class _RowTagger:
@@ -166,12 +171,12 @@ class _RowTagger:
                 raise
             logger.warning("a batch of %d parts fails, each is tried alone: %s", len(parts), error)
         found = list[_Found]()
-        for part, own in zip(parts, examples, strict=True):
+        for part, example in zip(parts, examples, strict=True):
             try:
-                found += self._tag([part], [own], view)
+                found += self._tag([part], [example], view)
             except RuntimeError as error:
                 found.append(f"{type(error).__name__}: {error}"[:_MAX_ERROR])
-        if all(isinstance(own, str) for own in found):
+        if all(isinstance(answers, str) for answers in found):
             raise RuntimeError(f"each of {len(found)} parts fails, the last with {found[-1]}")
         return found
 
@@ -181,11 +186,11 @@ class _RowTagger:
         examples: Sequence[Sequence[tuple[int, Example]]],
         view: ViewName,
     ) -> list[_Found]:
-        flat = [example for own in examples for _, example in own]
+        flat = [example for part_examples in examples for _, example in part_examples]
         predictions = iter(self.tagger.predict(flat, view=view, n_best=self.settings.n_best))
         return [
-            [self._row(part["start"], number, example.sentence, next(predictions)) for number, example in own]
-            for part, own in zip(parts, examples, strict=True)
+            [self._row(part["start"], number, example.sentence, next(predictions)) for number, example in part_examples]
+            for part, part_examples in zip(parts, examples, strict=True)
         ]
 
     def _row(self, start: int, number: int, sentence: Sentence, found: Prediction) -> dict[str, Any]:
@@ -195,16 +200,19 @@ class _RowTagger:
             "end": start + offsets[-1][1],
             "view": found.view,
             "entropy": found.entropy,
-            "entities": [_entity(own, start, number) for own in found.entities],
+            "entities": [_entity(entity, start, number) for entity in found.entities],
         }
         if self.settings.passages:
-            row["passages"] = [passage_row(own) for own in found.passages if own.dropped is None]
+            row["passages"] = [passage_row(passage) for passage in found.passages if passage.dropped is None]
         if self.with_words:
             row |= {"words": list(sentence.words), "tags": list(found.tags)}
         if self.settings.n_best:
             row["alternatives"] = [
-                {"probability": own.probability, "entities": [_entity(one, start, number) for one in own.entities]}
-                for own in found.alternatives
+                {
+                    "probability": alternative.probability,
+                    "entities": [_entity(one, start, number) for one in alternative.entities],
+                }
+                for alternative in found.alternatives
             ]
         return row
 
@@ -229,9 +237,9 @@ def _sentences(part: Mapping[str, Any]) -> list[Sentence]:
 
 def _looked_up_struct() -> pa.StructType:
     """A sentence of a part that is looked up, and what retrieval has added so far."""
-    own = [("number", pa.int32()), ("sentence_id", pa.string()), ("words", pa.list_(pa.string()))]
+    fields = [("number", pa.int32()), ("sentence_id", pa.string()), ("words", pa.list_(pa.string()))]
     added = [context_schema().field(name) for name in ("query", "passages", "error")]
-    return pa.struct([*own, ("predicted", pa.list_(pa.list_(pa.int32(), 2))), *added])
+    return pa.struct([*fields, ("predicted", pa.list_(pa.list_(pa.int32(), 2))), *added])
 
 
 def _looked_up(
@@ -256,23 +264,27 @@ def _joined(part: Mapping[str, Any], found: _Found) -> _Found:
         return found
     if part.get("failed") is not None:
         return str(part["failed"])
-    for own, asked in zip(found, part["looked_up"], strict=True):
-        own["error"] = asked["error"]
+    for answer, asked in zip(found, part["looked_up"], strict=True):
+        answer["error"] = asked["error"]
     if "found" not in part:
         return found
     whole = list(part["found"])
-    for own, asked in zip(found, part["looked_up"], strict=True):
-        whole[asked["number"]] = own
+    for answer, asked in zip(found, part["looked_up"], strict=True):
+        whole[asked["number"]] = answer
     return whole
 
 
 def _tagged(parts: pa.Table, found: Sequence[_Found]) -> pa.Table:
     """Tagged parts; a part's error is its own or the first of its sentences'."""
-    sentences = [[] if isinstance(own, str) else own for own in found]
-    entities = [[entity for own in some for entity in own.pop("entities")] for some in sentences]
+    sentences = [[] if isinstance(answers, str) else answers for answers in found]
+    entities = [
+        [entity for sentence in part_sentences for entity in sentence.pop("entities")] for part_sentences in sentences
+    ]
     errors = [
-        own if isinstance(own, str) else next((one["error"] for one in own if one.get("error") is not None), None)
-        for own in found
+        answers
+        if isinstance(answers, str)
+        else next((one["error"] for one in answers if one.get("error") is not None), None)
+        for answers in found
     ]
     columns = {"entities": entities, "sentences": sentences, "error": errors}
     tagged = parts.select([*PLACE, "id", "text"])

@@ -104,10 +104,10 @@ def stage_documents(
     """
 
     def checked() -> Iterator[Document]:
-        for own in documents:
-            if "conll" in formats and own.words:
-                column_lines(Sentence(own.id, own.words))
-            yield own
+        for document in documents:
+            if "conll" in formats and document.words:
+                column_lines(Sentence(document.id, document.words))
+            yield document
 
     def write(inputs: Path) -> tuple[int, Mapping[str, Any]]:
         num_rows, digest = _write_parts(checked(), inputs)
@@ -199,7 +199,7 @@ def _whole(parts: pa.Table) -> Iterator[pa.Table]:
     documents = parts["document"].to_numpy()
     first = np.flatnonzero(np.diff(documents, prepend=-1))
     lengths = np.diff([*first, len(parts)])
-    for is_cut, group in groupby(zip(first.tolist(), lengths.tolist(), strict=True), lambda own: own[1] > 1):
+    for is_cut, group in groupby(zip(first.tolist(), lengths.tolist(), strict=True), lambda run: run[1] > 1):
         runs = list(group)
         table = parts.slice(runs[0][0], sum(length for _, length in runs))
         if is_cut:
@@ -212,18 +212,18 @@ def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One document of its parts; offsets are the document's already, sentences are numbered anew."""
     entities, sentences = list[dict[str, Any]](), list[dict[str, Any]]()
 
-    def moved(own: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [{**entity, "sentence": entity["sentence"] + len(sentences)} for entity in own]
+    def moved(entities: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{**entity, "sentence": entity["sentence"] + len(sentences)} for entity in entities]
 
     for part in parts:
         entities += moved(part["entities"])
         sentences += [
             {
-                **own,
-                "alternatives": own["alternatives"]
-                and [{**other, "entities": moved(other["entities"])} for other in own["alternatives"]],
+                **sentence,
+                "alternatives": sentence["alternatives"]
+                and [{**other, "entities": moved(other["entities"])} for other in sentence["alternatives"]],
             }
-            for own in part["sentences"]
+            for sentence in part["sentences"]
         ]
     error = next((part["error"] for part in parts if part["error"] is not None), None)
     text = "".join(part["text"] for part in parts)
@@ -236,8 +236,8 @@ def _count(table: pa.Table, counts: Counter[str]) -> None:
     counts["entities"] += pc.sum(pc.list_value_length(table["entities"])).as_py() or 0
     views = pc.struct_field(pc.list_flatten(table["sentences"]), "view")
     counts["sentences"] += len(views)
-    for own in pc.value_counts(views).to_pylist():
-        counts[f"view {own['values']}"] += own["counts"]
+    for row in pc.value_counts(views).to_pylist():
+        counts[f"view {row['values']}"] += row["counts"]
 
 
 @contextmanager
@@ -259,15 +259,17 @@ def _text(path: Path, lines: Callable[[Mapping[str, Any]], Iterable[str]]) -> It
 
 def _json_lines(row: Mapping[str, Any]) -> Iterator[str]:
     """The document as an object, without what was not asked for."""
-    sentences = [{name: value for name, value in own.items() if value is not None} for own in row["sentences"]]
+    sentences = [
+        {name: value for name, value in sentence.items() if value is not None} for sentence in row["sentences"]
+    ]
     yield json.dumps({**row, "sentences": sentences}, ensure_ascii=False)
 
 
 def _conll_lines(row: Mapping[str, Any]) -> Iterator[str]:
     """A comment with the document's id, then its sentences."""
     yield f"# document = {' '.join(row['id'].split())}"
-    for own in row["sentences"]:
-        yield from column_lines(Sentence(row["id"], tuple(own["words"]), tuple(own["tags"])))
+    for sentence in row["sentences"]:
+        yield from column_lines(Sentence(row["id"], tuple(sentence["words"]), tuple(sentence["tags"])))
         yield ""
     if not row["sentences"]:
         yield ""

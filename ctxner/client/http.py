@@ -139,8 +139,8 @@ class AsyncClient:
         chunks = Chunks(how_to(view, deadline_ms, return_passages), await self._lines_a_chunk())
         sent = deque[asyncio.Task[list[TextResult]]]()
         try:
-            async with aclosing(_iterated(lines)) as own:
-                async for line in own:
+            async with aclosing(_iterated(lines)) as stream:
+                async for line in stream:
                     if chunk := chunks.add(line):
                         sent.append(asyncio.ensure_future(self._chunk(chunk)))
                     if len(sent) == _CHUNKS_AT_ONCE:
@@ -262,18 +262,18 @@ class Client:
         return_passages: bool = False,
     ) -> Iterator[TextResult]:
         """See `AsyncClient.stream`; `lines` are read in the caller's thread."""
-        own = self._own
-        chunks = Chunks(how_to(view, deadline_ms, return_passages), self._run(own._lines_a_chunk()))
+        asynchronous = self._own
+        chunks = Chunks(how_to(view, deadline_ms, return_passages), self._run(asynchronous._lines_a_chunk()))
         sent = deque[Any]()
         try:
             for line in lines:
                 if chunk := chunks.add(line):
-                    sent.append(self._start(own._chunk(chunk)))
+                    sent.append(self._start(asynchronous._chunk(chunk)))
                 if len(sent) == _CHUNKS_AT_ONCE:
                     yield from sent[0].result()
                     sent.popleft()
             if chunk := chunks.rest():
-                sent.append(self._start(own._chunk(chunk)))
+                sent.append(self._start(asynchronous._chunk(chunk)))
             while sent:
                 yield from sent[0].result()
                 sent.popleft()

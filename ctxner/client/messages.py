@@ -173,8 +173,8 @@ class Chunks:
 
     def rest(self) -> Chunk | None:
         """What is left."""
-        own, self._lines, self._num_bytes = self._lines, [], 0
-        return Chunk(b"".join(own), len(own)) if own else None
+        lines, self._lines, self._num_bytes = self._lines, [], 0
+        return Chunk(b"".join(lines), len(lines)) if lines else None
 
 
 def how_to(view: View, deadline_ms: float | None, return_passages: bool) -> dict[str, Any]:
@@ -194,30 +194,31 @@ def tag_body(
         ValueError: See there.
     """
     listed = [texts] if isinstance(texts, str) else texts
-    several: list[Any] = [own if isinstance(own, str) else list(own) for own in listed]
-    kinds = {isinstance(own, str) for own in several}
+    several: list[Any] = [item if isinstance(item, str) else list(item) for item in listed]
+    kinds = {isinstance(item, str) for item in several}
     if len(kinds) != 1:
         raise ValueError("texts are mixed with lists of words; give one kind" if kinds else "there are no texts")
-    for number, own in enumerate(several):
-        _check(own, f"text {number}")
+    for number, item in enumerate(several):
+        _check(item, f"text {number}")
     body: dict[str, Any] = {"texts" if kinds == {True} else "sentences": several, **how}
     if passages is not None:
         given: list[Any] = [passages] if isinstance(texts, str) else list(passages)
-        if len(given) != len(several) or any(isinstance(own, (str, Mapping)) for own in given):
+        if len(given) != len(several) or any(isinstance(listed, (str, Mapping)) for listed in given):
             raise ValueError(f"{len(given)} given for {len(several)} texts as passages; wanted a list of them a text")
         body["passages"] = [
-            [{"text": one} if isinstance(one, str) else dict(one) for one in own] for own in map(list, given)
+            [{"text": passage} if isinstance(passage, str) else dict(passage) for passage in listed]
+            for listed in map(list, given)
         ]
-        for number, own in enumerate(body["passages"]):
-            for one in own:
-                _check(list(one.values()), f"a passage of text {number}")
+        for number, listed in enumerate(body["passages"]):
+            for passage in listed:
+                _check(list(passage.values()), f"a passage of text {number}")
     return _json(body)
 
 
 def _check(text: str | Sequence[str], where: str) -> None:
     """Refuse what UTF-8 cannot hold; the text itself is not told."""
-    for own in (text,) if isinstance(text, str) else text:
-        if found := _SURROGATE.search(own):
+    for item in (text,) if isinstance(text, str) else text:
+        if found := _SURROGATE.search(item):
             raise ValueError(
                 f"{where} has a lone surrogate (character {found.start()}), which is no text; "
                 "decode with errors='replace', or drop it"
@@ -263,8 +264,8 @@ def parsed(parse: Any, answer: Answer, *, is_lines: bool = False) -> Any:
         ClientError: It is not what was wanted.
     """
     try:
-        own = [json.loads(line) for line in answer.body.splitlines()] if is_lines else json.loads(answer.body)
-        return parse(own)
+        tree = [json.loads(line) for line in answer.body.splitlines()] if is_lines else json.loads(answer.body)
+        return parse(tree)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         message = f"the answer is not as described ({type(error).__name__}); is this a ctxner server of this version?"
     raise ClientError(answer.status, "bad_answer", message, answer.request_id)
@@ -278,7 +279,7 @@ def results_of(chunk: Chunk, lines: Sequence[Mapping[str, Any]]) -> list[TextRes
     """
     if len(lines) != chunk.num_lines:
         raise ValueError("not an answer a line")
-    return [_text_result(own) for own in lines]
+    return [_text_result(line) for line in lines]
 
 
 def reply(raw: Mapping[str, Any]) -> Reply:
@@ -288,17 +289,17 @@ def reply(raw: Mapping[str, Any]) -> Reply:
 
 
 def _text_result(raw: Mapping[str, Any]) -> TextResult:
-    entities = tuple(_made(Entity, own) for own in raw["entities"])
+    entities = tuple(_made(Entity, entity) for entity in raw["entities"])
     return _made(TextResult, raw, entities=entities, sentences=tuple(map(_sentence_result, raw["sentences"])))
 
 
 def _sentence_result(raw: Mapping[str, Any]) -> SentenceResult:
     given = raw.get("passages")
-    passages = None if given is None else tuple(_made(Passage, own) for own in given)
+    passages = None if given is None else tuple(_made(Passage, passage) for passage in given)
     return _made(SentenceResult, raw, passages=passages)
 
 
 def _made(kind: type[T], raw: Mapping[str, Any], **changed: Any) -> T:
     """A dataclass of what it knows; a newer server may tell more."""
-    known = {own.name: raw[own.name] for own in fields(kind) if own.name in raw}  # type: ignore[arg-type]
+    known = {field.name: raw[field.name] for field in fields(kind) if field.name in raw}  # type: ignore[arg-type]
     return kind(**{**known, **changed})

@@ -36,9 +36,9 @@ def outcomes(gold: Spans, predicted: Sequence[Sequence[Entity]]) -> tuple[list[f
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} gold sentences but {len(predicted)} predicted; give one list a sentence")
     found = [
-        (own.confidence, Span(own.first_word, own.last_word, own.type) in wanted, number)
+        (entity.confidence, Span(entity.first_word, entity.last_word, entity.type) in wanted, number)
         for number, (wanted, entities) in enumerate(zip(map(set, gold), predicted, strict=True))
-        for own in entities
+        for entity in entities
     ]
     return [one[0] for one in found], [one[1] for one in found], [one[2] for one in found]
 
@@ -55,14 +55,14 @@ def reliability_bins(confidences: Sequence[float], correct: Sequence[bool], *, n
     place_N = np.minimum((p_N * num_bins).astype(int), num_bins - 1)
     bins = []
     for place in np.unique(place_N):
-        own = place_N == place
+        in_bin_N = place_N == place
         bins.append(
             Bin(
                 float(place / num_bins),
                 float((place + 1) / num_bins),
-                int(own.sum()),
-                float(p_N[own].mean()),
-                float(right_N[own].mean()),
+                int(in_bin_N.sum()),
+                float(p_N[in_bin_N].mean()),
+                float(right_N[in_bin_N].mean()),
             )
         )
     return bins
@@ -76,7 +76,7 @@ def expected_calibration_error(confidences: Sequence[float], correct: Sequence[b
     Source: Guo et al., "On Calibration of Modern Neural Networks" (2017).
     """
     bins = reliability_bins(confidences, correct, num_bins=num_bins)
-    return sum(own.num * abs(own.confidence - own.accuracy) for own in bins) / max(1, len(confidences))
+    return sum(bin.num * abs(bin.confidence - bin.accuracy) for bin in bins) / max(1, len(confidences))
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,12 +105,12 @@ def surface_scores(sentences: Sequence[Sentence], gold: Spans, predicted: Spans)
     wanted: set[tuple[tuple[str, ...], str]] = set()
     found: set[tuple[tuple[str, ...], str]] = set()
     correct: set[tuple[tuple[str, ...], str]] = set()
-    for sentence, own, other in zip(sentences, map(set, gold), map(set, predicted), strict=True):
-        for forms, spans in ((wanted, own), (found, other), (correct, own & other)):
+    for sentence, gold_spans, predicted_spans in zip(sentences, map(set, gold), map(set, predicted), strict=True):
+        for forms, spans in ((wanted, gold_spans), (found, predicted_spans), (correct, gold_spans & predicted_spans)):
             forms |= {(sentence.words[span.start : span.end], span.type) for span in spans}
     counts = [Counter(type for _, type in forms) for forms in (correct, found, wanted)]
     return SpanCounts(
-        {type: Score(*(own[type] for own in counts)) for type in sorted({*counts[1], *counts[2]})}
+        {type: Score(*(count[type] for count in counts)) for type in sorted({*counts[1], *counts[2]})}
     ).scores()
 
 

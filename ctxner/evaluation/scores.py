@@ -237,7 +237,9 @@ def surface_form(words: Sequence[str]) -> str:
 
 def mention_forms(sentences: Iterable[Sentence]) -> frozenset[str]:
     """Surface forms of all mentions of tagged sentences, whatever their type."""
-    return frozenset(surface_form(own.words[span.start : span.end]) for own in sentences for span in _gold(own))
+    return frozenset(
+        surface_form(sentence.words[span.start : span.end]) for sentence in sentences for span in _gold(sentence)
+    )
 
 
 def scores_by_seen(

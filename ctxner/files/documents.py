@@ -91,7 +91,7 @@ def iter_documents(
         "files": _whole,
     }
     kinds = {file: kind or kind_of(file) for file in files}
-    return (_checked(own) for file, prefix in files.items() for own in readers[kinds[file]](file, prefix))
+    return (_checked(document) for file, prefix in files.items() for document in readers[kinds[file]](file, prefix))
 
 
 def cut(text: str, max_chars: int = PART_CHARS) -> Iterator[Part]:
@@ -127,13 +127,15 @@ def _from_record(record: Record) -> Document:
         if not isinstance(fields["text"], str):
             raise ValueError(f"{where}: 'text' is {fields['text']!r:.80}; wanted a string")
         return Document(id, SURROGATE.sub("\ufffd", fields["text"]))
-    own = words_sentence(id, {"words": fields["words"]}, where, scheme="BIOES", repair_tags=False, counts=ReadCounts())
-    return Document(id, " ".join(own.words), own.words)
+    sentence = words_sentence(
+        id, {"words": fields["words"]}, where, scheme="BIOES", repair_tags=False, counts=ReadCounts()
+    )
+    return Document(id, " ".join(sentence.words), sentence.words)
 
 
 def _columns(path: Path, prefix: str, format: ColumnFormat) -> Iterator[Document]:
-    for own in iter_columns(path, format, id_prefix=prefix):
-        yield Document(own.id, " ".join(own.words), own.words)
+    for sentence in iter_columns(path, format, id_prefix=prefix):
+        yield Document(sentence.id, " ".join(sentence.words), sentence.words)
 
 
 def _lines(path: Path, prefix: str) -> Iterator[Document]:

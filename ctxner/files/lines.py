@@ -70,7 +70,7 @@ class ReadCounts:
             logger.warning("%s: %d sentences read, with %s", path, self.num_sentences, counts)
 
 
-_COUNTS = tuple(own.name for own in fields(ReadCounts))
+_COUNTS = tuple(field.name for field in fields(ReadCounts))
 
 
 @dataclass

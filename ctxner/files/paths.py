@@ -19,7 +19,7 @@ _SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "parquet": (".parquet",),
     "text": (".txt",),
 }
-_KNOWN = tuple(suffix for kind, own in _SUFFIXES.items() for suffix in own if kind != "text")
+_KNOWN = tuple(suffix for kind, suffixes in _SUFFIXES.items() for suffix in suffixes if kind != "text")
 _COMPRESSED = "(or with .gz or .zst)"
 
 
@@ -30,8 +30,8 @@ def kind_of(path: str | Path) -> Kind:
         ValueError: Another suffix.
     """
     suffix = bare_name(path)[1]
-    for kind, own in _SUFFIXES.items():
-        if suffix in own:
+    for kind, suffixes in _SUFFIXES.items():
+        if suffix in suffixes:
             return kind
     raise ValueError(f"{path}: unknown suffix {suffix!r}; wanted {_KNOWN[0]} or {', '.join(_KNOWN[1:])} {_COMPRESSED}")
 
@@ -81,8 +81,8 @@ def sentence_files(paths: str | Path | Sequence[str | Path], kind: Kind | None =
 def _expanded(path: Path, kind: Kind | None) -> list[Path]:
     if path.is_dir():
         suffixes = _SUFFIXES[kind] if kind else _KNOWN
-        found = [own for own in path.rglob("*") if bare_name(own)[1] in suffixes and own.is_file()]
-        fitting = [own for own in found if not any(part[0] in "._" for part in own.relative_to(path).parts)]
+        found = [file for file in path.rglob("*") if bare_name(file)[1] in suffixes and file.is_file()]
+        fitting = [file for file in found if not any(part[0] in "._" for part in file.relative_to(path).parts)]
         if not fitting:
             raise FileNotFoundError(
                 f"{path}: no sentence file in this folder; wanted names that end in {', '.join(suffixes)} {_COMPRESSED}"
@@ -90,7 +90,7 @@ def _expanded(path: Path, kind: Kind | None) -> list[Path]:
         return sorted(fitting)
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
-    matching = sorted(own for own in map(Path, glob.glob(str(path), recursive=True)) if own.is_file())
+    matching = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
     if not matching:
         raise FileNotFoundError(f"{path}: no file matches this pattern (seen from {Path.cwd()})")
     return matching

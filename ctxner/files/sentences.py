@@ -81,10 +81,10 @@ def _iter_files(
     files: Mapping[Path, str], kinds: Mapping[Path, Kind], format: ColumnFormat | None, counts: ReadCounts | None
 ) -> Iterator[Sentence]:
     for file, prefix in files.items():
-        own = ReadCounts()
-        yield from _iter_file(file, kinds[file], format, prefix, own)
+        file_counts = ReadCounts()
+        yield from _iter_file(file, kinds[file], format, prefix, file_counts)
         if counts is not None:
-            counts.add(own)
+            counts.add(file_counts)
 
 
 def _iter_file(

@@ -103,10 +103,10 @@ def _parsed(tree: Any) -> tuple[Calibration, str]:
     if strangers := set(tree) ^ {"weights_sha256", "confidence", "threshold", "found"}:
         raise ValueError(f"keys missing or unknown: {sorted(strangers)[:4]}")
     scalings = {}
-    for view, own in tree["confidence"].items():
-        if view not in VIEWS or set(own) != {"slope", "intercept"}:
+    for view, scaling in tree["confidence"].items():
+        if view not in VIEWS or set(scaling) != {"slope", "intercept"}:
             raise ValueError(f"confidence of {view!r}; wanted slope and intercept of {' or '.join(VIEWS)}")
-        scalings[view] = PlattScaling(_number(own["slope"]), _number(own["intercept"]))
+        scalings[view] = PlattScaling(_number(scaling["slope"]), _number(scaling["intercept"]))
         if scalings[view].slope <= 0:
             raise ValueError(f"slope {scalings[view].slope} of {view}; wanted above 0")
     threshold = None if tree["threshold"] is None else _number(tree["threshold"])

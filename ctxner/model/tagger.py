@@ -113,7 +113,7 @@ class EncoderCRF(PreTrainedModel):
         Returns the types of these tags.
         """
         tags = [tag for tag in self.labels.tags if tag in other.labels.tags]
-        mine, theirs = (torch.tensor(own.labels.encode(tags)) for own in (self, other))
+        mine, theirs = (torch.tensor(tagger.labels.encode(tags)) for tagger in (self, other))
         for ours, given in ((self.head.weight, other.head.weight), (self.head.bias, other.head.bias)):
             ours[mine] = given[theirs]
         crf, given_crf = self.crf, other.crf

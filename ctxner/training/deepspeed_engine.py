@@ -201,7 +201,7 @@ def _create_moments(engine: Any, num_done: int) -> None:
 
 
 def _trainable(engine: Any) -> list[tuple[str, Tensor]]:
-    return [(name, own) for name, own in engine.module.model.named_parameters() if own.requires_grad]
+    return [(name, parameter) for name, parameter in engine.module.model.named_parameters() if parameter.requires_grad]
 
 
 def _is_partitioned(parameter: Tensor) -> bool:

@@ -55,8 +55,8 @@ def check_finite(sums: Sequence[Mapping[str, float]], num_skipped: int, where: s
     """
     bad = {
         rank: names
-        for rank, own in enumerate(sums)
-        if (names := [name for name, value in own.items() if not math.isfinite(value)])
+        for rank, rank_sums in enumerate(sums)
+        if (names := [name for name, value in rank_sums.items() if not math.isfinite(value)])
     }
     if not bad and not num_skipped:
         return

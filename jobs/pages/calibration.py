@@ -65,11 +65,11 @@ def write_calibration_page(
         chosen=chosen,
         curve=curve_panel(curve, chosen) if chosen else None,
         curve_names=_CURVE,
-        diagrams=[panel for view, own in reports.items() if (panel := diagram(VIEWS[view], own))],
+        diagrams=[panel for view, report in reports.items() if (panel := diagram(VIEWS[view], report))],
         diagram_names=_DIAGRAM,
         places=range(BINS_SHOWN),
         bins={
-            view: [{round(one.low * BINS_SHOWN): one for one in own} for own in report.bins]
+            view: [{round(one.low * BINS_SHOWN): one for one in bin} for bin in report.bins]
             for view, report in reports.items()
         },
         facts=facts,
@@ -87,7 +87,7 @@ def curve_panel(curve: Sequence[AutoPoint], chosen: AutoPoint) -> Panel | None:
         3: [100 * point.f1 for point in points],
         2: [100 * chosen.f1 if place == at_chosen else None for place in range(len(shares))],  # drawn last
     }
-    f1 = [value for own in values.values() for value in own if value is not None]
+    f1 = [value for points in values.values() for value in points if value is not None]
     labels = [f"{100 * point.share:.1f}% looked up, above {point.threshold:.3g} nats" for point in points]
     labels[at_chosen] = f"{100 * chosen.share:.1f}% looked up, above {chosen.threshold:.3g} nats"
     return named_panel("F1 of auto", "F1, %", [str(share) for share in shares], labels, values, (min(f1), max(f1)))
@@ -98,7 +98,7 @@ def diagram(title: str, report: ViewReport) -> Panel | None:
     edges = [round(100 * place / BINS_SHOWN) for place in range(BINS_SHOWN + 1)]
     values: dict[int, list[float | None]] = {0: [(low + high) / 2 for low, high in pairwise(edges)]}
     for line, bins in enumerate(report.bins, start=1):
-        accuracy = {round(own.low * BINS_SHOWN): 100 * own.accuracy for own in bins}
+        accuracy = {round(bin.low * BINS_SHOWN): 100 * bin.accuracy for bin in bins}
         values[line] = [accuracy.get(place) for place in range(BINS_SHOWN)]
     labels = [f"confidence {low} to {high}%" for low, high in pairwise(edges)]
     return named_panel(title, "right, %", [f"{edge}+" for edge in edges[:-1]], labels, values, (0, 100))

@@ -73,15 +73,15 @@ def write_evaluation_page(
     """
     views, details = list(result["scores"]), result["details"]
     records = sorted(map(_record, sentences), key=_order)
-    types = sorted({type for own in result["scores"].values() for type in own["per_type"]})
+    types = sorted({type for scores in result["scores"].values() for type in scores["per_type"]})
     return write_page(
         path,
         "evaluation.html.j2",
         title=f"How good the tagger is on {result['split']}",
         eyebrow="ctxner evaluation",
         tiles=[
-            (VIEW_NAMES[view], f1(own["micro"]), _interval(details[view]["interval"]))
-            for view, own in result["scores"].items()
+            (VIEW_NAMES[view], f1(scores["micro"]), _interval(details[view]["interval"]))
+            for view, scores in result["scores"].items()
         ],
         result=result,
         views={view: VIEW_NAMES[view] for view in views},
@@ -120,7 +120,7 @@ def _bucket_panels(result: Mapping[str, Any]) -> dict[str, Panel | None]:
         name: share_panel(
             BUCKET_NAMES[name][0],
             [row["bucket"] for row in rows],
-            {line: [f1(row) for row in own["buckets"][name]] for line, own in enumerate(details)},
+            {line: [f1(row) for row in detail["buckets"][name]] for line, detail in enumerate(details)},
         )
         for name, rows in details[0]["buckets"].items()
     }
@@ -128,15 +128,15 @@ def _bucket_panels(result: Mapping[str, Any]) -> dict[str, Panel | None]:
 
 def _reliability_panel(details: Mapping[str, Any]) -> Panel | None:
     """The share of mentions that are right, by confidence; the last line is what it should be."""
-    bins = [bin for own in details.values() for bin in own["calibration"]["bins"]]
+    bins = [bin for detail in details.values() for bin in detail["calibration"]["bins"]]
     if not bins:
         return None
     num_bins = round(1 / (bins[0]["high"] - bins[0]["low"]))
     lines = {}
-    for line, own in enumerate(details.values()):
+    for line, detail in enumerate(details.values()):
         tallies = {
             round(bin["low"] * num_bins): Tally(round(bin["accuracy"] * bin["num"]), bin["num"])
-            for bin in own["calibration"]["bins"]
+            for bin in detail["calibration"]["bins"]
         }
         lines[line] = [tallies.get(place, Tally(0, 0)) for place in range(num_bins)]
     lines[len(details)] = [Tally(2 * place + 1, 2 * num_bins) for place in range(num_bins)]

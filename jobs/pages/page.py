@@ -83,7 +83,10 @@ def share_panel(title: str, names: Sequence[str], series: Mapping[int, Sequence[
         names: Of the places, e.g. each k.
         series: A tally for each place, by the index of the line.
     """
-    values = {line: [None if own.share is None else 100 * own.share for own in own] for line, own in series.items()}
+    values = {
+        line: [None if points.share is None else 100 * points.share for points in points]
+        for line, points in series.items()
+    }
     return named_panel(title, "percent", names, [f"{name}" for name in names], values, (0, 100))
 
 
@@ -104,9 +107,9 @@ def histogram(title: str, unit: str, groups: Sequence[Sequence[float]], *, whole
     first = math.floor(low / width)
     num_bins = math.floor(high / width) - first + 1
     counts = [[0.0] * num_bins for _ in finite]
-    for group, own in zip(finite, counts, strict=True):
+    for group, count in zip(finite, counts, strict=True):
         for value in group:
-            own[math.floor(value / width) - first] += 1
+            count[math.floor(value / width) - first] += 1
     edges = [f"{place * width:.6g}" for place in range(first, first + num_bins + 1)]
     labels = edges[:-1] if whole and width == 1 else [f"{edges[n]} to {edges[n + 1]}" for n in range(num_bins)]
     return named_panel(title, unit, edges[:-1], labels, dict(enumerate(counts)), (0, max(map(max, counts))))
@@ -139,7 +142,8 @@ def named_panel(
         y_range: What the vertical axis shows at least.
     """
     points = {
-        line: [(place, value) for place, value in enumerate(own) if value is not None] for line, own in values.items()
+        line: [(place, value) for place, value in enumerate(points) if value is not None]
+        for line, points in values.items()
     }
     drawn = panel(title, y_label, points, y_range)
     if drawn is None:

@@ -123,13 +123,13 @@ def _tiles(findings: Findings) -> list[tuple[str, Tally, str]]:
 def _coverage_panels(findings: Findings) -> dict[str, Any]:
     """The charts by k, and what their lines are."""
     coverage, types = findings.coverage.values(), list(findings.read.by_type)
-    lines: dict[str, list[Tally]] = {"mentions": [own.all for own in coverage]}
+    lines: dict[str, list[Tally]] = {"mentions": [cell.all for cell in coverage]}
     if findings.has_seen:
-        lines |= {"seen in training": [own.seen for own in coverage], "not seen": [own.unseen for own in coverage]}
+        lines |= {"seen in training": [cell.seen for cell in coverage], "not seen": [cell.unseen for cell in coverage]}
     lines["words of the sentence"] = list(findings.words.values())
     if findings.ceiling:
         lines["mentions, whole corpus"] = [findings.ceiling.all] * len(coverage)
-    by_type = {number: [own.by_type[type] for own in coverage] for number, type in enumerate(types)}
+    by_type = {number: [cell.by_type[type] for cell in coverage] for number, type in enumerate(types)}
     ticks = [str(k) for k in findings.coverage]
     return {
         "names": list(lines),
@@ -142,13 +142,16 @@ def _fate_rows(findings: Findings) -> list[tuple[str, Tally, int]]:
     """What became of passages, of how many of all, and their pieces."""
     fates = findings.fates()
     total = sum(map(len, fates.values()))
-    return [(FATES.get(fate, fate), Tally(len(own), total), findings.num_pieces(own)) for fate, own in fates.items()]
+    return [
+        (FATES.get(fate, fate), Tally(len(passages), total), findings.num_pieces(passages))
+        for fate, passages in fates.items()
+    ]
 
 
 def _score_panels(findings: Findings) -> list[tuple[Panel, str]]:
     """Histograms of both scores, of the passages that are read and of the others; (chart, horizontal axis)."""
     fates = findings.fates()
-    groups = fates.pop(READ), [scored for own in fates.values() for scored in own]
+    groups = fates.pop(READ), [scored for fate in fates.values() for scored in fate]
     bm25 = [[scored.bm25_score for scored in group] for group in groups]
     rerank = [[scored.rerank_score for scored in group if scored.rerank_score is not None] for group in groups]
     drawn = (

@@ -39,7 +39,7 @@ def write_training_page(folder: Path, model: Path) -> Path:
         f1=f1_panel(history),
         losses=loss_panels(history),
         line=_LINE,
-        types=sorted({type for own in best["dev_scores"].values() for type in own["per_type"]}),
+        types=sorted({type for scores in best["dev_scores"].values() for type in scores["per_type"]}),
         phases=list(dict.fromkeys(phase for entry in history for phase in entry["seconds_by_phase"])),
         facts=_facts(run),
     )
@@ -80,7 +80,7 @@ def _facts(run: Mapping[str, Any]) -> dict[str, str]:
         "config digest": run["config_digest"],
         "versions": ", ".join(f"{name} {number}" for name, number in run["versions"].items()),
     }
-    for split, own in data.items():
-        hashes = ", ".join(f"{name} {value[:12]}" for name, value in own["files"].items())
-        facts[split] = f"{own['sentences']:,} sentences, {sum(own['mentions'].values()):,} mentions; {hashes}"
+    for split, told in data.items():
+        hashes = ", ".join(f"{name} {value[:12]}" for name, value in told["files"].items())
+        facts[split] = f"{told['sentences']:,} sentences, {sum(told['mentions'].values()):,} mentions; {hashes}"
     return facts

@@ -18,7 +18,7 @@ from ctxner.schema import Passage
 
 Unit = Literal["paragraph", "sentence"]
 _COMPRESSED = {".jsonl": ("", ".gz", ".zst"), ".txt": ("", ".gz", ".zst"), ".xml": ("", ".bz2", ".gz", ".zst")}
-SUFFIXES = (*(kind + compression for kind, own in _COMPRESSED.items() for compression in own), ".parquet")
+SUFFIXES = (*(kind + compression for kind, suffixes in _COMPRESSED.items() for compression in suffixes), ".parquet")
 _MAX_ID_LENGTH = 512  # characters; Lucene refuses terms of 32,766 bytes
 _FIELDS = ("id", "contents", "text", "source", "title")
 
@@ -142,8 +142,8 @@ class CorpusReader:
             with CorpusFile(path) as self._file, pq.ParquetFile(self._file.stream) as file:
                 names = [name for name in file.schema_arrow.names if name in _FIELDS]
                 for batch in file.iter_batches(batch_size=4096, columns=names):
-                    own = [n for n in range(batch.num_rows) if self._is_ours(row_no + n + 1)]
-                    for n, row in zip(own, batch.take(own).to_pylist(), strict=True):
+                    numbers = [n for n in range(batch.num_rows) if self._is_ours(row_no + n + 1)]
+                    for n, row in zip(numbers, batch.take(numbers).to_pylist(), strict=True):
                         yield row_no + n + 1, row
                     row_no += batch.num_rows
         except (pa.ArrowException, UnicodeDecodeError) as error:

@@ -144,7 +144,7 @@ def parse_current(text: bytes, where: str, names: Iterable[str]) -> str:
     """
     name = text.decode("utf-8", "replace").strip()
     if not _VERSION.fullmatch(name):
-        found = ", ".join(sorted(own for own in names if _VERSION.fullmatch(own))) or "none"
+        found = ", ".join(sorted(name for name in names if _VERSION.fullmatch(name))) or "none"
         raise ValueError(f"{where}: names {name[:40]!r}, wanted a version (there are: {found}); write one into it")
     return name
 
@@ -236,7 +236,7 @@ def _current_version(folder: Path) -> str | None:
         text = path.read_bytes()
     except FileNotFoundError:
         return None
-    return parse_current(text, str(path), (own.name for own in folder.iterdir()))
+    return parse_current(text, str(path), (path.name for path in folder.iterdir()))
 
 
 def _refuse_format_1(folder: Path) -> None:

@@ -152,10 +152,10 @@ def locate_in_corpus(corpus: Iterable[Passage], sentences: Iterable[Sentence]) -
 
     Their rank is 1. The corpus is streamed once; memory is bounded by the sentences.
     """
-    own = list(sentences)
-    words = [frozenset(_sentence_words(sentence)) for sentence in own]
+    listed = list(sentences)
+    words = [frozenset(_sentence_words(sentence)) for sentence in listed]
     waiting: dict[tuple[str, ...], set[int]] = {}  # mention -> sentences that have it and lack a passage with it
-    for number, sentence in enumerate(own):
+    for number, sentence in enumerate(listed):
         for _, (mention, _) in gold_mentions(sentence):
             waiting.setdefault(mention, set()).add(number)
     by_anchor: dict[str, dict[tuple[str, ...], str]] = {}
@@ -165,7 +165,7 @@ def locate_in_corpus(corpus: Iterable[Passage], sentences: Iterable[Sentence]) -
         _strike_found(passage, by_anchor, waiting, words)
     return [
         LocatedMention(sentence.id, span, surface, None if number in waiting[surface[0]] else 1)
-        for number, sentence in enumerate(own)
+        for number, sentence in enumerate(listed)
         for span, surface in gold_mentions(sentence)
     ]
 
@@ -197,10 +197,12 @@ def _strike_found(
     anchors = by_anchor.keys() & set(tokens)
     if not anchors:
         return
-    text, own = _between_blanks(tokens), set(normalised_words(passage.text))
+    text, passage_words = _between_blanks(tokens), set(normalised_words(passage.text))
     for anchor in anchors:
         for mention in [mention for mention, wanted in by_anchor[anchor].items() if wanted in text]:
-            waiting[mention] = {number for number in waiting[mention] if shares_most_words(own, words[number])}
+            waiting[mention] = {
+                number for number in waiting[mention] if shares_most_words(passage_words, words[number])
+            }
             if not waiting[mention]:
                 del by_anchor[anchor][mention]
         if not by_anchor[anchor]:

@@ -90,14 +90,14 @@ class OverlapIndex:
             needed: How many of a set's n strings another set has to share, c for n.
         """
         self._needed = needed
-        self._frequency = Counter(member for own in sets for member in own)
+        self._frequency = Counter(member for set_ in sets for member in set_)
         self._holders: dict[str, list[int]] = {}
         self._anchored: dict[str, list[int]] = {}
-        for number, own in enumerate(sets):
-            by_rarity = sorted(own, key=lambda member: (self._frequency[member], member))
+        for number, set_ in enumerate(sets):
+            by_rarity = sorted(set_, key=lambda member: (self._frequency[member], member))
             for place, member in enumerate(by_rarity):
                 self._holders.setdefault(member, []).append(number)
-                if place <= len(own) - needed(len(own)):
+                if place <= len(set_) - needed(len(set_)):
                     self._anchored.setdefault(member, []).append(number)
 
     def candidates(self, other: frozenset[str]) -> set[int]:
@@ -129,11 +129,11 @@ def find_copies(
     Returns:
         The copies of each sentence.
     """
-    own = [text for _, text in texts_of(sentences)]
-    runs, words = [character_runs(text) for text in own], [_words(text) for text in own]
+    bare = [text for _, text in texts_of(sentences)]
+    runs, words = [character_runs(text) for text in bare], [_words(text) for text in bare]
     by_runs = OverlapIndex(runs, lambda size: math.ceil(THRESHOLD * size))
     by_words = OverlapIndex(words, lambda size: math.floor(SHARED_WORDS * size) + 1)
-    copies = [SentenceCopies() for _ in own]
+    copies = [SentenceCopies() for _ in bare]
     for place, (id, text) in enumerate(texts):
         text_runs, text_words = character_runs(text), _words(text)
         for number in by_runs.candidates(text_runs):
@@ -154,9 +154,9 @@ def texts_of(sentences: Iterable[Sentence]) -> Iterator[tuple[str, str]]:
 def copy_shares(copies: Sequence[SentenceCopies]) -> CopyShares:
     """How many of a split's sentences have a copy, from `find_copies`."""
     return CopyShares(
-        Tally(sum(own.num_exact > 0 for own in copies), len(copies)),
-        Tally(sum(own.num_near > 0 for own in copies), len(copies)),
-        Tally(sum(own.num_word_copies > 0 for own in copies), len(copies)),
+        Tally(sum(copy.num_exact > 0 for copy in copies), len(copies)),
+        Tally(sum(copy.num_near > 0 for copy in copies), len(copies)),
+        Tally(sum(copy.num_word_copies > 0 for copy in copies), len(copies)),
     )
 
 

@@ -175,7 +175,7 @@ def _readers(hits: Sequence[Hits]) -> dict[str, list[int]]:
     for n, found in enumerate(hits):
         for hit in found:
             readers.setdefault(hit.passage.text, {})[n] = None
-    return {text: list(own) for text, own in readers.items()}
+    return {text: list(reader) for text, reader in readers.items()}
 
 
 def _passage_runs(hits: Sequence[Hits]) -> dict[str, Runs]:

@@ -174,7 +174,7 @@ class BM25Searcher:
         if depth < 1:
             raise ValueError(f"depth is {depth}; wanted at least 1")
         found = self._find(sentences, depth, predicted or {})
-        docs = {doc for own in found for doc in own.docs()}
+        docs = {doc for lookup in found for doc in lookup.docs()}
         read = {doc: _Read(passage) for doc, passage in self._lookups.passages(docs).items()}
         return [self._result(*pair, read, depth) for pair in zip(sentences, found, strict=True)]
 
@@ -221,8 +221,8 @@ class BM25Searcher:
             for sentence, query in zip(sentences, queries, strict=True)
         ]
         return [
-            self._found(sentence, query, answers.get(query, ()), own)
-            for sentence, query, own in zip(sentences, queries, self._looked_up(mentions), strict=True)
+            self._found(sentence, query, answers.get(query, ()), lookup)
+            for sentence, query, lookup in zip(sentences, queries, self._looked_up(mentions), strict=True)
         ]
 
     def _found(self, sentence: Sentence, query: str, hits: Hits | str, mentions: Mapping[Tokens, float]) -> _Found:
@@ -238,10 +238,10 @@ class BM25Searcher:
         """Learn the document frequencies of terms."""
         unknown = [term for term in dict.fromkeys(terms) if term not in self._frequencies]
         analyzed = self._lookups.analyze(unknown)
-        tokens = list({token: None for own in analyzed for token in own})
+        tokens = list({token: None for words in analyzed for token in words})
         frequencies = dict(zip(tokens, self._lookups.document_frequencies(tokens), strict=True))
-        for term, own in zip(unknown, analyzed, strict=True):
-            self._frequencies[term] = min((frequencies[token] for token in own), default=0)
+        for term, words in zip(unknown, analyzed, strict=True):
+            self._frequencies[term] = min((frequencies[token] for token in words), default=0)
 
     def _terms(self, sentence: Sentence) -> Iterator[str]:
         """What document frequencies are asked of."""
@@ -297,7 +297,7 @@ class BM25Searcher:
 
     def _chosen(self, sentence: Sentence, found: _Found, read: Mapping[int, _Read], depth: int) -> list[int]:
         """The passages chosen; then those that would have been did they not repeat the sentence or a better one."""
-        texts = {doc: own.words for doc, own in read.items()}
+        texts = {doc: passage.words for doc, passage in read.items()}
         if not self._drop_near_duplicates:
             return list(islice(choose(found.mentions, texts, lambda _: False), depth))
         sentence_runs = character_runs(clean_text(" ".join(sentence.words)))

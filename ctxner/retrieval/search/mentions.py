@@ -68,9 +68,9 @@ def candidate_mentions(
         runs = [list(_runs(*pair, length)) for pair in zip(stretches, found, strict=True)]
         if not any(runs):
             continue
-        occurs = yield [run for own in runs for _, run in own]
-        for own, spans in zip(runs, found, strict=True):
-            spans.update(span for span, run in own if occurs(run))
+        occurs = yield [run for sentence_runs in runs for _, run in sentence_runs]
+        for sentence_runs, spans in zip(runs, found, strict=True):
+            spans.update(span for span, run in sentence_runs if occurs(run))
     weights: dict[Tokens, float] = {}
     for tokens, spans in zip(stretches, found, strict=True):
         for start, end in spans:
@@ -122,7 +122,7 @@ def choose(
         refuse: Whether a passage that would be next is to be passed over; it then covers nothing.
     """
     needles = [(mention, f" {' '.join(mention)} ") for mention in mentions]
-    covers = {key: [own for own, needle in needles if needle in words.all] for key, words in passages.items()}
+    covers = {key: [mention for mention, needle in needles if needle in words.all] for key, words in passages.items()}
     left = dict(mentions)
     left_titles = {mention: _TITLE * weight for mention, weight in mentions.items()}
 

@@ -66,9 +66,11 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
 def absolute_paths(config: Config) -> Config:
     """The config with absolute paths to what training reads: workers change directory, and so may who resumes."""
     data, model = _absolute(config.data), config.model
-    also = tuple(own.model_copy(update=_absolute(own)) for own in config.data.also)
+    also = tuple(further.model_copy(update=_absolute(further)) for further in config.data.also)
     starts = {
-        name: str(Path(own).resolve()) for name in ("encoder", "warm_start") if _is_folder(own := getattr(model, name))
+        name: str(Path(path).resolve())
+        for name in ("encoder", "warm_start")
+        if _is_folder(path := getattr(model, name))
     }
     return config.model_copy(
         update={
@@ -111,4 +113,4 @@ def read_config(folder: Path) -> Config:
 def _settings(config: Config) -> dict[str, Any]:
     """`section.key` -> value, of the sections that training reads."""
     tree = absolute_paths(config).model_dump(mode="json", exclude=UNREAD_SECTIONS)
-    return {f"{section}.{key}": value for section, own in tree.items() for key, value in own.items()}
+    return {f"{section}.{key}": value for section, settings in tree.items() for key, value in settings.items()}

@@ -20,7 +20,7 @@ class ListedViews(list[View]):
 
     def passage_pieces(self, index: int) -> tuple[int, ...]:
         """Pieces of each passage in a view's row, best first."""
-        return tuple(own.num_pieces for own in self[index].passages if own.num_pieces is not None)
+        return tuple(passage.num_pieces for passage in self[index].passages if passage.num_pieces is not None)
 
     @cached_property
     def num_rows(self) -> np.ndarray:
@@ -95,5 +95,5 @@ def build_views(examples: Iterable[Example], builder: ViewBuilder, which: ViewNa
     """
     if cache is not None:
         return open_views(cache, views_key(examples, builder, which), examples, builder, which)
-    make = builder.context if which == "context" else lambda own: builder.plain(own.sentence)
+    make = builder.context if which == "context" else lambda example: builder.plain(example.sentence)
     return ListedViews(map(make, examples))

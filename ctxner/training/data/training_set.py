@@ -70,9 +70,13 @@ class TrainingSet:
     def _pack(self, epoch: int) -> list[list[list[int]]]:
         optim = self.config.optim
         chosen = [*range(self.num_labelled), *self._unlabelled(epoch)]
-        rows, longest = zip(*(own.shape() for own in self.views(epoch).values()), strict=True)
+        rows, longest = zip(*(view.shape() for view in self.views(epoch).values()), strict=True)
         shapes = list(
-            zip(np.maximum.reduce(rows)[chosen].tolist(), *(own[chosen].tolist() for own in longest), strict=True)
+            zip(
+                np.maximum.reduce(rows)[chosen].tolist(),
+                *(lengths[chosen].tolist() for lengths in longest),
+                strict=True,
+            )
         )
         batches = epoch_batches(
             shapes,
@@ -91,17 +95,17 @@ class TrainingSet:
     def num_pieces(self) -> dict[str, int]:
         """Pieces of each view in the first epoch, padding not counted."""
         indices = [index for step in self.steps(0) for batch in step for index in batch]
-        return {name: sum(own[index].num_pieces for index in indices) for name, own in self.views().items()}
+        return {name: sum(view[index].num_pieces for index in indices) for name, view in self.views().items()}
 
     def padding(self) -> dict[str, float]:
         """Share of padding in each view's batches of the first epoch."""
         batches = [batch for step in self.steps(0) for batch in step]
-        return {name: padding_share(own, batches) for name, own in self.views().items()}
+        return {name: padding_share(view, batches) for name, view in self.views().items()}
 
     def views(self, epoch: int = 0) -> dict[str, ShownViews]:
         """The views that the mode trains on, by name, as an epoch shows them."""
-        own = {"plain": self.plain, "context": self._context(epoch)}
-        return {name: views for name, views in own.items() if views is not None}
+        shown = {"plain": self.plain, "context": self._context(epoch)}
+        return {name: views for name, views in shown.items() if views is not None}
 
     def share(
         self, batch: Sequence[int], rank: int, world_size: int, device: torch.device, *, epoch: int = 0
@@ -156,8 +160,8 @@ def load_training(data: DataConfig) -> tuple[list[Example], list[Example]]:
     """
     examples = load_split(data, "train")
     for further in data.also:
-        own = load_examples(further.train, further.column_format(), contexts=further.contexts)
-        if not own:
+        more = load_examples(further.train, further.column_format(), contexts=further.contexts)
+        if not more:
             raise ValueError(f"{further.train}: no sentences; remove it from data.also")
-        examples += own
+        examples += more
     return examples, unlabelled_examples(data.unlabelled) if data.unlabelled is not None else []

@@ -36,7 +36,9 @@ def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], 
         labels: Of the model.
     """
     found = []
-    types = Counter(span.type for own in dev for span in tags_to_spans(own.sentence.tags or (), source=own.sentence.id))
+    types = Counter(
+        span.type for example in dev for span in tags_to_spans(example.sentence.tags or (), source=example.sentence.id)
+    )
     if unseen := {type: count for type, count in types.items() if type not in labels.types}:
         told = ", ".join(f"{type} ({count} mentions)" for type, count in sorted(unseen.items()))
         found.append(f"dev has types that no training sentence has: {told}; they count as missed")
@@ -48,15 +50,17 @@ def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], 
         found.append(f"run.workers={config.run.workers}, but there are {len(examples)} training sentences: some wait")
     manifests = retrieval_manifests(config.data.contexts)
     versions = {
-        split: f"{own['index']['version']} of {own['index']['num_documents']} passages"
-        for split, own in manifests.items()
+        split: f"{manifest['index']['version']} of {manifest['index']['num_documents']} passages"
+        for split, manifest in manifests.items()
     }
     used = {split: version for split, version in versions.items() if split in ("train", "dev")}
     if len(set(used.values())) > 1:
         found.append(f"passages of {' and '.join(f'{split} come from {own}' for split, own in used.items())}")
     if manifests and (config.index.folder / "CURRENT").is_file():
         now = read_manifest(config.index.folder)
-        stale = [split for split, own in manifests.items() if own["index"]["corpus_sha256"] != now.corpus_sha256]
+        stale = [
+            split for split, manifest in manifests.items() if manifest["index"]["corpus_sha256"] != now.corpus_sha256
+        ]
         if stale:
             found.append(
                 f"passages of {', '.join(stale)} come from another index than {config.index.folder} holds now "

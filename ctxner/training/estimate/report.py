@@ -51,7 +51,7 @@ def sizing(
     shape, run = EncoderShape.of(model.encoder.config), config.run
     parameters = count_parameters(model)
     precision: Precision = "autocast" if run.precision == "bfloat16" else "float32"
-    dropout = any(own.p > 0 for own in model.encoder.modules() if isinstance(own, nn.Dropout))
+    dropout = any(module.p > 0 for module in model.encoder.modules() if isinstance(module, nn.Dropout))
     settings: dict[str, Any] = {"num_tags": len(model.labels), "dropout": dropout, "frozen_layers": _frozen(model)}
 
     def kept(sizes: Sequence[ViewSize], checkpointing: bool) -> int:
@@ -60,12 +60,12 @@ def sizing(
         )
 
     shares = [
-        [own for own in (batch[rank :: run.workers] for rank in range(run.workers)) if own]
+        [share for share in (batch[rank :: run.workers] for rank in range(run.workers)) if share]
         for step in steps
         for batch in step
     ]
     sizes = [_sizes(views, share) for batch in shares for share in batch]
-    largest = max(sizes, key=lambda own: kept(own, False))
+    largest = max(sizes, key=lambda size: kept(size, False))
     activations, checkpointed = kept(largest, False), kept(largest, True)
     states = {
         stage: state_bytes(
@@ -85,7 +85,7 @@ def sizing(
         "parameters": parameters,
         "global_batch": {
             "sentences": sum(len(batch) for step in steps for batch in step) / len(steps),
-            "pieces": sum(own.num_pieces for size in sizes for own in size) / len(steps),
+            "pieces": sum(view.num_pieces for size in sizes for view in size) / len(steps),
         },
         "largest_micro_batch": {
             name: {"rows": size.rows, "pieces": size.pieces} for name, size in zip(views, largest, strict=True)
@@ -93,15 +93,15 @@ def sizing(
         "zero_stages": [
             {
                 "zero_stage": stage,
-                "parameters": own.parameters,
-                "gradients": own.gradients,
-                "optimizer": own.optimizer,
-                "master_weights": own.master_weights,
-                "buffers": own.buffers,
+                "parameters": state.parameters,
+                "gradients": state.gradients,
+                "optimizer": state.optimizer,
+                "master_weights": state.master_weights,
+                "buffers": state.buffers,
                 "activations": activations,
-                "total": own.total + activations,
+                "total": state.total + activations,
                 "activations_checkpointed": checkpointed,
-                "total_checkpointed": own.total + checkpointed,
+                "total_checkpointed": state.total + checkpointed,
                 "sent_a_step": sent_bytes(
                     parameters["all"],
                     parameters["trainable"],
@@ -113,7 +113,7 @@ def sizing(
                     looked_up=shape.largest_parameter,
                 ),
             }
-            for stage, own in states.items()
+            for stage, state in states.items()
         ],
         "fits": _fits(shape, parameters, settings, num_views=len(views)),
         "step_times": _step_times(shape, parameters, num_views=len(views)),
@@ -123,17 +123,17 @@ def sizing(
 def count_parameters(model: EncoderCRF) -> dict[str, int]:
     """Parameters of `encoder`, `head` and `crf`, of `all`, and how many are `trainable`."""
     counts = dict.fromkeys(("encoder", "head", "crf"), 0)
-    for name, own in model.named_parameters():
-        counts[name.split(".", 1)[0]] += own.numel()
-    trainable = sum(own.numel() for own in model.parameters() if own.requires_grad)
+    for name, parameter in model.named_parameters():
+        counts[name.split(".", 1)[0]] += parameter.numel()
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return {**counts, "all": sum(counts.values()), "trainable": trainable}
 
 
 def _sizes(views: Mapping[str, Sequence[View]], share: Sequence[int]) -> list[ViewSize]:
     """A worker's part of a micro-batch as its tensors are padded."""
     sizes = []
-    for own in views.values():
-        chosen = [own[index] for index in share]
+    for view in views.values():
+        chosen = [view[index] for index in share]
         num_words = max(len(view.word_places) for view in chosen)
         rows = sum(view.num_rows for view in chosen)
         sizes.append(ViewSize(rows, max(view.longest_row for view in chosen), len(chosen) * num_words))
@@ -144,9 +144,9 @@ def _frozen(model: EncoderCRF) -> int | None:
     """Lowest layers that nothing goes backward through; None when the embeddings are trained."""
     encoder = model.encoder
     embeddings = getattr(encoder, "embeddings", encoder.get_input_embeddings())
-    if any(own.requires_grad for own in embeddings.parameters()):
+    if any(parameter.requires_grad for parameter in embeddings.parameters()):
         return None
-    trained = [any(own.requires_grad for own in layer.parameters()) for layer in encoder_layers(encoder)]
+    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in encoder_layers(encoder)]
     return trained.index(True) if True in trained else len(trained)
 
 
@@ -168,7 +168,7 @@ def _fits(
             "checkpointing": checkpointing,
             "batch_pieces": [
                 largest_batch_pieces(
-                    own,
+                    shape_of_encoder,
                     num_parameters=num_parameters,
                     num_trainable=num_trainable,
                     machine=machine,
@@ -181,7 +181,7 @@ def _fits(
                 for stage in STAGES
             ],
         }
-        for name, (own, num_parameters, num_trainable, chosen) in encoders.items()
+        for name, (shape_of_encoder, num_parameters, num_trainable, chosen) in encoders.items()
         for machine in MACHINES
         for checkpointing in (False, True)
     ]
@@ -197,7 +197,11 @@ def _step_times(
     }
     return {
         name: step_times(
-            own, num_parameters=num_all, num_trainable=num_trainable, checkpointing=False, num_views=num_views
+            shape_of_encoder,
+            num_parameters=num_all,
+            num_trainable=num_trainable,
+            checkpointing=False,
+            num_views=num_views,
         )
-        for name, (own, num_all, num_trainable) in encoders.items()
+        for name, (shape_of_encoder, num_all, num_trainable) in encoders.items()
     }

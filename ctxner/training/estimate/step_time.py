@@ -53,8 +53,8 @@ def step_flops(shape: EncoderShape, views: Sequence[ViewSize], *, checkpointing:
     Source: Narayanan et al. (2021), "Efficient Large-Scale Language Model Training on GPU Clusters Using Megatron-LM",
     appendix.
     """
-    each = (2 * shape.layer_weights + 4 * shape.width * own.pieces for own in views)
-    forward = sum(own.num_pieces * shape.layers * cost for own, cost in zip(views, each, strict=True))
+    each = (2 * shape.layer_weights + 4 * shape.width * view.pieces for view in views)
+    forward = sum(view.num_pieces * shape.layers * cost for view, cost in zip(views, each, strict=True))
     return forward * (4 if checkpointing else 3)
 
 
@@ -89,6 +89,6 @@ def step_times(
             / rate
             for stage in STAGES
         ]
-        speeds = [num_gpus * SENTENCES / own for own in seconds]
+        speeds = [num_gpus * SENTENCES / second for second in seconds]
         rows.append({"gpus": num_gpus, "seconds": seconds, "sentences_per_second": speeds})
     return rows

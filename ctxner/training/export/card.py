@@ -32,7 +32,7 @@ def model_card(run: Mapping[str, Any], *, name: str, data_set: str, model: Mappi
         model: Facts about the model itself: `types`, `parameters`, `max_pieces`, `max_passages`, `encoder_type`.
     """
     config, scores = run["config"], run.get("dev_scores", {})
-    indexes = _distinct(own.get("retrieval") for own in run["data"].values())
+    indexes = _distinct(split.get("retrieval") for split in run["data"].values())
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["cell"] = plain_text
     text = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
@@ -77,9 +77,9 @@ def _front_matter(run: Mapping[str, Any], name: str, data_set: str) -> ModelCard
             dataset_config=f"{view} view",  # what tells results apart
             metric_type=ratio,
             metric_name=f"{ratio} ({view} view)",
-            metric_value=round(own["micro"][ratio], 4),
+            metric_value=round(scores["micro"][ratio], 4),
         )
-        for view, own in run.get("dev_scores", {}).items()
+        for view, scores in run.get("dev_scores", {}).items()
         for ratio in _RATIOS
     ]
     return ModelCardData(
@@ -94,12 +94,14 @@ def _front_matter(run: Mapping[str, Any], name: str, data_set: str) -> ModelCard
 
 def _score_rows(scores: Mapping[str, Any]) -> list[tuple[str, list[str], int]]:
     """`all` and each type, with precision, recall and F1 in percent of each view, and how many gold mentions."""
-    types = sorted({type for own in scores.values() for type in own["per_type"]})
+    types = sorted({type for score in scores.values() for type in score["per_type"]})
     rows = []
     for type in ("all", *types):
-        own = [view["micro"] if type == "all" else view["per_type"].get(type, {}) for view in scores.values()]
-        cells = [f"{100 * score.get(ratio, 0.0):.1f}" for score in own for ratio in _RATIOS]
-        rows.append((type, cells, max(score.get("num_gold", 0) for score in own)))
+        scores_of_type = [
+            view["micro"] if type == "all" else view["per_type"].get(type, {}) for view in scores.values()
+        ]
+        cells = [f"{100 * score.get(ratio, 0.0):.1f}" for score in scores_of_type for ratio in _RATIOS]
+        rows.append((type, cells, max(score.get("num_gold", 0) for score in scores_of_type)))
     return rows
 
 

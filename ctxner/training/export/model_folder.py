@@ -28,7 +28,9 @@ def run_provenance(config: Config, examples: Mapping[str, Sequence[Example]]) ->
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest(),
         "data": data_provenance(files, examples, config.data.contexts),
-        "further_data": [file_hashes(path) for own in config.data.also for path in (own.train, own.contexts) if path]
+        "further_data": [
+            file_hashes(path) for further in config.data.also for path in (further.train, further.contexts) if path
+        ]
         + ([file_hashes(config.data.unlabelled)] if config.data.unlabelled else []),
         "versions": versions(),
     }
@@ -51,7 +53,7 @@ def write_export(
         entry: The history entry of the epoch (see `ctxner.training.checkpoints.files.Progress`); within an epoch,
             without scores, only `epoch`.
     """
-    hashes = {split: own["files"] for split, own in provenance["data"].items()}
+    hashes = {split: facts["files"] for split, facts in provenance["data"].items()}
     short = {"config_digest": provenance["config_digest"], "files": hashes, "epoch": entry["epoch"]}
     write_model(model, tokenizer, folder, {**short, "dev_f1": entry.get("dev_f1")})
     whole = {**provenance, **entry}

@@ -47,13 +47,13 @@ def data_provenance(
     manifests = retrieval_manifests(contexts)
     found = {}
     for split, path in files.items():
-        own = examples[split]
+        split_examples = examples[split]
         found[split] = {
             "files": file_hashes(path),
-            "sentences": len(own),
-            "words": sum(len(example.sentence.words) for example in own),
-            "mentions": dict(sorted(_mentions(own).items())),
-            "sentences_with_passages": sum(map(has_passages, own)),
+            "sentences": len(split_examples),
+            "words": sum(len(example.sentence.words) for example in split_examples),
+            "mentions": dict(sorted(_mentions(split_examples).items())),
+            "sentences_with_passages": sum(map(has_passages, split_examples)),
         }
         if contexts is not None:
             found[split]["contexts"] = file_hashes(contexts / f"{split}.parquet")
@@ -103,6 +103,9 @@ def retrieval_manifests(contexts: Path | None) -> dict[str, Any]:
         return {}
     manifests = json.loads((contexts / SUCCESS).read_text(encoding="utf-8"))
     return {
-        split: {"index": {name: own["index"].get(name) for name in _INDEX_FACTS}, "settings": own["retrieval"]}
-        for split, own in manifests.items()
+        split: {
+            "index": {name: manifest["index"].get(name) for name in _INDEX_FACTS},
+            "settings": manifest["retrieval"],
+        }
+        for split, manifest in manifests.items()
     }

@@ -75,8 +75,8 @@ class MlflowRun:
             self.id = self._client.create_run(experiment_id, run_name=folder.name).info.run_id
             params = [
                 Param(f"{section}.{key}", str(value)[:_MAX_VALUE])
-                for section, own in settings.items()
-                for key, value in own.items()
+                for section, setting in settings.items()
+                for key, value in setting.items()
             ]
             for first in range(0, len(params), _MAX_PARAMS):
                 self._client.log_batch(self.id, params=params[first : first + _MAX_PARAMS])

@@ -105,7 +105,7 @@ class Recorder:
         split = self.timer.split()
         self._add(split)
         values = _figures(dict(zip(names, totals_N.tolist(), strict=True)), seconds)
-        values |= {f"time_share/{phase}": own / sum(split.values()) for phase, own in split.items()}
+        values |= {f"time_share/{phase}": seconds / sum(split.values()) for phase, seconds in split.items()}
         values |= {f"learning_rate/{group['name']}": float(group["lr"]) for group in groups}
         self._write(values | {"memory/peak_gib": peak_memory(self._device) / 2**30})
 
@@ -121,7 +121,7 @@ class Recorder:
         values = {f"epoch/loss/{name}": value for name, value in entry["losses"].items()}
         values |= {f"dev_f1/{view}": value for view, value in entry["dev_f1"].items()}
         for view, scores in entry["dev_scores"].items():
-            values |= {f"dev_f1_{view}/{type}": own["f1"] for type, own in scores["per_type"].items()}
+            values |= {f"dev_f1_{view}/{type}": score["f1"] for type, score in scores["per_type"].items()}
         values |= {f"epoch/seconds/{phase}": value for phase, value in entry["seconds_by_phase"].items()}
         values["epoch/sentences_per_second"] = entry["sentences_per_second"]
         self._write(values)
