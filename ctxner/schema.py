@@ -1,6 +1,6 @@
-"""The records every part exchanges, and their Arrow schemas.
+"""The records that all rooms exchange, and their Arrow schemas.
 
-Everything here is frozen and cheap to build. Offsets are half open. Reading and writing files is
+Every record is frozen and cheap to build. Offsets are half open. Reading and writing files is
 `ctxner.files.sentences`; turning records into tensors is `ctxner.views`.
 """
 
@@ -18,9 +18,9 @@ VIEWS: tuple[ViewName, ...] = ("plain", "context")
 
 Dropped = Literal[  # why a retrieved passage is not in the context view
     "near_duplicate",  # it repeats the sentence or a better passage
-    "below_depth",  # there are as many better ones as are asked for
-    "piece_budget",  # it does not fit whole behind the sentence
-    "no_pieces",  # it has nothing that the tokenizer knows
+    "below_depth",  # enough better passages were found
+    "piece_budget",  # the whole passage does not fit behind the sentence
+    "no_pieces",  # the tokenizer makes no piece of it
 ]
 
 
@@ -40,9 +40,9 @@ class Sentence:
     Attributes:
         id: Unique within a data set; contexts are joined by it, never by position.
         words: At least one word in all that reaches a model.
-        tags: One tag a word, or None when unlabelled.
-        offsets: (start, end) of each word in `text`, in characters; given together with `text` or not at all.
-        text: The source text, of which the sentence may be a part.
+        tags: One tag per word, or None when unlabelled.
+        offsets: (start, end) of each word in `text`, in characters; given if and only if `text` is.
+        text: Source text; the sentence may be a part of it.
     """
 
     id: str
@@ -56,11 +56,11 @@ class Sentence:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.words):
                 raise ValueError(
-                    f"sentence {self.id!r}: {len(value)} {name} for {len(self.words)} words; give one a word"
+                    f"sentence {self.id!r}: {len(value)} {name} for {len(self.words)} words; wanted one per word"
                 )
 
     def located(self) -> tuple[str, tuple[tuple[int, int], ...]]:
-        """The text that character offsets refer to, and each word's place in it: words joined by spaces without one."""
+        """The text that offsets refer to, and each word's place in it; without `text`, the words joined by spaces."""
         if self.text is not None and self.offsets is not None:
             return self.text, self.offsets
         offsets, start = [], 0
@@ -108,12 +108,13 @@ class ScoredPassage:
     """A passage retrieved for a sentence, with its provenance.
 
     Attributes:
-        passage: What was retrieved.
-        bm25_score: Lucene's score of the query.
-        bm25_rank: Rank by that score, from 1.
-        rerank_score: BERTScore F1 in [-1, 1] against the sentence, or None when not re-ranked.
-        num_pieces: Pieces used in the context view, or None before the view is built.
-        dropped: Why the passage is not in the context view, or None when kept.
+        passage: Retrieved passage.
+        bm25_score: Lucene's score, for the whole query or, if that did not find the passage, for a mention.
+        bm25_rank: Place in the order that the search returned, from 1. In the query mode `mentions` that is the order
+            of choice, not of `bm25_score`; in the other modes it is the order of `bm25_score`.
+        rerank_score: BERTScore F1 of passage and sentence, in [-1, 1]; None when not re-ranked.
+        num_pieces: Number of pieces in the context view, or None before the view is built.
+        dropped: Reason why the passage is not in the context view; None when it is.
     """
 
     passage: Passage
@@ -153,7 +154,7 @@ def passage_struct() -> pa.StructType:
 
 @cache
 def context_schema() -> pa.Schema:
-    """Arrow schema of a contexts file: one row a sentence id; gold tags are never part of it."""
+    """Arrow schema of a contexts file: one row per sentence id; gold tags are never part of it."""
     import pyarrow as pa
 
     return pa.schema(

@@ -1,7 +1,7 @@
-"""Sentences from column files and back.
+"""Reading and writing column files: one word with its tag per line, a blank line after each sentence.
 
-Tags become BIOES on reading. Errors carry `file:line`. Whatever a reader had to change is counted in its result and
-logged. Other formats, and any number of files, are `ctxner.files.sentences`.
+Tags become BIOES on reading. Errors name `file:line`. Changes that a reader makes are counted in its result and logged.
+`ctxner.files.sentences` reads any format and any number of files.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class ColumnFormat:
     white space.
 
     Attributes:
-        token_column: Negative counts from the right, as in Python.
-        tag_column: None for a file without tags.
-        scheme: Scheme of the file's tags; one of `ctxner.labels.SCHEMES`.
-        comment_prefix: A line that begins so, has no tab and stands before a sentence's first word is skipped.
-            `#Monday` and `#<tab>O` are words. None when the file has no comments.
-        repair: Read illegal tag sequences by conlleval's rules and count them, instead of failing.
-        empty_token: Stands for a token that is empty or blank, so that words and tags stay aligned. `_` is what
-            CoNLL-U writes there, and every tokenizer has a piece for it.
+        token_column: Index of the words' column; a negative one counts from the right, as in Python.
+        tag_column: Index of the tags' column; None for a file without tags.
+        scheme: Tag scheme of the file; one of `ctxner.labels.SCHEMES`.
+        comment_prefix: Beginning of comments. A line is skipped when it begins so, has no tab and stands before the
+            first word of a sentence: `#Monday` and `#<tab>O` are words. None when the file has no comments.
+        repair: Whether illegal tag sequences are read by conlleval's rules and counted, instead of refused.
+        empty_token: Word in place of an empty or blank token, so that words and tags stay aligned. CoNLL-U writes `_`
+            there too, and every tokenizer has a piece for it.
     """
 
     token_column: int = 0
@@ -62,19 +62,19 @@ class ColumnFormat:
 def iter_columns(
     path: str | Path, format: ColumnFormat, *, id_prefix: str | None = None, counts: ReadCounts | None = None
 ) -> Iterator[Sentence]:
-    """Read a column file: one word a line, sentences parted by blank lines; ids are `{id_prefix}-{n}` from 0.
+    """Read a column file: one word per line, a blank line between sentences; ids are `{id_prefix}-{n}` from 0.
 
-    In a cell with several tags the one that continues the mention before it is kept, else the first that is not O.
+    Of a cell with several tags, the tag that continues the mention before it is taken, else the first that is not O.
 
     Args:
-        path: The file; `.gz` and `.zst` are decompressed.
-        format: Its layout.
-        id_prefix: Default: the file's name without suffixes.
-        counts: Where to count; fresh, and complete when the iterator ends.
+        path: File; `.gz` and `.zst` are decompressed.
+        format: Layout of the file.
+        id_prefix: Beginning of the ids; None for the file's name without suffixes.
+        counts: Fresh counters to add to; complete when the iterator ends.
 
     Raises:
-        ValueError: With file:line: not UTF-8, a missing or surplus column, a malformed tag, an illegal sequence (unless
-            `format.repair`); at the end: no sentence in the file.
+        ValueError: Text that is not UTF-8, a missing or surplus column, a malformed tag, or an illegal sequence (unless
+            `format.repair`), with file:line; at the end, no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     for number, rows in enumerate(_sentence_rows(path, format, counts)):
@@ -86,7 +86,7 @@ def iter_columns(
             tags = file_tags(raw_tags, format.scheme, format.repair, places, counts)
         counts.num_sentences += 1
         yield Sentence(f"{prefix}-{number}", words, tags)
-    counts.check(path, "a word a line with its columns, and a blank line after each sentence")
+    counts.check(path, "one word with its columns per line, and a blank line after each sentence")
 
 
 def read_columns(path: str | Path, format: ColumnFormat, *, id_prefix: str | None = None) -> ReadResult:
@@ -99,7 +99,7 @@ def read_columns(path: str | Path, format: ColumnFormat, *, id_prefix: str | Non
 def write_columns(sentences: Iterable[Sentence], path: str | Path, *, scheme: str = "IOB2") -> None:
     """Write `word<tab>tag` lines (words alone where untagged) that `read_columns` gives back; ids are not written.
 
-    Written aside and renamed, so a reader never sees half a file. `.gz` and `.zst` compress.
+    The file is written all or nothing. `.gz` and `.zst` compress.
 
     Raises:
         ValueError: A sentence has no words, or a word would be read back differently (tab, line break, blank,

@@ -1,6 +1,6 @@
-"""Streams of bytes decompressed by their file's suffix; for sentence files and corpora alike.
+"""Decompressing files by their suffix, for sentence files and corpora alike.
 
-`CorpusFile` also tells how far the file, as it lies on disk, has been read.
+`CorpusFile` also tells how many bytes of the compressed file have been read, for progress bars.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
 
-DAMAGE = (OSError, EOFError, zlib.error)  # what a cut or foreign file raises while it is read
+DAMAGE = (OSError, EOFError, zlib.error)  # raised while a truncated file, or one of another format, is read
 _BUFFER_BYTES = 1 << 20
 
 
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
-    """The content of an open file whose name ends in `suffix`; the file itself unless that is .gz, .bz2 or .zst."""
+    """The decompressed content of an open file; the file itself unless `suffix` is .gz, .bz2 or .zst."""
     if suffix == ".gz":
         return cast(BinaryIO, gzip.GzipFile(fileobj=file))
     if suffix == ".bz2":
@@ -53,7 +53,7 @@ class CorpusFile:
         return self._file.tell()
 
     def __enter__(self) -> CorpusFile:
-        """Nothing more than the file itself."""
+        """The file itself."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,6 @@
 """Contexts files: the passages retrieved for each sentence, in Parquet, joined to the data by sentence id.
 
-A contexts file never holds gold tags; it holds the words, so that a join with other data is refused.
+A contexts file never holds gold tags. It holds the words, so that joining it to other data is an error.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ SUCCESS = "_SUCCESS"  # beside a job's files once they are complete: its manifes
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What was retrieved for one sentence.
+    """The retrieval result of one sentence.
 
     Attributes:
-        words: Of the sentence, as retrieval saw them.
-        query: As sent to BM25; empty when the sentence has no searchable word.
-        passages: Best first, dropped ones last.
-        error: Why retrieval failed for this sentence, or None.
+        words: Words of the sentence, as retrieval saw them.
+        query: Query that BM25 ran; empty when the sentence has no searchable word.
+        passages: Passages, best first, dropped ones last.
+        error: Reason why retrieval failed for this sentence, or None.
     """
 
     words: tuple[str, ...]
@@ -51,7 +51,7 @@ def read_contexts(path: Path) -> dict[str, Context]:
     """Read a contexts file, or a folder of them.
 
     Raises:
-        ValueError: Nothing there, another kind of Parquet, or a sentence id twice.
+        ValueError: The path does not exist, is not a contexts file, or has a sentence id twice.
     """
     if not path.exists():
         raise ValueError(f"{path}: no contexts file; make it with `ctxner retrieve`")
@@ -90,10 +90,10 @@ def join_contexts(sentences: Sequence[Sentence], contexts: Mapping[str, Context]
 
 
 def load_examples(path: Path, format: ColumnFormat, *, contexts: Path | None = None) -> list[Example]:
-    """Sentences of a data file, joined to their contexts; without contexts both views are the same.
+    """Read the sentences of a data file and join their contexts; without contexts both views are the same.
 
     Raises:
-        ValueError: Whatever is wrong with either file (see `ctxner.files.sentences`, `read_contexts`, `join_contexts`).
+        ValueError: A fault in either file (see `ctxner.files.sentences`, `read_contexts`, `join_contexts`).
     """
     sentences = read_sentences(path, format).sentences
     if contexts is None:
@@ -102,20 +102,20 @@ def load_examples(path: Path, format: ColumnFormat, *, contexts: Path | None = N
 
 
 def unlabelled_examples(path: Path) -> list[Example]:
-    """The sentences of a contexts file with their passages and no tags; rows that failed are left out.
+    """Sentences without tags and their passages, from a contexts file; rows that failed are left out.
 
     Raises:
-        ValueError: As `read_contexts`, or no row is left.
+        ValueError: A fault in the file (see `read_contexts`), or no row is left.
     """
     contexts = read_contexts(path)
-    found = [
+    examples = [
         Example(Sentence(id, context.words), context.passages)
         for id, context in contexts.items()
         if context.words and context.error is None
     ]
-    if not found:
+    if not examples:
         raise ValueError(f"{path}: none of {len(contexts)} rows has words and passages; see their `error` column")
-    return found
+    return examples
 
 
 def _context_of(sentence: Sentence, contexts: Mapping[str, Context]) -> Context:

@@ -1,7 +1,7 @@
-"""Documents to tag, from files of any kind, and long ones cut into parts at the ends of sentences.
+"""Reading documents to tag from files of any format, and cutting long documents into parts between sentences.
 
-A document is a text, or one sentence that is split into words already. Gold tags are not looked at; sentences with them
-are `ctxner.files.sentences`. Splitting parts into sentences is `ctxner.predictor`.
+A document is a text, or one sentence that is already split into words. Gold tags are ignored;
+`ctxner.files.sentences` reads them. `ctxner.predictor` splits the parts into sentences.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ctxner.files.records import Record, words_sentence
 from ctxner.files.words import split_sentences
 
 DocumentKind = Kind | Literal["files"]
-MAX_CHARS = 1 << 26  # of a document: its row has to fit into memory several times
-PART_CHARS = 4000  # of a part: some thirty sentences
+MAX_CHARS = 1 << 26  # per document: its row has to fit into memory several times
+PART_CHARS = 4000  # per part: some thirty sentences
 
 _Bounds = tuple[tuple[int, int], ...]
 
@@ -32,9 +32,9 @@ class Document:
     """A text to tag.
 
     Attributes:
-        id: Given by the file, or the file's name and a number; need not be unique.
-        text: What character offsets refer to; the words joined by spaces where `words` is given.
-        words: Of a document that is one sentence and split already.
+        id: Id that the file gives, or the file's name and a number; need not be unique.
+        text: Text that character offsets refer to; if `words` is given, the words joined by spaces.
+        words: Words of a document that is one sentence, already split; else None.
     """
 
     id: str
@@ -44,12 +44,12 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a document; all its parts joined are its text.
+    """A piece of a document; the parts of a document joined are its text.
 
     Attributes:
-        start: First character, in the document.
-        text: The piece.
-        bounds: (start, end) of its sentences in it, where cutting has found them already.
+        start: Index of the first character in the document.
+        text: Text of the part.
+        bounds: (start, end) of each sentence in `text`, when cutting has already found the sentences; else None.
     """
 
     start: int
@@ -69,13 +69,14 @@ def iter_documents(
 
     Args:
         paths: Files, folders and patterns, as `ctxner.files.sentences.iter_sentences` takes them.
-        kind: `jsonl` and `parquet` hold `text` or `words`, `columns` a sentence of words a document, `text` a document
-            a line, `files` a document a file. None: by suffix, and `.txt` is refused as it may hold any of three.
-        format: Of columns; its tag column is not looked at.
+        kind: Format of all files. `jsonl` and `parquet` have `text` or `words` per document, `columns` one sentence per
+            document, `text` one document per line, `files` one document per file. None: the suffix decides, and
+            `.txt` is refused because three formats use it.
+        format: Layout of column files; the tag column is ignored.
 
     Raises:
-        FileNotFoundError: No such file, or none in a folder or of a pattern.
-        ValueError: An unknown suffix, or whatever is wrong with a file, with its place.
+        FileNotFoundError: A file does not exist, or a folder or pattern has no file.
+        ValueError: An unknown suffix, or a fault in a file, with its place.
     """
     files = sentence_files(paths, "text" if kind == "files" else kind)
     for file in files:
@@ -95,9 +96,9 @@ def iter_documents(
 
 
 def cut(text: str, max_chars: int = PART_CHARS) -> Iterator[Part]:
-    """The parts of a text: itself, or pieces of whole sentences that are as long as `max_chars` allows.
+    """Cut a text into parts of whole sentences, each as long as `max_chars` allows; a short text is one part.
 
-    Only a sentence that is longer than that makes a longer part.
+    A part is longer than `max_chars` only if it is a single sentence.
     """
     if len(text) <= max_chars:
         yield Part(0, text)
@@ -127,10 +128,9 @@ def _from_record(record: Record) -> Document:
         if not isinstance(fields["text"], str):
             raise ValueError(f"{where}: 'text' is {fields['text']!r:.80}; wanted a string")
         return Document(id, SURROGATE.sub("\ufffd", fields["text"]))
-    sentence = words_sentence(
-        id, {"words": fields["words"]}, where, scheme="BIOES", repair_tags=False, counts=ReadCounts()
-    )
-    return Document(id, " ".join(sentence.words), sentence.words)
+    record_words = {"words": fields["words"]}
+    words = words_sentence(id, record_words, where, scheme="BIOES", repair_tags=False, counts=ReadCounts()).words
+    return Document(id, " ".join(words), words)
 
 
 def _columns(path: Path, prefix: str, format: ColumnFormat) -> Iterator[Document]:

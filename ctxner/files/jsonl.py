@@ -1,6 +1,6 @@
-"""JSON lines with sentences: texts with character spans, or words with tags (`ctxner.files.records`).
+"""Sentences in JSON lines: texts with character spans, or words with tags (`ctxner.files.records`).
 
-Tags become BIOES on reading. Errors carry `file:line`; what had to be changed is counted in the result.
+Tags become BIOES on reading. Errors name `file:line`. Changes that a reader makes are counted in its result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def iter_jsonl(
     id_prefix: str | None = None,
     counts: ReadCounts | None = None,
 ) -> Iterator[Sentence]:
-    """Read JSON lines, one sentence a line; memory does not grow with them, but for eight bytes each.
+    """Read JSON lines, one sentence per line; memory grows by eight bytes per line.
 
     Two forms: `{"id", "text", "entities": [{"start", "end", "type"}]}` with half-open offsets in code points, and
     `{"id", "words", "tags", "scheme", "offsets"}`. Without `entities` or `tags` a sentence is unlabelled; `scheme`
@@ -33,15 +33,15 @@ def iter_jsonl(
     not give are `{id_prefix}-{n}` from 0.
 
     Args:
-        path: The file; `.gz` and `.zst` are decompressed.
-        scheme: Of the tags.
-        repair_tags: Mend illegal tag sequences (counted) instead of refusing the file.
-        id_prefix: Default: the file's name without suffixes.
-        counts: Where to count; fresh, and complete when the iterator ends.
+        path: File; `.gz` and `.zst` are decompressed.
+        scheme: Tag scheme of lines that do not name one.
+        repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
+        id_prefix: Beginning of ids that the file does not give; None for the file's name without suffixes.
+        counts: Fresh counters to add to; complete when the iterator ends.
 
     Raises:
-        ValueError: With file:line: not UTF-8, not JSON, a wrong field, a mention out of range, empty or overlapping
-            another, an illegal tag; at the end: an id used twice, no sentence in the file.
+        ValueError: A line that is not UTF-8 or not JSON, a wrong field, a mention out of range, empty or overlapping
+            another, or an illegal tag, with file:line; at the end, an id used twice, or no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = partial(jsonl_records, path, prefix)
@@ -59,7 +59,7 @@ def read_jsonl(
 
 
 def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
-    """Write the `words` form of `read_jsonl`: ids, words, BIOES tags and offsets come back; written aside, renamed."""
+    """Write the `words` form, all or nothing; `read_jsonl` gives back ids, words, BIOES tags and offsets."""
 
     def line(sentence: Sentence) -> str:
         record: dict[str, Any] = {"id": sentence.id, "words": sentence.words}
@@ -90,7 +90,7 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON ({error}); wanted one object a line") from error
+        raise ValueError(f"{where}: not JSON ({error}); wanted one object per line") from error
     if not isinstance(record, dict) or not ("text" in record or "words" in record):
         raise ValueError(f"{where}: wanted an object with 'text' or 'words'; found {line[:80]!r}")
     if not isinstance(record.get("id"), str | int | None):

@@ -1,7 +1,7 @@
-"""What the readers of sentence files share: numbered lines, writing aside, tags to BIOES, the result and its counts.
+"""Reading and writing numbered lines of text, and what readers of sentence files count.
 
-Column files are `ctxner.files.columns`, JSON lines `ctxner.files.jsonl`, Parquet `ctxner.files.parquet`;
-`ctxner.files.sentences` reads any.
+The formats are in `ctxner.files.columns`, `ctxner.files.jsonl`, `ctxner.files.parquet` and `ctxner.files.text`;
+`ctxner.files.sentences` reads any of them.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 @dataclass
 class ReadCounts:
-    """What a reader has yielded so far, and what it had to change.
+    """Counts of what a reader has yielded and changed so far.
 
     Attributes:
-        num_sentences: Sentences yielded.
-        num_repaired_tags: Tags changed because `repair` was asked for.
-        num_empty_tokens: Tokens replaced by `empty_token`.
-        num_multi_tags: Cells such as `B-person,B-group` of which one tag was kept.
-        num_comments: Comment lines skipped.
-        num_empty_texts: JSON lines, Parquet rows and lines of plain text skipped because they have no word.
+        num_sentences: Number of sentences yielded.
+        num_repaired_tags: Number of tags changed by `repair`.
+        num_empty_tokens: Number of tokens replaced by `empty_token`.
+        num_multi_tags: Number of cells with several tags, such as `B-person,B-group`, reduced to one.
+        num_comments: Number of comment lines skipped.
+        num_empty_texts: Number of JSON lines, Parquet rows and lines of plain text skipped because they have no word.
     """
 
     num_sentences: int = 0
@@ -48,7 +48,7 @@ class ReadCounts:
     num_empty_texts: int = 0
 
     def counted(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
-        """The sentences that have words, as they pass; the others are counted and left out."""
+        """Pass on the sentences that have words; count those that have and those that have not."""
         for sentence in sentences:
             if sentence.words:
                 self.num_sentences += 1
@@ -57,12 +57,12 @@ class ReadCounts:
                 self.num_empty_texts += 1
 
     def add(self, other: ReadCounts) -> None:
-        """Count in what another reader did."""
+        """Add the counts of another reader."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def check(self, path: str | Path, wanted: str) -> None:
-        """Log what was changed in a whole file; ValueError when it has no sentence."""
+        """Log what was changed in a whole file; raise ValueError when it has no sentence."""
         if not self.num_sentences:
             raise ValueError(f"{path}: no sentence in the file; wanted {wanted}")
         counts = {name: count for name in _COUNTS[1:] if (count := getattr(self, name))}
@@ -70,12 +70,12 @@ class ReadCounts:
             logger.warning("%s: %d sentences read, with %s", path, self.num_sentences, counts)
 
 
-_COUNTS = tuple(field.name for field in fields(ReadCounts))
+_COUNTS = tuple(count.name for count in fields(ReadCounts))
 
 
 @dataclass
 class ReadResult(ReadCounts):
-    """The sentences of a file or of several, and what had to be changed to read them."""
+    """The sentences of one or more files, and the counts of reading them."""
 
     sentences: list[Sentence] = field(default_factory=list)
 
@@ -84,8 +84,8 @@ def lines_of(path: str | Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends, from 1; only LF and CRLF end a line; a byte order mark is dropped.
 
     Raises:
-        ValueError: With file:line and byte offset (compressed: in the content): NUL, or not UTF-8. A broken gzip or
-            zstd file.
+        ValueError: NUL, or bytes that are not UTF-8, with file:line and byte offset (after decompression); or a broken
+            gzip or zstd file.
     """
     offset, suffix = 0, Path(path).suffix.lower()
     with open(path, "rb") as file:
@@ -113,7 +113,7 @@ def lines_of(path: str | Path) -> Iterator[tuple[int, str]]:
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:
-    """Write lines aside, then rename, so that nobody reads half a file; `.gz` and `.zst` compress.
+    """Write lines as UTF-8, all or nothing; `.gz` and `.zst` compress.
 
     Raises:
         ValueError: A line holds a lone surrogate, which UTF-8 cannot express. An older file stays as it was.
@@ -138,7 +138,7 @@ def _compressing(path: Path, suffix: str) -> IO[bytes]:
 
 
 def bare_name(path: str | Path) -> tuple[str, str]:
-    """Stem and lower-case suffix, both without `.gz` and `.zst`; what is not UTF-8 in the stem becomes U+FFFD."""
+    """Stem and lower-case suffix of a path without `.gz` and `.zst`; in the stem, what is not UTF-8 becomes U+FFFD."""
     whole = Path(path)
     bare = Path(whole.stem) if whole.suffix.lower() in _COMPRESSED else whole
     return SURROGATE.sub("\ufffd", bare.stem), bare.suffix.lower()

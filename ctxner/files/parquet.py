@@ -1,6 +1,6 @@
-"""Parquet files with sentences: a row is a sentence, with the fields that a JSON line has (`ctxner.files.records`).
+"""Sentences in Parquet files: one sentence per row, with the fields of a JSON line (`ctxner.files.records`).
 
-Errors carry file, row (from 1) and column. Contexts, which `ctxner retrieve` writes, are `ctxner.files.contexts`.
+Errors name file, row (from 1) and column. `ctxner.files.contexts` reads what `ctxner retrieve` writes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ctxner.schema import Sentence
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS_A_BATCH = 1024
+_ROWS_PER_BATCH = 1024
 _BUFFER_BYTES = 1 << 20
 _IDS = ("id", "sentence_id")
 
@@ -30,28 +30,28 @@ def iter_parquet(
     id_prefix: str | None = None,
     counts: ReadCounts | None = None,
 ) -> Iterator[Sentence]:
-    """Read a Parquet file, one sentence a row; memory does not grow with the rows, but for eight bytes each.
+    """Read a Parquet file, one sentence per row; memory grows by eight bytes per row.
 
-    Columns: `words` (list of strings) or `text` (string, split into words as a JSON line's is; where a row has words,
-    they count); and if there are any `id` or `sentence_id` (string or integer), `tags` (list of strings), `scheme`
-    (string), `entities` (list of start, end and type; with `text`), `offsets` (list of pairs). Others are not read.
-    Null is as good as absent. Rows without an id get `{id_prefix}-{n}`, n being the row from 0.
+    Required is a column `words` (list of strings) or `text` (string, split into words as in JSON lines); in a row with
+    both, `words` is used. Optional are `id` or `sentence_id` (string or integer), `tags` (list of strings), `scheme`
+    (string), `entities` (list of start, end and type; with `text`) and `offsets` (list of pairs). Other columns are
+    not read. Null means absent. Rows without an id get `{id_prefix}-{n}`, n being the row from 0.
 
     Args:
-        path: The file.
-        scheme: Of the tags.
-        repair_tags: Mend illegal tag sequences (counted) instead of refusing the file.
-        id_prefix: Default: the file's name without suffix.
-        counts: Where to count; fresh, and complete when the iterator ends.
+        path: File.
+        scheme: Tag scheme of rows that do not name one.
+        repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
+        id_prefix: Beginning of ids that the file does not give; None for the file's name without suffix.
+        counts: Fresh counters to add to; complete when the iterator ends.
 
     Raises:
-        ValueError: With file, row and column: not Parquet, a missing column, one of a wrong type, no words, a mention
-            out of range, an illegal tag; at the end: an id used twice, no sentence in the file.
+        ValueError: A file that is not Parquet, a missing column or one of a wrong type, a row without words, a mention
+            out of range, or an illegal tag, with file, row and column; at the end, an id used twice, or no sentence.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = partial(parquet_records, path, prefix)
     yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, counts=counts)
-    counts.check(path, "a row a sentence, with the column 'words' or 'text'")
+    counts.check(path, "one sentence per row, with the column 'words' or 'text'")
 
 
 def parquet_records(path: str | Path, prefix: str) -> Iterator[Record]:
@@ -63,7 +63,7 @@ def parquet_records(path: str | Path, prefix: str) -> Iterator[Record]:
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
             names = _columns(file.schema_arrow, path)
-            for batch in file.iter_batches(_ROWS_A_BATCH, columns=names, use_threads=False):
+            for batch in file.iter_batches(_ROWS_PER_BATCH, columns=names, use_threads=False):
                 for row in _rows(batch, path, row_no):
                     row_no += 1
                     yield _record(row, f"{path}: row {row_no}", row_no, prefix)

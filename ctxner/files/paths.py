@@ -1,4 +1,7 @@
-"""Which files a data set is: files, folders and patterns -> the files in order, each with what its ids begin with."""
+"""Finding the files of a data set: files, folders and patterns -> files in order, each with the prefix of its ids.
+
+The format of a file is decided here too, by its suffix. Reading the files is `ctxner.files.sentences`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _COMPRESSED = "(or with .gz or .zst)"
 
 
 def kind_of(path: str | Path) -> Kind:
-    """What a file is, by its suffix before any `.gz` or `.zst`; `.txt` holds columns.
+    """Format of a file, by its suffix before any `.gz` or `.zst`; `.txt` means columns.
 
     Raises:
         ValueError: Another suffix.
@@ -53,17 +56,18 @@ def refuse_txt(files: Iterable[Path], meanings: Mapping[str, str]) -> None:
 
 
 def sentence_files(paths: str | Path | Sequence[str | Path], kind: Kind | None = None) -> dict[Path, str]:
-    """The files that are meant, sorted within a folder and a pattern, and the beginning of the ids they do not give.
+    """The files of a data set, sorted within a folder and a pattern, each with a prefix for ids that it does not give.
 
-    That is the file's name without suffixes, or its path from the folder that holds all files when two have that name.
+    The prefix is the file's name without suffixes. If two files share that name, it is the path from their common
+    folder.
 
     Args:
-        paths: Files, folders (whatever lies in and below them and has a fitting suffix; names that begin with `.` or
-            `_` do not count) and patterns such as `shards/*.jsonl.gz`, where `**` stands for any folders.
-        kind: Of the files; it decides which files of a folder fit. None: any that `kind_of` knows.
+        paths: Files, folders and patterns such as `shards/*.jsonl.gz`, where `**` stands for any folders. Of a folder,
+            all files in and below it with a fitting suffix are taken, unless a name begins with `.` or `_`.
+        kind: Format of the files, which decides the fitting suffixes; None for all that `kind_of` knows.
 
     Raises:
-        FileNotFoundError: A folder or a pattern without any. Whether a file itself is there is seen on reading.
+        FileNotFoundError: A folder or a pattern without files. Whether a named file exists is found out on reading.
     """
     given = [paths] if isinstance(paths, str | Path) else paths
     files = list(dict.fromkeys(file for path in given for file in _expanded(Path(path), kind)))
@@ -81,8 +85,13 @@ def sentence_files(paths: str | Path | Sequence[str | Path], kind: Kind | None =
 def _expanded(path: Path, kind: Kind | None) -> list[Path]:
     if path.is_dir():
         suffixes = _SUFFIXES[kind] if kind else _KNOWN
-        found = [file for file in path.rglob("*") if bare_name(file)[1] in suffixes and file.is_file()]
-        fitting = [file for file in found if not any(part[0] in "._" for part in file.relative_to(path).parts)]
+        fitting = [
+            file
+            for file in path.rglob("*")
+            if bare_name(file)[1] in suffixes
+            and file.is_file()
+            and not any(part[0] in "._" for part in file.relative_to(path).parts)
+        ]
         if not fitting:
             raise FileNotFoundError(
                 f"{path}: no sentence file in this folder; wanted names that end in {', '.join(suffixes)} {_COMPRESSED}"

@@ -1,4 +1,7 @@
-"""Sentences from records, as JSON lines and Parquet rows have them: a text with character spans, or words with tags."""
+"""Turning records into sentences: a text with character spans, or words with tags.
+
+Records come from JSON lines and Parquet rows. Column files use `file_tags` and `visible_words` too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ Record = tuple[str, str, Mapping[str, Any]]  # place as errors name it, id, fiel
 def iter_records(
     records: Callable[[], Iterator[Record]], *, scheme: str, repair_tags: bool, counts: ReadCounts
 ) -> Iterator[Sentence]:
-    """The sentences of a file's records; memory does not grow with them, but for eight bytes each.
+    """The sentences of a file's records; memory grows by eight bytes per record.
 
     Args:
         records: Function that reads the file; called again when an id may be there twice.
@@ -28,7 +31,7 @@ def iter_records(
         counts: Counters to add to; a text without words is skipped and counted.
 
     Raises:
-        ValueError: As `text_sentence` and `words_sentence`; at the end: an id used twice.
+        ValueError: A fault in a record (see `text_sentence` and `words_sentence`); at the end, an id used twice.
     """
     ids = IdHashes()
 
@@ -45,7 +48,7 @@ def iter_records(
 
 
 def text_sentence(id: str, record: Mapping[str, Any], where: str) -> Sentence:
-    """The sentence of `{"text", "entities": [{"start", "end", "type"}]}`, which may have no word.
+    """The sentence of a record `{"text", "entities": [{"start", "end", "type"}]}`; it may have no word.
 
     Offsets are half open, in code points. Without `entities` it is unlabelled. A word is split further where a mention
     begins or ends inside it, so mentions are exact. Lone surrogates become U+FFFD (offsets stay).
@@ -102,7 +105,7 @@ def words_sentence(
         raise ValueError(f"{where}: unknown tag scheme {scheme!r}; wanted one of {', '.join(SCHEMES)}")
     for name, values in (("tags", tags), ("offsets", offsets)):
         if values is not None and len(values) != len(words):
-            raise ValueError(f"{where}: {len(values)} {name} for {len(words)} words; give one a word")
+            raise ValueError(f"{where}: {len(values)} {name} for {len(words)} words; wanted one per word")
     visible = visible_words([_clean(word) for word in words], EMPTY_TOKEN, counts)
     if tags is not None:
         places = [f"{where}: word {index}" for index in range(len(words))]
@@ -111,7 +114,7 @@ def words_sentence(
 
 
 def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) -> tuple[str, ...]:
-    """The words with `empty_token` for blank ones, which are counted."""
+    """The words, with `empty_token` in place of blank ones, which are counted."""
     visible = tuple(word if word.strip() else empty_token for word in words)
     counts.num_empty_tokens += sum(not word.strip() for word in words)
     return visible
@@ -120,7 +123,7 @@ def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) ->
 def file_tags(
     tags: Sequence[str], scheme: str, repairing: bool, places: Sequence[str], counts: ReadCounts
 ) -> tuple[str, ...]:
-    """A file's tags as BIOES: checked, or repaired if asked (counted); `places` gives file:line of each word."""
+    """A sentence's tags as BIOES, after a check or a counted repair; `places` has the file:line of each word."""
     error = (first_malformed if repairing else first_error)(tags, scheme)
     if error is not None:
         index, message = error
@@ -172,6 +175,6 @@ def _word_span(entity: dict[str, Any], offsets: Sequence[tuple[int, int]], text:
     start = bisect_right(offsets, entity["start"], key=lambda offset: offset[1])
     end = bisect_left(offsets, entity["end"], key=lambda offset: offset[0])
     if start >= end:
-        found = text[entity["start"] : entity["end"]]
-        raise ValueError(f"{where}: entity {entity!r} covers no word, only {found!r}; remove it or mend its offsets")
+        covered = text[entity["start"] : entity["end"]]
+        raise ValueError(f"{where}: entity {entity!r} covers no word, only {covered!r}; remove it or mend its offsets")
     return Span(start, end, _clean(entity["type"]))

@@ -1,8 +1,8 @@
-"""Sentences of any file, and of any number of files: column files, JSON lines, Parquet or plain text.
+"""Reading sentences from any number of files: column files, JSON lines, Parquet or plain text.
 
-One by one (`iter_sentences`) or all at once (`read_sentences`). The formats are `ctxner.files.columns`,
-`ctxner.files.jsonl`, `ctxner.files.parquet` and `ctxner.files.text`; splitting text is `ctxner.files.words`; a corpus
-of passages is `ctxner.retrieval`.
+`iter_sentences` reads one by one, `read_sentences` all at once. The formats are in `ctxner.files.columns`,
+`ctxner.files.jsonl`, `ctxner.files.parquet` and `ctxner.files.text`. A corpus of passages is read by
+`ctxner.retrieval.corpus`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ def iter_sentences(
     id_prefix: str | None = None,
     counts: ReadCounts | None = None,
 ) -> Iterator[Sentence]:
-    """Read sentence files one after the other; memory does not grow with them, but for eight bytes a sentence.
+    """Read sentence files one after the other; memory grows by eight bytes per sentence.
 
-    Which files there are is settled at once, what is in them as they are read. Ids that the files give are kept; that
-    they are unique is checked within each file. Others are `{prefix}-{n}` with n from 0 in each file; the prefix is as
-    `ctxner.files.paths.sentence_files` says.
+    Files are looked up at once and read when the iterator reaches them. Ids that the files give are kept and checked to
+    be unique within each file. Other ids are `{prefix}-{n}` with n from 0 in each file; the prefix comes from
+    `ctxner.files.paths.sentence_files`.
 
     Args:
         paths: Files, folders of files, patterns such as `shards/*.jsonl.gz`. Columns: one of `COLUMN_SUFFIXES`; JSON
             lines: `.jsonl`; each also with `.gz` or `.zst`; Parquet: `.parquet`.
-        format: Of columns; for JSON lines and Parquet its `scheme` and `repair` count, and the default scheme is BIOES.
-        kind: What the files are, whatever their suffixes; the only way to read plain text.
-        id_prefix: Of a single file, instead of its name.
-        counts: Where to count; complete when the iterator ends.
+        format: Layout of column files. JSON lines and Parquet use its `scheme` and `repair`; without it, their scheme
+            is BIOES.
+        kind: Format of all files, whatever their suffixes; required to read plain text.
+        id_prefix: Prefix of ids in place of the file's name; used only with a single file.
+        counts: Counters to add to; complete when the iterator ends.
 
     Raises:
-        FileNotFoundError: No such file, or none in a folder or of a pattern.
-        ValueError: An unknown suffix, or whatever is wrong with a file, with its place.
+        FileNotFoundError: A file does not exist, or a folder or pattern has no file.
+        ValueError: An unknown suffix, or a fault in a file, with its place.
     """
     files = sentence_files(paths, kind)
     kinds = {file: kind or kind_of(file) for file in files}
@@ -65,8 +66,8 @@ def read_sentences(
     """All sentences of files, folders and patterns; see `iter_sentences`.
 
     Raises:
-        FileNotFoundError: No such file, or none in a folder or of a pattern.
-        ValueError: An unknown suffix, whatever is wrong with a file, or an id that two files give.
+        FileNotFoundError: A file does not exist, or a folder or pattern has no file.
+        ValueError: An unknown suffix, a fault in a file, or an id that two files give.
     """
     result, seen = ReadResult(), set[str]()
     result.sentences += iter_sentences(paths, format, kind=kind, id_prefix=id_prefix, counts=result)

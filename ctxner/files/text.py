@@ -1,7 +1,7 @@
-"""Plain text with one sentence a line, unlabelled; words are split by `ctxner.files.words`.
+"""Reading plain text with one unlabelled sentence per line; `ctxner.files.words` splits the words.
 
-A line is not split into sentences: whoever wrote one sentence a line has decided that already, and for JSON lines and
-Parquet rows it is the same. `ctxner.files.words.split_sentences` splits running text.
+A line is never split into several sentences, as a JSON line or a Parquet row is not. For running text there is
+`ctxner.files.words.split_sentences`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ctxner.schema import Sentence
 def iter_text(
     path: str | Path, *, id_prefix: str | None = None, counts: ReadCounts | None = None
 ) -> Iterator[Sentence]:
-    """Read plain text, one sentence a line; ids are `{id_prefix}-{n}` from 0, blank lines not counted.
+    """Read plain text, one sentence per line; ids are `{id_prefix}-{n}` from 0, blank lines not counted.
 
     Args:
-        path: The file; `.gz` and `.zst` are decompressed.
-        id_prefix: Default: the file's name without suffixes.
-        counts: Where to count; fresh, and complete when the iterator ends. A line without words is skipped and counted.
+        path: File; `.gz` and `.zst` are decompressed.
+        id_prefix: Beginning of the ids; None for the file's name without suffixes.
+        counts: Fresh counters to add to; complete when the iterator ends. A line without words is skipped and counted.
 
     Raises:
-        ValueError: With file:line: not UTF-8; at the end: no sentence in the file.
+        ValueError: A line that is not UTF-8, with file:line; at the end, no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     lines = ((line_no, line) for line_no, line in lines_of(path) if line.strip())

@@ -1,4 +1,7 @@
-"""Finding an id that is used twice among millions, where a set of the ids themselves would not fit into memory."""
+"""Finding an id that is used twice among millions, with eight bytes of memory per id.
+
+A set of the ids themselves would not fit into memory.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterable
 
 
 def id_hash(id: str) -> bytes:
-    """Eight bytes, the same in every process."""
+    """Hash of an id: eight bytes, the same in every process."""
     return hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
@@ -19,11 +22,11 @@ class IdHashes:
         self._hashes = bytearray().join(parts)
 
     def add(self, id: str) -> None:
-        """Take note of one more id."""
+        """Add one id."""
         self._hashes += id_hash(id)
 
     def __len__(self) -> int:
-        """Number of ids noted."""
+        """Number of ids added."""
         return len(self._hashes) // 8
 
     def to_bytes(self) -> bytes:
@@ -31,7 +34,7 @@ class IdHashes:
         return bytes(self._hashes)
 
     def repeated(self) -> set[bytes]:
-        """Hashes noted more than once: of ids used twice, or (one pair in 2^64) of two ids."""
+        """Hashes added more than once: of an id used twice or, for one pair of ids in 2^64, of two different ids."""
         import numpy as np
 
         ordered = np.frombuffer(self._hashes, dtype=np.uint64)

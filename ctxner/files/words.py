@@ -1,7 +1,8 @@
-"""Plain text into words and sentences, with exact character offsets.
+"""Splitting plain text into words and sentences, with exact character offsets.
 
-Made for noisy text: URLs, @users, #tags, emoticons, numbers and don't-like words stay whole, possessive 's comes off.
-Whatever a pattern can retry is bounded, so the time is linear in the text. Pieces are `ctxner.views`.
+Made for noisy text: URLs, @users, #tags, emoticons, numbers and words like don't stay whole; a possessive 's is cut
+off. Every repetition in a pattern that can backtrack is bounded, so the time is linear in the text. Words are split
+into an encoder's pieces by `ctxner.views`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _LONE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003f
 # Marks that Python's \w leaves out, cutting words of Indic scripts, Thai, Arabic and Hebrew in two.
 _MARKS = r"\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u109f\u1780-\u17d3"
 _JOINERS = r"\u00ad\u200c\u200d"
-# Never a word: controls, format characters, variation selectors, lone surrogates, the replacement character.
+# Never in a word: controls, format characters, variation selectors, lone surrogates, the replacement character.
 _VOID = (
     r"\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff0-\uffff"
     r"\ud800-\udfff\U000e0000-\U000e0fff"

@@ -86,7 +86,7 @@ def test_schemes_and_repair_are_those_of_the_format(tmp_path):
             {"text": ["x", "y", "z"], "id": ["a", "b", "a"]},
             r": row 3: id 'a' was used before at .*: row 1; ids",
         ),
-        ({"text": pa.array([], pa.string())}, r": no sentence in the file; wanted a row a sentence"),
+        ({"text": pa.array([], pa.string())}, r": no sentence in the file; wanted one sentence per row"),
     ],
 )
 def test_bad_files_are_refused_with_row_and_column(tmp_path, columns, message):

@@ -121,7 +121,7 @@ def test_illegal_sequences_are_repaired_only_when_asked_and_counted(tmp_path):
         (b"\x89PNG\r\n\x1a\n\x00", r":1: not UTF-8: byte 0x89 at offset 0"),
         (b"a\tO\n\x00\tO\n", r":2: NUL at byte 4"),
         (b"a\tO\n\xed\xa0\x80\tO\n", r":2: not UTF-8: byte 0xed at offset 4"),
-        (b"", r"some.conll: no sentence in the file; wanted a word a line"),
+        (b"", r"some.conll: no sentence in the file; wanted one word"),
         (b"\n\n-DOCSTART-\n", r"no sentence in the file"),
         (b"a\tO\nb\n", r":2: 1 columns in \['b'\], too few"),
         (b"a O\n O\n", r":2: 1 columns in \['O'\], too few .* an empty token needs tabs"),
