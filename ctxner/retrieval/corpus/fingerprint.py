@@ -1,4 +1,7 @@
-"""Hashes of passages: small ones that find an id used twice (`ctxner.files.unique_ids`), and one of a whole corpus."""
+"""One hash of a whole corpus, independent of the order of its passages.
+
+Ids used twice are found by `ctxner.files.unique_ids`.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,18 @@ def passage_hash(passage: Passage) -> int:
 
 
 class CorpusHash:
-    """The sum of all passages' hashes: it does not depend on their order, and passages can be taken away again."""
+    """Sum of the passages' hashes. It does not depend on their order, and passages can be subtracted again."""
 
     def __init__(self, parts: Iterable[str] = ()):
-        """Start with the hashes of other passages (their `hex`)."""
+        """Start with the sum of other corpus hashes (their `hex`)."""
         self._sum = sum(int(part, 16) for part in parts)
 
     def add(self, passage: Passage) -> None:
-        """Count a passage in."""
+        """Add a passage."""
         self._sum += passage_hash(passage)
 
     def remove(self, passage: Passage) -> None:
-        """Count a passage out."""
+        """Subtract a passage."""
         self._sum -= passage_hash(passage)
 
     def hex(self) -> str:

@@ -1,7 +1,7 @@
 """Streaming MediaWiki's XML dumps (Wikipedia's pages-articles) page by page, in constant memory.
 
-The parser is expat with document types refused, so that a file cannot define entities at all. What the markup of a page
-says in plain text is `ctxner.retrieval.corpus.wikitext`.
+The parser, expat, refuses document types, so that a file cannot define entities. `ctxner.retrieval.corpus.wikitext`
+turns the markup of a page into plain text.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _CHUNK_BYTES = 1 << 20
 _MAX_DEPTH = 32  # elements inside each other; a dump has 5
 _MAX_PAGE_LENGTH = 1 << 24  # characters of one field; Wikipedia's own limit for a page is 2 MiB
 _MEDIA_NAMESPACES = ("-2", "6", "14")  # Media, File, Category: links to them are not text
-_MAX_TOKEN_BYTES = 1 << 26  # what expat may hold back of a tag or comment that does not end
+_MAX_TOKEN_BYTES = 1 << 26  # most that expat may buffer of a tag or comment that does not end
 _PAGE_FIELDS = ("title", "ns", "id")
 _TEXT_FIELDS = ("model", "text")
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the main namespace that is no redirect.
+    """A page of the main namespace that is not a redirect.
 
     Attributes:
-        id: The wiki's number of the page.
-        title: As the wiki shows it.
+        id: Page number in the wiki.
+        title: Title as the wiki shows it.
         markup: Wikitext.
         dropped_links: Lower-case namespaces (in the wiki's language) whose links are not text.
     """
@@ -55,11 +55,11 @@ def read_pages(stream: BinaryIO, name: str) -> Iterator[Page]:
 
     Args:
         stream: The decompressed dump.
-        name: The file's, for errors.
+        name: Name of the file in errors.
 
     Raises:
-        ValueError: With the line: malformed, cut short, not a MediaWiki dump, a document type (which could define
-            entities), elements nested too deep, or a field that is too long.
+        ValueError: XML that is malformed, cut short or not a MediaWiki dump, a document type (which could define
+            entities), elements nested too deep, or a field that is too long; with the line.
     """
     dump = _Dump(name)
     while chunk := stream.read(_CHUNK_BYTES):
@@ -69,7 +69,7 @@ def read_pages(stream: BinaryIO, name: str) -> Iterator[Page]:
 
 @dataclass
 class _Dump:
-    """A parser and the page that it is in."""
+    """The parser, and the page that it is reading."""
 
     name: str
     pages: list[Page] = field(default_factory=list)

@@ -1,6 +1,6 @@
-"""Reading a corpus: JSON lines, plain text, Parquet or MediaWiki dumps -> passages, with the place of every fault.
+"""Reading a corpus: JSON lines, plain text, Parquet or MediaWiki dumps -> passages. Errors name file and line.
 
-Indexing them is `ctxner.retrieval.index.build`; Wikipedia's dumps are `ctxner.retrieval.corpus.mediawiki`.
+`ctxner.retrieval.index.build` indexes the passages; `ctxner.retrieval.corpus.mediawiki` parses Wikipedia's dumps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ctxner.schema import Passage
 
 Unit = Literal["paragraph", "sentence"]
 _COMPRESSED = {".jsonl": ("", ".gz", ".zst"), ".txt": ("", ".gz", ".zst"), ".xml": ("", ".bz2", ".gz", ".zst")}
-SUFFIXES = (*(kind + compression for kind, suffixes in _COMPRESSED.items() for compression in suffixes), ".parquet")
+SUFFIXES = (*(kind + compression for kind, endings in _COMPRESSED.items() for compression in endings), ".parquet")
 _MAX_ID_LENGTH = 512  # characters; Lucene refuses terms of 32,766 bytes
 _FIELDS = ("id", "contents", "text", "source", "title")
 
@@ -26,24 +26,24 @@ _Place = tuple[Path, int | str]  # file, and a line or row from 1, or a page
 
 
 class CorpusReader:
-    """The passages of a part of a corpus, in order; it knows which share of the files it has read.
+    """The passages of a corpus, or of a part of it, in order; tells the share of the files read so far.
 
     JSON lines and Parquet rows have `contents` (or `text`), and may have `id`, `source` and `title`; a plain-text file
-    holds one passage a line. Without an id a passage is `<file stem>-<line>`; without a source it has the file's
+    holds one passage per line. Without an id a passage is `<file stem>-<line>`; without a source it has the file's
     stem. A MediaWiki dump gives passages `<page id>-<n>` with the page's title. Blank lines are skipped. Control
     characters become blanks and lone surrogates U+FFFD.
 
-    Part p of P has the lines, rows or pages i of each file with i mod P = p; the other parts' are not even parsed.
+    Part p of P has the lines, rows or pages i of each file with i mod P = p; those of other parts are not parsed.
     """
 
     def __init__(self, paths: Sequence[str | Path], *, unit: Unit = "paragraph", part: int = 0, num_parts: int = 1):
-        """Name what is to be read; nothing is opened yet.
+        """Check the files' names; nothing is opened yet.
 
         Args:
             paths: Files with one of `SUFFIXES`.
-            unit: What a passage of a MediaWiki dump is; the other formats give their passages themselves.
-            part: From 0.
-            num_parts: Into how many the corpus is split.
+            unit: Passage unit of a MediaWiki dump; in other formats each line or row is a passage.
+            part: Index of the part to read, from 0.
+            num_parts: Number of parts that the corpus is split into.
 
         Raises:
             ValueError: No path, an unknown suffix, unit or part.
@@ -71,13 +71,13 @@ class CorpusReader:
         """The passages; ids are not compared with each other (see `read_corpus`).
 
         Raises:
-            ValueError: With file and line: text missing or empty, a field of a wrong type, bytes that are not UTF-8,
-                a binary or damaged file, invalid JSON or XML.
+            ValueError: Missing or empty text, a field of a wrong type, bytes that are not UTF-8, a binary or damaged
+                file, or invalid JSON or XML; with file and line.
         """
         return (passage for _, passage in self.places())
 
     def places(self) -> Iterator[tuple[_Place, Passage]]:
-        """The passages with their places."""
+        """The passages, each with its file and line."""
         self._bytes_before = 0
         for path, size in zip(self._paths, self._sizes, strict=True):
             for line_no, passage in self._read_file(path):
@@ -116,7 +116,7 @@ class CorpusReader:
             except (json.JSONDecodeError, RecursionError) as error:
                 raise ValueError(f"{path}:{line_no}: not valid JSON ({error})") from error
             if not isinstance(record, dict):
-                raise ValueError(f"{path}:{line_no}: found a JSON {type(record).__name__}, wanted an object a line")
+                raise ValueError(f"{path}:{line_no}: found a JSON {type(record).__name__}, wanted one object per line")
             yield line_no, record
 
     def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
@@ -142,8 +142,8 @@ class CorpusReader:
             with CorpusFile(path) as self._file, pq.ParquetFile(self._file.stream) as file:
                 names = [name for name in file.schema_arrow.names if name in _FIELDS]
                 for batch in file.iter_batches(batch_size=4096, columns=names):
-                    numbers = [n for n in range(batch.num_rows) if self._is_ours(row_no + n + 1)]
-                    for n, row in zip(numbers, batch.take(numbers).to_pylist(), strict=True):
+                    rows = [n for n in range(batch.num_rows) if self._is_ours(row_no + n + 1)]
+                    for n, row in zip(rows, batch.take(rows).to_pylist(), strict=True):
                         yield row_no + n + 1, row
                     row_no += batch.num_rows
         except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -165,7 +165,7 @@ def read_corpus(paths: Sequence[str | Path], *, unit: Unit = "paragraph") -> Ite
     """The passages of all files, in order, with unique ids; see `CorpusReader`.
 
     Raises:
-        ValueError: As `CorpusReader`; after the last passage: an id twice (both places), or no passage at all.
+        ValueError: A fault in a file (see `CorpusReader`); after the last passage, an id used twice, or no passage.
         FileNotFoundError: A path does not exist.
     """
     hashes = IdHashes()
@@ -176,14 +176,14 @@ def read_corpus(paths: Sequence[str | Path], *, unit: Unit = "paragraph") -> Ite
 
 
 def check_corpus(paths: Sequence[str | Path], hashes: IdHashes, *, unit: Unit = "paragraph") -> None:
-    """Check what a corpus needs as a whole: a passage, and unique ids.
+    """Check that a corpus has a passage and that its ids are unique.
 
     The files are read again only when two ids have the same hash.
 
     Args:
-        paths: The corpus.
-        hashes: Of the ids of all its passages.
-        unit: As it was read.
+        paths: Files of the corpus.
+        hashes: Hashes of the ids of all passages.
+        unit: Passage unit that the corpus was read with.
 
     Raises:
         ValueError: The corpus is empty, or an id occurs twice; both places are named.

@@ -1,7 +1,7 @@
 """Wikitext -> plain paragraphs, in time linear in the text.
 
-Templates, tables, references, comments, files, categories and headings go; links, list items and emphasis leave their
-text. Templates are not expanded: what only they would print is lost.
+Templates, tables, references, comments, files, categories and headings are removed; of links, list items and emphasis
+the text stays. Templates are not expanded, so text that only they would print is lost.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_ELEMENT = re.compile(  # with its content no prose
+_ELEMENT = re.compile(  # elements whose content is not prose
     r"<(/?)(ref|references|math|chem|gallery|timeline|score|syntaxhighlight|source|templatestyles|imagemap|graph|hiero"
     r"|mapframe|maplink|table|style)\b[^<>]*>",
     re.IGNORECASE,
@@ -66,25 +66,25 @@ def _paragraph(lines: list[str]) -> Iterator[str]:
 
 
 def _without_elements(text: str) -> str:
-    """Leave out elements that hold no prose; of one that never ends, the tag alone."""
-    kept: list[str] = []
+    """Remove elements whose content is not prose; of an element that never ends, remove only the tag."""
+    prose: list[str] = []
     end = 0
     opened: re.Match[str] | None = None
     for tag in _ELEMENT.finditer(text):
         if opened is None and not tag[1]:
             if tag[0].endswith("/>"):
-                kept.append(text[end : tag.start()])
+                prose.append(text[end : tag.start()])
                 end = tag.end()
             else:
                 opened = tag
         elif opened is not None and tag[1] and tag[2].lower() == opened[2].lower():
-            kept.append(text[end : opened.start()])
+            prose.append(text[end : opened.start()])
             opened, end = None, tag.end()
-    return "".join([*kept, text[end:]])
+    return "".join([*prose, text[end:]])
 
 
 def _without_braces(text: str) -> str:
-    """Leave out templates and tables, and what is inside them; a brace without its partner stays."""
+    """Remove templates and tables with their content; a brace without its partner stays."""
     cuts: list[tuple[int, int]] = []
     opened: list[tuple[str, int]] = []
     for match in _BRACES.finditer(text):
@@ -102,11 +102,11 @@ def _without_braces(text: str) -> str:
         while cuts and cuts[-1][0] >= start:
             cuts.pop()
         cuts.append((start, match.end()))
-    kept, end = [], 0
+    prose, end = list[str](), 0
     for start, stop in cuts:
-        kept.append(text[end:start])
+        prose.append(text[end:start])
         end = stop
-    return "".join([*kept, text[end:]])
+    return "".join([*prose, text[end:]])
 
 
 def _with_link_texts(text: str, dropped_links: frozenset[str]) -> str:

@@ -1,8 +1,7 @@
-"""Corpus -> index: building a version of an index folder from scratch.
+"""Building a version of an index from a corpus, from scratch.
 
-Adding and deleting passages is `ctxner.retrieval.index.changes`; where versions lie and how they are published
-`ctxner.retrieval.index.versions`; Lucene itself `ctxner.retrieval.lucene.shard_writer`; searching
-`ctxner.retrieval.search.bm25`.
+`ctxner.retrieval.index.changes` adds and deletes passages, `ctxner.retrieval.index.versions` publishes versions, and
+`ctxner.retrieval.lucene.shard_writer` writes Lucene's files. Searching is `ctxner.retrieval.search.bm25`.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ OnProgress = Callable[[int, float], None]
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """What every shard's writer has to know.
+    """The arguments that the writers of all shards share.
 
     Attributes:
-        corpus_paths: All files; a shard takes its share of each.
-        language: Of the analyzer.
-        unit: What a passage of a MediaWiki dump is.
-        num_shards: Into how many the corpus is split.
+        corpus_paths: All files; each shard takes its share of every file.
+        language: Language of the analyzer.
+        unit: Passage unit of a MediaWiki dump.
+        num_shards: Number of shards that the corpus is split into.
     """
 
     corpus_paths: tuple[Path, ...]
@@ -43,12 +42,12 @@ class ShardPlan:
 
 @dataclass(frozen=True, slots=True)
 class WrittenShard:
-    """What a shard's writer found in its part of the corpus.
+    """The passages of a finished shard, by their hashes.
 
     Attributes:
-        id_hashes: Eight bytes a passage.
-        corpus_hash: Hexadecimal; of this part.
-        lucene_version: Lucene that wrote it.
+        id_hashes: Hashes of the ids, eight bytes per passage.
+        corpus_hash: Corpus hash of this shard's passages, hexadecimal.
+        lucene_version: Version of Lucene that wrote the shard.
     """
 
     id_hashes: bytes
@@ -67,16 +66,16 @@ def write_shard(plan: ShardPlan, folder: Path, shard: int, on_progress: OnProgre
     """Write one shard of a new version, from scratch, as one segment in corpus order.
 
     Args:
-        plan: Of the whole version.
-        folder: Of the version.
-        shard: Which one.
+        plan: Arguments shared by all shards of the version.
+        folder: Folder of the version.
+        shard: Index of the shard to write.
         on_progress: Called with the shard's number of passages so far, and the share of the corpus's bytes read.
 
     Raises:
         ValueError: Unknown language, or a fault in the corpus (see `CorpusReader`).
     """
     target = shard_folders(folder, plan.num_shards)[shard]
-    shutil.rmtree(target, ignore_errors=True)  # of an attempt that died
+    shutil.rmtree(target, ignore_errors=True)  # left by a killed attempt
     target.mkdir()
     passages = CorpusReader(plan.corpus_paths, unit=plan.unit, part=shard, num_parts=plan.num_shards)
     hashes, corpus_hash = IdHashes(), CorpusHash()
@@ -117,17 +116,17 @@ def build_index(
     write_shards: ShardWriters = write_shards_in_turn,
     on_progress: OnProgress | None = None,
 ) -> IndexManifest:
-    """Index a corpus as the next version of `folder`, which is current once it is complete.
+    """Index a corpus as the next version of `folder`; it becomes the current one once it is complete.
 
-    Scores do not depend on the number of shards, nor does the order of hits.
+    Neither scores nor the order of hits depend on the number of shards.
 
     Args:
         corpus_paths: Files that `CorpusReader` reads.
-        folder: Created when missing; nothing else may be kept in it.
+        folder: Index folder; created when missing. Other files in it are refused.
         language: Code of Anserini's analyzer, e.g. `en`, `de`, `zh`.
-        unit: What a passage of a MediaWiki dump is.
-        num_shards: Lucene indexes that the corpus is split into.
-        write_shards: Writes them all, perhaps at once (`ctxner.batch.index_shards`).
+        unit: Passage unit of a MediaWiki dump.
+        num_shards: Number of Lucene indexes that the corpus is split into.
+        write_shards: Function that writes all shards, here in turn; `ctxner.batch.index_shards` has a parallel one.
         on_progress: Called with the number of passages indexed so far, and the share of the corpus read.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Adding passages to an index and deleting some, each as the folder's next version.
+"""Adding passages to an index and deleting passages, each as the folder's next version.
 
-The new version begins with the old one's Lucene files, which are never written again once they are there: they are hard
-links where the file system has them. Statistics, and so scores, are afterwards those of an index built from scratch.
+The new version starts with the Lucene files of the old one, as hard links where the file system has them: Lucene never
+changes a file once it is written. Statistics, and so scores, equal those of an index built from scratch.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ctxner.retrieval.lucene.shard_writer import ShardWriter, analyzer_for, luce
 
 @dataclass(frozen=True, slots=True)
 class IndexChange:
-    """What adding or deleting did.
+    """The result of adding or deleting passages.
 
     Attributes:
-        manifest: Of the version that it made.
-        num_added: Passages with ids that were not in the index.
-        num_replaced: Passages whose id was.
-        num_deleted: Passages that are gone.
+        manifest: Manifest of the new version.
+        num_added: Number of passages whose id was new to the index.
+        num_replaced: Number of passages that replaced one with the same id.
+        num_deleted: Number of passages deleted.
         unknown_ids: Ids to delete that were not in the index.
     """
 
@@ -45,11 +45,11 @@ class IndexChange:
 def add_passages(
     corpus_paths: Sequence[str | Path], folder: str | Path, *, on_progress: OnProgress | None = None
 ) -> IndexChange:
-    """Add a corpus to an index; a passage whose id is there already replaces the old one.
+    """Add a corpus to an index; a passage replaces the one that has the same id.
 
     Args:
         corpus_paths: Files that `CorpusReader` reads.
-        folder: Of the index.
+        folder: Index folder.
         on_progress: Called with the number of passages added so far, and the share of the files read.
 
     Raises:
@@ -81,7 +81,7 @@ def add_passages(
 
 
 def delete_passages(ids: Iterable[str], folder: str | Path) -> IndexChange:
-    """Delete the passages of some ids; those that are not in the index are reported.
+    """Delete the passages with these ids; ids that are not in the index are reported.
 
     Raises:
         FileNotFoundError, ValueError: No usable index (see `read_manifest`), none of the ids is in it, or no passage
@@ -104,7 +104,7 @@ def delete_passages(ids: Iterable[str], folder: str | Path) -> IndexChange:
         if not num_deleted:
             raise ValueError(f"{folder}: none of the ids is in the index ({', '.join(unknown[:5]) or 'none given'})")
         if not num_left:
-            raise ValueError(f"{folder}: no passage would be left; delete the folder if it is of no use any more")
+            raise ValueError(f"{folder}: no passage would be left; delete the folder instead")
         manifest = change.publish(num_left, change.old.corpus_files)
     return IndexChange(manifest, num_deleted=num_deleted, unknown_ids=tuple(unknown))
 

@@ -1,4 +1,4 @@
-"""Copying an index from shared or object storage to a node, once a node and version.
+"""Copying an index from shared or object storage to a node, once per node and version.
 
 folder/<fingerprint>/           a whole index folder: CURRENT and one version (`ctxner.retrieval.index.versions`)
 folder/.<fingerprint>.*.aside/  a copy on its way
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LOCK = ".fetch.lock"
-_MAX_BYTES = 1 << 20  # of CURRENT and of a manifest
-_NUM_COPIES = 2  # that a node keeps: the one in use and the one before
+_MAX_BYTES = 1 << 20  # bound on CURRENT and on a manifest
+_NUM_COPIES = 2  # copies that a node keeps: the one in use and the one before
 
 
 def index_manifest(folder: Path, source: str | None = None) -> IndexManifest:
@@ -38,10 +38,10 @@ def index_manifest(folder: Path, source: str | None = None) -> IndexManifest:
 
 
 def source_manifest(source: str) -> IndexManifest:
-    """The manifest of the current version of an index elsewhere.
+    """The manifest of the current version of an index on shared or object storage.
 
     Args:
-        source: Absolute path, or URI that pyarrow reads (`s3://`, `gs://`, `abfs://`, `hdfs://`, `file://`).
+        source: Absolute path, or URI that pyarrow can read (`s3://`, `gs://`, `abfs://`, `hdfs://`, `file://`).
 
     Raises:
         FileNotFoundError: No index there.
@@ -61,16 +61,16 @@ def fetch_index(source: str, folder: Path, manifest: IndexManifest) -> Path:
     """A copy on this node of one version of the index; made when it is not there yet.
 
     Args:
-        source: As for `source_manifest`.
-        folder: Of this node's copies.
-        manifest: Of the wanted version, so that all nodes of a job search the same one.
+        source: Path or URI of the index (see `source_manifest`).
+        folder: Folder of this node's copies.
+        manifest: Manifest of the wanted version, so that all nodes of a job search the same one.
 
     Returns:
         An index folder.
 
     Raises:
-        FileNotFoundError: The source has no longer this version.
-        ValueError: Too little room on the disk, or a file came short.
+        FileNotFoundError: The source no longer has this version.
+        ValueError: Too little room on the disk, or a file was not copied whole.
     """
     text = json.dumps(dataclasses.asdict(manifest), sort_keys=True)
     target = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -92,12 +92,12 @@ def _copy(source: str, manifest: IndexManifest, aside: Path) -> None:
     files, root = _open(source)
     there = f"{root}/{manifest.version}"
     try:
-        found = files.get_file_info(fs.FileSelector(there, recursive=True))
+        infos = files.get_file_info(fs.FileSelector(there, recursive=True))
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{source}: version {manifest.version} is gone meanwhile; start the job again with the current one"
         ) from None
-    sizes = {info.path.removeprefix(f"{there}/"): info.size for info in found if info.is_file}
+    sizes = {info.path.removeprefix(f"{there}/"): info.size for info in infos if info.is_file}
     free = shutil.disk_usage(aside).free
     if sum(sizes.values()) > free:
         raise ValueError(
@@ -117,7 +117,7 @@ def _copy(source: str, manifest: IndexManifest, aside: Path) -> None:
 
 
 def _forget_old(folder: Path) -> None:
-    """Delete all but the copies used last; a searcher that has one open keeps its files until it ends."""
+    """Delete all but the copies used last; a searcher that has a deleted copy open can read it until it ends."""
     copies = sorted(
         (path for path in folder.iterdir() if (path / "CURRENT").is_file()), key=lambda path: path.stat().st_mtime
     )

@@ -1,4 +1,7 @@
-"""Checking an index, and saying what it holds. Both read every stored passage."""
+"""Checking an index, and statistics of what it holds. Both read every stored passage.
+
+Building and changing an index are `ctxner.retrieval.index.build` and `ctxner.retrieval.index.changes`.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ from ctxner.retrieval.lucene.jvm import java_class, start_jvm
 from ctxner.retrieval.lucene.reader import open_reader
 from ctxner.schema import Passage
 
-_MAX_SOURCES = 1000  # that statistics name
+_MAX_SOURCES = 1000  # sources named in the statistics
 
 
 def verify_index(folder: str | Path, *, on_progress: OnProgress | None = None) -> IndexManifest:
     """Check the current version of an index: Lucene's checksums, and that it holds what the manifest says.
 
     Args:
-        folder: Of the index.
+        folder: Index folder.
         on_progress: Called with the number of passages read so far, and their share.
 
     Returns:
@@ -32,7 +35,7 @@ def verify_index(folder: str | Path, *, on_progress: OnProgress | None = None) -
 
     Raises:
         FileNotFoundError: No index, or files of it are gone.
-        ValueError: Whatever is wrong: CURRENT, the manifest, Lucene's files, the number of passages, an id twice, or
+        ValueError: A fault in CURRENT, the manifest or Lucene's files, another number of passages, an id used twice, or
             passages that are not those that were indexed.
     """
     manifest = read_manifest(folder)
@@ -60,11 +63,11 @@ def verify_index(folder: str | Path, *, on_progress: OnProgress | None = None) -
 
 
 def index_stats(folder: str | Path, *, num_terms: int = 20, on_progress: OnProgress | None = None) -> dict[str, Any]:
-    """What the current version of an index holds.
+    """Statistics of the current version of an index.
 
     Args:
-        folder: Of the index.
-        num_terms: How many of the most frequent terms.
+        folder: Index folder.
+        num_terms: Number of most frequent terms to list.
         on_progress: Called with the number of passages read so far, and their share.
 
     Returns:
@@ -106,8 +109,8 @@ def index_stats(folder: str | Path, *, num_terms: int = 20, on_progress: OnProgr
 
 
 def _check_lucene(shard: Path) -> None:
-    """Lucene's own check: every file's checksum and structure."""
-    start_jvm()  # which the import of jnius would do with other options
+    """Run Lucene's check of every file's checksum and structure."""
+    start_jvm()  # first: importing jnius would start it with other options
     import jnius
 
     path = java_class("java.nio.file.Paths").get(str(shard.resolve()))

@@ -4,11 +4,11 @@
     folder/v000002/manifest.json what the version is
     folder/v000002/shard-000/    Lucene's files
     folder/v000001/              the version before, for searchers that have it open
-    folder/.v000003.*.aside/     a version being written, or the rubble of a writer that died
-    folder/.lock                 held (flock) by the one process that may write
+    folder/.v000003.*.aside/     a version being written, or left by a writer that was killed
+    folder/.lock                 locked by the one process that may write
 
-A writer that dies at any point leaves the current version as it was; the next one clears its rubble. What is in a
-version is written by `ctxner.retrieval.index.build`.
+A writer killed at any point leaves the current version as it was; the next writer removes its leftovers. The content
+of a version is written by `ctxner.retrieval.index.build`.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ _MANIFEST = "manifest.json"
 _LOCK = ".lock"
 _VERSION = re.compile(r"v\d{6,}")
 _FORMAT_1 = re.compile(r"manifest\.json(\.new)?|lucene-\w+")  # replaced by the next build
-_OLD_RUBBLE = re.compile(r"building-\w+|CURRENT\.new")  # of writers that died before the names were `.NAME.*.aside`
+_OLD_RUBBLE = re.compile(r"building-\w+|CURRENT\.new")  # names that killed writers of former releases left
 
 
 @dataclass(frozen=True, slots=True)
 class IndexManifest:
-    """What a version of an index holds.
+    """Description of a version of an index; saved as `manifest.json`.
 
     Attributes:
         format_version: Layout of the folder and of the stored passages; this code reads `FORMAT_VERSION`.
-        version: The version's sub-folder.
-        parent: The version that it was made from by adding or deleting passages; None when built from a corpus alone.
-        lucene_version: Lucene that wrote it.
-        anserini_version: Anserini whose analyzer and document layout it has.
-        language: Analyzer's language; queries are analyzed with the same one.
-        unit: What a passage of a MediaWiki dump was.
-        num_documents: Passages.
-        num_shards: Lucene indexes that it is made of; they are searched as one.
-        corpus_sha256: Sum of the passages' hashes, of id, source, title and text: whatever their order, the shards,
-            and the files' format and compression.
+        version: Name of the version's folder.
+        parent: Version that passages were added to or deleted from; None when built from a corpus.
+        lucene_version: Version of Lucene that wrote the files.
+        anserini_version: Version of Anserini whose analyzer and document layout are used.
+        language: Language of the analyzer, for passages and queries alike.
+        unit: Passage unit of MediaWiki dumps in the corpus.
+        num_documents: Number of passages.
+        num_shards: Number of Lucene indexes; they are searched as one.
+        corpus_sha256: Sum of the hashes of all passages (id, source, title, text). It does not depend on their order,
+            the shards, or the format and compression of the files.
         corpus_files: Names of the corpus files, those added later included.
-        created_at: UTC, ISO 8601.
-        seconds: What writing it took.
+        created_at: Time in UTC, ISO 8601.
+        seconds: Duration of the build or change.
     """
 
     format_version: int
@@ -108,20 +108,22 @@ def parse_manifest(text: bytes, where: str, version: str) -> IndexManifest:
     """A manifest from its file's content.
 
     Args:
-        text: JSON.
-        where: Named in errors.
-        version: That it has to be of.
+        text: Content of the file.
+        where: Name of the file in errors.
+        version: Version that it must describe.
 
     Raises:
         ValueError: Damaged, of another format, or of another version.
     """
     try:
         fields = json.loads(text)
-        found = fields["format_version"]
+        format_version = fields["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: damaged manifest ({error!r}); build the index again") from error
-    if found != FORMAT_VERSION:
-        raise ValueError(f"{where}: index format {found}, this version reads {FORMAT_VERSION}; build the index again")
+    if format_version != FORMAT_VERSION:
+        raise ValueError(
+            f"{where}: index format {format_version}, this version reads {FORMAT_VERSION}; build the index again"
+        )
     try:
         manifest = IndexManifest(**{**fields, "corpus_files": tuple(fields["corpus_files"])})
     except (KeyError, TypeError) as error:
@@ -135,17 +137,17 @@ def parse_current(text: bytes, where: str, names: Iterable[str]) -> str:
     """The version that the content of CURRENT names.
 
     Args:
-        text: The content.
-        where: Named in errors.
-        names: What lies beside CURRENT; the versions among them are named in errors.
+        text: Content of the file.
+        where: Name of the file in errors.
+        names: Names of the files and folders beside CURRENT; errors list the versions among them.
 
     Raises:
-        ValueError: It names none.
+        ValueError: The content is not the name of a version.
     """
     name = text.decode("utf-8", "replace").strip()
     if not _VERSION.fullmatch(name):
-        found = ", ".join(sorted(name for name in names if _VERSION.fullmatch(name))) or "none"
-        raise ValueError(f"{where}: names {name[:40]!r}, wanted a version (there are: {found}); write one into it")
+        versions = ", ".join(sorted(filter(_VERSION.fullmatch, names))) or "none"
+        raise ValueError(f"{where}: names {name[:40]!r}, wanted a version (there are: {versions}); write one into it")
     return name
 
 
@@ -164,9 +166,9 @@ class NewVersion:
     """A version that is being written, by the process that holds the folder's lock.
 
     Attributes:
-        folder: The index folder.
-        building: Where to write; empty at first.
-        name: What the version will be called.
+        folder: Index folder.
+        building: Folder to write to; empty at first.
+        name: Name of the version once it is published.
     """
 
     folder: Path
@@ -174,7 +176,7 @@ class NewVersion:
     name: str
 
     def publish(self, manifest: IndexManifest) -> None:
-        """Make it the current version, then delete all but it and the one before."""
+        """Make this the current version, then delete all others but the one before."""
         text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
         (self.building / _MANIFEST).write_text(text, encoding="utf-8")
         put_in_place(self.building, self.folder / self.name)
@@ -184,9 +186,9 @@ class NewVersion:
 
 @contextmanager
 def new_version(folder: Path) -> Iterator[NewVersion]:
-    """Lock the folder, clear the rubble of writers that died, and give a place to write the next version.
+    """Lock the folder, remove leftovers of killed writers, and give a folder to write the next version to.
 
-    What was written is deleted when the block fails or ends without publishing; a folder made here as well.
+    When the block fails or ends without publishing, everything written is deleted, also an index folder made here.
 
     Raises:
         BlockingIOError: Another process is writing into the folder.
@@ -218,9 +220,9 @@ def new_version(folder: Path) -> Iterator[NewVersion]:
 def _clear(folder: Path, current: str | None) -> None:
     """Delete everything but the current version and the highest one before it; only with the lock held."""
     versions = sorted((path.name for path in folder.iterdir() if _VERSION.fullmatch(path.name)), key=_number)
-    kept = {current, *[name for name in versions if current and _number(name) < _number(current)][-1:]}
+    needed = {current, *[name for name in versions if current and _number(name) < _number(current)][-1:]}
     for path in folder.iterdir():
-        is_old_version = _VERSION.fullmatch(path.name) and path.name not in kept
+        is_old_version = _VERSION.fullmatch(path.name) and path.name not in needed
         if is_old_version or _is_rubble(path.name) or (current and _FORMAT_1.fullmatch(path.name)):
             remove(path)
 
@@ -236,7 +238,7 @@ def _current_version(folder: Path) -> str | None:
         text = path.read_bytes()
     except FileNotFoundError:
         return None
-    return parse_current(text, str(path), (path.name for path in folder.iterdir()))
+    return parse_current(text, str(path), (entry.name for entry in folder.iterdir()))
 
 
 def _refuse_format_1(folder: Path) -> None:

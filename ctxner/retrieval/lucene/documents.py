@@ -1,10 +1,10 @@
-"""Passages <-> Lucene documents, in Anserini's layout: its tools can open the index too.
+"""Passages <-> Lucene documents, in Anserini's layout, so that its tools can open the index too.
 
-    id        indexed as it is and stored; also as a doc value, which orders equal scores
-    contents  title, newline, text: analyzed, with positions so that exact phrases can be looked up; not stored
-    raw       JSON with all of the passage: stored
+    id        indexed unchanged and stored; also a doc value, which orders equal scores
+    contents  title, newline, text; analyzed, with positions, so that exact phrases can be looked up; not stored
+    raw       the whole passage as JSON; stored
 
-Passages cross between Python and Java in batches, as one text (see `ctxner.retrieval.lucene.method_handles`).
+A batch of passages crosses between Python and Java as one string (see `ctxner.retrieval.lucene.method_handles`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ctxner.schema import Passage
 CONTENTS = "contents"
 ID = "id"
 _RAW = "raw"
-_DOCUMENT_END = "\x1e"  # neither is in a passage: control characters are cleaned away when a corpus is read
+_DOCUMENT_END = "\x1e"  # neither is in a passage: control characters are replaced when a corpus is read
 _FIELD_END = "\x1f"
 _READ_AT_ONCE = 2000  # documents
 _FIELDS = "org.apache.lucene.document."
@@ -45,7 +45,7 @@ _BYTES = "org.apache.lucene.util.BytesRef"
 
 
 def document_text(passage: Passage) -> str:
-    """A passage as it goes to Java: id, contents and raw."""
+    """The string form of a passage for Java: id, contents and raw."""
     contents = f"{passage.title}\n{passage.text}" if passage.title else passage.text
     title = f', "title": {encode_basestring(passage.title)}' if passage.title else ""
     raw = (
@@ -59,10 +59,10 @@ def java_documents(texts: Sequence[str]) -> Any:
     """A Java list of Lucene documents.
 
     Args:
-        texts: At least one, as `document_text` gives them.
+        texts: At least one passage, in the form of `document_text`.
 
     Raises:
-        ValueError: A passage holds one of the separators, which `read_corpus` would have replaced.
+        ValueError: A passage contains a separator, which `read_corpus` would have replaced.
     """
     joined = _DOCUMENT_END.join(texts)
     if joined.count(_DOCUMENT_END) != len(texts) - 1 or joined.count(_FIELD_END) != 2 * len(texts):
@@ -72,7 +72,7 @@ def java_documents(texts: Sequence[str]) -> Any:
 
 
 def stored_passage(raw: str) -> Passage:
-    """A passage from the JSON that its document stores."""
+    """The passage of a document, from its stored JSON."""
     record = json.loads(raw)
     title = record.get("title", "")
     text = record[CONTENTS][len(title) + 1 :] if title else record[CONTENTS]
@@ -93,7 +93,7 @@ def stored_passages(reader: Any) -> Iterator[Passage]:
 
 
 def raw_reader(reader: Any) -> Any:
-    """A method handle from a document's number to what it stores of its passage."""
+    """A method handle: document number -> stored JSON of its passage."""
     stored_fields = method("org.apache.lucene.index.IndexReader", "storedFields", _STORED).bindTo(reader)
     document = handles().foldArguments(method(_STORED, "document", _DOCUMENT, "int"), stored_fields)
     return chain(document, bound(method(_DOCUMENT, "get", STRING, STRING), 1, _RAW))
@@ -101,7 +101,7 @@ def raw_reader(reader: Any) -> Any:
 
 @cache
 def _document_maker() -> Any:
-    """A Java function from the text of a document to Lucene's document."""
+    """A Java function: string form of a passage -> Lucene document."""
     id_field = bound(constructor(_FIELDS + "StringField", STRING, STRING, _STORE), 0, ID)
     id_field = bound(id_field, 1, java_class(_STORE).YES)
     id_value = bound(constructor(_FIELDS + "BinaryDocValuesField", STRING, _BYTES), 0, ID)

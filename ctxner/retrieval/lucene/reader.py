@@ -1,4 +1,4 @@
-"""Opening the shards of an index version as one reader, whose statistics are those of all of them."""
+"""Opening the shards of an index version as one Lucene reader, with statistics over all shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_reader(shards: Sequence[Path]) -> Any:
     Raises:
         ValueError: Lucene cannot open one of them.
     """
-    start_jvm()  # which the import of jnius would do with other options
+    start_jvm()  # first: importing jnius would start it with other options
     import jnius
 
     readers = []
@@ -44,14 +44,14 @@ class PassageFinder:
         self._stored = self._reader.storedFields()
 
     def __call__(self, passage_id: str) -> Passage | None:
-        """The passage of an id, or None."""
+        """The passage with this id, or None."""
         hits = self._searcher.search(id_query(passage_id), 1).scoreDocs
         if not hits:
             return None
         return stored_passage(self._stored.document(hits[0].doc).get("raw"))
 
     def __enter__(self) -> PassageFinder:
-        """Nothing more than the finder itself."""
+        """The finder itself."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,8 +1,7 @@
-"""Lucene's side of an index: analyzers, writing and reading one shard.
+"""Writing one shard with Lucene; its analyzers, and deleting by id.
 
-Lucene's writer is driven directly rather than through Anserini's IndexCollection, which wants the corpus as files of
-its own format and leaves the order of documents to chance. What a document is made of is
-`ctxner.retrieval.lucene.documents`.
+Lucene's writer is called directly. Anserini's IndexCollection would want the corpus in its file format, and does not
+keep the order of documents. The fields of a document are in `ctxner.retrieval.lucene.documents`.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from ctxner.retrieval.lucene.documents import ID, document_text, java_documents
 from ctxner.retrieval.lucene.jvm import java_class
 from ctxner.schema import Passage
 
-_BATCH_PASSAGES = 2000  # several ms of work for Lucene, which the wait for Python's lock is small against
+_BATCH_PASSAGES = 2000  # several ms of work for Lucene: large enough to amortise waiting for the GIL
 _BATCH_CHARACTERS = 2_000_000
 _MAX_WAITING = 3  # batches on their way to Lucene
-_BUFFER_MIB = 128.0  # Lucene flushes a segment beyond it; well below the JVM's heap
+_BUFFER_MIB = 128.0  # Lucene then writes a segment; well below the JVM's heap
 
 
 def analyzer_for(language: str) -> Any:
@@ -44,24 +43,23 @@ def open_directory(folder: Path) -> Any:
 
 
 def lucene_version() -> str:
-    """Version of the Lucene at hand."""
+    """Version of the installed Lucene."""
     return java_class("org.apache.lucene.util.Version").LATEST.toString()
 
 
 def id_query(passage_id: str) -> Any:
-    """A query for the one passage of an id."""
+    """A query for the passage with this id."""
     return java_class("org.apache.lucene.search.TermQuery")(java_class("org.apache.lucene.index.Term")(ID, passage_id))
 
 
 class ShardWriter:
-    """Writes passages into one Lucene index; a context manager that commits, or takes everything back on an error.
+    """Writes passages into one Lucene index; a context manager that commits, or rolls back after an error.
 
-    A thread of its own adds documents while the caller reads and encodes the next passages; they are added in the
-    order they were given.
+    A separate thread adds the documents, in the order given, while the caller reads and encodes the next passages.
     """
 
     def __init__(self, folder: Path, analyzer: Any):
-        """Open the index in `folder`, or begin one there."""
+        """Open the index in `folder`, or create one there."""
         config = java_class("org.apache.lucene.index.IndexWriterConfig")(analyzer)
         config.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")())
         config.setRAMBufferSizeMB(_BUFFER_MIB)
@@ -83,25 +81,25 @@ class ShardWriter:
             self._send()
 
     def delete(self, passage_id: str) -> None:
-        """Delete the passage of this id, if it was in the index when that was opened."""
-        self._writer.deleteDocuments(id_query(passage_id))  # pyjnius does not tell a Term from a Query here
+        """Delete the passage with this id, if it was in the index when the index was opened."""
+        self._writer.deleteDocuments(id_query(passage_id))  # a query: pyjnius cannot choose the overload for a Term
 
     def merge(self) -> None:
-        """Make all of it one segment, which is searched fastest."""
+        """Merge all segments into one, which is fastest to search."""
         self._drain()
         self._writer.forceMerge(1)
 
     def merge_deletes(self) -> None:
-        """Rewrite segments with deleted passages, so that these count in no statistic any more."""
+        """Rewrite segments that have deleted passages, so that these no longer count in any statistic."""
         self._drain()
         self._writer.forceMergeDeletes()
 
     def __enter__(self) -> ShardWriter:
-        """Nothing more than the writer itself."""
+        """The writer itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Commit, or take everything back."""
+        """Commit, or roll back after an error."""
         try:
             if kind is None:
                 self._drain()
@@ -125,7 +123,7 @@ class ShardWriter:
         self._waiting.append(self._thread.submit(self._add_documents, batch))
 
     def _add_documents(self, batch: list[str]) -> None:
-        """Runs in the writer's thread, and nearly all of it without Python."""
+        """Runs in the writer's thread, nearly all of it without the GIL."""
         documents = java_documents(batch)
         self._writer.addDocuments(documents)  # one expression: pyjnius keeps a method's object where threads share it
 

@@ -1,7 +1,7 @@
-"""Sentences -> passages by BM25, over an index of `ctxner.retrieval.index.build`.
+"""Searching passages for sentences by BM25, in an index that `ctxner.retrieval.index.build` wrote.
 
-Sentences are searched together: what they ask goes to Lucene in a few batches (`ctxner.retrieval.lucene.lookups`), and
-a question that several ask goes once. A failing query harms no other sentence.
+Sentences are searched together: their lookups go to Lucene in a few batches (`ctxner.retrieval.lucene.lookups`), and
+equal ones only once. A query that fails affects no other sentence.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import get_args
 
@@ -43,17 +43,17 @@ _log = logging.getLogger(__name__)
 _PER_MENTION = 3  # passages looked up for a candidate mention
 _SPARE = 4  # passages chosen beyond those wanted, in place of near copies
 _POOL = 20  # passages of the weighted query to choose from
-_CACHED = 1 << 17  # terms and mentions whose answers are kept for later sentences
+_CACHED = 1 << 17  # terms and mentions whose answers are cached for later sentences
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What was searched for a sentence and what was found.
+    """Query and hits of a sentence.
 
     Attributes:
-        query: As sent to Lucene; empty when the sentence has nothing to search for.
-        hits: Best first; equal scores by id.
-        error: Why the search failed, or None. A failed sentence has no hits.
+        query: Query that Lucene ran; empty when the sentence has nothing to search for.
+        hits: Passages, in the order of score and then id; in the query mode `mentions`, in the order of choice.
+        error: Reason why the search failed, or None. A failed sentence has no hits.
     """
 
     query: str
@@ -61,12 +61,12 @@ class SearchResult:
     error: str | None = None
 
 
-_Spans = Sequence[tuple[int, int]]  # of words: first, and one past the last
+_Spans = Sequence[tuple[int, int]]  # first word, and one past the last
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What Lucene found for a sentence, before any passage is read."""
+class _Answers:
+    """Lucene's answers for a sentence, before any passage is read."""
 
     query: str
     hits: Hits = ()
@@ -79,7 +79,7 @@ class _Found:
 
 
 class _Read:
-    """A passage of a batch of sentences, and what is compared of it; each made once."""
+    """A passage of a batch of sentences, and what is compared of it; each computed once per batch."""
 
     def __init__(self, passage: Passage):
         self.passage = passage
@@ -96,7 +96,7 @@ class _Read:
 class BM25Searcher:
     """An open index. Starts the JVM; build one in each process that searches, never before a fork or `ray.init()`.
 
-    An index built into the same folder later is not seen: open a new searcher.
+    The searcher keeps the version that it opened. To search a later one, open a new searcher.
     """
 
     def __init__(
@@ -113,15 +113,15 @@ class BM25Searcher:
         """Open the index in `folder`.
 
         Args:
-            folder: Written by `build_index`.
+            folder: Index folder that `build_index` wrote.
             k1: BM25's saturation of repeated words; the defaults are Anserini's, which suit short passages.
             b: BM25's length normalisation.
-            query_mode: `mentions`: every candidate mention is looked up, and passages are chosen that cover most of
-                them. `weighted`: one query of weighted terms. `bag`: the plain bag of words (the reference).
-            max_query_terms: Most distinct terms of a query, at most 512.
-            drop_near_duplicates: With `mentions`, choose no passage that nearly repeats the sentence (it would seem to
-                cover all of it) or a chosen one. Such passages follow the chosen ones, for the record.
-            num_threads: Queries in flight.
+            query_mode: Way of searching. `mentions` looks up every candidate mention and chooses the passages that
+                cover most of them, `weighted` runs one query of weighted terms, `bag` runs a bag of words (baseline).
+            max_query_terms: Most distinct terms per query, at most 512.
+            drop_near_duplicates: Whether `mentions` skips passages that nearly repeat a chosen one or the sentence
+                (such a passage would seem to cover every mention). They follow the chosen ones, for the record.
+            num_threads: Number of queries that run at once.
 
         Raises:
             FileNotFoundError, ValueError: See `read_manifest`; or an argument is out of range.
@@ -166,17 +166,17 @@ class BM25Searcher:
         A sentence whose search fails gets an `error` and a logged warning, and leaves the others alone.
 
         Args:
-            sentences: Their words are searched for; tags are not looked at.
-            depth: Passages a sentence, at most.
-            predicted: By sentence id, the first word and one past the last of each mention that a tagger found;
+            sentences: Sentences whose words are searched for; tags are ignored.
+            depth: Most passages per sentence.
+            predicted: Mentions that a tagger predicted, by sentence id: first word, and one past the last.
                 `mentions` covers them first.
         """
         if depth < 1:
             raise ValueError(f"depth is {depth}; wanted at least 1")
-        found = self._find(sentences, depth, predicted or {})
-        docs = {doc for lookup in found for doc in lookup.docs()}
+        answers = self._ask(sentences, depth, predicted or {})
+        docs = {doc for sentence_answers in answers for doc in sentence_answers.docs()}
         read = {doc: _Read(passage) for doc, passage in self._lookups.passages(docs).items()}
-        return [self._result(*pair, read, depth) for pair in zip(sentences, found, strict=True)]
+        return [self._result(*pair, read, depth) for pair in zip(sentences, answers, strict=True)]
 
     def query_text(self, words: Sequence[str]) -> str:
         """The query that a sentence of these words is searched with."""
@@ -191,7 +191,7 @@ class BM25Searcher:
         )
 
     def document_frequency(self, term: str) -> int:
-        """Passages with the term, after analysis; of a term that the analyzer splits, the rarest part's number."""
+        """Number of passages with the term after analysis; if the analyzer splits it, that of the rarest part."""
         if term not in self._frequencies:
             self._count([term])
         return self._frequencies[term]
@@ -201,8 +201,8 @@ class BM25Searcher:
         self._lookups.close()
         self._reader.close()
 
-    def _find(self, sentences: Sequence[Sentence], depth: int, predicted: Mapping[str, _Spans]) -> list[_Found]:
-        """Everything that is asked of Lucene but the passages."""
+    def _ask(self, sentences: Sequence[Sentence], depth: int, predicted: Mapping[str, _Spans]) -> list[_Answers]:
+        """All lookups but those of the passages' texts."""
         if len(self._frequencies) > _CACHED:
             self._frequencies.clear()
         if len(self._phrases) > _CACHED:
@@ -212,39 +212,39 @@ class BM25Searcher:
         queries = [self.query_text(sentence.words) for sentence in sentences]
         kind: QueryKind = "bag" if self._query_mode == "bag" else "weighted"
         pool = max(depth, _POOL) if self._query_mode == "mentions" else depth
-        asked = [query for query in dict.fromkeys(queries) if query]
-        answers = dict(zip(asked, self._lookups.search(kind, asked, pool), strict=True))
-        mentions = [
+        distinct = [query for query in dict.fromkeys(queries) if query]
+        answers = dict(zip(distinct, self._lookups.search(kind, distinct, pool), strict=True))
+        searches = [
             self._candidates(sentence, predicted.get(sentence.id, ()))
             if query and self._query_mode == "mentions"
             else None
             for sentence, query in zip(sentences, queries, strict=True)
         ]
         return [
-            self._found(sentence, query, answers.get(query, ()), lookup)
-            for sentence, query, lookup in zip(sentences, queries, self._looked_up(mentions), strict=True)
+            self._answers(sentence, query, answers.get(query, ()), mentions)
+            for sentence, query, mentions in zip(sentences, queries, self._looked_up(searches), strict=True)
         ]
 
-    def _found(self, sentence: Sentence, query: str, hits: Hits | str, mentions: Mapping[Tokens, float]) -> _Found:
+    def _answers(self, sentence: Sentence, query: str, hits: Hits | str, mentions: Mapping[Tokens, float]) -> _Answers:
         looked_up: list[Hits] = []
         for answer in (hits, *(self._phrases[mention] for mention in mentions)):
             if isinstance(answer, str):
                 _log.warning("sentence %r: search failed (%s); it gets no passages", sentence.id, answer)
-                return _Found(query, error=answer)
+                return _Answers(query, error=answer)
             looked_up.append(answer)
-        return _Found(query, looked_up[0], mentions, looked_up[1:])
+        return _Answers(query, looked_up[0], mentions, looked_up[1:])
 
     def _count(self, terms: Iterable[str]) -> None:
-        """Learn the document frequencies of terms."""
+        """Look up the document frequencies of terms that are not cached."""
         unknown = [term for term in dict.fromkeys(terms) if term not in self._frequencies]
         analyzed = self._lookups.analyze(unknown)
-        tokens = list({token: None for words in analyzed for token in words})
+        tokens = list(dict.fromkeys(chain.from_iterable(analyzed)))
         frequencies = dict(zip(tokens, self._lookups.document_frequencies(tokens), strict=True))
-        for term, words in zip(unknown, analyzed, strict=True):
-            self._frequencies[term] = min((frequencies[token] for token in words), default=0)
+        for term, term_tokens in zip(unknown, analyzed, strict=True):
+            self._frequencies[term] = min((frequencies[token] for token in term_tokens), default=0)
 
     def _terms(self, sentence: Sentence) -> Iterator[str]:
-        """What document frequencies are asked of."""
+        """The terms whose document frequencies are needed."""
         yield from (term for term, _ in searchable_terms(sentence.words, self._stop_words))
         if self._query_mode == "mentions":
             yield from (token for word in _words(sentence) for token in normalised_words(word))
@@ -259,8 +259,8 @@ class BM25Searcher:
         )
 
     def _looked_up(self, searches: Sequence[CandidateSearch | None]) -> list[dict[Tokens, float]]:
-        """The candidate mentions of every sentence, all of which are looked up."""
-        found: list[dict[Tokens, float]] = [{} for _ in searches]
+        """The candidate mentions of every sentence, after looking all of them up."""
+        mentions: list[dict[Tokens, float]] = [{} for _ in searches]
         running = {n: search for n, search in enumerate(searches) if search}
         asked: dict[int, list[Tokens]] = {}
         while running:
@@ -268,38 +268,38 @@ class BM25Searcher:
                 try:
                     asked[n] = search.send(self._occurs) if n in asked else next(search)
                 except StopIteration as end:
-                    found[n] = end.value
+                    mentions[n] = end.value
                     del running[n]
             self._look_up(run for n in running for run in asked[n])
-        self._look_up(mention for mentions in found for mention in mentions)
-        return found
+        self._look_up(chain.from_iterable(mentions))
+        return mentions
 
     def _occurs(self, mention: Tokens) -> bool:
         return bool(self._phrases[mention])
 
     def _look_up(self, mentions: Iterable[Tokens]) -> None:
-        """Find the best few passages with these tokens side by side, as far as the analyzer keeps them."""
+        """Look up, for each mention, the best few passages in which its tokens are adjacent after analysis."""
         unknown = [mention for mention in dict.fromkeys(mentions) if mention not in self._phrases]
         answers = self._lookups.search("phrase", [" ".join(mention) for mention in unknown], _PER_MENTION)
         self._phrases.update(zip(unknown, answers, strict=True))
 
-    def _result(self, sentence: Sentence, found: _Found, read: Mapping[int, _Read], depth: int) -> SearchResult:
+    def _result(self, sentence: Sentence, answers: _Answers, read: Mapping[int, _Read], depth: int) -> SearchResult:
         """The hits of one sentence: by score, or chosen to cover its mentions."""
-        scores = dict(found.hits)
-        order = sorted(found.docs(), key=lambda doc: (-scores.get(doc, 0.0), read[doc].passage.id))
+        scores = dict(answers.hits)
+        order = sorted(answers.docs(), key=lambda doc: (-scores.get(doc, 0.0), read[doc].passage.id))
         if self._query_mode == "mentions":
-            order = self._chosen(sentence, found, {doc: read[doc] for doc in order}, depth)
-        for hits in found.looked_up:
+            order = self._chosen(sentence, answers, {doc: read[doc] for doc in order}, depth)
+        for hits in answers.looked_up:
             for doc, score in hits:
                 scores.setdefault(doc, score)
         ranked = tuple(ScoredPassage(read[doc].passage, scores[doc], rank) for rank, doc in enumerate(order, 1))
-        return SearchResult(found.query, ranked, found.error)
+        return SearchResult(answers.query, ranked, answers.error)
 
-    def _chosen(self, sentence: Sentence, found: _Found, read: Mapping[int, _Read], depth: int) -> list[int]:
-        """The passages chosen; then those that would have been did they not repeat the sentence or a better one."""
+    def _chosen(self, sentence: Sentence, answers: _Answers, read: Mapping[int, _Read], depth: int) -> list[int]:
+        """The chosen passages, then those that were skipped because they repeat the sentence or a better passage."""
         texts = {doc: passage.words for doc, passage in read.items()}
         if not self._drop_near_duplicates:
-            return list(islice(choose(found.mentions, texts, lambda _: False), depth))
+            return list(islice(choose(answers.mentions, texts, lambda _: False), depth))
         sentence_runs = character_runs(clean_text(" ".join(sentence.words)))
 
         def repeats(doc: int) -> bool:
@@ -307,12 +307,12 @@ class BM25Searcher:
 
         chosen: list[int] = []
         copies: list[int] = []
-        for doc in islice(choose(found.mentions, texts, repeats), depth + _SPARE):
+        for doc in islice(choose(answers.mentions, texts, repeats), depth + _SPARE):
             if len(chosen) == depth:
                 break
             is_copy = any(is_near_duplicate(read[doc].runs, read[better].runs) for better in chosen)
             (copies if is_copy else chosen).append(doc)
-        return [*chosen, *(doc for doc, _ in found.hits[:depth] if repeats(doc)), *copies]
+        return [*chosen, *(doc for doc, _ in answers.hits[:depth] if repeats(doc)), *copies]
 
 
 def _words(sentence: Sentence) -> list[str]:

@@ -1,9 +1,8 @@
-"""Which runs of a sentence's words may be names, and the few passages that look up most of them.
+"""Finding candidate mentions in a sentence, and choosing the few passages that cover most of them.
 
-The best passages of one query all match its one rarest word. So candidate mentions are looked up one by one
-(`ctxner.retrieval.search.bm25`), and `choose` takes, from all that was found, the passage that adds most to what is
-already covered, again and again. Pure Python, without gold tags or a model: capitals, rarity and the index itself
-decide.
+The best passages of a single query all match its rarest word. Therefore each candidate mention is looked up separately
+(`ctxner.retrieval.search.bm25`), and `choose` then repeatedly takes the passage that adds most to the mentions covered
+so far. Pure Python, without gold tags or a model: capitals, rarity and the index decide.
 """
 
 from __future__ import annotations
@@ -23,14 +22,15 @@ CandidateSearch = Generator[list[Tokens], Callable[[Tokens], bool], dict[Tokens,
 D = TypeVar("D", bound=Hashable)
 
 MAX_MENTION_TOKENS = 5
-_CAPITAL_WEIGHT = 4.0  # chosen on WNUT-17 dev, where 3 to 6 are within 0.3 points of one another
-_PREDICTED_WEIGHT = 4.0  # on dev 2 to 10 are within 0.2 points of one another
+_CAPITAL_WEIGHT = 4.0  # chosen on WNUT-17 dev, where 3 to 6 differ by at most 0.3 points
+_PREDICTED_WEIGHT = 4.0  # on dev 2 to 10 differ by at most 0.2 points
 
-# share of a mention's weight that is left with each passage; with 0, on dev 0.3 points more are covered, but a second
-# passage about a name, which a tagger can use, gives way to one about a common word
+# Share of a mention's weight that remains after each passage that covers it. With 0, coverage on dev is 0.3 points
+# higher, but a passage about a common word displaces a second one about a name, which a tagger can use.
 _AGAIN = 0.2
-# what a passage adds whose title is the mention ("Snow Blind" not "Snow Blind Friend"), a share of its weight; on
-# dev it puts the passage of that title among the six for 25 instead of 13% of the mentions, at 0 to 0.3 less coverage
+# Extra gain, as a share of a mention's weight, of a passage whose title is exactly the mention ("Snow Blind", not "Snow
+# Blind Friend"). On dev, 25% instead of 13% of the mentions get the passage of that title among six, at 0 to 0.3 points
+# less coverage.
 _TITLE = 0.3
 _JOINERS = ("-", "'", "’", ".", "&")
 
@@ -43,36 +43,36 @@ def candidate_mentions(
     stop_words: frozenset[str] = ENGLISH_STOP_WORDS,
     predicted: Iterable[tuple[int, int]] = (),
 ) -> CandidateSearch:
-    """Every run of up to five tokens that stands in the corpus; no stop word at its ends, unless in capitals ("New").
+    """Every run of up to five tokens that occurs in the corpus, with no stop word at its ends, except capitals ("New").
 
-    A generator, so that the runs of many sentences can be looked up at once: it yields the runs to look up next, short
-    ones first, and is sent a function that tells which of them stand in some passage.
+    A generator, so that the runs of many sentences can be looked up together. It yields the runs to look up next, short
+    ones first, and is sent a function that tells which of them occur in some passage.
 
     Args:
         words: The sentence's words; their case matters.
         document_frequency: Number of passages with a token.
         num_documents: Passages in the index.
         stop_words: Lower-case words that name nothing, except in capitals ("US").
-        predicted: First word and one past the last of each mention that a tagger predicted.
+        predicted: First word, and one past the last, of each mention that a tagger predicted.
 
     Yields:
-        Runs of two or more tokens, whose parts are all known to stand in some passage.
+        Runs of two or more tokens whose shorter parts all occur in some passage.
 
     Returns:
-        Weight by run: the sum of its tokens' idf, each from 0 to 1, fourfold for tokens that look like a name, and
-        fourfold again for a run that was predicted.
+        Weight by run: the sum of its tokens' idf, each from 0 to 1, times four for tokens that look like a name, and
+        times four for a predicted run.
     """
     stretches = _stretches(words, document_frequency, num_documents, stop_words)
-    found = [{(n, n + 1) for n, token in enumerate(tokens) if token.weight} for tokens in stretches]
+    occurring = [{(n, n + 1) for n, token in enumerate(tokens) if token.weight} for tokens in stretches]
     for length in range(2, MAX_MENTION_TOKENS + 1):
-        runs = [list(_runs(*pair, length)) for pair in zip(stretches, found, strict=True)]
+        runs = [list(_runs(*pair, length)) for pair in zip(stretches, occurring, strict=True)]
         if not any(runs):
             continue
-        occurs = yield [run for sentence_runs in runs for _, run in sentence_runs]
-        for sentence_runs, spans in zip(runs, found, strict=True):
-            spans.update(span for span, run in sentence_runs if occurs(run))
+        occurs = yield [run for stretch_runs in runs for _, run in stretch_runs]
+        for stretch_runs, spans in zip(runs, occurring, strict=True):
+            spans.update(span for span, run in stretch_runs if occurs(run))
     weights: dict[Tokens, float] = {}
-    for tokens, spans in zip(stretches, found, strict=True):
+    for tokens, spans in zip(stretches, occurring, strict=True):
         for start, end in spans:
             mention = tuple(token.term for token in tokens[start:end])
             weights[mention] = max(weights.get(mention, 0.0), sum(token.weight for token in tokens[start:end]))
@@ -82,28 +82,28 @@ def candidate_mentions(
     return weights
 
 
-def _runs(tokens: Sequence[_Token], found: Set[Span], length: int) -> Iterator[tuple[Span, Tokens]]:
-    """The runs of a length that may be a mention, as their parts are."""
+def _runs(tokens: Sequence[_Token], occurring: Set[Span], length: int) -> Iterator[tuple[Span, Tokens]]:
+    """The runs of this length that may be mentions, because their shorter parts occur in the corpus."""
     for start in range(len(tokens) - length + 1):
         run, end = tokens[start : start + length], start + length
         if not (run[0].at_end and run[-1].at_end and any(token.weight for token in run)):
             continue
-        if length > 2 and run[-2].weight and (start, end - 1) not in found:
+        if length > 2 and run[-2].weight and (start, end - 1) not in occurring:
             continue
-        if length > 2 and run[1].weight and (start + 1, end) not in found:
+        if length > 2 and run[1].weight and (start + 1, end) not in occurring:
             continue
         yield (start, end), tuple(token.term for token in run)
 
 
 class ComparedWords(NamedTuple):
-    """A passage's normalised words: all between blanks, so that no run spans title and text, and the title's."""
+    """A passage's normalised words: title and text as one string, in which no run spans both, and the title alone."""
 
     all: str
     title: Tokens
 
 
 def compared_words(passage: Passage) -> ComparedWords:
-    """A passage as `choose` takes it."""
+    """The words of a passage, as `choose` compares them."""
     text, title = f" {' '.join(normalised_words(passage.text))} ", tuple(normalised_words(passage.title))
     return ComparedWords(f" {' '.join(title)} |{text}" if title else text, title)
 
@@ -111,15 +111,16 @@ def compared_words(passage: Passage) -> ComparedWords:
 def choose(
     mentions: Mapping[Tokens, float], passages: Mapping[D, ComparedWords], refuse: Callable[[D], bool]
 ) -> Iterator[D]:
-    """The passages that together cover most of the weight, in the order chosen; a mention counts less each time.
+    """The passages that together cover most of the weight, in the order of choice; a mention counts less each time.
 
-    A passage whose title is a mention counts a little more for it.
+    A passage whose title is a mention gains a little more.
 
     Args:
         mentions: Weight of each candidate mention.
-        passages: What was found for any of them, by a key of the caller's; in the order that decides between equal
-            gains, and alone where nothing is covered.
-        refuse: Whether a passage that would be next is to be passed over; it then covers nothing.
+        passages: Passages to choose from, by any key. Their order decides between equal gains, and alone decides when
+            no mention is covered.
+        refuse: Function that is called with the best remaining passage; True skips it and leaves its mentions
+            uncovered.
     """
     needles = [(mention, f" {' '.join(mention)} ") for mention in mentions]
     covers = {key: [mention for mention, needle in needles if needle in words.all] for key, words in passages.items()}
@@ -133,7 +134,7 @@ def choose(
     heapq.heapify(queue)
     while queue:
         before, place, key = queue[0]
-        if -(now := gain(key)) != before:  # gains only shrink: what is first with its gain of now is the best
+        if -(now := gain(key)) != before:  # gains only shrink: the first entry with an up-to-date gain is best
             heapq.heapreplace(queue, (-now, place, key))
             continue
         heapq.heappop(queue)
@@ -146,14 +147,14 @@ def choose(
 
 class _Token(NamedTuple):
     term: str
-    weight: float  # 0 for stop words and for what no passage has
+    weight: float  # 0 for stop words and for terms in no passage
     at_end: bool  # whether a mention may begin or end with it
 
 
 def _stretches(
     words: Sequence[str], document_frequency: Callable[[str], int], num_documents: int, stop_words: frozenset[str]
 ) -> list[list[_Token]]:
-    """The sentence's tokens in order, cut where no name goes on."""
+    """The sentence's tokens in order, cut at words that no name contains."""
     case_tells = any(word.islower() for word in words)
     stretches: list[list[_Token]] = [[]]
     for word in words:

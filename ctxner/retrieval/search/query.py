@@ -1,9 +1,9 @@
-"""Sentence -> search query, in pure Python; `ctxner.retrieval.search.bm25` runs it.
+"""Making the search query of a sentence, in pure Python; `ctxner.retrieval.search.bm25` runs it.
 
-A whole sentence as a bag of words drowns in its common words, the more the noisier the text is. `weighted_query` drops
-what names nothing (addresses, stop words), and weighs what is rare or looks like a name. How much that finds is
-measured by `tests/benchmarks/query_quality.py`. Tried there and left out, as they gained nothing: phrases of adjacent
-words, dropping words by their frequency, splitting hash tags at capitals, a lower weight for a sentence's first word.
+With a whole sentence as a bag of words, common words dominate the result, most of all in noisy text. `weighted_query`
+drops addresses and stop words, and gives more weight to rare words and to words that look like names;
+`tests/benchmarks/query_quality.py` measures the effect. It showed no gain from phrases of adjacent words, dropping
+words by frequency, splitting hash tags at capitals, or a lower weight for a sentence's first word.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ctxner.retrieval.text import clean_text, is_address
 QueryMode = Literal["mentions", "weighted", "bag"]
 MAX_QUERY_TERMS = 512
 MAX_WORD_LENGTH = 64  # characters of a word that are searched for
-_CAPITAL_BOOST = 1.5  # 2 is as good on tweets, and worse on PubMed, whose capitals mostly begin sentences
+_CAPITAL_BOOST = 1.5  # 2 is as good on tweets, but worse on PubMed, where capitals mostly begin sentences
 
-_TERM = re.compile(r"\w+(?:['’.]\w+)*")  # "o'neill" and "u.s" are one; a user name and a hash tag lose their mark
+_TERM = re.compile(r"\w+(?:['’.]\w+)*")  # "o'neill" and "u.s" are one term; @ and # are left out
 ENGLISH_STOP_WORDS = frozenset(
     re.findall(
         r"\S+",
@@ -36,16 +36,16 @@ ENGLISH_STOP_WORDS = frozenset(
 
 
 def bag_of_words(words: Sequence[str], *, max_terms: int = MAX_QUERY_TERMS) -> str:
-    """The sentence as it is, up to `max_terms` distinct terms: the reference for `weighted_query`."""
-    kept: list[str] = []
+    """The sentence unchanged, up to `max_terms` distinct terms; the baseline for `weighted_query`."""
+    bag: list[str] = []
     terms: set[str] = set()
     for word in _cleaned(words):
         terms.update(re.findall(r"\w+", word.lower()))
         if len(terms) > max_terms:
             break
         if re.search(r"\w", word):
-            kept.append(word)
-    return " ".join(kept)
+            bag.append(word)
+    return " ".join(bag)
 
 
 def weighted_query(
@@ -58,18 +58,18 @@ def weighted_query(
 ) -> str:
     """A query in the syntax of Lucene's classic parser: `term^weight`, heaviest first.
 
-    A weight is the term's idf, from 0 to 1, and half as much again for a term that is not in lower case in a sentence
-    where case tells anything. BM25 multiplies it by its own idf, so that rare words count about quadratically.
+    The weight of a term is its idf, from 0 to 1, times 1.5 if the term is capitalised in a sentence that is not all
+    capitals. BM25 multiplies the weight by its idf again, so that rarity counts about quadratically.
 
     Args:
         words: The sentence's words; their case matters.
-        document_frequency: Number of passages with a term; terms in none are left out.
+        document_frequency: Number of passages with a term; terms with 0 are left out.
         num_documents: Passages in the index.
         max_terms: Most distinct terms; the lightest are left out.
         stop_words: Lower-case words never searched for, except in capitals ("US").
 
     Returns:
-        "" when nothing is worth searching for, e.g. for emoji only.
+        The query; "" when there is nothing to search for, e.g. for emoji only.
     """
     weights: dict[str, float] = {}
     for term, is_capital in searchable_terms(words, stop_words):
@@ -83,7 +83,7 @@ def weighted_query(
 
 
 def searchable_terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterator[tuple[str, bool]]:
-    """(lower-case term, does it look like a name?) of everything that is no address and no stop word, in order."""
+    """(lower-case term, whether it looks like a name) of all words except addresses and stop words, in order."""
     case_tells = any(word.islower() for word in words)
     for word in _cleaned(words):
         if is_address(word):
