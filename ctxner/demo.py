@@ -1,8 +1,8 @@
-"""The small invented world of the quick start: sentences that need looking up, and the encyclopaedia that tells.
+"""The small invented world of the quick start: sentences with unknown names, and a corpus that describes them.
 
 Names of all types are made of the same syllables, so a name's form says nothing about its type. For half of the
 mentions the sentence tells the type; for the others only the corpus does. Training, dev and test share no name.
-Pure standard library and deterministic: the same arguments give the same world. Retrieval and training live elsewhere.
+Only the standard library is used, and the same arguments always give the same world. `jobs.demo` runs the quick start.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SOURCES = ("almanac", "gazette", "letters")
 
 
 def _by_type(table: str) -> dict[str, tuple[str, ...]]:
-    """Wordings of each type, or of another kind of sentence, from lines `type: wording | wording`."""
+    """Wordings by type, or by another kind of sentence, from lines `type: wording | wording`."""
     wordings: dict[str, tuple[str, ...]] = {}
     for line in table.strip().splitlines():
         type, _, cells = line.strip().partition(": ")
@@ -72,7 +72,7 @@ TEMPLATES = _by_type(
     song: The lyrics of {X} made him cry {when} | {X} topped the music charts again {when}
     """
 )
-TELLING_PAIRS = (  # the types of {X} and {Y}; each type twice
+TELLING_PAIRS = (  # types of {X} and {Y}, and a wording that tells them; each type occurs twice
     ("person", "song", "{X} sang {Y} on the radio {when}"),
     ("company", "ship", "{X} sold its old freighter {Y} {when}"),
     ("place", "person", "In {X} the nurse married {Y} {when}"),
@@ -80,7 +80,7 @@ TELLING_PAIRS = (  # the types of {X} and {Y}; each type twice
     ("ship", "company", "{X} carried cargo for shareholders of {Y}"),
 )
 
-# Few cue words: an encoder must learn what they tell from a few hundred sentences.
+# Few cue words, since an encoder must learn their meaning from a few hundred sentences.
 ADJECTIVES = ("small", "famous", "quiet", "popular", "modest", "beloved", "curious", "renowned")
 TAILS = ("much loved in the north", "mentioned in many old letters", "that few people remember", "described long ago")
 NOUNS = {
@@ -112,7 +112,7 @@ ENTRIES = (
     "One of the entries is {X}, a {adjective} {noun}.",
     "Books describe a {adjective} {noun} by the name of {X}.",
 )
-RELATED = (  # both names told, each by the noun next to it
+RELATED = (  # the noun next to each name tells its type
     "The {noun} {X} is not the {other_noun} {Y}.",
     "Old letters mention the {other_noun} {Y} beside {X}, a {noun}.",
 )
@@ -124,11 +124,13 @@ NAMELESS = (
 
 @dataclass(frozen=True)
 class World:
-    """Three labelled splits and the corpus that knows their names.
+    """Three labelled splits and the corpus that describes their names.
 
     Attributes:
-        train: Sentences with BIOES tags; so are `dev` and `test`.
-        corpus: Passages, each 8 to 16 words long, in random order.
+        train: Training sentences, with BIOES tags.
+        dev: Development sentences, with BIOES tags.
+        test: Test sentences, with BIOES tags.
+        corpus: Passages of 8 to 16 words, in random order.
         types: Entity types, sorted.
     """
 
@@ -148,14 +150,14 @@ class _Name:
 def make_world(*, seed: int = 0, num_train: int = 400, num_dev: int = 100, num_test: int = 200) -> World:
     """Invent a world.
 
-    Of a split's sentences a tenth mention nothing and almost a fifth mention two names; half of the others, and half of
-    those, are worded so that any type fits.
+    Of a split's sentences, a tenth mention no name, almost a fifth two names, and the others one. Half of the sentences
+    with one name, and half of those with two, are worded so that any type fits.
 
     Args:
-        seed: Any integer; equal arguments give equal worlds.
-        num_train: Sentences in training.
-        num_dev: Sentences in dev.
-        num_test: Sentences in test.
+        seed: Seed, any integer; equal arguments give equal worlds.
+        num_train: Number of training sentences.
+        num_dev: Number of dev sentences.
+        num_test: Number of test sentences.
 
     Raises:
         ValueError: A number is negative.
@@ -180,7 +182,7 @@ def make_world(*, seed: int = 0, num_train: int = 400, num_dev: int = 100, num_t
 def write_world(world: World, folder: Path) -> None:
     """Write `train.conll`, `dev.conll`, `test.conll` (token TAB tag, IOB2) and `corpus.jsonl` into a folder.
 
-    Each file is written aside and then renamed, so none is ever half there.
+    Each file is written all or nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "dev", "test"):
@@ -191,7 +193,7 @@ def write_world(world: World, folder: Path) -> None:
 
 
 def _names(rng: random.Random, num_sentences: int, used_words: set[str]) -> list[_Name]:
-    """Enough names for a split, equally many of each type; some share a word with an earlier one of the split."""
+    """Enough names for a split, equally many of each type; some share a word with an earlier name of the split."""
     names: list[_Name] = []
     for _ in range(-(-num_sentences // len(TYPES))):
         for type in rng.sample(TYPES, len(TYPES)):
@@ -240,12 +242,12 @@ def _wording(
 
 
 def _for_split(split: str, wordings: Sequence[str]) -> Sequence[str]:
-    """Training misses the last sixth of the wordings, so that dev and test have some of their own."""
+    """The wordings of a split. Training lacks the last sixth, so that dev and test have wordings it never saw."""
     return wordings[: -(len(wordings) // 6)] if split == "train" else wordings
 
 
 def _deck(rng: random.Random, cards: Sequence[T]) -> Iterator[T]:
-    """The cards for ever, each once a round: even use, random order."""
+    """Repeat the cards endlessly, in rounds of random order, each card once per round."""
     while cards:
         yield from rng.sample(cards, len(cards))
 
@@ -263,7 +265,7 @@ def _sentence(id: str, template: str, mentions: Sequence[_Name]) -> Sentence:
 
 
 def _passages(rng: random.Random, names: list[_Name]) -> Iterator[Passage]:
-    """Two entries a name, some passages that tell two names apart, and some about no name."""
+    """Two entries per name, some passages that tell two names apart, and some about no name."""
     for name in names:
         for template in rng.sample(ENTRIES, 2):
             yield _passage(rng, template, name)

@@ -1,7 +1,7 @@
-"""Tags, spans and label ids.
+"""Conversions between tags, spans and label ids.
 
-Inside ctxner a sentence's tags are always BIOES. Other schemes exist only at the edges: `convert` and `repair` are
-called where a file is read or written (`ctxner.files.sentences`). Spans are half open over words.
+Inside ctxner a sentence's tags are always BIOES. Other schemes exist only in files: `ctxner.files` calls `convert` and
+`repair` when it reads or writes them. Spans are half open over words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Parsed = tuple[str, str]  # BIOES prefix (or "O") and type
 
 
 def scheme_name(scheme: str) -> str:
-    """The scheme in capitals; ValueError names the known ones."""
+    """Name of a scheme in capitals; an unknown one raises a ValueError that lists the known ones."""
     name = scheme.upper()
     if name not in SCHEMES:
         raise ValueError(f"unknown tag scheme {scheme!r}; wanted one of {', '.join(SCHEMES)}")
@@ -63,9 +63,9 @@ def tags_to_spans(tags: Sequence[str], scheme: str = "BIOES", *, source: str = "
     """The mentions that legal tags spell out, in order.
 
     Args:
-        tags: One tag a word.
-        scheme: One of `SCHEMES`, in any case.
-        source: What error messages begin with, e.g. a sentence id or a file.
+        tags: One tag per word.
+        scheme: Tag scheme, one of `SCHEMES`, in upper or lower case.
+        source: Beginning of error messages, e.g. a sentence id or a file.
 
     Raises:
         ValueError: A tag is malformed, or illegal where it stands. `lenient_spans` reads such sequences.
@@ -92,7 +92,7 @@ def lenient_spans(tags: Sequence[str]) -> tuple[Span, ...]:
 
 
 def spans_to_tags(spans: Iterable[Span], num_words: int, scheme: str = "BIOES") -> tuple[str, ...]:
-    """One tag a word for mentions in any order; the inverse of `tags_to_spans`.
+    """One tag per word, from mentions in any order; the inverse of `tags_to_spans`.
 
     Raises:
         ValueError: A span is empty, out of range or without a type, or two spans overlap.
@@ -115,14 +115,14 @@ def spans_to_tags(spans: Iterable[Span], num_words: int, scheme: str = "BIOES") 
 
 
 def convert(tags: Sequence[str], source_scheme: str, target_scheme: str) -> tuple[str, ...]:
-    """Legal tags of one scheme in another; lossless, so there and back gives the same tags."""
+    """Convert legal tags to another scheme. It loses nothing: converting back gives the same tags."""
     return spans_to_tags(tags_to_spans(tags, source_scheme), len(tags), target_scheme)
 
 
 def repair(tags: Sequence[str], scheme: str) -> tuple[tuple[str, ...], int]:
-    """Legal tags of the same scheme for the mentions that `lenient_spans` reads, and how many tags changed.
+    """Legal tags of the same scheme for the mentions that `lenient_spans` reads, and the number of changed tags.
 
-    Legal tags stay as they are. A malformed tag (`NN`, `B-`) is not guessed at.
+    Legal tags stay as they are. A malformed tag (`NN`, `B-`) is an error.
 
     Raises:
         ValueError: A tag is malformed.
@@ -137,7 +137,7 @@ class LabelSet:
     """The entity types of a model and the ids of their BIOES tags.
 
     Attributes:
-        types: Entity types in id order; saved with a model, since ids mean nothing without it.
+        types: Entity types in the order of ids; saved with a model, since ids mean nothing without it.
     """
 
     types: tuple[str, ...]
@@ -251,7 +251,7 @@ def _spans(parsed: Sequence[_Parsed]) -> tuple[Span, ...]:
 
 
 def _wanted(previous: _Parsed, current: _Parsed, scheme: str) -> str | None:
-    """What should stand in place of `current` after `previous`; None when it is legal."""
+    """Tags that would be legal after `previous` in place of `current`; None when `current` is legal."""
     prefix, type = current
     inside = previous[0] in "BI" and previous[1]
     if scheme == "IOB2":

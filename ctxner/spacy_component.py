@@ -1,7 +1,7 @@
 """The spaCy pipeline component: `nlp.add_pipe("ctxner", config={"model": "path/to/model"})`.
 
-spaCy finds it by its entry point, without an import. It tags `doc.text`, split into our sentences and words, so that it
-answers what `Tagger.tag` and `ctxner tag` answer, and aligns the entities to spaCy's tokens.
+spaCy finds the component by its entry point, without an import. The component tags `doc.text`, split into our sentences
+and words, so that its entities are those of `Tagger.tag` and `ctxner tag`, and aligns them to spaCy's tokens.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from ctxner.spacy_docs import set_entities
 
 
 class CtxnerComponent:
-    """Sets `doc.ents`, whatever they were, and `ent._.confidence`; arguments as `make_component`."""
+    """Replaces `doc.ents` and sets `ent._.confidence`; the arguments are those of `make_component`."""
 
     def __init__(
         self, tagger: Tagger, *, view: Literal["plain", "context", "auto"] = "plain", threshold: float | None = None
@@ -47,9 +47,9 @@ class CtxnerComponent:
             for doc, sentences in zip(docs, parts, strict=True)
             for sentence in sentences
         ]
-        found = iter(self.tagger.predict(examples, view=self.view, threshold=self.threshold))
+        predictions = iter(self.tagger.predict(examples, view=self.view, threshold=self.threshold))
         for doc, sentences in zip(docs, parts, strict=True):
-            set_entities(doc, [entity for _ in sentences for entity in next(found).entities])
+            set_entities(doc, [entity for _ in sentences for entity in next(predictions).entities])
 
 
 @Language.factory(
@@ -65,18 +65,19 @@ def make_component(
     threshold: float | None,
     device: str,
 ) -> CtxnerComponent:
-    """Called by spaCy.
+    """Make the component; spaCy calls this.
 
     Args:
-        nlp: The pipeline; not looked at.
-        name: Of the component in it.
+        nlp: Pipeline; unused.
+        name: Name of the component in the pipeline.
         model: Folder that `ctxner train` wrote, or a hub id.
-        view: `context` and `auto` read the passages in `doc._.passages`, best first; without any they are as `plain`.
-        threshold: Of `auto`, in nats; the calibration's when None.
-        device: E.g. `cpu` or `cuda`.
+        view: View to tag with. `context` and `auto` read the passages in `doc._.passages`, best first; a document
+            without passages is tagged as in `plain`.
+        threshold: Entropy in nats above which `auto` uses the passages; None for the calibrated value.
+        device: Device of the model, e.g. `cpu` or `cuda`.
 
     Raises:
-        ValueError: No model, or none there.
+        ValueError: `model` is not given, or there is no model.
     """
     if model is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A text, its words and its entities as a spaCy `Doc`. The pipeline component is `ctxner.spacy_component`."""
+"""Making a spaCy `Doc` of a text, its words and its entities. The pipeline component is `ctxner.spacy_component`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ctxner.schema import Entity, Sentence
 
 
 def make_doc(text: str, sentences: Sequence[Sentence], entities: Iterable[Entity]) -> Doc:
-    """A `Doc` whose tokens are our words, so that every entity is exactly its tokens.
+    """A `Doc` whose tokens are our words, so that the borders of entities are borders of tokens.
 
-    What stands between words is a token of its own, but for the one space that spaCy keeps with the word before, so
-    `doc.text == text`; only lone surrogates, which spaCy cannot hold, become U+FFFD (offsets stay).
+    Characters between words are separate tokens, except one space, which spaCy stores with the word before. Thus
+    `doc.text == text`, except that lone surrogates, which spaCy cannot hold, become U+FFFD (offsets stay).
 
     Args:
-        text: Any.
-        sentences: Of the text, with offsets into it.
-        entities: Of the text.
+        text: Text of the document.
+        sentences: Sentences of the text, with offsets into it.
+        entities: Entities of the text.
     """
     clean = re.sub("[\ud800-\udfff]", "\ufffd", text)
     words: list[str] = []
@@ -44,7 +44,7 @@ def make_doc(text: str, sentences: Sequence[Sentence], entities: Iterable[Entity
     for sentence in sentences:
         for number, (first, last) in enumerate(sentence.located()[1]):
             add_gap(clean[end:first])
-            add(clean[first:last], number == 0 and end > 0)  # what stands before the first word is of its sentence
+            add(clean[first:last], number == 0 and end > 0)  # characters before the first word belong to its sentence
             end = last
     add_gap(clean[end:])
     doc = Doc(_vocab(), words=words, spaces=spaces, sent_starts=starts)
@@ -55,14 +55,16 @@ def make_doc(text: str, sentences: Sequence[Sentence], entities: Iterable[Entity
 def set_entities(doc: Doc, entities: Iterable[Entity]) -> None:
     """Set `doc.ents`, and `ent._.confidence` of each, by character offsets.
 
-    Entities grow to whole tokens; where two then overlap, the longer one stays, the first of equal ones.
+    Entities are extended to whole tokens. If two then overlap, the longer one stays; of equally long ones, the first.
     """
     if not Span.has_extension("confidence"):
         Span.set_extension("confidence", default=None)
-    found = [
+    aligned = [
         (doc.char_span(entity.start, entity.end, entity.type, alignment_mode="expand"), entity) for entity in entities
     ]
-    spans = {(span.start, span.end): (span, entity.confidence) for span, entity in reversed(found) if span is not None}
+    spans = {
+        (span.start, span.end): (span, entity.confidence) for span, entity in reversed(aligned) if span is not None
+    }
     doc.ents = filter_spans([span for span, _ in spans.values()])
     for span in doc.ents:
         span._.confidence = spans[span.start, span.end][1]
@@ -70,4 +72,4 @@ def set_entities(doc: Doc, entities: Iterable[Entity]) -> None:
 
 @cache
 def _vocab() -> Vocab:
-    return Vocab()  # one for all, so that documents can be joined
+    return Vocab()  # shared by all documents, so that they can be joined

@@ -1,7 +1,7 @@
-"""Plain and context views: words and passages -> rows of pieces for an encoder, and where each word begins.
+"""Plain and context views: words and passages -> rows of pieces for an encoder, with the first piece of each word.
 
-A view is one or more windows (encoder rows) of one sentence. The sentence always wins over its passages: a passage that
-does not fit whole is skipped and says so. Nothing is fetched here and nothing is learnt.
+A view is one or more windows (encoder rows) of one sentence. The sentence is never cut for a passage: a passage
+that does not fit whole is left out and marked. Passages are given; `ctxner.retriever` finds them.
 """
 
 # R rows (windows), P pieces of the longest row, B sentences, T words of the longest sentence
@@ -29,10 +29,10 @@ class View:
     """One sentence as encoder rows.
 
     Attributes:
-        sentence_id: Whose view this is.
+        sentence_id: Id of the sentence.
         windows: Pieces of each row, special pieces included.
-        word_places: (window, position of the first piece) of each word.
-        passages: The example's passages with `num_pieces` where used and `dropped` where not; empty in the plain view.
+        word_places: Window and position of each word's first piece.
+        passages: Passages of the example, with `num_pieces` if used and `dropped` if not; empty in the plain view.
     """
 
     sentence_id: str
@@ -42,29 +42,37 @@ class View:
 
     @property
     def num_rows(self) -> int:
-        """Windows."""
+        """Number of windows."""
         return len(self.windows)
 
     @property
     def num_pieces(self) -> int:
-        """Pieces of all windows."""
+        """Number of pieces in all windows."""
         return sum(len(window) for window in self.windows)
 
     @property
     def longest_row(self) -> int:
-        """Pieces of the longest window."""
+        """Number of pieces in the longest window."""
         return max(len(window) for window in self.windows)
 
 
 @dataclass(frozen=True, slots=True)
 class ViewBatch:
-    """Tensors of several views.
+    """Several views, padded to tensors.
+
+    The type exists because:
+    1. Sentences and rows are counted differently: a long sentence has several rows (R), but one line of words (B, T).
+       `word_index_BT` maps words to pieces, and no other code needs to know about windows.
+    2. Only the first piece of each word reaches the CRF. A passage's pieces have no entry in `word_index_BT`, so that
+       plain and context views look the same after the encoder: [B, T, L].
+    3. Padding of pieces and padding of words have separate masks, which cannot be confused.
+    4. Training, evaluation, tagging and serving use one way of padding and of moving a batch to a device.
 
     Attributes:
-        input_ids_RP: Pieces, right-padded.
-        attention_RP: 1 on pieces.
+        input_ids_RP: Ids of pieces, right-padded.
+        attention_RP: 1 on pieces, 0 on padding.
         word_index_BT: Index of each word's first piece in the flattened [R * P]; 0 on padding.
-        mask_BT: True on words.
+        mask_BT: True on words; right-padded.
         tags_BT: Label ids, 0 on padding; None without gold.
     """
 
@@ -90,11 +98,11 @@ class ViewBuilder:
 
     Args:
         tokenizer: Any Hugging Face tokenizer with a start and an end piece.
-        max_pieces: A row's limit, special pieces included.
-        max_passages: Passages considered for the context view, best first.
+        max_pieces: Most pieces per row, special pieces included.
+        max_passages: Most passages in the context view.
 
     Raises:
-        ValueError: The tokenizer lacks special pieces, or the budget is too small to hold a word.
+        ValueError: The tokenizer lacks special pieces, or `max_pieces` is too small to hold a word.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_pieces: int = 512, max_passages: int = 6) -> None:
@@ -110,7 +118,7 @@ class ViewBuilder:
         self._word_pieces: dict[str, tuple[int, ...]] = {}
 
     def plain(self, sentence: Sentence) -> View:
-        """The sentence alone, in overlapping windows when it exceeds the limit.
+        """The sentence alone; in overlapping windows if it is longer than a row.
 
         Raises:
             ValueError: The sentence has no words.
@@ -127,27 +135,27 @@ class ViewBuilder:
         return View(sentence.id, tuple(windows), tuple(places))
 
     def context(self, example: Example) -> View:
-        """The sentence and the passages that fit whole behind it: `start words end passages end`.
+        """The sentence followed by the passages that fit whole: `start words end passages end`.
 
         A sentence without a usable passage has its plain view's pieces. Passages that retrieval dropped stay dropped.
         """
         plain = self.plain(example.sentence)
         room = self.max_pieces - len(plain.windows[0]) - 1 if plain.num_rows == 1 else 0
-        row, used, kept = list(plain.windows[0]), [], 0
+        row, passages, num_used = list(plain.windows[0]), list[ScoredPassage](), 0
         texts = [scored.passage.text[:MAX_PASSAGE_CHARS] for scored in example.passages]
         for scored, pieces in zip(example.passages, self._encode(texts), strict=True):
-            reason = scored.dropped or ("below_depth" if kept >= self.max_passages else None)
+            reason = scored.dropped or ("below_depth" if num_used >= self.max_passages else None)
             if reason is None and (not pieces or len(pieces) > room):
                 reason = "piece_budget" if pieces else "no_pieces"
             if reason is not None:
-                used.append(replace(scored, dropped=reason, num_pieces=None))
+                passages.append(replace(scored, dropped=reason, num_pieces=None))
                 continue
             row.extend(pieces)
-            room, kept = room - len(pieces), kept + 1
-            used.append(replace(scored, num_pieces=len(pieces)))
-        if not kept:
-            return replace(plain, passages=tuple(used))
-        return View(plain.sentence_id, ((*row, self.end),), plain.word_places, tuple(used))
+            room, num_used = room - len(pieces), num_used + 1
+            passages.append(replace(scored, num_pieces=len(pieces)))
+        if not num_used:
+            return replace(plain, passages=tuple(passages))
+        return View(plain.sentence_id, ((*row, self.end),), plain.word_places, tuple(passages))
 
     def collate(self, views: Sequence[View], tags: Sequence[Sequence[int]] | None = None) -> ViewBatch:
         """Pad views (and their label ids) to one batch; a sentence's row never attends to another's."""
@@ -195,9 +203,9 @@ def keep_passages(view: View, pieces: Sequence[int], number: int) -> View:
     """A context view with its first `number` passages.
 
     Args:
-        view: Of one row, unless it has no passages.
-        pieces: Of each of its passages, best first.
-        number: Passages to keep; with all of them the view stays as it is.
+        view: Context view; of one row, unless it has no passages.
+        pieces: Number of pieces of each passage in it, best first.
+        number: Number of passages to keep; with all of them the view is returned unchanged.
 
     Returns:
         A view without `passages`: training does not read them.
@@ -222,10 +230,10 @@ def pack_batches(
     within a bucket: on WNUT-17 that pads half as much as ordering by the sum.
 
     Args:
-        shapes: Of each sentence: its number of rows, then its longest row in pieces in each view.
-        max_pieces: Budget of a batch over its views, padding included; a sentence above it is a batch of its own.
-        max_sentences: Optional further bound.
-        call_pieces: What one more batch costs, in pieces: where filling a batch up would pad more, another one begins.
+        shapes: Shape of each sentence: number of rows, then number of pieces in the longest row of each view.
+        max_pieces: Most pieces per batch, over its views and with padding; a longer sentence is a batch by itself.
+        max_sentences: Most sentences per batch; None for no bound.
+        call_pieces: Fixed cost of a forward pass, in pieces; a batch is closed when its padding exceeds it.
 
     Returns:
         Lists of indices into `shapes`; every index once.
@@ -264,7 +272,7 @@ def epoch_batches(
 ) -> list[list[int]]:
     """Training batches of one epoch: a global shuffle, bucketed by length within pools, batches in random order.
 
-    Arguments as `pack_batches`. The order depends on (seed, epoch) only, never on the number of workers.
+    The arguments are those of `pack_batches`. The order depends on (seed, epoch) only, not on the number of workers.
     """
     rng = random.Random(f"{seed}-{epoch}")
     order = list(range(len(shapes)))
@@ -280,7 +288,7 @@ def epoch_batches(
 
 
 def padding_share(views: Sequence[View], batches: Iterable[Sequence[int]]) -> float:
-    """Share of padding among all pieces of the batches (indices into `views`)."""
+    """Share of padding among all pieces of the batches, which are lists of indices into `views`."""
     real = padded = 0
     for batch in batches:
         real += sum(views[index].num_pieces for index in batch)
@@ -289,9 +297,9 @@ def padding_share(views: Sequence[View], batches: Iterable[Sequence[int]]) -> fl
 
 
 def _cut(pieces: Sequence[Sequence[int]], capacity: int) -> Iterable[tuple[int, int, int]]:
-    """(first word, first word scored here, end) of each window; a quarter of a window overlaps the one before it.
+    """(first word, first word scored here, end) of each window; a quarter of each window overlaps the one before.
 
-    Of an overlap, the earlier window scores the first half of the words and the later one the second.
+    In an overlap, the earlier window scores the first half of the words and the later one the second half.
     """
     first, scored, end = 0, 0, 0
     while end < len(pieces):

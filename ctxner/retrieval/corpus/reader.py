@@ -209,8 +209,8 @@ def corpus_stem(path: Path) -> str:
 def _passage(record: dict, path: Path, line_no: int, stem: str) -> Passage:
     text = _text_field(record, "contents" if record.get("contents") is not None else "text", path, line_no)
     if not text:
-        found = f"fields {sorted(record)}" if record else "no fields"
-        raise ValueError(f"{path}:{line_no}: no text in 'contents' or 'text' ({found}); every passage needs one")
+        fields = f"fields {sorted(record)}" if record else "no fields"
+        raise ValueError(f"{path}:{line_no}: no text in 'contents' or 'text' ({fields}); every passage needs one")
     passage_id = _text_field(record, "id", path, line_no) or f"{stem}-{line_no}"
     if len(passage_id) > _MAX_ID_LENGTH:
         raise ValueError(f"{path}:{line_no}: the id has {len(passage_id)} characters; at most {_MAX_ID_LENGTH} can be")

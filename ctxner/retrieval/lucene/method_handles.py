@@ -1,4 +1,4 @@
-"""Functions composed in Java from its own and Lucene's methods (method handles), so that loops run there.
+"""Functions composed in Java from methods of Java and Lucene (method handles), so that loops run there.
 
 A call from Python to Java costs microseconds and Python's lock. A composed function that takes and gives one text is
 called once for a whole batch instead, and does not come back to Python in between.
