@@ -50,16 +50,16 @@ def iter_records(
 def text_sentence(id: str, record: Mapping[str, Any], where: str) -> Sentence:
     """The sentence of a record `{"text", "entities": [{"start", "end", "type"}]}`; it may have no word.
 
-    Offsets are half open, in code points. Without `entities` it is unlabelled. A word is split further where a mention
-    begins or ends inside it, so mentions are exact. Lone surrogates become U+FFFD (offsets stay).
+    Offsets are half open, in code points. Without `entities` the sentence is unlabelled. A word is split further if a
+    mention begins or ends inside it, so that mentions are exact. Lone surrogates become U+FFFD (offsets stay).
 
     Args:
-        id: Of the sentence.
-        record: Other keys do not matter.
-        where: Begins the errors, e.g. file:line.
+        id: Id of the sentence.
+        record: Fields of the record; other keys than these two are ignored.
+        where: Place of the record in errors, e.g. file:line.
 
     Raises:
-        ValueError: A field of a wrong type, a mention out of range, empty or overlapping another.
+        ValueError: A field of a wrong type, or a mention that is out of range, empty or overlapping another.
     """
     if not isinstance(record["text"], str):
         raise ValueError(f"{where}: 'text' is {record['text']!r:.80}; wanted a string")
@@ -82,15 +82,15 @@ def text_sentence(id: str, record: Mapping[str, Any], where: str) -> Sentence:
 def words_sentence(
     id: str, record: Mapping[str, Any], where: str, *, scheme: str, repair_tags: bool, counts: ReadCounts
 ) -> Sentence:
-    """The sentence of `{"words", "tags", "scheme", "offsets"}`; only words are needed.
+    """The sentence of a record `{"words", "tags", "scheme", "offsets"}`; only `words` is required.
 
     Args:
-        id: Of the sentence.
-        record: Its `scheme` beats the argument; other keys do not matter.
-        where: Begins the errors, e.g. file:line.
-        scheme: Of the tags; they become BIOES.
-        repair_tags: Mend illegal sequences instead of refusing them.
-        counts: Where changes are counted.
+        id: Id of the sentence.
+        record: Fields of the record; other keys than these four are ignored.
+        where: Place of the record in errors, e.g. file:line.
+        scheme: Tag scheme of a record without `scheme`; tags become BIOES.
+        repair_tags: Whether an illegal tag sequence is mended and counted, instead of refused.
+        counts: Counters of changes to add to.
 
     Raises:
         ValueError: A field of a wrong type or length, an unknown scheme, an illegal tag.
