@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctxner.batch.job_folder import JobFolder, open_job, write_success
-from ctxner.files.atomic import new_file
+from ctxner.files.atomic import new_file, remove_leftovers
 from ctxner.files.contexts import storable
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.schema import Sentence, context_schema
@@ -107,6 +107,8 @@ def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
     first = 0
     with ExitStack() as stack:
         paths = {split: staged.folder / f"{split}.parquet" for split in staged.splits}
+        for path in paths.values():
+            remove_leftovers(path.parent, path.name)
         aside = {split: stack.enter_context(new_file(path)) for split, path in paths.items()}
         writers = {
             split: stack.enter_context(pq.ParquetWriter(path, context_schema())) for split, path in aside.items()

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctxner.batch.job_folder import JobFolder, open_job
-from ctxner.files.atomic import new_file
+from ctxner.files.atomic import new_file, remove_leftovers
 from ctxner.files.columns import column_lines
 from ctxner.files.documents import Document, cut
 from ctxner.schema import Sentence, passage_struct
@@ -140,7 +140,10 @@ def publish_documents(
     """
     counts, num_done = Counter[str](), 0
     with ExitStack() as stack:
-        aside = {format: stack.enter_context(new_file(folder / f"{NAME}.{format}")) for format in formats}
+        paths = {format: folder / f"{NAME}.{format}" for format in formats}
+        for path in paths.values():
+            remove_leftovers(folder, path.name)
+        aside = {format: stack.enter_context(new_file(path)) for format, path in paths.items()}
         writers = [stack.enter_context(_WRITERS[format](path)) for format, path in aside.items()]
         for table in _documents(job.joined(tagged_schema())):
             _count(table, counts)

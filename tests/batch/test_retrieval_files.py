@@ -144,6 +144,14 @@ def test_one_job_at_a_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "nothing is left that the lock alone has made"
 
 
+def test_inputs_that_a_killed_job_left_aside_are_removed_by_the_next(tmp_path: Path) -> None:
+    path = job_path(tmp_path)
+    (path.with_name(f".{path.name}.0123abcd.aside") / "inputs").mkdir(parents=True)
+    with alone(path):
+        stage(SPLITS, tmp_path, {})
+        assert {entry.name for entry in tmp_path.iterdir()} == {path.name, f"{path.name}.lock"}
+
+
 def test_complete_rows_are_counted_once_a_file_and_pending_ones_not(tmp_path: Path) -> None:
     staged = stage({"dev": SPLITS["train"][:20]}, tmp_path, {})
     assert staged.job.num_done() == 0
@@ -166,6 +174,7 @@ def test_words_that_parquet_cannot_hold_are_staged_as_question_marks(tmp_path: P
 def test_row_groups_are_large_and_no_temporary_file_stays(tmp_path: Path) -> None:
     staged = stage({"train": SPLITS["train"]}, tmp_path, {})
     write_rows(staged, staged_rows(staged), num_files=40)
+    (tmp_path / ".train.parquet.0123abcd.aside").write_bytes(b"left by a killed job")
     publish(staged, {})
     metadata = pq.read_metadata(tmp_path / "train.parquet")
     assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [8192, 808]

@@ -68,7 +68,9 @@ def write_rows(job: JobFolder, *, seed: int = 0, num_files: int = 3) -> None:
 def test_rows_in_any_order_become_the_documents_in_theirs(tmp_path: Path, seed: int) -> None:
     job = stage_documents(DOCUMENTS, tmp_path, {})
     write_rows(job, seed=seed)
+    (tmp_path / ".tagged.jsonl.0123abcd.aside").write_text("left by a killed job")
     counts = publish_documents(job, tmp_path, ["parquet", "jsonl", "conll"])
+    assert not list(tmp_path.glob(".tagged*"))
     table = pq.read_table(tmp_path / "tagged.parquet")
     assert table.schema.equals(document_schema())
     rows = table.to_pylist()
