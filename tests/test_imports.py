@@ -44,6 +44,7 @@ RAY = {
     "serving",
 }
 JAVA = {"ctxner.retrieval.lucene", "ctxner.retrieval.index.verify"}
+LOCKS = {"ctxner.files.locks", "ctxner.training.data.view_store"}  # the latter for shared locks on open stores
 
 
 def _modules() -> list[tuple[str, Path]]:
@@ -98,13 +99,14 @@ def test_imports_point_only_to_lower_rooms(module, path):
 
 
 @MODULES
-def test_config_ray_and_java_stay_where_they_belong(module, path):
+def test_config_ray_java_and_locks_stay_where_they_belong(module, path):
     imports = _imports(path)
     if not _within(module, CONFIG) or _within(module, NO_CONFIG):
         assert "ctxner.config" not in imports or module == "ctxner.config", f"{module}: give it plain arguments"
     roots = {name.split(".")[0] for name in imports}
     assert _within(module, RAY) or not roots & {"ray", "deepspeed"}
     assert _within(module, JAVA) or not roots & {"jnius", "pyserini"}
+    assert _within(module, LOCKS) or "fcntl" not in roots, f"{module}: use ctxner.files.locks"
 
 
 def test_jobs_and_serving_do_not_know_each_other_and_the_client_knows_nothing():
