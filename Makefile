@@ -5,13 +5,14 @@ INSTALLED := .venv/.ctxner-installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test isa slow check format bench peers clean
+.PHONY: help install demo test isa slow check format bench peers docs clean
 
 help:
 	@echo "make demo    the whole path on an invented world: a few minutes, offline; ends in an HTML report"
 	@echo "make test    the tests (make slow: the long ones too)"
 	@echo "make isa     the numeric tests under the kernels of other processors"
 	@echo "make check   format, lint, types"
+	@echo "make docs    the site, into site/"
 	@echo "make bench   benchmarks as JSON lines; ONLY=name for one (make peers first: Flair too)"
 
 install: $(INSTALLED)
@@ -19,7 +20,8 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ctxner needs Python 3.11 or newer; found %d.%d: make PYTHON=python3.11 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -qq -c constraints.txt -e '.[test,dev]'
+	@echo "installing some 200 packages (1 to 2 GB with PyTorch for CPUs; several more with its CUDA build)"
+	$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
 demo: install
@@ -73,5 +75,15 @@ peers: .venv-peers/.installed
 	.venv-peers/bin/pip install -qq -r tests/benchmarks/peers.txt
 	@touch $@
 
+# The site, from docs/ and docstrings, into site/: no network but for installing; a dead link fails.
+docs: .venv-docs/.installed
+	.venv-docs/bin/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+.venv-docs/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install -q -c constraints.txt mkdocs-material 'mkdocstrings[python]'
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-peers build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs
+	rm -rf .venv .venv-peers .venv-docs site build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs
