@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+
+from ctxner.batch.local_ray import ENVIRONMENT, free_port
 
 _MIN_LOCAL_CPUS = 4  # logical ones: two cores can well share the pipeline's actors and Ray Data's own tasks
 _QUIET = {
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    **{name: value for name, value in ENVIRONMENT.items() if not name.startswith("RAY_")},
     "DEEPSPEED_LOG_LEVEL": "warning",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints the messages of progress bars as well, twice over
 }
@@ -26,9 +26,8 @@ def prepare() -> dict[str, str]:
         The variables for Ray's workers.
     """
     variables = _QUIET if os.environ.get("RAY_ADDRESS") else _QUIET | _QUIET_LOCALLY
-    for name, value in variables.items():
+    for name, value in (ENVIRONMENT | variables).items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # a JVM may start in this process later
     return variables
 
 
@@ -47,7 +46,7 @@ def connect() -> None:
         ray.init(address=address, logging_level=logging.WARNING, runtime_env={"env_vars": variables})
         return
     # Ray Train ends a run whose controller it cannot find, and with several Rays on a machine it may ask another one.
-    port = _free_port()
+    port = free_port()
     ray.init(
         address="local",  # else Ray joins, or fails to join, whatever else runs on this machine
         num_cpus=max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
@@ -66,9 +65,3 @@ def _quiet_driver() -> None:
             handler.setLevel(logging.WARNING)
     for name in ("ray._private.authentication", "ray.data._internal.progress"):  # a default of Ray's, a choice of ours
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _free_port() -> int:
-    with socket.socket() as taker:
-        taker.bind(("127.0.0.1", 0))
-        return taker.getsockname()[1]

@@ -15,56 +15,9 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
-_RETRY_SECONDS = 0.5  # for another replica, when one has died
-_LOOK_SECONDS = 0.1
-_ALIVE_SECONDS = 1.0  # in which a replica that is only slow says that it lives
-_STALL_A_SENTENCE = 0.2  # seconds, before anything is known of a group
-_PROBE_SECONDS = 120.0  # a call that is too late is left running so long, one a group
-_GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0  # Jacobson's
-_FAR_FASTER = 1 / 8
-
-
-class OverloadedError(Exception):
-    """The group's queue is full."""
-
-
-class DownError(Exception):
-    """No replica of the group answers."""
-
-
-class Latency:
-    """How long a call of so many sentences takes at most, most of the time, in seconds.
-
-    Mean plus four mean deviations, as TCP's retransmission time, by powers of two of the sentences. An answer that is
-    far faster than that says that a queue has gone, and takes half of the estimate with it.
-
-    Source: Jacobson, "Congestion avoidance and control" (1988).
-    """
-
-    def __init__(self) -> None:
-        self._by_size: dict[int, tuple[float, float]] = {}
-
-    def add(self, num: int, seconds: float) -> None:
-        """A call took so long."""
-        size = num.bit_length()
-        if size not in self._by_size:
-            self._by_size[size] = seconds, seconds / 2
-            return
-        mean, deviation = self._by_size[size]
-        if seconds < _FAR_FASTER * (mean + _DEVIATIONS * deviation):
-            self._by_size[size] = (mean + seconds) / 2, deviation / 2
-            return
-        error = seconds - mean
-        self._by_size[size] = mean + _GAIN * error, deviation + _DEVIATION_GAIN * (abs(error) - deviation)
-
-    def expected(self, num: int) -> float:
-        """0 while nothing is known; from the nearest size otherwise."""
-        if not self._by_size:
-            return 0.0
-        size = num.bit_length()
-        nearest = min(self._by_size, key=lambda known_size: abs(known_size - size))
-        mean, deviation = self._by_size[nearest]
-        return (mean + _DEVIATIONS * deviation) * 2.0 ** max(0, size - nearest)
+from serving.errors import DownError, OverloadedError
+from serving.latency import Latency
+from serving.policy import POLICY, Policy
 
 
 class Group:
@@ -75,6 +28,7 @@ class Group:
         call: Starts a call; what it returns is awaited, and cancelled with its task.
         stall_seconds: Without any answer of the group after which it counts as down; None: it is waited for.
         alive: A call that a slow replica, too, answers at once: if it does, the group is not down.
+        policy: Tuned numbers.
     """
 
     def __init__(
@@ -84,7 +38,9 @@ class Group:
         *,
         stall_seconds: float | None = None,
         alive: Callable[[], Awaitable[Any]] | None = None,
+        policy: Policy = POLICY,
     ) -> None:
+        self._policy = policy
         self.name, self._call, self._stall_seconds, self._alive = name, call, stall_seconds, alive
         self.latency = Latency()
         self.is_down, self._down_since = False, 0.0
@@ -111,7 +67,7 @@ class Group:
         task, started = asyncio.ensure_future(self._timed(num, *arguments)), loop.time()
         try:
             while not task.done() and (rest := self._patience(num, started, until)) > 0:
-                await asyncio.wait({task}, timeout=min(rest, _LOOK_SECONDS))
+                await asyncio.wait({task}, timeout=min(rest, self._policy.look_seconds))
         except asyncio.CancelledError:
             self._let_go(task, started)
             raise
@@ -127,13 +83,15 @@ class Group:
         """Seconds to wait on: until the deadline, but not for a replica that has yet to start."""
         now = asyncio.get_running_loop().time()
         if self._stall_seconds is not None:
-            usual = max(self._stall_seconds, _STALL_A_SENTENCE * num, 4 * self.latency.expected(num))
+            usual = max(
+                self._stall_seconds, self._policy.stall_seconds_per_sentence * num, 4 * self.latency.expected(num)
+            )
             if now > max(min(started, self._probe_started), self.answered) + usual and now < until:
                 if self._alive is None:
                     self.mark_down()
                     return 0.0
                 self._look = self._look or asyncio.ensure_future(self._look_after(self._alive))
-        return (min(until, self._down_since + _RETRY_SECONDS) if self.is_down else until) - now
+        return (min(until, self._down_since + self._policy.retry_seconds) if self.is_down else until) - now
 
     def mark_down(self) -> None:
         """Others answered where this group did not; it is left alone until its open call ends well."""
@@ -143,7 +101,7 @@ class Group:
     async def _look_after(self, alive: Callable[[], Awaitable[Any]]) -> None:
         """Find out whether a group that does not answer is slow or down."""
         try:
-            async with asyncio.timeout(_ALIVE_SECONDS):
+            async with asyncio.timeout(self._policy.alive_seconds):
                 await alive()
             self.answered = asyncio.get_running_loop().time()
         except (TimeoutError, RayError, RayServeException, DeploymentUnavailableError):
@@ -186,7 +144,7 @@ class Group:
             timer.cancel()
             _seen(task)
 
-        timer = asyncio.get_running_loop().call_later(_PROBE_SECONDS, task.cancel)
+        timer = asyncio.get_running_loop().call_later(self._policy.probe_seconds, task.cancel)
         task.add_done_callback(ended)
 
 

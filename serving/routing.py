@@ -1,8 +1,8 @@
 """Which view answers, and when: the plain one always can, the context view where there is time and something to read.
 
 A request's sentences are answered in chunks. All that a chunk waits for has a deadline: passages have to come while
-there is time to read them, the context view while the plain view could still answer. Ray is not known here; HTTP is
-`serving.router`.
+there is time to read them, the context view while the plain view could still answer. Deciding only: groups call Ray
+(`serving.group`), `serving.web` speaks HTTP, and the numbers are `serving.policy`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,11 @@ from dataclasses import dataclass, field, replace
 from ctxner.predictor import Prediction
 from ctxner.schema import Example, ScoredPassage
 from serving.api import Reason, View
-from serving.group import DownError, Group, OverloadedError
+from serving.errors import DownError, OverloadedError, UnavailableError
+from serving.group import Group
+from serving.policy import POLICY, Policy
 
 logger = logging.getLogger("ray.serve")
-_MARGIN = 0.005  # seconds before the deadline at which the answer is put together
-_PATIENCE = 0.5  # seconds without any answer of a group before another is asked as well
-_EXPLORE_SECONDS = 30.0
-_LATE = 0.5  # of its deadline, that a plain answer may be late
-_ASLEEP_SECONDS = 10.0  # without an answer after which a group may have no replica any more
-_HALF_LIFE = 5.0  # seconds of work in which the measured speed is half forgotten
-
-
-class UnavailableError(Exception):
-    """Nobody can answer now.
-
-    Attributes:
-        retry_after: Seconds after which it is worth another try.
-    """
-
-    def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +72,8 @@ class Trace:
 class Load:
     """Words in work at a router, and how fast they are done, to know what can be answered in time."""
 
-    def __init__(self) -> None:
-        self.words = 0
+    def __init__(self, half_life: float = POLICY.half_life_seconds) -> None:
+        self.words, self._half_life = 0, half_life
         self._done = self._busy = 0.0
         self._since = 0.0
 
@@ -113,7 +97,7 @@ class Load:
         now = time.perf_counter()
         if self.words:
             passed = now - self._since
-            keep = 0.5 ** (passed / _HALF_LIFE)
+            keep = 0.5 ** (passed / self._half_life)
             self._busy = self._busy * keep + passed
             self._done *= keep
         self._since = now
@@ -126,12 +110,21 @@ class Routing:
         plain: Called with (examples, view, seconds left); gives `Tagged`.
         context: Likewise, of either view.
         retriever: Called with (sentences, seconds left); gives `Retrieved`. None: there is none.
-        threshold: Nats of entropy of the plain view above which `auto` looks up.
+        threshold: `auto` looks a sentence up when the plain view's entropy exceeds this many nats; None: always.
+        policy: Tuned numbers.
     """
 
-    def __init__(self, plain: Group, context: Group, retriever: Group | None, *, threshold: float | None) -> None:
+    def __init__(
+        self,
+        plain: Group,
+        context: Group,
+        retriever: Group | None,
+        *,
+        threshold: float | None,
+        policy: Policy = POLICY,
+    ) -> None:
         self.plain, self.context, self.retriever, self.threshold = plain, context, retriever, threshold
-        self.load = Load()
+        self._policy, self.load = policy, Load(policy.half_life_seconds)
         self._exploring: asyncio.Task[None] | None = None
         self._waking: asyncio.Task[Tagged] | None = None
 
@@ -152,7 +145,7 @@ class Routing:
         """
         words = sum(len(example.sentence.words) for example in examples)
         left = max(0.0, until - asyncio.get_running_loop().time())
-        trace.latest = max(trace.latest, until + _LATE * left)  # late is better than never
+        trace.latest = max(trace.latest, until + self._policy.late_share * left)  # late is better than never
         self.load.start(words)
         try:
             if view == "context":
@@ -216,7 +209,11 @@ class Routing:
             return None, "retriever_unavailable"
         num, loop = len(examples), asyncio.get_running_loop()
         after = self.context.latency.expected(num)
-        budget = until - _MARGIN - (max(after, self.plain.latency.expected(num)) if without_plain else after)
+        budget = (
+            until
+            - self._policy.margin_seconds
+            - (max(after, self.plain.latency.expected(num)) if without_plain else after)
+        )
         sentences = [example.sentence for example in examples]
         if loop.time() + self.retriever.latency.expected(num) > budget and not self.retriever.is_down:
             self._explore(examples)
@@ -238,15 +235,17 @@ class Routing:
     def _wake(self, examples: Sequence[Example]) -> None:
         """Let the context view's replicas start beside the retriever's, not only when there are passages."""
         now = asyncio.get_running_loop().time()
-        if self._waking is None and now - self.context.answered > _ASLEEP_SECONDS:
-            bare, until = [Example(examples[0].sentence)], now + _EXPLORE_SECONDS
-            self._waking = asyncio.ensure_future(self.context.call(1, bare, "plain", _EXPLORE_SECONDS, until=until))
+        if self._waking is None and now - self.context.answered > self._policy.asleep_seconds:
+            bare, until = [Example(examples[0].sentence)], now + self._policy.explore_seconds
+            self._waking = asyncio.ensure_future(
+                self.context.call(1, bare, "plain", self._policy.explore_seconds, until=until)
+            )
             self._waking.add_done_callback(self._woken)
 
     def _woken(self, task: asyncio.Task[Tagged]) -> None:
         self._waking = None
         if not task.cancelled():
-            task.exception()  # it has been asked for; whether it came is seen when it is needed
+            task.exception()  # its failure matters only when the view is needed
 
     def _explore(self, examples: Sequence[Example]) -> None:
         """Look up and read without anybody waiting, to learn how long it takes now; one such chunk at a time."""
@@ -256,17 +255,17 @@ class Routing:
 
     async def _look_up_in_vain(self, examples: Sequence[Example]) -> None:
         assert self.retriever is not None
-        num, until = len(examples), asyncio.get_running_loop().time() + _EXPLORE_SECONDS
+        num, until = len(examples), asyncio.get_running_loop().time() + self._policy.explore_seconds
         found: Retrieved = await self.retriever.call(
-            num, [example.sentence for example in examples], _EXPLORE_SECONDS, until=until
+            num, [example.sentence for example in examples], self._policy.explore_seconds, until=until
         )
         some = [replace(example, passages=read or ()) for example, read in zip(examples, found.passages, strict=True)]
-        await self.context.call(num, some, "context", _EXPLORE_SECONDS, until=until)
+        await self.context.call(num, some, "context", self._policy.explore_seconds, until=until)
 
     def _explored(self, task: asyncio.Task[None]) -> None:
         self._exploring = None
         if not task.cancelled():
-            task.exception()  # that is what it was for
+            task.exception()  # the result is not needed; the call only updated the latency estimates
 
     async def _in_context(
         self, examples: Sequence[Example], plain: list[Answer] | None, index: str | None, until: float, trace: Trace
@@ -275,7 +274,7 @@ class Routing:
         if not examples:
             return []
         loop, num, started = asyncio.get_running_loop(), len(examples), time.perf_counter()
-        end = until - _MARGIN
+        end = until - self._policy.margin_seconds
         task = asyncio.ensure_future(
             self.context.call(num, examples, "context", max(0.0, until - loop.time()), until=end)
         )
@@ -323,7 +322,10 @@ class Routing:
         bare = [Example(example.sentence) for example in examples]
         left = max(until - loop.time(), 0.0)
         latest = max(trace.latest, until)
-        patience = min(max(_PATIENCE, 2 * self.plain.latency.expected(num)), max(left / 2, _MARGIN))
+        patience = min(
+            max(self._policy.patience_seconds, 2 * self.plain.latency.expected(num)),
+            max(left / 2, self._policy.margin_seconds),
+        )
         asked = loop.time()
 
         def ask(group: Group) -> asyncio.Task[Tagged]:

@@ -31,27 +31,12 @@ from serving.api import (
     Versions,
     explain,
 )
-from serving.routing import Answer, Routing, Trace, UnavailableError, counts
+from serving.errors import RefusedError, UnavailableError
+from serving.policy import POLICY
+from serving.routing import Answer, Routing, Trace, counts
 from serving.settings import Limits
 
 _CHUNK_SENTENCES, _CHUNK_WORDS = 64, 2000  # of a chunk; single requests slip in between a long list's chunks
-_CHUNKS_AT_ONCE = 3  # of a request: one in work, one waiting, one on its way
-_LINES_AT_ONCE = 64  # of a stream
-_SHARE_WAITED = 0.75  # of its deadline, that a request may have to wait by what is known; more is refused at once
-
-
-class RefusedError(Exception):
-    """A request that is not answered.
-
-    Attributes:
-        status: HTTP's.
-        code: For programs.
-        retry_after: Seconds, where another try may be worth it.
-    """
-
-    def __init__(self, status: int, code: str, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code, self.retry_after = status, code, retry_after
 
 
 class Meter(Protocol):
@@ -145,7 +130,7 @@ class Service:
         coming: asyncio.Task[bytes | None] | None = asyncio.ensure_future(_next(lines))
         try:
             while coming or waiting:
-                takes = coming is not None and len(waiting) < _LINES_AT_ONCE
+                takes = coming is not None and len(waiting) < POLICY.lines_per_stream
                 watched: set[asyncio.Task[Any]] = {coming} if coming and takes else set()
                 await asyncio.wait(watched | set(itertools.islice(waiting, 1)), return_when=asyncio.FIRST_COMPLETED)
                 while waiting and waiting[0].done():
@@ -214,7 +199,7 @@ class Service:
         self._admit(words, seconds)
         self._words += words
         self.meter.waiting(self._words)
-        turns = asyncio.Semaphore(_CHUNKS_AT_ONCE)
+        turns = asyncio.Semaphore(POLICY.chunks_per_request)
 
         async def answer(chunk: Sequence[Example]) -> list[Answer]:
             async with turns:
@@ -244,7 +229,7 @@ class Service:
         if self._words + words > self.limits.waiting_words and self._words:
             wanted = self.routing.load.seconds(0)
             raise RefusedError(503, "overload", "too much is waiting; try again later", retry_after=wanted)
-        if (wanted := self.routing.load.seconds(words)) > _SHARE_WAITED * seconds and self._words:
+        if (wanted := self.routing.load.seconds(words)) > POLICY.waited_share * seconds and self._words:
             raise RefusedError(
                 503, "overload", "cannot be answered within its deadline now; try again later", retry_after=wanted
             )

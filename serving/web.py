@@ -25,7 +25,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api import Problem, StreamedText, TagRequest, TagResponse, TextOut, examples_of, explain
-from serving.service import Meter, RefusedError, Service
+from serving.errors import RefusedError
+from serving.service import Meter, Service
 from serving.settings import ApiKey, hashed
 
 logger = logging.getLogger("ray.serve")  # Serve writes it where the operator said, as JSON

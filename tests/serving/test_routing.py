@@ -12,8 +12,10 @@ from ray.serve.exceptions import BackPressureError
 
 from ctxner.predictor import as_scored
 from ctxner.schema import Example, Sentence
-from serving.group import DownError, Group, Latency
-from serving.routing import Answer, Load, Routing, Trace, UnavailableError
+from serving.errors import DownError, UnavailableError
+from serving.group import Group
+from serving.latency import Latency
+from serving.routing import Answer, Load, Routing, Trace
 from tests.closeness import assert_close
 from tests.serving.conftest import run, seconds_since
 

@@ -1,0 +1,55 @@
+"""An encoder, and the sentences that it orders passages for, inside a retriever or in replicas of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ctxner.retriever import load_reranker
+from ctxner.schema import Passage, ScoredPassage, Sentence
+from serving.batching import Batcher, Item
+from serving.policy import POLICY
+from serving.replicas.shared import CHECKS, model_thread
+from serving.settings import ServeSettings
+
+
+class RerankerReplica:
+    """An encoder, and the sentences that it orders passages for."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        serve_settings = ServeSettings(**settings)
+        self.settings, self.thread = serve_settings.retrieval, model_thread(serve_settings)
+        self.reranker = self.thread.submit(
+            load_reranker, serve_settings.retrieval, device=serve_settings.device
+        ).result()
+        self.batcher = Batcher(self._rerank, POLICY.batch_sentences, self.thread)
+        self.thread.submit(self._check).result()
+
+    async def check_health(self) -> None:
+        """The encoder scores."""
+        await asyncio.get_running_loop().run_in_executor(self.thread, self._check)
+
+    async def rerank(
+        self, sentences: Sequence[Sentence], hits: Sequence[tuple[ScoredPassage, ...]], seconds: float
+    ) -> list[tuple[ScoredPassage, ...]] | None:
+        """Each sentence's passages in order; None when their turn came after so many seconds."""
+        return await self.batcher(Item((sentences, hits), len(sentences), time.time() + seconds))
+
+    def _rerank(self, items: Sequence[Item]) -> list[list[tuple[ScoredPassage, ...]] | None]:
+        timely = [item for item in items if not item.is_late]
+        answers = iter(
+            self.reranker.rerank(
+                [one for item in timely for one in item.work[0]],
+                [one for item in timely for one in item.work[1]],
+                depth=self.settings.keep,
+                drop_near_duplicates=self.settings.drop_near_duplicates,
+            )
+        )
+        return [[next(answers) for _ in item.work[0]] if item in timely else None for item in items]
+
+    def _check(self) -> None:
+        sentences = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(CHECKS)]
+        hits = [(ScoredPassage(Passage("check", "", CHECKS[0] + " Bergen is a city ."), 1.0, 1),)] * len(sentences)
+        self.reranker.rerank(sentences, hits, depth=1)

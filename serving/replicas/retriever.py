@@ -1,0 +1,146 @@
+"""An index in a JVM, and the passages that it finds and keeps for sentences that come again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from ctxner.predictor import Tagger
+from ctxner.retrieval.index.fetch import fetch_index, index_manifest
+from ctxner.retriever import keep_as_found, open_searcher
+from ctxner.schema import Example, ScoredPassage, Sentence
+from serving.batching import Batcher, Item
+from serving.latency import Latency
+from serving.meters import BatchMeter
+from serving.policy import POLICY
+from serving.replicas.reranker import RerankerReplica
+from serving.replicas.shared import CHECKS
+from serving.routing import Retrieved
+from serving.settings import ServeSettings, index_version
+
+
+class RetrieverReplica:
+    """An index in a JVM, and the passages that it finds.
+
+    Args:
+        settings: Of the application.
+        release: Not read; another one makes Serve roll in new replicas.
+        reranker: Replicas that order the passages; None: this one does.
+    """
+
+    def __init__(self, settings: dict[str, Any], release: str, reranker: DeploymentHandle | None) -> None:
+        serve_settings = ServeSettings(**settings)
+        assert serve_settings.index is not None
+        self.settings, self.slow = serve_settings.retrieval, serve_settings.slow_ms / 1000
+        self.thread = ThreadPoolExecutor(1, "lucene")  # the JVM's only Python thread
+        self.searcher = self.thread.submit(self._open, serve_settings).result()
+        manifest = self.searcher.manifest
+        self.index = index_version(manifest)
+        self.folder, self.num_documents = str(serve_settings.index), manifest.num_documents
+        self.first_tagger = None
+        if serve_settings.retrieval.tagger:
+            self.first_tagger = Tagger.from_pretrained(serve_settings.retrieval.tagger, device=serve_settings.device)
+        self.inside = RerankerReplica(settings) if serve_settings.retrieval.rerank and reranker is None else None
+        self.rerank: Any = self.inside.rerank if self.inside else reranker and reranker.rerank.remote
+        self.reranking, self.num_skipped = Latency(), 0
+        self.cache: OrderedDict[tuple[str, ...], tuple[ScoredPassage, ...]] = OrderedDict()
+        self.most_cached = serve_settings.cached_sentences
+        self.meter = BatchMeter()
+        self.checks = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(CHECKS)]
+        self.search = Batcher(self._search, POLICY.batch_sentences, self.thread)
+        self.thread.submit(self._search, [Item(self.checks, 1, 0)]).result()
+
+    def _open(self, serve_settings: ServeSettings) -> Any:
+        folder: Any = serve_settings.index
+        if serve_settings.index_source:
+            folder = fetch_index(
+                serve_settings.index_source, folder, index_manifest(folder, serve_settings.index_source)
+            )
+        return open_searcher(folder, serve_settings.retrieval, num_threads=serve_settings.threads)
+
+    async def check_health(self) -> None:
+        """The index answers, and the re-ranker inside.
+
+        Raises:
+            RuntimeError: The index does not; the re-ranker raises what it fails with.
+        """
+        if self.inside is not None:
+            await self.inside.check_health()
+        found = await self.search(Item(self.checks, len(self.checks), math.inf))
+        if failed := next((result.error for result in found if result.error), None):
+            raise RuntimeError(f"{self.folder}: cannot be searched ({failed})")
+
+    async def retrieve(self, sentences: Sequence[Sentence], seconds: float) -> Retrieved:
+        """Passages for each sentence.
+
+        Args:
+            sentences: To look up.
+            seconds: That there are; passages that cannot be re-ranked in them come as they were found.
+        """
+        until = time.time() + seconds
+        if self.slow:
+            await asyncio.sleep(self.slow)
+        known = [self._cached(sentence) for sentence in sentences]
+        unknown = [sentence for sentence, passages in zip(sentences, known, strict=True) if passages is None]
+        self.meter.cached(len(sentences) - len(unknown), len(unknown))
+        found = iter(await self._retrieve(unknown, until) if unknown else ())
+        return Retrieved([next(found) if passages is None else passages for passages in known], self.index)
+
+    async def describe(self) -> dict[str, Any]:
+        """What the index is."""
+        return {"index": self.folder, "version": self.index, "passages": self.num_documents}
+
+    def _cached(self, sentence: Sentence) -> tuple[ScoredPassage, ...] | None:
+        if sentence.words in self.cache:
+            self.cache.move_to_end(sentence.words)
+        return self.cache.get(sentence.words)
+
+    async def _retrieve(self, sentences: Sequence[Sentence], until: float) -> list[tuple[ScoredPassage, ...] | None]:
+        found = await self.search(Item(sentences, len(sentences), until))
+        hits = [result.hits for result in found]
+        kept = None
+        if self.rerank is not None:
+            started, left = time.perf_counter(), until - time.time()
+            if self.reranking.expected(len(sentences)) < left or self._tries_anyway():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, left)):
+                        kept = await self.rerank(sentences, hits, left)
+                self.reranking.add(len(sentences), time.perf_counter() - started)
+        is_whole = kept is not None or self.rerank is None
+        if kept is None:
+            kept = [
+                keep_as_found(sentence, some, self.settings) for sentence, some in zip(sentences, hits, strict=True)
+            ]
+        answers: list[tuple[ScoredPassage, ...] | None] = []
+        for sentence, result, passages in zip(sentences, found, kept, strict=True):
+            answers.append(None if result.error else passages)
+            if is_whole and not result.error and self.most_cached:
+                self.cache[sentence.words] = passages
+                if len(self.cache) > self.most_cached:
+                    self.cache.popitem(last=False)
+        return answers
+
+    def _tries_anyway(self) -> bool:
+        """Now and then what seems too slow is tried all the same, as it may be faster now."""
+        self.num_skipped += 1
+        return self.num_skipped % POLICY.skips_per_try == 0
+
+    def _search(self, items: Sequence[Item]) -> list[Any]:
+        """Results for each item; ids of different callers are the same, so each sentence gets one of its own."""
+        flat = [
+            Sentence(str(n), sentence.words) for n, sentence in enumerate(one for item in items for one in item.work)
+        ]
+        predicted = None
+        if self.first_tagger is not None:
+            answers = self.first_tagger.predict([Example(sentence) for sentence in flat], view="plain")
+            predicted = {answer.sentence_id: [(span.start, span.end) for span in answer.spans] for answer in answers}
+        found = iter(self.searcher.search(flat, depth=self.settings.depth, predicted=predicted))
+        return [[next(found) for _ in item.work] for item in items]

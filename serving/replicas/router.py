@@ -1,0 +1,95 @@
+"""HTTP in front of the groups of replicas; which view answers is `serving.routing`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+
+from ctxner.encoders import packaged_encoder
+from serving.group import Group
+from serving.meters import RouterMeter, cluster_metrics
+from serving.policy import POLICY
+from serving.replicas.shared import calling
+from serving.routing import Routing
+from serving.service import Service
+from serving.settings import ServeSettings
+from serving.web import make_app
+
+
+class RouterReplica:
+    """HTTP, and which view answers.
+
+    Args:
+        settings: Of the application.
+        threshold: Of `auto`, in nats; None: `auto` looks everything up.
+        plain: Replicas of the plain view.
+        context: Replicas of the context view.
+        retriever: None: passages come from callers only.
+    """
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        threshold: float | None,
+        plain: DeploymentHandle,
+        context: DeploymentHandle,
+        retriever: DeploymentHandle | None,
+    ) -> None:
+        self.settings = ServeSettings(**settings)
+        self.handles = {"plain": plain, "context": context, **({"retriever": retriever} if retriever else {})}
+        self.groups = {
+            name: Group(
+                name,
+                calling(handle, "retrieve" if name == "retriever" else "tag"),
+                stall_seconds=None
+                if name == "plain"
+                else POLICY.stall_seconds,  # nobody can stand in for the plain view
+                alive=calling(handle, "describe"),
+            )
+            for name, handle in self.handles.items()
+        }
+        self.routing = Routing(
+            self.groups["plain"], self.groups["context"], self.groups.get("retriever"), threshold=threshold
+        )
+        self.described: tuple[float, dict[str, Any]] = (0.0, {})
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The web application, made where it runs."""
+        service = Service(
+            self.routing,
+            self.settings.limits,
+            RouterMeter(),
+            describe=self.describe,
+            ready=self.ready,
+            metrics=cluster_metrics,
+        )
+        return make_app(service, self.settings.keys)
+
+    async def describe(self) -> dict[str, Any]:
+        """Models, index and settings, as replicas tell them; groups without a replica are not woken."""
+        since, found = self.described
+        if time.monotonic() - since > POLICY.described_seconds or not found:
+            names = [name for name, up in (await self.ready()).items() if up]
+            told = await asyncio.gather(
+                *(asyncio.wait_for(calling(self.handles[name], "describe")(), 2) for name in names),
+                return_exceptions=True,
+            )
+            found = {name: answer for name, answer in zip(names, told, strict=True) if isinstance(answer, dict)}
+            found |= {
+                "threshold": self.routing.threshold,
+                "reranker": self.settings.retrieval.encoder or packaged_encoder() if self.settings.index else None,
+                "limits": self.settings.limits.model_dump(),
+            }
+            self.described = time.monotonic(), found
+        return found
+
+    async def ready(self) -> dict[str, bool]:
+        """By group, whether a replica of it runs."""
+        return {
+            name: handle.running_replicas_populated() and not self.groups[name].is_down
+            for name, handle in self.handles.items()
+        }

@@ -1,0 +1,125 @@
+"""A model, and the batches that it tags, in a thread of its own so that health checks are not held up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ctxner.predictor import Prediction, Tagger
+from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from serving.batching import Batcher, Item
+from serving.meters import BatchMeter
+from serving.policy import POLICY
+from serving.replicas.shared import CHECKS, model_thread
+from serving.routing import Tagged
+from serving.settings import ServeSettings, model_version
+
+
+class TaggerReplica:
+    """A model, and the batches that it tags.
+
+    Args:
+        model: Folder or hub id.
+        settings: Of the application.
+        release: Not read; another one makes Serve roll in new replicas.
+    """
+
+    def __init__(self, model: str, settings: dict[str, Any], release: str) -> None:
+        serve_settings = ServeSettings(**settings)
+        self.thread = model_thread(serve_settings)
+        self.tagger = self.thread.submit(self._load, model, serve_settings).result()
+        self.batch_pieces, self.max_pieces = serve_settings.batch_pieces, self.tagger.model.config.max_pieces
+        self.predict = Batcher(self._predict, serve_settings.batch_pieces, self.thread)
+        self.model, self.version = model, model_version(model)
+        self.meter = BatchMeter()
+        self.checks = [Example(Sentence(str(n), tuple(text.split()))) for n, text in enumerate(CHECKS)]
+        self.known = self.thread.submit(self._warm).result()
+
+    def _load(self, model: str, serve_settings: ServeSettings) -> Tagger:
+        tagger = Tagger.from_pretrained(model, device=serve_settings.device, precision=serve_settings.precision)
+        for weights in (*tagger.model.parameters(), *tagger.model.buffers()):
+            weights.data = weights.data.clone()  # a mapped file that is overwritten would take the process with it
+        return tagger
+
+    def _warm(self) -> list[Sequence[str]]:
+        """Tags of the checks, after batches of some sizes, so that memory is had and kernels are chosen."""
+        filler = tuple(Passage(str(n), "", " ".join(CHECKS) * 8) for n in range(6))
+        read = tuple(ScoredPassage(sentence, 0.0, n) for n, sentence in enumerate(filler, start=1))
+        for batch in (1, 4, 1):
+            self.tagger.predict([Example(check.sentence, read) for check in self.checks] * batch, view="context")
+        return self._tags()
+
+    def _tags(self) -> list[Sequence[str]]:
+        return [prediction.tags for prediction in self.tagger.predict(self.checks, view="plain")]
+
+    async def check_health(self) -> None:
+        """The model still says what it said when it was loaded.
+
+        Raises:
+            RuntimeError: It does not.
+        """
+        if await asyncio.get_running_loop().run_in_executor(self.thread, self._tags) != self.known:
+            raise RuntimeError(f"{self.model}: tags the same sentences otherwise than when it was loaded")
+
+    async def tag(self, examples: Sequence[Example], view: str, seconds: float) -> Tagged:
+        """Predictions of a view.
+
+        Args:
+            examples: With passages for the context view.
+            view: `plain` or `context`.
+            seconds: After which they are of no use.
+
+        Raises:
+            TimeoutError: Their turn came too late.
+        """
+        until = time.time() + seconds
+        items = [Item((some, view), size, until) for some, size in self._chunks(examples, view)]
+        found: list[Prediction] = []
+        for some in await asyncio.gather(*(self.predict(item) for item in items)):
+            if some is None:
+                raise TimeoutError
+            found += some
+        return Tagged(found, self.version)
+
+    async def describe(self) -> dict[str, Any]:
+        """What the model is."""
+        tagger = self.tagger
+        return {
+            "model": self.model,
+            "version": self.version,
+            "types": list(tagger.labels.types),
+            "encoder": tagger.model.encoder.config.model_type,
+            "max_pieces": self.max_pieces,
+            "calibrated": tagger.calibration is not None,
+        }
+
+    def _chunks(self, examples: Sequence[Example], view: str) -> list[tuple[list[Example], int]]:
+        """The examples in parts that fit into a batch, with their pieces, about."""
+        chunks: list[tuple[list[Example], int]] = []
+        for example in examples:
+            chars = sum(map(len, example.sentence.words))
+            if view == "context":
+                chars += sum(len(passage.passage.text) for passage in example.passages if passage.dropped is None)
+            pieces = min(max(chars // POLICY.chars_per_piece, len(example.sentence.words)) + 2, self.max_pieces)
+            if chunks and chunks[-1][1] + pieces <= self.batch_pieces:
+                chunks[-1][0].append(example)
+                chunks[-1] = chunks[-1][0], chunks[-1][1] + pieces
+            else:
+                chunks.append(([example], pieces))
+        return chunks
+
+    def _predict(self, items: Sequence[Item]) -> list[list[Prediction] | None]:
+        """Predictions for each item; None for what is too late already."""
+        started = time.perf_counter()
+        found: dict[int, list[Prediction]] = {}
+        for view in ("plain", "context"):
+            places = [n for n, item in enumerate(items) if item.work[1] == view and not item.is_late]
+            answers = iter(self.tagger.predict([one for n in places for one in items[n].work[0]], view=view))
+            for n in places:
+                found[n] = [next(answers) for _ in items[n].work[0]]
+        self.meter.batch(sum(item.size for item in items), time.perf_counter() - started)
+        if late := sum(len(item.work[0]) for n, item in enumerate(items) if n not in found):
+            self.meter.expired(late)
+        return [found.get(n) for n in range(len(items))]
