@@ -10,9 +10,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,6 +25,7 @@ from pydantic import (
 )
 
 from ctxner.files.columns import ColumnFormat
+from ctxner.settings_text import explain, override, read_yaml
 
 Mode = Literal["plain", "context", "cl-l2", "cl-kl"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -34,10 +34,24 @@ SPLITS = ("train", "dev", "test")
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
+RUNTIME = "runtime"
+T = TypeVar("T")
+Runtime = Annotated[T, RUNTIME]  # a setting of where, how fast or how safely work is done, not of what comes out of it
+
+
 class Section(BaseModel):
     """A group of settings; frozen, and a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def results_settings(self) -> dict[str, Any]:
+        """The settings that results depend on, as JSON: those that are not `Runtime`."""
+        return self.model_dump(mode="json", exclude=self.runtime_settings())
+
+    @classmethod
+    def runtime_settings(cls) -> set[str]:
+        """Names of the `Runtime` settings."""
+        return {name for name, field in cls.model_fields.items() if RUNTIME in field.metadata}
 
 
 class Columns(Section):
@@ -67,15 +81,17 @@ class DataConfig(Columns):
     # A split is a file, a folder of files, or a pattern such as shards/*.jsonl.gz.
     train: Path | None = None
     dev: Path | None = None
-    test: Path | None = None
+    test: Runtime[Path | None] = None
     contexts: Path | None = None  # folder of <split>.parquet that `ctxner retrieve` wrote; joined by sentence id
-    also: tuple[FurtherData, ...] = ()  # more to train on; the model has the types of all, dev and test are the above
-    unlabelled: Path | None = None  # Parquet of `ctxner retrieve`: both views of a sentence without tags shall agree
-    unlabelled_ratio: PositiveFloat = 1.0  # unlabelled sentences an epoch for one with tags; the next ones each epoch
+    # Further training sets. The label set is the union of all; dev and test stay those above.
+    also: tuple[FurtherData, ...] = ()
+    unlabelled: Path | None = (
+        None  # Parquet of `ctxner retrieve`: the two views of a sentence without tags are to agree
+    )
+    unlabelled_ratio: PositiveFloat = 1.0  # unlabelled sentences per tagged one in an epoch; other ones in each epoch
 
-    cache: Path | None = Path(
-        "~/.cache/ctxner/views"
-    )  # of tokenized sentences, on each node's own disk; None: in memory
+    # Tokenized sentences, on each node's own disk; None: in memory.
+    cache: Runtime[Path | None] = Path("~/.cache/ctxner/views")
 
     def views_cache(self) -> Path | None:
         """The cache folder in full."""
@@ -112,51 +128,51 @@ class RetrievalConfig(Section):
     max_query_terms: Annotated[int, Field(gt=0, le=512)] = 64  # Lucene refuses more than 1,024 clauses
     k1: PositiveFloat = 0.9  # Anserini's default, not the textbook's 1.2
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
-    depth: PositiveInt = 6  # passages handed to the re-ranker, a sentence; from a deeper pool it drops good ones
+    depth: PositiveInt = 6  # passages per sentence handed to the re-ranker; from a deeper pool it drops good ones
     encoder: str | None = None  # of the re-ranker; None: the packaged MiniLM
     layer: PositiveInt | None = None  # None: the last one
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the re-ranker's encoder; auto: what is fast here
     idf: bool = False  # weigh BERTScore's pieces by idf over the sentences of a batch
-    keep: PositiveInt = 6  # passages kept, a sentence; the paper's number
+    keep: PositiveInt = 6  # passages kept per sentence; the paper's number
     drop_near_duplicates: bool = True  # a passage that repeats the sentence leaks, and teaches nothing
     batch_sentences: PositiveInt = 4096  # re-ranked together: each distinct passage is encoded once among them
     rerank: bool = True  # False: passages stay in the order of the search, and no encoder is needed
-    cache: Path | None = Path("~/.cache/ctxner")  # of encoded texts, on each node's own disk; None: none
-    cache_gib: Annotated[float, Field(ge=0.001)] = 4.0  # its bound; 250,000 tweet-sized passages of MiniLM in bfloat16
-    search_actors: PositiveInt = 1  # at most, each with a JVM; a pool has as many actors as have work
-    rerank_actors: PositiveInt = 1  # at most, each with an encoder; as many for the tagger
-    actor_cpus: PositiveFloat = 0.5  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
-    threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors of its kind
-    gpus: NonNegativeFloat = 0  # an actor with an encoder; 0.5 puts two on a GPU, 0 encodes on CPUs
-
-    def row_settings(self) -> dict[str, Any]:
-        """What rows depend on: not where and how fast the work is done."""
-        how = {"cache", "cache_gib", "search_actors", "rerank_actors", "actor_cpus", "threads", "gpus"}
-        return self.model_dump(mode="json", exclude=how)
+    cache: Runtime[Path | None] = Path("~/.cache/ctxner")  # of encoded texts, on each node's own disk; None: none
+    # Its bound; 250,000 tweet-sized passages of MiniLM in bfloat16
+    cache_gib: Runtime[Annotated[float, Field(ge=0.001)]] = 4.0
+    search_actors: Runtime[PositiveInt] = (
+        1  # largest number of actors, each with a JVM; a pool has as many as have work
+    )
+    rerank_actors: Runtime[PositiveInt] = 1  # largest number of actors with an encoder, and of those with the tagger
+    actor_cpus: Runtime[PositiveFloat] = 0.5  # CPUs that an actor reserves; Ray Data's own tasks need 2 more
+    threads: Runtime[PositiveInt | None] = (
+        None  # threads per actor; None: its node's cores, divided by the actors of its kind
+    )
+    gpus: Runtime[NonNegativeFloat] = 0  # GPUs per actor with an encoder; 0.5 puts two on a GPU, 0 encodes on CPUs
 
 
 class TaggingConfig(Section):
     """Documents -> entities; how passages are found is in the sections index and retrieval."""
 
     view: Literal["plain", "context", "auto"] = "plain"  # auto: passages only where the plain view is unsure
-    threshold: NonNegativeFloat | None = (
-        None  # nats of entropy above which that is so; None: as `ctxner calibrate` says
-    )
+    # `auto` looks a sentence up when the plain view's entropy exceeds this many nats; None: the calibrated value
+    threshold: Runtime[NonNegativeFloat | None] = None
     n_best: Annotated[int, Field(ge=0, le=100)] = 0  # analyses of each sentence to write beside the best
     passages: bool = False  # write the passages that were read
     precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder; bfloat16 is faster where it is native
-    batch_documents: PositiveInt = 512  # a call of an actor; parts of some thousand characters, of long documents
-    window: PositiveInt = 2048  # sentences of a call that are sorted by length together
-    batch_pieces: PositiveInt | None = None  # in one forward pass, padding included; None: 1,024 on CPUs, else 8,192
-    actors: PositiveInt | None = None  # at most, each with a model, in each view; None: what the cluster has room for
-    actor_cpus: PositiveFloat = 1.0  # that an actor reserves; beside it Ray Data's own tasks need 2 CPUs
-    threads: PositiveInt | None = None  # an actor's; None: its node's cores, divided by the actors
-    work: Path = Path("runs/tagging")  # where a job whose result is a URI keeps its rows; reachable from every node
-    gpus: NonNegativeFloat = 0  # an actor; 0.5 puts two on a GPU, 0 tags on CPUs
-
-    def row_settings(self) -> dict[str, Any]:
-        """What rows depend on: not how fast the work is done."""
-        return self.model_dump(mode="json", include={"view", "n_best", "passages", "precision"})
+    # Documents per call of an actor; of long ones parts of some thousand characters
+    batch_documents: Runtime[PositiveInt] = 512
+    window: Runtime[PositiveInt] = 2048  # sentences of a call that are sorted by length together
+    # Pieces per forward pass, padding included; None: 1,024 on CPUs, else 8,192
+    batch_pieces: Runtime[PositiveInt | None] = None
+    # Largest number of actors per view, each with a model; None: as many as the cluster has room for
+    actors: Runtime[PositiveInt | None] = None
+    actor_cpus: Runtime[PositiveFloat] = 1.0  # CPUs that an actor reserves; Ray Data's own tasks need 2 more
+    threads: Runtime[PositiveInt | None] = None  # threads per actor; None: its node's cores, divided by the actors
+    work: Runtime[Path] = Path(
+        "runs/tagging"
+    )  # where a job whose result is a URI keeps its rows; reachable from every node
+    gpus: Runtime[NonNegativeFloat] = 0  # GPUs per actor; 0.5 puts two on a GPU, 0 tags on CPUs
 
 
 class ModelConfig(Section):
@@ -170,10 +186,13 @@ class ModelConfig(Section):
     context_dropout: Probability = 0.0  # share of sentences that an epoch shows without passages in the context view
     random_passages: bool = False  # the others with their best n, n drawn anew each epoch: one model for any number
     freeze_embeddings: bool = False  # as pre-trained: half of MiniLM's parameters
-    freeze_layers: NonNegativeInt = 0  # lowest layers, as pre-trained; with the embeddings, nothing goes below
-    gradient_checkpointing: bool = False  # compute the encoder's layers twice instead of keeping what they computed
+    freeze_layers: NonNegativeInt = (
+        0  # number of lowest layers kept frozen; with freeze_embeddings too, the backward pass ends there
+    )
+    # Compute the encoder's layers twice instead of keeping what they computed
+    gradient_checkpointing: Runtime[bool] = False
     legal_transitions: bool = True  # forbid tag sequences that BIOES forbids, in training and decoding
-    max_pieces: PositiveInt = 512  # a view, special pieces included; the encoder's own limit is a further bound
+    max_pieces: PositiveInt = 512  # pieces per view, special pieces included; the encoder's limit is a further bound
     max_passages: NonNegativeInt = 6
 
     @model_validator(mode="after")
@@ -193,9 +212,11 @@ class OptimConfig(Section):
     warmup: Probability = 0.1  # share of all steps
     clip: PositiveFloat = 5.0  # global gradient norm
     epochs: PositiveInt = 5
-    batch_sentences: PositiveInt = 16  # at most, a step, over all workers
-    batch_pieces: PositiveInt = 8192  # at most, a micro-batch over all workers, padding and both views included
-    accumulate: PositiveInt = 1  # micro-batches a step
+    batch_sentences: PositiveInt = 16  # largest number of sentences per step, over all workers
+    batch_pieces: PositiveInt = (
+        8192  # largest number of pieces per micro-batch over all workers, padding and both views included
+    )
+    accumulate: PositiveInt = 1  # micro-batches per step
 
 
 class LossConfig(Section):
@@ -210,22 +231,25 @@ class LossConfig(Section):
 class RunConfig(Section):
     """Where and on how many workers."""
 
-    storage: Path = Path("runs")
-    name: str | None = None  # None: a new one; an existing one only with resume
-    workers: PositiveInt = 1
-    gpus: NonNegativeInt = 0  # a worker; 0 trains on CPUs with gloo
-    threads: PositiveInt | None = None  # torch threads a CPU worker; None: this node's CPUs / workers
+    storage: Runtime[Path] = Path("runs")
+    name: Runtime[str | None] = None  # None: a new one; an existing one only with resume
+    workers: Runtime[PositiveInt] = 1
+    gpus: NonNegativeInt = 0  # GPUs per worker; 0 trains on CPUs with gloo
+    threads: Runtime[PositiveInt | None] = None  # torch threads per CPU worker; None: this node's CPUs / workers
     precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder's arithmetic; the CRF is always float32
-    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0  # workers share 1: AdamW's state, 2: gradients, 3: parameters too
-    offload: bool = False  # keep what ZeRO shares in main memory: slower, for what does not fit on the GPUs
+    # Workers share 1: AdamW's state, 2: gradients, 3: parameters too
+    zero_stage: Runtime[Annotated[int, Field(ge=0, le=3)]] = 0
+    offload: Runtime[bool] = False  # keep what ZeRO shares in main memory: slower, for what does not fit on the GPUs
     seed: int = 0
-    keep_checkpoints: PositiveInt = 2  # the best ones; the last one is kept beside them
-    checkpoint_steps: PositiveInt | None = None  # one every so many steps of an epoch, beside the one at its end
-    checkpoint_minutes: PositiveFloat | None = None  # one after so long without any
-    max_failures: NonNegativeInt = 3  # lost workers after which the run goes on by itself; then run.resume has to
-    resume: bool = False
-    log_steps: PositiveInt = 50  # optimizer steps between two points in TensorBoard
-    mlflow: str | None = None  # tracking URI, such as http://host:5000; needs pip install 'ctxner[mlflow]'
+    keep_checkpoints: Runtime[PositiveInt] = 2  # the best ones; the last one is kept beside them
+    # One every so many steps of an epoch, beside the one at its end
+    checkpoint_steps: Runtime[PositiveInt | None] = None
+    checkpoint_minutes: Runtime[PositiveFloat | None] = None  # minutes without a checkpoint after which one is written
+    # Lost workers after which the run goes on by itself; then run.resume has to
+    max_failures: Runtime[NonNegativeInt] = 3
+    resume: Runtime[bool] = False
+    log_steps: Runtime[PositiveInt] = 50  # optimizer steps between two points in TensorBoard
+    mlflow: Runtime[str | None] = None  # tracking URI, such as http://host:5000; needs pip install 'ctxner[mlflow]'
 
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> RunConfig:
@@ -282,57 +306,3 @@ def parse_config(tree: dict[str, Any], *, source: str = "config") -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ValueError(explain(error, Config, source)) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, safe-loaded; empty when the file is.
-
-    Raises:
-        ValueError: It cannot be read, or is something else.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not a readable YAML file: {error}") from None
-    if not isinstance(tree, dict | None):
-        raise ValueError(f"{path}: found {type(tree).__name__}, wanted sections such as 'data:' with keys below them")
-    return tree or {}
-
-
-def override(tree: dict[str, Any], item: str) -> None:
-    """Put `a.b=value` into nested dicts; the value is read as YAML.
-
-    Raises:
-        ValueError: It is not that.
-    """
-    key, equals, value = item.partition("=")
-    *sections, last = key.strip().split(".")
-    if not equals or not last:
-        raise ValueError(f"--set {item!r}: wanted key=value, the key dotted, for example --set optim.epochs=3")
-    for section in sections:
-        if tree.get(section) is None:
-            tree[section] = {}
-        tree = tree[section]
-        if not isinstance(tree, dict):
-            raise ValueError(f"--set {item!r}: {section!r} is a value, not a section")
-    try:
-        tree[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set {item!r}: the value is not YAML: {error}") from None
-
-
-def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
-    """What is wrong in settings, a line each: where, what was found, what was wanted."""
-    return "\n".join(_explain(source, problem, model) for problem in error.errors())
-
-
-def _explain(source: str, problem: Any, model: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
-        return f"{source}: {where}: found {problem['input']!r:.200}: {problem['msg']}"
-    *sections, key = problem["loc"]
-    for name in sections:
-        if isinstance(name, str):  # a number is a place in a list
-            model = model.model_fields[name].annotation
-            model = next((argument for argument in get_args(model) if hasattr(argument, "model_fields")), model)
-    return f"{source}: {where}: unknown key {key!r}; valid here: {', '.join(model.model_fields)}"

@@ -91,7 +91,7 @@ def _tree(
     """
     from ray.serve.schema import ServeDeploySchema
 
-    from ctxner.config import override, read_yaml
+    from ctxner.settings_text import override, read_yaml
 
     tree = read_yaml(config)
     try:
@@ -125,7 +125,7 @@ def _tree(
 
 
 def _settled(arguments: dict[str, Any], where: str) -> ServeSettings:
-    from ctxner.config import explain
+    from ctxner.settings_text import explain
     from serving.app import settled
     from serving.settings import ServeSettings
 

@@ -104,8 +104,8 @@ def test_rows_depend_on_all_but_where_and_how_fast_the_work_is_done():
     settings = Config().retrieval
     how = {"cache": None, "cache_gib": 1.0, "search_actors": 4, "rerank_actors": 8, "actor_cpus": 4.0, "threads": 4}
     elsewhere = settings.model_copy(update={**how, "gpus": 1.0})
-    assert elsewhere.row_settings() == settings.row_settings()
-    assert set(settings.model_dump()) - set(settings.row_settings()) == {*how, "gpus"}
+    assert elsewhere.results_settings() == settings.results_settings()
+    assert set(settings.model_dump()) - set(settings.results_settings()) == {*how, "gpus"}
 
 
 def test_the_automatic_dtype_is_decided_once_and_a_given_one_stays():

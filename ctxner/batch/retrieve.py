@@ -141,7 +141,7 @@ def retrieve(
     index = index_manifest(config.index.folder, config.index.source)
     manifest: dict[str, Any] = {
         "index": dataclasses.asdict(index),
-        "retrieval": config.retrieval.row_settings(),
+        "retrieval": config.retrieval.results_settings(),
     }
     with alone(job_path(folder.resolve())):
         staged = stage(splits, folder.resolve(), manifest)

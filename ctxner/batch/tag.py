@@ -100,7 +100,11 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
     """
     settings = config.tagging
     saved_types(model)
-    found: dict[str, Any] = {"model": model, "weights": weights_sha256(Path(model)), "tagging": settings.row_settings()}
+    found: dict[str, Any] = {
+        "model": model,
+        "weights": weights_sha256(Path(model)),
+        "tagging": settings.results_settings(),
+    }
     if settings.view == "plain":
         return config, None, {**found, "threshold": None}
     threshold = None
@@ -108,7 +112,7 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
         threshold = auto_threshold(Calibration.load(Path(model)), settings.threshold)
     config = config.model_copy(update={"retrieval": decided(config.retrieval)})
     index = index_manifest(config.index.folder, config.index.source)
-    retrieval = config.retrieval.row_settings()
+    retrieval = config.retrieval.results_settings()
     found |= {"threshold": threshold, "index": dataclasses.asdict(index), "retrieval": retrieval}
     return config, index, found
 

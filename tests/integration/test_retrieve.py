@@ -123,7 +123,7 @@ def test_manifest_says_what_was_searched_and_how(contexts: Path, config: Config,
     assert set(manifests) == {"train", "dev"}
     for split, manifest in manifests.items():
         assert manifest["index"]["num_documents"] == len(world.corpus)
-        assert manifest["retrieval"] == decided(config.retrieval).row_settings()
+        assert manifest["retrieval"] == decided(config.retrieval).results_settings()
         rows = list(read_contexts(contexts / f"{split}.parquet").values())
         kept = [scored for row in rows for scored in row.passages if scored.dropped is None]
         assert (manifest["kept_passages"], manifest["errors"], manifest["resumed_from"]) == (len(kept), 0, 0)

@@ -14,32 +14,14 @@ from ctxner.files.atomic import write_text
 
 CONFIG_FILE = "config.json"
 UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
-MAY_DIFFER = {
-    "data.test",
-    "data.cache",
-    "model.gradient_checkpointing",
-    "run.storage",
-    "run.name",
-    "run.resume",
-    "run.workers",
-    "run.threads",
-    "run.zero_stage",
-    "run.offload",
-    "run.keep_checkpoints",
-    "run.checkpoint_steps",
-    "run.checkpoint_minutes",
-    "run.max_failures",
-    "run.log_steps",
-    "run.mlflow",
-}
 
 
 def check_resumable(saved: Config, given: Config, *, source: str) -> None:
     """Refuse to go on with a run under settings that would make it another one.
 
     What may differ is what training does not read (`index`, `retrieval`, `data.test`) and what says only where it runs,
-    on how many workers, in how much memory and how safely (`MAY_DIFFER`). Everything else stays. Of that, two are
-    easily taken for harmless:
+    on how many workers, in how much memory and how safely (`Runtime` settings of the config). Everything else stays. Of
+    that, two are easily taken for harmless:
 
     - `optim.epochs`: the learning rates fall to zero over all epochs; more would raise them again, fewer cut them off.
     - `run.gpus`: the other kind of device rounds otherwise.
@@ -53,7 +35,7 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
         ValueError: Other settings differ; each is named with both values.
     """
     before, now = _settings(saved), _settings(given)
-    differing = [key for key in now if now[key] != before[key] and key not in MAY_DIFFER]
+    differing = [key for key in now if now[key] != before[key]]
     if differing:
         lines = [f"  {key}: the run has {before[key]!r}, given is {now[key]!r}" for key in differing]
         raise ValueError(
@@ -111,6 +93,10 @@ def read_config(folder: Path) -> Config:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """`section.key` -> value, of the sections that training reads."""
-    tree = absolute_paths(config).model_dump(mode="json", exclude=UNREAD_SECTIONS)
-    return {f"{section}.{key}": value for section, settings in tree.items() for key, value in settings.items()}
+    """`section.key` -> value of the settings that a trained model depends on."""
+    sections = {name: section for name, section in absolute_paths(config) if name not in UNREAD_SECTIONS}
+    return {
+        f"{name}.{key}": value
+        for name, section in sections.items()
+        for key, value in section.results_settings().items()
+    }
