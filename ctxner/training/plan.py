@@ -50,5 +50,13 @@ def plan(config: Config) -> dict[str, Any]:
         "workers": config.run.workers,
         "max_pieces": model.config.max_pieces,
         "doubts": doubts(config, examples, dev, labels),
-        **sizing(model, data.views(), data.steps(0), config),
+        **sizing(
+            model,
+            data.views(),
+            data.steps(0),
+            workers=config.run.workers,
+            on_gpu=config.run.gpus > 0,
+            precision="autocast" if config.run.precision == "bfloat16" else "float32",
+            accumulate=config.optim.accumulate,
+        ),
     }

@@ -16,8 +16,8 @@ from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.index.build import PROGRESS_EVERY, OnProgress
 from ctxner.retrieval.index.versions import IndexManifest, read_manifest
 from ctxner.retrieval.lucene.documents import CONTENTS, stored_passages
-from ctxner.retrieval.lucene.jvm import java_class, start_jvm
-from ctxner.retrieval.lucene.reader import open_reader
+from ctxner.retrieval.lucene.jvm import java_class
+from ctxner.retrieval.lucene.reader import check_shard, open_reader
 from ctxner.schema import Passage
 
 _MAX_SOURCES = 1000  # sources named in the statistics
@@ -41,7 +41,7 @@ def verify_index(folder: str | Path, *, on_progress: OnProgress | None = None) -
     manifest = read_manifest(folder)
     shards = manifest.shard_folders(folder)
     for shard in shards:
-        _check_lucene(shard)
+        check_shard(shard)
     reader = open_reader(shards)
     try:
         if reader.numDocs() != manifest.num_documents or reader.hasDeletions():
@@ -106,27 +106,6 @@ def index_stats(folder: str | Path, *, num_terms: int = 20, on_progress: OnProgr
         "sources": dict(sources.most_common(_MAX_SOURCES)),
         "frequent_terms": frequent,
     }
-
-
-def _check_lucene(shard: Path) -> None:
-    """Run Lucene's check of every file's checksum and structure."""
-    start_jvm()  # first: importing jnius would start it with other options
-    import jnius
-
-    path = java_class("java.nio.file.Paths").get(str(shard.resolve()))
-    no_lock = java_class("org.apache.lucene.store.NoLockFactory").INSTANCE  # published files are never written
-    directory = java_class("org.apache.lucene.store.FSDirectory").open(path, no_lock)
-    checker = java_class("org.apache.lucene.index.CheckIndex")(directory)
-    try:
-        status = checker.checkIndex()
-    except jnius.JavaException as error:
-        raise ValueError(f"{shard}: Lucene's check failed ({error}); build the index again") from error
-    finally:
-        checker.close()
-        directory.close()
-    if not status.clean:
-        what = "its segments cannot be read" if status.missingSegments else f"{status.numBadSegments} bad segments"
-        raise ValueError(f"{shard}: damaged: {what}, {status.totLoseDocCount} passages lost; build the index again")
 
 
 def _reported(reader: Any, on_progress: OnProgress | None) -> Iterator[Passage]:

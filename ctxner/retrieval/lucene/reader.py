@@ -34,6 +34,31 @@ def open_reader(shards: Sequence[Path]) -> Any:
     return jnius.cast("org.apache.lucene.index.IndexReader", merged)
 
 
+def check_shard(shard: Path) -> None:
+    """Run Lucene's check of every file's checksum and structure.
+
+    Raises:
+        ValueError: Something is damaged.
+    """
+    start_jvm()  # first: importing jnius would start it with other options
+    import jnius
+
+    path = java_class("java.nio.file.Paths").get(str(shard.resolve()))
+    no_lock = java_class("org.apache.lucene.store.NoLockFactory").INSTANCE  # published files are never written
+    directory = java_class("org.apache.lucene.store.FSDirectory").open(path, no_lock)
+    checker = java_class("org.apache.lucene.index.CheckIndex")(directory)
+    try:
+        status = checker.checkIndex()
+    except jnius.JavaException as error:
+        raise ValueError(f"{shard}: Lucene's check failed ({error}); build the index again") from error
+    finally:
+        checker.close()
+        directory.close()
+    if not status.clean:
+        what = "its segments cannot be read" if status.missingSegments else f"{status.numBadSegments} bad segments"
+        raise ValueError(f"{shard}: damaged: {what}, {status.totLoseDocCount} passages lost; build the index again")
+
+
 class PassageFinder:
     """Finds passages of an index by id; a context manager that closes what it opened."""
 

@@ -20,10 +20,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from ctxner.files.atomic import new_folder
-from ctxner.model.tagger import EncoderCRF
 
 MODEL_FOLDER, PROGRESS_FILE = "model", "progress.json"
 UNSCORED = -1.0  # below every F1; Ray Train's record of a run is JSON, which has no NaN
@@ -72,15 +70,6 @@ def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
     """Seed of all that is random (dropout) in one step of one worker, so that a resumed step repeats exactly."""
     digest = hashlib.blake2b(f"{seed}-{epoch}-{step}-{rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1  # 63 bits: a signed integer
-
-
-def write_model(
-    model: EncoderCRF, tokenizer: PreTrainedTokenizerBase, folder: Path, provenance: Mapping[str, Any]
-) -> None:
-    """Write the tagger's folder: config.json (with where it comes from), model.safetensors, tokenizer."""
-    model.config.provenance = dict(provenance)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def write_progress(folder: Path, progress: Progress) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from ctxner.config import Config
 from ctxner.encoders import encoder_layers
 from ctxner.model.tagger import EncoderCRF
 from ctxner.training.estimate.capacity import MACHINES, largest_batch_pieces, sent_bytes
@@ -32,7 +31,11 @@ def sizing(
     model: EncoderCRF,
     views: Mapping[str, Sequence[View]],
     steps: Sequence[Sequence[Sequence[int]]],
-    config: Config,
+    *,
+    workers: int,
+    on_gpu: bool,
+    precision: Precision,
+    accumulate: int,
 ) -> dict[str, Any]:
     """What a run needs.
 
@@ -40,7 +43,10 @@ def sizing(
         model: As training builds it, with what is frozen marked so.
         views: Of every sentence, by name of the view.
         steps: The optimizer steps of an epoch, each a list of micro-batches of indices into the views.
-        config: Of the run.
+        workers: Number of workers.
+        on_gpu: Whether each worker has a GPU.
+        precision: Precision of the encoder's arithmetic.
+        accumulate: Micro-batches per step.
 
     Returns:
         `parameters` by part; `global_batch` (means over the steps); `largest_micro_batch` of a worker; `zero_stages`,
@@ -48,19 +54,18 @@ def sizing(
         `fits`, the largest `optim.batch_pieces` by encoder, machine, checkpointing and ZeRO stage (None: nothing fits);
         `step_times` by encoder, see `ctxner.training.estimate.step_time`.
     """
-    shape, run = EncoderShape.of(model.encoder.config), config.run
+    shape = EncoderShape.of(model.encoder.config)
     parameters = count_parameters(model)
-    precision: Precision = "autocast" if run.precision == "bfloat16" else "float32"
     dropout = any(module.p > 0 for module in model.encoder.modules() if isinstance(module, nn.Dropout))
     settings: dict[str, Any] = {"num_tags": len(model.labels), "dropout": dropout, "frozen_layers": _frozen(model)}
 
     def kept(sizes: Sequence[ViewSize], checkpointing: bool) -> int:
         return activation_bytes(
-            shape, sizes, precision=precision, on_gpu=run.gpus > 0, checkpointing=checkpointing, **settings
+            shape, sizes, precision=precision, on_gpu=on_gpu, checkpointing=checkpointing, **settings
         )
 
     shares = [
-        [share for share in (batch[rank :: run.workers] for rank in range(run.workers)) if share]
+        [share for share in (batch[rank::workers] for rank in range(workers)) if share]
         for step in steps
         for batch in step
     ]
@@ -72,11 +77,11 @@ def sizing(
             parameters["all"],
             parameters["trainable"],
             stage=stage,
-            workers=run.workers,
+            workers=workers,
             precision=precision,
-            accumulates=config.optim.accumulate > 1,
+            accumulates=accumulate > 1,
             # Main memory is taken when it is written to, a GPU's when it is asked for.
-            bucket_elements=BUCKET_ELEMENTS if run.gpus else min(BUCKET_ELEMENTS, parameters["trainable"]),
+            bucket_elements=BUCKET_ELEMENTS if on_gpu else min(BUCKET_ELEMENTS, parameters["trainable"]),
             largest_parameter=shape.largest_parameter,
         )
         for stage in STAGES
@@ -106,10 +111,10 @@ def sizing(
                     parameters["all"],
                     parameters["trainable"],
                     stage=stage,
-                    workers=run.workers,
+                    workers=workers,
                     precision=precision,
                     views=len(views),
-                    micro_batches=config.optim.accumulate,
+                    micro_batches=accumulate,
                     looked_up=shape.largest_parameter,
                 ),
             }

@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerBase
 from ctxner.config import Config
 from ctxner.model.tagger import EncoderCRF
 from ctxner.schema import Example
-from ctxner.training.checkpoints.files import write_model
 from ctxner.training.export.card import model_card, write_card
 from ctxner.training.export.provenance import data_provenance, file_hashes, versions, write_provenance
 
@@ -55,7 +54,7 @@ def write_export(
     """
     hashes = {split: facts["files"] for split, facts in provenance["data"].items()}
     short = {"config_digest": provenance["config_digest"], "files": hashes, "epoch": entry["epoch"]}
-    write_model(model, tokenizer, folder, {**short, "dev_f1": entry.get("dev_f1")})
+    _write_model(model, tokenizer, folder, {**short, "dev_f1": entry.get("dev_f1")})
     whole = {**provenance, **entry}
     write_provenance(whole, folder)
     config = provenance["config"]
@@ -72,3 +71,12 @@ def write_export(
         },
     )
     write_card(card, folder)
+
+
+def _write_model(
+    model: EncoderCRF, tokenizer: PreTrainedTokenizerBase, folder: Path, provenance: Mapping[str, Any]
+) -> None:
+    """Write the tagger's folder: config.json (with where it comes from), model.safetensors, tokenizer."""
+    model.config.provenance = dict(provenance)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

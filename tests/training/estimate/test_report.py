@@ -37,7 +37,15 @@ def training_set(minilm: str, config: Config) -> TrainingSet:
 
 
 def found_of(model: EncoderCRF, data: TrainingSet, config: Config) -> dict[str, Any]:
-    return sizing(model, data.views(), data.steps(0), config)
+    return sizing(
+        model,
+        data.views(),
+        data.steps(0),
+        workers=config.run.workers,
+        on_gpu=config.run.gpus > 0,
+        precision="autocast" if config.run.precision == "bfloat16" else "float32",
+        accumulate=config.optim.accumulate,
+    )
 
 
 def test_memory_is_within_15_percent_of_what_the_largest_micro_batch_takes(
