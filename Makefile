@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ctxner needs Python 3.11 or newer; found %d.%d: make PYTHON=python3.11 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	@echo "installing some 200 packages (1 to 2 GB with PyTorch for CPUs; several more with its CUDA build)"
-	$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[test,dev]'
+	$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[test,dev,bench]'
 	@touch $@
 
 demo: install
