@@ -19,7 +19,7 @@ from jobs.cli import app
 from serving.cli import app as serving_app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OTHERS = {"curl", "printf", "pip", "python", "ray", "serve"}  # commands that are not ours
 COMMANDS = typer.main.get_command(app)
 SERVING = typer.main.get_command(serving_app)  # the command finds it by an entry point
