@@ -1,7 +1,7 @@
 """How speed and memory change with the number of passages searched and of sentences retrieved for.
 
 `python -m tests.benchmarks.growth passages|sentences [SIZE ...] --out runs/growth.jsonl` measures; sizes that the file
-has already are left out. `... plot --out runs/growth.jsonl` draws `docs/growth.svg` from it.
+has already are left out. `... plot --out runs/growth.jsonl` draws `docs/figures/growth.svg` from it.
 
     passages   An index of so many passages: build time, size on disk; queries a second of each query mode on one
                thread, memory of the searching process. 690,652 is the corpus `knowledge` as it is; other sizes take

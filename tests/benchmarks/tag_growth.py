@@ -2,7 +2,7 @@
 
 `python -m tests.benchmarks.tag_growth [DOCUMENTS]` (default 1,000,000: the sentences of WNUT-17 and BC5CDR, each a
 document, again and again) tags in the plain view with a small untrained encoder (2 layers, width 64), prints a JSON
-line and draws `docs/tagging.svg`. Memory is the driver's resident memory, in MiB.
+line and draws `docs/figures/tagging.svg`. Memory is the driver's resident memory, in MiB.
 """
 
 from __future__ import annotations
