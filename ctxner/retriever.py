@@ -1,22 +1,132 @@
-"""Settings -> the searcher and the re-ranker that batch jobs, single texts and servers share.
+"""Sentences -> passages, by the settings: the one way that batch jobs, single texts and servers share.
 
-Both start heavy things (a JVM, an encoder), each in the process that uses it. Which passages are kept is
-`ctxner.retrieval`; spreading them over actors is `ctxner.batch.retrieve` and `serving`.
+A retriever opens its parts (a JVM with the index, an encoder, a first tagger) when they are first used, in the process
+that uses them, so that an actor with one part has only that one. Spreading it over actors is `ctxner.batch` and
+`serving`: they add batching, threads and deadlines.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxner.config import RetrievalConfig
 from ctxner.encoders import packaged_encoder
 from ctxner.retrieval.near_duplicates import keep_first
-from ctxner.schema import ScoredPassage, Sentence
+from ctxner.schema import Example, ScoredPassage, Sentence
 
 if TYPE_CHECKING:
+    from ctxner.predictor import Tagger
     from ctxner.retrieval.rerank.reranker import BERTScoreReranker
-    from ctxner.retrieval.search.bm25 import BM25Searcher
+    from ctxner.retrieval.search.bm25 import BM25Searcher, SearchResult
+
+Passages = tuple[ScoredPassage, ...]
+WordRanges = Sequence[tuple[int, int]]  # first word and one past the last of each mention
+
+
+class Retriever:
+    """Looks sentences up: a first tagger leads the search, BM25 finds, a re-ranker orders, the best are kept."""
+
+    def __init__(
+        self, settings: RetrievalConfig, *, folder: str | Path | None = None, num_threads: int = 2, device: str = "cpu"
+    ) -> None:
+        """Take the settings; nothing is opened yet.
+
+        Args:
+            settings: The config's retrieval section.
+            folder: Folder of the index; None for a retriever that never searches.
+            num_threads: Threads of a search.
+            device: Device of the first tagger and of the re-ranker.
+        """
+        self.settings, self._folder, self._num_threads, self._device = settings, folder, num_threads, device
+
+    @cached_property
+    def searcher(self) -> BM25Searcher:
+        """The index, opened in a JVM; errors as of the class."""
+        from ctxner.retrieval.search.bm25 import BM25Searcher
+
+        assert self._folder is not None, "this retriever was made without an index"
+        return BM25Searcher(
+            self._folder,
+            k1=self.settings.k1,
+            b=self.settings.b,
+            query_mode=self.settings.query,
+            max_query_terms=self.settings.max_query_terms,
+            drop_near_duplicates=self.settings.drop_near_duplicates,
+            num_threads=self._num_threads,
+        )
+
+    @cached_property
+    def reranker(self) -> BERTScoreReranker:
+        """The re-ranker's encoder, loaded; errors as of the class."""
+        from ctxner.retrieval.rerank.reranker import BERTScoreReranker
+
+        return BERTScoreReranker(
+            self.settings.encoder or packaged_encoder(),
+            layer=self.settings.layer,
+            use_idf=self.settings.idf,
+            dtype=self.settings.dtype,
+            device=self._device,
+            cache=self.settings.cache,
+            cache_bytes=int(self.settings.cache_gib * 2**30),
+        )
+
+    @cached_property
+    def first_tagger(self) -> Tagger:
+        """The tagger whose plain view says what is looked up first (`retrieval.tagger`); ValueError: no model there."""
+        from ctxner.predictor import Tagger
+
+        assert self.settings.tagger is not None, "the settings name no tagger"
+        return Tagger.from_pretrained(self.settings.tagger, device=self._device)
+
+    def predict(self, sentences: Sequence[Sentence]) -> dict[str, WordRanges]:
+        """Mentions that the first tagger finds without passages, by sentence id; none for sentences without words."""
+        examples = [Example(sentence) for sentence in sentences if sentence.words]
+        predictions = self.first_tagger.predict(examples, view="plain")
+        ranges: dict[str, WordRanges] = {sentence.id: [] for sentence in sentences}
+        for prediction in predictions:
+            ranges[prediction.sentence_id] = [(span.start, span.end) for span in prediction.spans]
+        return ranges
+
+    def search(
+        self, sentences: Sequence[Sentence], *, predicted: Mapping[str, WordRanges] | None = None
+    ) -> list[SearchResult]:
+        """BM25's passages for each sentence.
+
+        Args:
+            sentences: Sentences with distinct ids.
+            predicted: Mentions to look up first; None: the first tagger's, where the settings name one.
+        """
+        if predicted is None and self.settings.tagger:
+            predicted = self.predict(sentences)
+        return self.searcher.search(sentences, depth=self.settings.depth, predicted=predicted)
+
+    def keep(self, sentences: Sequence[Sentence], hits: Sequence[Passages]) -> list[Passages]:
+        """The passages kept of each sentence's hits, re-ranked unless the settings say otherwise; dropped ones last."""
+        if not self.settings.rerank:
+            return self.keep_as_found(sentences, hits)
+        return self.reranker.rerank(
+            sentences, hits, depth=self.settings.keep, drop_near_duplicates=self.settings.drop_near_duplicates
+        )
+
+    def keep_as_found(self, sentences: Sequence[Sentence], hits: Sequence[Passages]) -> list[Passages]:
+        """The passages kept of each sentence's hits in the order of the search; dropped ones last."""
+        settings = self.settings
+        return [
+            keep_first(
+                " ".join(sentence.words),
+                passages,
+                depth=settings.keep,
+                drop_near_duplicates=settings.drop_near_duplicates,
+            )
+            for sentence, passages in zip(sentences, hits, strict=True)
+        ]
+
+    def retrieve(self, sentences: Sequence[Sentence]) -> list[Passages]:
+        """The passages kept for each sentence: search, then keep."""
+        return self.keep(sentences, [result.hits for result in self.search(sentences)])
 
 
 def decided(settings: RetrievalConfig) -> RetrievalConfig:
@@ -26,42 +136,3 @@ def decided(settings: RetrievalConfig) -> RetrievalConfig:
     from ctxner.retrieval.rerank.encoder import native_dtype
 
     return settings.model_copy(update={"dtype": "bfloat16" if settings.gpus else native_dtype("cpu")})
-
-
-def open_searcher(folder: str | Path, settings: RetrievalConfig, *, num_threads: int = 2) -> BM25Searcher:
-    """A searcher of the index in a folder; errors as of the class."""
-    from ctxner.retrieval.search.bm25 import BM25Searcher
-
-    return BM25Searcher(
-        folder,
-        k1=settings.k1,
-        b=settings.b,
-        query_mode=settings.query,
-        max_query_terms=settings.max_query_terms,
-        drop_near_duplicates=settings.drop_near_duplicates,
-        num_threads=num_threads,
-    )
-
-
-def load_reranker(settings: RetrievalConfig, *, device: str = "cpu") -> BERTScoreReranker:
-    """The re-ranker of the settings; errors as of the class."""
-    from ctxner.retrieval.rerank.reranker import BERTScoreReranker
-
-    return BERTScoreReranker(
-        settings.encoder or packaged_encoder(),
-        layer=settings.layer,
-        use_idf=settings.idf,
-        dtype=settings.dtype,
-        device=device,
-        cache=settings.cache,
-        cache_bytes=int(settings.cache_gib * 2**30),
-    )
-
-
-def keep_as_found(
-    sentence: Sentence, hits: tuple[ScoredPassage, ...], settings: RetrievalConfig
-) -> tuple[ScoredPassage, ...]:
-    """What is kept of a sentence's hits where they are not re-ranked."""
-    return keep_first(
-        " ".join(sentence.words), hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates
-    )

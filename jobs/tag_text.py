@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config
-from ctxner.schema import Example, ScoredPassage, Sentence, ViewName
+from ctxner.schema import Example, ViewName
 
 
 def run(
@@ -20,7 +20,9 @@ def run(
     parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
     sentences = [sentence for part in parts for sentence in part]
     if index is not None and sentences:
-        found = _retrieve(config, index, sentences)
+        from ctxner.retriever import Retriever
+
+        found = Retriever(config.retrieval, folder=index).retrieve(sentences)
     else:
         found = [as_scored(passages)] * len(sentences)
     view: ViewName = "context" if index is not None or passages else "plain"
@@ -36,35 +38,13 @@ def plan(
     config: Config, model: str, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What `run` would do; checks the model's folder and the index."""
-    from ctxner.model.tagger import load_tagger
+    from ctxner.model.tagger import saved_types
     from ctxner.predictor import sentences_of
     from ctxner.retrieval.index.versions import read_manifest
 
     num_sentences = sum(len(sentences_of(text, str(number))) for number, text in enumerate(texts))
-    found = {"model": model, "types": list(load_tagger(model).labels.types), "sentences": num_sentences}
+    found = {"model": model, "types": list(saved_types(model)), "sentences": num_sentences}
     return {**found, "passages_in_index": read_manifest(index).num_documents} if index else found
-
-
-def _retrieve(config: Config, index: Path, sentences: Sequence[Sentence]) -> list[tuple[ScoredPassage, ...]]:
-    from ctxner.retriever import keep_as_found, load_reranker, open_searcher
-
-    settings = config.retrieval
-    predicted = _predicted(settings.tagger, sentences) if settings.tagger else None
-    found = open_searcher(index, settings).search(sentences, depth=settings.depth, predicted=predicted)
-    hits = [result.hits for result in found]
-    if not settings.rerank:
-        return [keep_as_found(sentence, some, settings) for sentence, some in zip(sentences, hits, strict=True)]
-    return load_reranker(settings).rerank(
-        sentences, hits, depth=settings.keep, drop_near_duplicates=settings.drop_near_duplicates
-    )
-
-
-def _predicted(model: str, sentences: Sequence[Sentence]) -> dict[str, list[tuple[int, int]]]:
-    """Words of the mentions that a model's plain view finds, by sentence id."""
-    from ctxner.predictor import Tagger
-
-    found = Tagger.from_pretrained(model).predict([Example(sentence) for sentence in sentences], view="plain")
-    return {prediction.sentence_id: [(span.start, span.end) for span in prediction.spans] for prediction in found}
 
 
 def _tagged(text: str, predictions: Sequence[Any]) -> dict[str, Any]:

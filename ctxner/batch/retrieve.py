@@ -1,7 +1,6 @@
-"""Ray Data pipelines. Sentences -> BM25 -> re-ranking -> contexts files.
+"""The driver of a retrieval job: sentences -> BM25 -> re-ranking -> contexts files, on Ray Data.
 
-Retrieval itself is `ctxner.retrieval`; this module spreads it over actors: one JVM in each search actor, one encoder in
-each re-rank actor. The JVM starts in the actor's constructor, never in the driver.
+What each actor does is `ctxner.batch.retrieval_actors`, the files are `ctxner.batch.retrieval_files`.
 """
 
 from __future__ import annotations
@@ -12,100 +11,19 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 
 from ctxner.batch.job_folder import alone
-from ctxner.batch.pools import Pool, check_resources, num_threads, run
-from ctxner.batch.retrieval_files import job_path, publish, row_schema, stage
-from ctxner.config import Config, IndexConfig, RetrievalConfig
-from ctxner.files.contexts import Context, context_row
+from ctxner.batch.pools import Pool, check_resources, run
+from ctxner.batch.retrieval_actors import Predict, Rerank, Search
+from ctxner.batch.retrieval_files import job_path, publish, stage
+from ctxner.config import Config
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
-from ctxner.retriever import decided, keep_as_found, load_reranker, open_searcher
-from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
+from ctxner.retriever import decided
+from ctxner.schema import Sentence
 
 _SEARCH_BATCH = 512  # sentences a call: Lucene's part is short, so small batches keep the re-ranker fed
-
-
-class Predict:
-    """Mentions that a trained model finds without passages (a Ray Data actor)."""
-
-    def __init__(self, retrieval: Mapping[str, Any]) -> None:
-        import torch
-
-        from ctxner.predictor import Tagger
-
-        settings = RetrievalConfig(**retrieval)
-        assert settings.tagger
-        torch.set_num_threads(num_threads(settings.threads, settings.rerank_actors))
-        self.tagger = Tagger.from_pretrained(settings.tagger, device="cuda" if settings.gpus else "cpu")
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add the column `predicted`: first word and one past the last of each mention."""
-        examples = [Example(Sentence(row["sentence_id"], tuple(row["words"]))) for row in batch.to_pylist()]
-        found = iter(self.tagger.predict([example for example in examples if example.sentence.words], view="plain"))
-        spans = [next(found).spans if example.sentence.words else () for example in examples]
-        column = [[(span.start, span.end) for span in sentence_spans] for sentence_spans in spans]
-        return batch.append_column("predicted", pa.array(column, pa.list_(pa.list_(pa.int32(), 2))))
-
-
-class Search:
-    """BM25 over a batch of sentences (a Ray Data actor)."""
-
-    def __init__(self, index: Mapping[str, Any], manifest: IndexManifest, retrieval: Mapping[str, Any]) -> None:
-        from ctxner.retrieval.index.fetch import fetch_index
-
-        settings, self.config = IndexConfig(**index), RetrievalConfig(**retrieval)
-        source, folder = settings.source, settings.folder
-        self.searcher = open_searcher(
-            fetch_index(source, folder, manifest) if source else folder,
-            self.config,
-            num_threads=num_threads(self.config.threads, self.config.search_actors),
-        )
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add query, passages and error to sentence_id and words; without re-ranking, thin the passages out."""
-        rows = batch.to_pylist()
-        sentences = [Sentence(row["sentence_id"], tuple(row["words"])) for row in rows]
-        predicted = {row["sentence_id"]: [tuple(span) for span in row.get("predicted") or ()] for row in rows}
-        found = self.searcher.search(sentences, depth=self.config.depth, predicted=predicted)
-        contexts = [
-            Context(sentence.words, hit.query, self._kept(sentence, hit.hits), hit.error)
-            for sentence, hit in zip(sentences, found, strict=True)
-        ]
-        found_rows = pa.Table.from_pylist(
-            [context_row(sentence.id, context) for sentence, context in zip(sentences, contexts, strict=True)],
-            schema=context_schema(),
-        )
-        return found_rows.append_column("position", batch["position"])
-
-    def _kept(self, sentence: Sentence, hits: tuple[ScoredPassage, ...]) -> tuple[ScoredPassage, ...]:
-        return hits if self.config.rerank else keep_as_found(sentence, hits, self.config)
-
-
-class Rerank:
-    """BERTScore over a batch of sentences and their hits (a Ray Data actor)."""
-
-    def __init__(self, retrieval: Mapping[str, Any]) -> None:
-        import torch
-
-        self.config = RetrievalConfig(**retrieval)
-        torch.set_num_threads(num_threads(self.config.threads, self.config.rerank_actors))
-        self.reranker = load_reranker(self.config, device="cuda" if self.config.gpus else "cpu")
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Re-order and thin out each row's passages."""
-        rows = batch.to_pylist()
-        kept = self.reranker.rerank(
-            [Sentence(row["sentence_id"], tuple(row["words"])) for row in rows],
-            [[scored_passage(passage) for passage in row["passages"]] for row in rows],
-            depth=self.config.keep,
-            drop_near_duplicates=self.config.drop_near_duplicates,
-        )
-        for row, passages in zip(rows, kept, strict=True):
-            row["passages"] = [passage_row(scored) for scored in passages]
-        return pa.Table.from_pylist(rows, schema=row_schema())
 
 
 def retrieve(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctxner.batch.pools import num_threads
-from ctxner.batch.retrieve import Predict, Rerank, Search
+from ctxner.batch.retrieval_actors import Predict, Rerank, Search
 from ctxner.batch.tagging_files import PLACE, document_schema, entity_struct, sentence_struct
 from ctxner.config import TaggingConfig
 from ctxner.predictor import Prediction, Tagger, sentences_of

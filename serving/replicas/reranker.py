@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ctxner.retriever import load_reranker
+from ctxner.retriever import Retriever
 from ctxner.schema import Passage, ScoredPassage, Sentence
 from serving.batching import Batcher, Item
 from serving.policy import POLICY
@@ -21,9 +21,8 @@ class RerankerReplica:
     def __init__(self, settings: dict[str, Any]) -> None:
         serve_settings = ServeSettings(**settings)
         self.settings, self.thread = serve_settings.retrieval, model_thread(serve_settings)
-        self.reranker = self.thread.submit(
-            load_reranker, serve_settings.retrieval, device=serve_settings.device
-        ).result()
+        retriever = Retriever(serve_settings.retrieval, device=serve_settings.device)
+        self.reranker = self.thread.submit(lambda: retriever.reranker).result()
         self.batcher = Batcher(self._rerank, POLICY.batch_sentences, self.thread)
         self.thread.submit(self._check).result()
 

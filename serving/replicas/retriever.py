@@ -13,10 +13,9 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from ctxner.predictor import Tagger
 from ctxner.retrieval.index.fetch import fetch_index, index_manifest
-from ctxner.retriever import keep_as_found, open_searcher
-from ctxner.schema import Example, ScoredPassage, Sentence
+from ctxner.retriever import Retriever
+from ctxner.schema import ScoredPassage, Sentence
 from serving.batching import Batcher, Item
 from serving.latency import Latency
 from serving.meters import BatchMeter
@@ -41,13 +40,10 @@ class RetrieverReplica:
         assert serve_settings.index is not None
         self.settings, self.slow = serve_settings.retrieval, serve_settings.slow_ms / 1000
         self.thread = ThreadPoolExecutor(1, "lucene")  # the JVM's only Python thread
-        self.searcher = self.thread.submit(self._open, serve_settings).result()
-        manifest = self.searcher.manifest
+        self.retriever = self.thread.submit(self._open, serve_settings).result()
+        manifest = self.retriever.searcher.manifest
         self.index = index_version(manifest)
         self.folder, self.num_documents = str(serve_settings.index), manifest.num_documents
-        self.first_tagger = None
-        if serve_settings.retrieval.tagger:
-            self.first_tagger = Tagger.from_pretrained(serve_settings.retrieval.tagger, device=serve_settings.device)
         self.inside = RerankerReplica(settings) if serve_settings.retrieval.rerank and reranker is None else None
         self.rerank: Any = self.inside.rerank if self.inside else reranker and reranker.rerank.remote
         self.reranking, self.num_skipped = Latency(), 0
@@ -58,13 +54,17 @@ class RetrieverReplica:
         self.search = Batcher(self._search, POLICY.batch_sentences, self.thread)
         self.thread.submit(self._search, [Item(self.checks, 1, 0)]).result()
 
-    def _open(self, serve_settings: ServeSettings) -> Any:
+    def _open(self, serve_settings: ServeSettings) -> Retriever:
+        """The index, opened in the thread that will search it, and the first tagger where the settings name one."""
         folder: Any = serve_settings.index
-        if serve_settings.index_source:
-            folder = fetch_index(
-                serve_settings.index_source, folder, index_manifest(folder, serve_settings.index_source)
-            )
-        return open_searcher(folder, serve_settings.retrieval, num_threads=serve_settings.threads)
+        if source := serve_settings.index_source:
+            folder = fetch_index(source, folder, index_manifest(folder, source))
+        retriever = Retriever(
+            serve_settings.retrieval, folder=folder, num_threads=serve_settings.threads, device=serve_settings.device
+        )
+        assert retriever.searcher
+        assert not serve_settings.retrieval.tagger or retriever.first_tagger
+        return retriever
 
     async def check_health(self) -> None:
         """The index answers, and the re-ranker inside.
@@ -116,9 +116,7 @@ class RetrieverReplica:
                 self.reranking.add(len(sentences), time.perf_counter() - started)
         is_whole = kept is not None or self.rerank is None
         if kept is None:
-            kept = [
-                keep_as_found(sentence, some, self.settings) for sentence, some in zip(sentences, hits, strict=True)
-            ]
+            kept = self.retriever.keep_as_found(sentences, hits)
         answers: list[tuple[ScoredPassage, ...] | None] = []
         for sentence, result, passages in zip(sentences, found, kept, strict=True):
             answers.append(None if result.error else passages)
@@ -138,9 +136,5 @@ class RetrieverReplica:
         flat = [
             Sentence(str(n), sentence.words) for n, sentence in enumerate(one for item in items for one in item.work)
         ]
-        predicted = None
-        if self.first_tagger is not None:
-            answers = self.first_tagger.predict([Example(sentence) for sentence in flat], view="plain")
-            predicted = {answer.sentence_id: [(span.start, span.end) for span in answer.spans] for answer in answers}
-        found = iter(self.searcher.search(flat, depth=self.settings.depth, predicted=predicted))
+        found = iter(self.retriever.search(flat))
         return [[next(found) for _ in item.work] for item in items]

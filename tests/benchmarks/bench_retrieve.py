@@ -76,7 +76,7 @@ def pipeline(mode: str, folder: Path) -> float:
     """Ray Data: read, search, consume."""
     import ray
 
-    from ctxner.batch.retrieve import Search
+    from ctxner.batch.retrieval_actors import Search
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     context = ray.data.DataContext.get_current()

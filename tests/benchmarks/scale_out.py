@@ -84,7 +84,7 @@ def share(index: Path, file: Path, rank: int, num_processes: int, *, rerank: boo
     """One process of the reference."""
     import pyarrow as pa
 
-    from ctxner.batch.retrieve import Rerank, Search
+    from ctxner.batch.retrieval_actors import Rerank, Search
     from ctxner.config import parse_config
     from ctxner.files.sentences import iter_sentences
     from ctxner.retrieval.index.fetch import index_manifest

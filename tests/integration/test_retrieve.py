@@ -220,7 +220,7 @@ SEARCH = """
 import json, sys
 import pyarrow.parquet as pq
 from ctxner.config import parse_config
-from ctxner.batch.retrieve import Predict, Search
+from ctxner.batch.retrieval_actors import Predict, Search
 from ctxner.retrieval.index.fetch import index_manifest
 config, staged = parse_config(json.loads(sys.argv[1])), pq.read_table(sys.argv[2])
 own = config.retrieval.model_dump()

@@ -266,14 +266,14 @@ def test_a_slow_group_is_down_only_if_it_does_not_say_that_it_lives(lives):
 
 
 def test_a_plain_answer_that_begins_at_the_last_moment_may_still_be_late(local):
-    local.seconds |= {"retriever": 5, "plain": 0.15}
+    local.seconds |= {"retriever": 5, "plain": 0.5}
 
     async def work() -> None:
         routing, loop = local.routing(), asyncio.get_running_loop()
         started = loop.time()
-        found = await routing.answer(EXAMPLES, view="context", given=False, until=started + 0.5, trace=Trace())
+        found = await routing.answer(EXAMPLES, view="context", given=False, until=started + 1.5, trace=Trace())
         assert {(own.view, own.reason) for own in found} == {("plain", "deadline")}
-        assert loop.time() - started > 0.5
+        assert loop.time() - started > 1.5
 
     run(work)
 
