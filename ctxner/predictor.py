@@ -7,6 +7,7 @@ Batch tagging, serving, evaluation and notebooks all go through `Tagger.predict`
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from ctxner.files.words import split_sentences, split_words
 from ctxner.labels import LabelSet, lenient_spans
 from ctxner.model.calibration_file import Calibration, auto_threshold
 from ctxner.model.tagger import EncoderCRF, load_tagger
-from ctxner.schema import Entity, Example, Passage, ScoredPassage, Sentence, Span, ViewName
+from ctxner.schema import Entity, Example, Passage, Reason, ScoredPassage, Sentence, Span, ViewName
 from ctxner.views import View, ViewBuilder, pack_batches
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Prediction:
 
     Attributes:
         sentence_id: Of the example.
-        view: Which view answered; `context` also where no passage fitted.
+        view: View that answered. A sentence beside which no passage fitted has the plain view's answer.
+        reason: Why it is the plain view's though more was asked for: `confident` in `auto`, `no_hits` where there was
+            no passage or none fitted (beside a sentence that is cut into windows none does); otherwise None.
         tags: BIOES, one a word.
         entities: In order; offsets are into the sentence's source text, or into its words joined by spaces.
         entropy: Of the distribution over whole tag sequences, in nats, in the view that answered.
@@ -67,6 +70,7 @@ class Prediction:
     entropy: float
     passages: tuple[ScoredPassage, ...] = ()
     alternatives: tuple[Analysis, ...] = ()
+    reason: Reason | None = None
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -243,9 +247,9 @@ class Tagger:
             answers = self._answer(window, "context" if view == "context" else "plain", n_best)
             if limit is not None:
                 unsure = [place for place, answer in enumerate(answers) if answer.entropy > limit]
-                for place, answer in zip(
-                    unsure, self._answer([window[place] for place in unsure], "context", n_best), strict=True
-                ):
+                looked_up = self._answer([window[place] for place in unsure], "context", n_best)
+                answers = [dataclasses.replace(answer, reason="confident") for answer in answers]
+                for place, answer in zip(unsure, looked_up, strict=True):
                     answers[place] = answer
             predictions.extend(answers)
             if on_progress:
@@ -255,21 +259,25 @@ class Tagger:
     def _answer(self, examples: Sequence[Example], view: ViewName, n_best: int) -> list[Prediction]:
         build = self.views.context if view == "context" else lambda example: self.views.plain(example.sentence)
         views = [build(example) for example in examples]
-        scaling = self.calibration.confidence.get(view) if self.calibration else None
+        scalings = self.calibration.confidence if self.calibration else {}
         found: dict[int, Prediction] = {}
         shapes = [(built.num_rows, built.longest_row) for built in views]
         for batch in pack_batches(shapes, max_pieces=self.batch_pieces, call_pieces=self.call_pieces):
             best, entropies, ranked = self._decode([views[index] for index in batch], n_best)
             for place, index in enumerate(batch):
                 read, sentence = views[index], examples[index].sentence
+                has_read = view == "plain" or any(passage.dropped is None for passage in read.passages)
+                answering: ViewName = view if has_read else "plain"
+                scaling = scalings.get(answering)
                 found[index] = Prediction(
                     read.sentence_id,
-                    view,
+                    answering,
                     best[place][0],
                     _entities(sentence, best[place], scaling),
                     entropies[place],
                     read.passages,
                     tuple(Analysis(p, path[0], _entities(sentence, path, scaling)) for p, path in ranked[place]),
+                    None if has_read else "no_hits",
                 )
         return [found[index] for index in range(len(examples))]
 

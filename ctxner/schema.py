@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 ViewName = Literal["plain", "context"]  # the sentence alone, or with passages beside it
 VIEWS: tuple[ViewName, ...] = ("plain", "context")
+# Why a sentence has the plain view's answer though more was asked for; the same words in batch, online and notebook.
+Reason = Literal[
+    "confident",  # auto: the plain view's entropy is not above the threshold
+    "no_hits",  # nothing to read was found, or none of it fits
+    "deadline",  # passages, or the context view, would have come too late
+    "overload",  # the queue of the retrievers or of the context view is full
+    "retriever_unavailable",  # no retriever is up, it failed, or the server has no index
+    "tagger_unavailable",  # no replica of the context view is up
+]
 
 Dropped = Literal[  # why a retrieved passage is not in the context view
     "near_duplicate",  # it repeats the sentence or a better passage

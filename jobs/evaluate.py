@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,9 @@ class Tagged:
 
     def looked_up(self) -> list[bool] | None:
         """Which sentences `auto` looks up; None when it is not scored."""
-        return [prediction.view == "context" for prediction in self.views["auto"]] if "auto" in self.views else None
+        if "auto" not in self.views:
+            return None
+        return [prediction.reason != "confident" for prediction in self.views["auto"]]
 
 
 def run(
@@ -133,10 +135,10 @@ def plan(
     config: Config, model: str, split: str, *, out: Path, threshold: float | None = None, against: str | None = None
 ) -> dict[str, Any]:
     """What `run` would do; checks the data, the contexts and the models' folders."""
-    from ctxner.model.tagger import load_tagger
+    from ctxner.model.tagger import saved_types
 
     inputs = read_inputs(config, split)
-    found = {name: list(load_tagger(name).labels.types) for name in (model, against) if name}
+    found = {name: list(saved_types(name)) for name in (model, against) if name}
     views = ["plain", "context"] if inputs.has_contexts else ["plain"]
     return {
         "model": model,
@@ -213,7 +215,9 @@ def _tag(inputs: Inputs, tagger: Tagger, threshold: float | None, whose: str = "
         threshold = tagger.calibration.threshold
     if inputs.has_contexts and threshold is not None:
         pairs = zip(views["plain"], views["context"], strict=True)
-        views["auto"] = [plain if plain.entropy <= threshold else context for plain, context in pairs]
+        views["auto"] = [
+            replace(plain, reason="confident") if plain.entropy <= threshold else context for plain, context in pairs
+        ]
     return Tagged(views, threshold)
 
 

@@ -10,15 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-View = Literal["plain", "context"]
-Reason = Literal[
-    "confident",  # auto: the plain view's entropy is not above the threshold
-    "no_hits",  # nothing to read was found, or none of it fits
-    "deadline",  # passages, or the context view, would have come too late
-    "overload",  # the queue of the retrievers or of the context view is full
-    "retriever_unavailable",  # no retriever is up, it failed, or the server has no index
-    "tagger_unavailable",  # no replica of the context view is up
-]
+from ctxner.schema import Reason
+from ctxner.schema import ViewName as View
+
 Word = Annotated[str, Field(min_length=1, max_length=10_000)]
 Text = Annotated[str, Field(max_length=1_000_000)]
 _EXAMPLE_TEXT = "Marta Ilves moved from Tartu to the Nordlys Institute."

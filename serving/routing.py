@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ctxner.predictor import Prediction
-from ctxner.schema import Example, ScoredPassage
-from serving.api import Reason, View
+from ctxner.schema import Example, Reason, ScoredPassage
+from ctxner.schema import ViewName as View
 from serving.errors import DownError, OverloadedError, UnavailableError
 from serving.group import Group
 from serving.policy import POLICY, Policy
@@ -363,10 +363,8 @@ def _because(answer: Answer, reason: Reason | None) -> Answer:
 
 
 def _read(prediction: Prediction, model: str, index: str | None) -> Answer:
-    """An answer of the context view; where no passage fitted it is the plain view's, piece for piece."""
-    if any(passage.dropped is None for passage in prediction.passages):
-        return Answer(prediction, model, "context", None, index)
-    return Answer(prediction, model, "plain", "no_hits", index)
+    """An answer of the context view, which says itself where no passage fitted."""
+    return Answer(prediction, model, prediction.view, prediction.reason, index)
 
 
 def counts(answers: Sequence[Answer]) -> tuple[dict[View, int], dict[Reason, int]]:

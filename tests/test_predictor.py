@@ -39,6 +39,10 @@ def examples() -> list[Example]:
     return found
 
 
+def reasons(predictions: list[Prediction]) -> set[str | None]:
+    return {prediction.reason for prediction in predictions}
+
+
 def _assert_same(found: list[Prediction], wanted: list[Prediction]) -> None:
     assert [(own.sentence_id, own.tags, own.spans, own.passages) for own in found] == [
         (own.sentence_id, own.tags, own.spans, own.passages) for own in wanted
@@ -90,8 +94,15 @@ def test_context_changes_its_own_sentence_and_never_leaks_into_another(tagger, e
 def test_without_passages_both_views_say_the_same(tagger, examples):
     bare = [Example(example.sentence) for example in examples]
     plain, context = tagger.predict(bare, view="plain"), tagger.predict(bare, view="context")
-    assert {own.view for own in plain} | {own.view for own in context} == {"plain", "context"}
+    assert {(prediction.view, prediction.reason) for prediction in plain} == {("plain", None)}
+    assert {(prediction.view, prediction.reason) for prediction in context} == {("plain", "no_hits")}
     _assert_same(context, plain)
+
+
+def test_an_answer_is_the_context_views_exactly_where_a_passage_was_read(tagger, examples):
+    for prediction in tagger.predict(examples, view="context"):
+        has_read = any(scored.dropped is None for scored in prediction.passages)
+        assert (prediction.view, prediction.reason) == (("context", None) if has_read else ("plain", "no_hits"))
 
 
 def test_the_plain_view_ignores_passages(tagger, examples):
@@ -183,16 +194,17 @@ def test_auto_looks_up_exactly_the_sentences_above_the_threshold(tagger, example
     limit = sorted(own.entropy for own in plain)[len(plain) // 2] + 1e-3
     auto = Tagger(tagger.model, tagger.tokenizer, window=16).predict(examples, view="auto", threshold=limit)
     _assert_same(auto, [c if p.entropy > limit else p for p, c in zip(plain, context, strict=True)])
-    assert [own.view for own in auto] == ["context" if own.entropy > limit else "plain" for own in plain]
-    assert {own.view for own in auto} == {"plain", "context"}
-    assert {own.view for own in tagger.predict(examples, view="auto", threshold=-1.0)} == {"context"}
-    assert {own.view for own in tagger.predict(examples, view="auto", threshold=1e9)} == {"plain"}
+    confident = [prediction.entropy <= limit for prediction in plain]
+    assert [prediction.reason == "confident" for prediction in auto] == confident
+    assert {prediction.reason for prediction in auto} == {"confident", "no_hits", None}
+    assert "confident" not in reasons(tagger.predict(examples, view="auto", threshold=-1.0))
+    assert reasons(tagger.predict(examples, view="auto", threshold=1e9)) == {"confident"}
 
 
 def test_auto_takes_the_calibrations_threshold_unless_one_is_given(tagger, examples):
     calibrated = Tagger(tagger.model, tagger.tokenizer, calibration=Calibration(threshold=1e9))
-    assert {own.view for own in calibrated.predict(examples, view="auto")} == {"plain"}
-    assert {own.view for own in calibrated.predict(examples, view="auto", threshold=-1.0)} == {"context"}
+    assert reasons(calibrated.predict(examples, view="auto")) == {"confident"}
+    assert "confident" not in reasons(calibrated.predict(examples, view="auto", threshold=-1.0))
     for own in (tagger, Tagger(tagger.model, tagger.tokenizer, calibration=Calibration())):
         with pytest.raises(ValueError, match="run `ctxner calibrate MODEL`"):
             own.predict([], view="auto")
@@ -204,6 +216,9 @@ def test_confidences_are_scaled_by_the_view_that_answers(tagger, examples):
     assert_close(scaled.predict(examples, view="plain"), tagger.predict(examples, view="plain"))
     pairs = zip(*(own.predict(examples, view="context", n_best=2) for own in (scaled, tagger)), strict=True)
     for found, raw in pairs:
+        if raw.view == "plain":  # no passage fitted: exactly the plain view's answer
+            assert_close(found, raw)
+            continue
         assert_close(
             [entity.confidence for entity in found.entities], [scaling(entity.confidence) for entity in raw.entities]
         )

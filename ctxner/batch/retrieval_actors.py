@@ -1,7 +1,7 @@
 """What each actor of a retrieval job does with a batch of rows: predict, search, re-rank, by `ctxner.retriever`.
 
-One JVM lives in each search actor and one encoder in each re-rank actor; both start in the actor's constructor, never in
-the driver.
+One JVM lives in each search actor and one encoder in each re-rank actor. Both start in the actor's constructor, never
+in the driver.
 """
 
 from __future__ import annotations

@@ -199,6 +199,7 @@ class _RowTagger:
             "start": start + offsets[0][0],
             "end": start + offsets[-1][1],
             "view": found.view,
+            "reason": found.reason,
             "entropy": found.entropy,
             "entities": [_entity(entity, start, number) for entity in found.entities],
         }
@@ -266,9 +267,11 @@ def _joined(part: Mapping[str, Any], found: _Found) -> _Found:
         return str(part["failed"])
     for answer, asked in zip(found, part["looked_up"], strict=True):
         answer["error"] = asked["error"]
+        if asked["error"] is not None:
+            answer["reason"] = "retriever_unavailable"
     if "found" not in part:
         return found
-    whole = list(part["found"])
+    whole = [{**answer, "reason": "confident"} for answer in part["found"]]
     for answer, asked in zip(found, part["looked_up"], strict=True):
         whole[asked["number"]] = answer
     return whole

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,6 @@ from ctxner.files.documents import Document, cut
 from ctxner.schema import Sentence, passage_struct
 
 Format = Literal["parquet", "jsonl", "conll"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 NAME = "tagged"  # of the result's files
 PLACE = ("row", "position", "document", "start")  # where a part belongs
 _WORK = ".tagging"
@@ -66,6 +65,7 @@ def sentence_struct() -> pa.StructType:
             ("start", pa.int64()),
             ("end", pa.int64()),
             ("view", pa.string()),
+            ("reason", pa.string()),  # why it is the plain view's though more was asked for, `ctxner.schema.Reason`
             ("entropy", pa.float32()),  # of the view that answered, in nats
             ("error", pa.string()),  # of retrieval
             ("passages", pa.list_(passage_struct())),  # null unless asked for

@@ -164,7 +164,9 @@ def test_the_context_view_is_that_of_a_text_looked_up_alone(
         given = [passage["id"] for own in row["sentences"] for passage in own["passages"]]
         assert given == [passage["id"] for passage in alone["passages"]]
     sentences = [own for row in rows for own in row["sentences"]]
-    assert {own["view"] for own in sentences} == {"context"}
+    for sentence in sentences:
+        has_read = bool(sentence["passages"])
+        assert (sentence["view"], sentence["reason"]) == (("context", None) if has_read else ("plain", "no_hits"))
     assert sum(bool(own["passages"]) for own in sentences) > 30
     for own in sentences:
         probabilities = [one["probability"] for one in own["alternatives"]]
@@ -186,13 +188,16 @@ def test_auto_looks_up_what_the_plain_view_is_unsure_of_and_nothing_else(
     for row, plain_row, context_row in zip(rows, rows_of(plain), rows_of(context), strict=True):
         for number, own in enumerate(row["sentences"]):
             unsure = plain_row["sentences"][number]["entropy"] > threshold
-            assert own["view"] == ("context" if unsure else "plain")
             source = context_row if unsure else plain_row
+            assert own["view"] == source["sentences"][number]["view"]
+            assert own["reason"] == (source["sentences"][number]["reason"] if unsure else "confident")
             ours, theirs = ([one for one in of["entities"] if one["sentence"] == number] for of in (row, source))
             assert [{**one, "confidence": 0} for one in ours] == [{**one, "confidence": 0} for one in theirs]
             expected = [one["confidence"] for one in theirs]
             assert [one["confidence"] for one in ours] == pytest.approx(expected, abs=1e-4), "whatever the batches"
-    assert found["views"]["context"] == sum(own > threshold for own in entropies) > 20
+    looked_up = [sentence for row in rows for sentence in row["sentences"] if sentence["reason"] != "confident"]
+    assert len(looked_up) == sum(entropy > threshold for entropy in entropies) > 20
+    assert found["views"]["context"] == sum(sentence["view"] == "context" for sentence in looked_up)
     assert found["threshold"] == threshold
 
 
