@@ -35,7 +35,7 @@ class JobFolder:
 
     Attributes:
         path: Where it is, reachable from every node.
-        num_rows: That the job reads, and is to make.
+        num_rows: Number of rows that the job reads, and is to make.
     """
 
     path: Path

@@ -39,7 +39,7 @@ def ordered(paths: Iterable[Path], schema: pa.Schema, scratch: Path) -> Iterator
 
     Args:
         paths: Files with the columns of `schema`.
-        schema: Of the tables.
+        schema: Schema of the tables.
         scratch: Folder to write to; it is emptied before, and the caller's to remove.
     """
     shutil.rmtree(scratch, ignore_errors=True)

@@ -29,12 +29,12 @@ class Pool:
 
     Attributes:
         actor: Class, called with a `pyarrow.Table`.
-        arguments: Of its constructor.
+        arguments: Arguments of its constructor.
         batch_size: Rows a call.
-        setting: That bounds the number of actors, for errors.
+        setting: Name of the setting that bounds the number of actors, for errors.
         num_actors: At most.
-        num_cpus: That an actor reserves.
-        num_gpus: That an actor reserves; 0.5 puts two on a GPU.
+        num_cpus: CPUs that an actor reserves.
+        num_gpus: GPUs that an actor reserves; 0.5 puts two on a GPU.
     """
 
     actor: type
@@ -111,8 +111,8 @@ def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool
     """How many actors each of some like pools can have on this cluster, beside other pools.
 
     Args:
-        num_cpus: That an actor shall reserve.
-        num_gpus: That an actor shall reserve.
+        num_cpus: CPUs that an actor is to reserve.
+        num_gpus: GPUs that an actor is to reserve.
         num_pools: The like ones.
         others: Other pools.
 

@@ -1,13 +1,14 @@
-"""What each actor of a retrieval job does with a batch of rows: predict, search, re-rank, by `ctxner.retriever`.
+"""What each actor of a retrieval job does: predict, search, re-rank, by `ctxner.retriever`.
 
+Each has a method `look_up` that adds to rows of sentences; `ctxner.batch.tagging_actors` calls it for parts of texts.
 One JVM lives in each search actor and one encoder in each re-rank actor. Both start in the actor's constructor, never
 in the driver.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -18,7 +19,16 @@ from ctxner.files.contexts import Context, context_row
 from ctxner.retrieval.index.fetch import fetch_index
 from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import Retriever
-from ctxner.schema import Sentence, context_schema, passage_row, scored_passage
+from ctxner.schema import Sentence, passage_row, scored_passage
+
+Rows = Sequence[dict[str, Any]]  # each with `sentence_id` and `words`, and what earlier actors have added
+
+
+class LooksUp(Protocol):
+    """An actor of retrieval, as tagging jobs see it."""
+
+    def look_up(self, rows: Rows) -> None:
+        """Add to the rows."""
 
 
 class Predict:
@@ -29,11 +39,17 @@ class Predict:
         assert self.retriever.first_tagger
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add the column `predicted`: first word and one past the last of each mention."""
-        sentences = _sentences(batch)
-        predicted = self.retriever.predict(sentences)
-        column = [predicted[sentence.id] for sentence in sentences]
-        return batch.append_column("predicted", pa.array(column, pa.list_(pa.list_(pa.int32(), 2))))
+        """Add the column `predicted`."""
+        rows = batch.to_pylist()
+        self.look_up(rows)
+        column = pa.array([row["predicted"] for row in rows], pa.list_(pa.list_(pa.int32(), 2)))
+        return batch.append_column("predicted", column)
+
+    def look_up(self, rows: Rows) -> None:
+        """Add `predicted`: first word and one past the last of each mention."""
+        predicted = self.retriever.predict(_sentences(rows))
+        for row in rows:
+            row["predicted"] = predicted[row["sentence_id"]]
 
 
 class Search:
@@ -47,22 +63,21 @@ class Search:
         assert self.retriever.searcher
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add query, passages and error to sentence_id and words; without re-ranking, thin the passages out."""
-        sentences = _sentences(batch)
-        spans = batch["predicted"].to_pylist() if "predicted" in batch.column_names else [()] * len(sentences)
-        predicted = {
-            sentence.id: [(start, end) for start, end in ranges or ()]
-            for sentence, ranges in zip(sentences, spans, strict=True)
-        }
+        """The rows of a contexts file and `position`."""
+        rows = batch.to_pylist()
+        self.look_up(rows)
+        return pa.Table.from_pylist(rows, schema=row_schema())
+
+    def look_up(self, rows: Rows) -> None:
+        """Add `query`, `passages` and `error`; without re-ranking, thin the passages out."""
+        sentences = _sentences(rows)
+        predicted = {row["sentence_id"]: [(start, end) for start, end in row.get("predicted") or ()] for row in rows}
         results = self.retriever.search(sentences, predicted=predicted)
         hits = [result.hits for result in results]
         if not self.retriever.settings.rerank:
             hits = self.retriever.keep_as_found(sentences, hits)
-        rows = [
-            context_row(sentence.id, Context(sentence.words, result.query, passages, result.error))
-            for sentence, result, passages in zip(sentences, results, hits, strict=True)
-        ]
-        return pa.Table.from_pylist(rows, schema=context_schema()).append_column("position", batch["position"])
+        for row, sentence, result, passages in zip(rows, sentences, results, hits, strict=True):
+            row |= context_row(sentence.id, Context(sentence.words, result.query, passages, result.error))
 
 
 class Rerank:
@@ -73,12 +88,16 @@ class Rerank:
         assert self.retriever.reranker
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Re-order and thin out each row's passages."""
+        """The rows with their passages re-ordered and thinned out."""
         rows = batch.to_pylist()
-        hits = [tuple(map(scored_passage, row["passages"])) for row in rows]
-        for row, passages in zip(rows, self.retriever.keep(_sentences(batch), hits), strict=True):
-            row["passages"] = [passage_row(scored) for scored in passages]
+        self.look_up(rows)
         return pa.Table.from_pylist(rows, schema=row_schema())
+
+    def look_up(self, rows: Rows) -> None:
+        """Re-order and thin out the passages of each row."""
+        hits = [tuple(map(scored_passage, row["passages"])) for row in rows]
+        for row, passages in zip(rows, self.retriever.keep(_sentences(rows), hits), strict=True):
+            row["passages"] = [passage_row(scored) for scored in passages]
 
 
 def _on_device(settings: RetrievalConfig) -> Retriever:
@@ -89,6 +108,5 @@ def _on_device(settings: RetrievalConfig) -> Retriever:
     return Retriever(settings, device="cuda" if settings.gpus else "cpu")
 
 
-def _sentences(batch: pa.Table) -> list[Sentence]:
-    rows = batch.select(["sentence_id", "words"]).to_pylist()
+def _sentences(rows: Rows) -> list[Sentence]:
     return [Sentence(row["sentence_id"], tuple(row["words"])) for row in rows]

@@ -1,4 +1,4 @@
-"""The files of one retrieval job: its sentences, and one ordered Parquet file a split at the end.
+"""The files of one retrieval job: its sentences, and one ordered Parquet file per split at the end.
 
 The job's folder `.retrieving` (`ctxner.batch.job_folder`) lies inside the contexts folder and outlives a killed job. A
 job over the same sentences, index and settings goes on from the rows that are there; any other starts afresh. Memory
@@ -27,7 +27,7 @@ from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.schema import Sentence, context_schema
 
 _WORK = ".retrieving"
-_ROWS_A_FILE = 4096
+_ROWS_PER_FILE = 4096
 
 
 def sentence_schema() -> pa.Schema:
@@ -45,7 +45,7 @@ class Stage:
     """A retrieval job.
 
     Attributes:
-        folder: Of the contexts files.
+        folder: Folder of the contexts files.
         job: Its folder; the inputs are sentences.
         splits: Names, in order.
         ends: One past the position of each split's last sentence.
@@ -69,7 +69,7 @@ def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapp
 
     Args:
         splits: Sentences by split; ids are unique within a split.
-        folder: Of the contexts files.
+        folder: Folder of the contexts files.
         settings: Whatever else the rows depend on.
 
     Raises:
@@ -87,7 +87,7 @@ def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapp
 
 
 def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
-    """Join the rows into one file a split, in the order of the sentences, and say so in `_SUCCESS`.
+    """Join the rows into one file per split, in the order of the sentences, and say so in `_SUCCESS`.
 
     Files are written aside and renamed when all are complete; then the job's folder goes.
 
@@ -138,7 +138,7 @@ def _write_sentences(splits: Mapping[str, Iterable[Sentence]], folder: Path) -> 
     digest, ends, position = hashlib.sha256(), [], 0
     for split, sentences in splits.items():
         hashes, rest = IdHashes(), iter(sentences)
-        while chunk := list(islice(rest, _ROWS_A_FILE)):
+        while chunk := list(islice(rest, _ROWS_PER_FILE)):
             keys = [f"{split}\t{sentence.id}" for sentence in chunk]
             words = [storable(sentence.words) for sentence in chunk]
             lines = ("\0".join((key, *word)) for key, word in zip(keys, words, strict=True))

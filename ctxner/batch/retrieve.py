@@ -36,8 +36,8 @@ def retrieve(
 ) -> dict[str, Any]:
     """Retrieve and re-rank passages for every sentence, and write `folder/<split>.parquet` and `folder/_SUCCESS`.
 
-    Rows are in the order of the sentences, exactly one a sentence; a sentence whose search failed has an `error` and no
-    passages. A job that was killed goes on where it was when called again with the same arguments.
+    Rows are in the order of the sentences, exactly one per sentence; a sentence whose search failed has an `error` and
+    no passages. A job that was killed goes on where it was when called again with the same arguments.
 
     Args:
         splits: Sentences by split, streamed; ids are unique within a split.

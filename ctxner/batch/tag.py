@@ -18,7 +18,7 @@ import ray
 from ctxner.batch.job_folder import alone, write_success
 from ctxner.batch.pools import Pool, check_resources, room, run
 from ctxner.batch.retrieve import retrieval_pools
-from ctxner.batch.tagging_actors import IN_PARTS, TagContext, TagPlain
+from ctxner.batch.tagging_actors import LookUp, TagContext, TagPlain
 from ctxner.batch.tagging_files import Format, job_path, publish_documents, stage_documents
 from ctxner.config import Config
 from ctxner.files.documents import Document
@@ -28,7 +28,7 @@ from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import decided
 
-_PARTS_A_SEARCH = 512  # parts a call of retrieval's actors
+_PARTS_PER_SEARCH = 512  # parts a call of retrieval's actors
 
 
 def tag(
@@ -51,7 +51,7 @@ def tag(
         config: Its tagging section, and for the views with passages its index and retrieval sections.
         model: Folder that every node can read, or a hub id.
         folder: Where to write, reachable from every node; existing files are replaced.
-        formats: Of the result.
+        formats: Formats of the result.
         on_staged: Called with the number of parts once they have been read and found sound; Ray is not asked for
             anything before, so this is the place to connect.
         on_progress: Called with the number of parts done so far.
@@ -125,7 +125,10 @@ def _pools(
     retrieval = list[Pool]()
     if index is not None:
         found = retrieval_pools(config, index)
-        retrieval = [replace(pool, actor=IN_PARTS[pool.actor], batch_size=_PARTS_A_SEARCH) for pool in found]
+        retrieval = [
+            replace(pool, actor=LookUp, arguments=(pool.actor, *pool.arguments), batch_size=_PARTS_PER_SEARCH)
+            for pool in found
+        ]
     if settings.actors is None:
         num_actors, cpus = room(settings.actor_cpus, settings.gpus, 1 + is_auto, retrieval)
         settings = settings.model_copy(update={"actors": num_actors, "actor_cpus": cpus})

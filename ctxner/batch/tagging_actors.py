@@ -1,8 +1,8 @@
 """What each actor of a tagging job does with a batch of parts: retrieve, tag, and make rows of the answers.
 
-Retrieval sees a part's sentences that are looked up: all of them in the context view, in `auto` those that the plain
-view is unsure of. Tagging itself is `ctxner.predictor`, retrieval's actors are `ctxner.batch.retrieve`, and the job
-that they work for is `ctxner.batch.tag`.
+A part is split into sentences once, by the first actor that it passes. Retrieval sees those that are looked up: all of
+them in the context view, in `auto` those that the plain view is unsure of. Tagging itself is `ctxner.predictor`,
+retrieval's actors are `ctxner.batch.retrieval_actors`, and the job that they work for is `ctxner.batch.tag`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ctxner.batch.pools import num_threads
-from ctxner.batch.retrieval_actors import Predict, Rerank, Search
+from ctxner.batch.retrieval_actors import LooksUp
 from ctxner.batch.tagging_files import PLACE, document_schema, entity_struct, sentence_struct
 from ctxner.config import TaggingConfig
-from ctxner.predictor import Prediction, Tagger, sentences_of
+from ctxner.predictor import Prediction, Tagger
 from ctxner.schema import Entity, Example, Sentence, ViewName, context_schema, passage_row, scored_passage
+from ctxner.texts import sentences_of
 
 logger = logging.getLogger(__name__)
 
 _MAX_ERROR = 500  # characters of a row's error
 
-_Found = list[dict[str, Any]] | str  # rows of `_found_struct`, one a sentence of a part; or why there are none
+_Found = list[dict[str, Any]] | str  # rows of `_found_struct`, one per sentence of a part; or why there are none
 
 
 class TagPlain:
@@ -66,75 +65,36 @@ class TagContext:
     def __call__(self, parts: pa.Table) -> pa.Table:
         """Tagged parts."""
         rows = parts.to_pylist()
-        examples = list[list[tuple[int, Example]]]()
-        for row in rows:
-            sentences = _sentences(row)
-            examples.append(
-                [
-                    (
-                        sentence["number"],
-                        Example(sentences[sentence["number"]], tuple(map(scored_passage, sentence["passages"] or ()))),
-                    )
-                    for sentence in row["looked_up"]
-                ]
-            )
+        examples = [
+            [(sentence["number"], _example(sentence, row["text"])) for sentence in row["looked_up"]] for row in rows
+        ]
         found = self.tagger.tag(rows, examples, "context")
         return _tagged(parts, [_joined(row, answers) for row, answers in zip(rows, found, strict=True)])
 
 
-class _OnSentences:
-    """An actor of retrieval, for the sentences of parts that are looked up: all, unless the plain view chose."""
+class LookUp:
+    """An actor of retrieval, for the sentences of parts that are looked up: all, unless the plain view has chosen.
 
-    actor: type
+    Args:
+        actor: Class of the actor, from `ctxner.batch.retrieval_actors`.
+        arguments: Arguments of its constructor.
+    """
 
-    def __init__(self, *arguments: Any) -> None:
-        self.retrieval = self.actor(*arguments)
+    def __init__(self, actor: type[LooksUp], *arguments: Any) -> None:
+        self.retrieval = actor(*arguments)
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """The parts; their column `looked_up` with what the actor adds."""
         if "looked_up" not in parts.column_names:
             rows = parts.to_pylist()
             sentences = [_sentences(row) for row in rows]
-            every = _looked_up(rows, sentences, [range(len(some)) for some in sentences])
-            parts = parts.append_column("looked_up", every)
-        lists = parts["looked_up"].combine_chunks()
-        sentences = pa.Table.from_struct_array(lists.flatten())
-        if len(sentences):
-            positions = pa.array(range(len(sentences)), pa.int64())
-            found = self.retrieval(sentences.append_column("position", positions))
-            assert found["position"].combine_chunks().equals(positions), "an actor keeps the order of its rows"
-            for index, name in enumerate(sentences.column_names):
-                if name in found.column_names:
-                    sentences = sentences.set_column(
-                        index, name, found[name].cast(_looked_up_struct().field(name).type)
-                    )
-        ends = np.cumsum([0, *pc.list_value_length(lists).to_pylist()])
-        values = pa.StructArray.from_arrays(
-            [column.combine_chunks() for column in sentences.columns], fields=list(_looked_up_struct())
-        )
-        column = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)
+            every = [range(len(part_sentences)) for part_sentences in sentences]
+            parts = parts.append_column("looked_up", _looked_up(rows, sentences, every))
+        looked_up = parts["looked_up"].to_pylist()
+        if flat := [sentence for part_sentences in looked_up for sentence in part_sentences]:
+            self.retrieval.look_up(flat)
+        column = pa.array(looked_up, pa.list_(_looked_up_struct()))
         return parts.set_column(parts.column_names.index("looked_up"), "looked_up", column)
-
-
-class PredictInParts(_OnSentences):
-    """`Predict` for parts."""
-
-    actor = Predict
-
-
-class SearchInParts(_OnSentences):
-    """`Search` for parts."""
-
-    actor = Search
-
-
-class RerankInParts(_OnSentences):
-    """`Rerank` for parts."""
-
-    actor = Rerank
-
-
-IN_PARTS: Mapping[type, type] = {wrapper.actor: wrapper for wrapper in (PredictInParts, SearchInParts, RerankInParts)}
 
 
 class _RowTagger:
@@ -238,9 +198,11 @@ def _sentences(part: Mapping[str, Any]) -> list[Sentence]:
 
 def _looked_up_struct() -> pa.StructType:
     """A sentence of a part that is looked up, and what retrieval has added so far."""
+    pair = pa.list_(pa.int32(), 2)
     fields = [("number", pa.int32()), ("sentence_id", pa.string()), ("words", pa.list_(pa.string()))]
+    fields += [("offsets", pa.list_(pair))]  # of the words in the part's text; null where the part came as words
     added = [context_schema().field(name) for name in ("query", "passages", "error")]
-    return pa.struct([*fields, ("predicted", pa.list_(pa.list_(pa.int32(), 2))), *added])
+    return pa.struct([*fields, ("predicted", pa.list_(pair)), *added])
 
 
 def _looked_up(
@@ -248,10 +210,30 @@ def _looked_up(
 ) -> pa.Array:
     """The column `looked_up`, of the chosen sentences of each part."""
     column = [
-        [{"number": n, "sentence_id": f"{row['row']}-{n}", "words": list(some[n].words)} for n in numbers]
-        for row, some, numbers in zip(rows, sentences, chosen, strict=True)
+        [
+            {
+                "number": n,
+                "sentence_id": f"{row['row']}-{n}",
+                "words": list(part_sentences[n].words),
+                "offsets": part_sentences[n].offsets,
+            }
+            for n in numbers
+        ]
+        for row, part_sentences, numbers in zip(rows, sentences, chosen, strict=True)
     ]
     return pa.array(column, pa.list_(_looked_up_struct()))
+
+
+def _example(looked_up: Mapping[str, Any], text: str) -> Example:
+    """A looked-up sentence of a part, as it was split, with its passages."""
+    offsets = looked_up["offsets"]
+    sentence = Sentence(
+        looked_up["sentence_id"],
+        tuple(looked_up["words"]),
+        offsets=None if offsets is None else tuple((start, end) for start, end in offsets),
+        text=None if offsets is None else text,
+    )
+    return Example(sentence, tuple(map(scored_passage, looked_up["passages"] or ())))
 
 
 def _found_struct() -> pa.StructType:

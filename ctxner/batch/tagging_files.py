@@ -1,4 +1,4 @@
-"""The files of one tagging job: documents cut into parts, rows of parts, and one ordered result a format at the end.
+"""The files of one tagging job: documents cut into parts, rows of parts, and one ordered result per format at the end.
 
 The job's folder `.tagging` (`ctxner.batch.job_folder`) lies inside the result's folder and outlives a killed job. A row
 is a part of a document; when they are joined, parts become documents again. Memory does not grow with the documents.
@@ -30,7 +30,7 @@ Format = Literal["parquet", "jsonl", "conll"]
 NAME = "tagged"  # of the result's files
 PLACE = ("row", "position", "document", "start")  # where a part belongs
 _WORK = ".tagging"
-_ROWS_A_FILE, _CHARS_A_FILE = 4096, 1 << 24
+_ROWS_PER_FILE, _CHARS_PER_FILE = 4096, 1 << 24
 
 
 def part_schema() -> pa.Schema:
@@ -95,9 +95,9 @@ def stage_documents(
 
     Args:
         documents: Streamed.
-        folder: Of the result.
+        folder: Folder of the result.
         settings: Whatever else the rows depend on.
-        formats: That will be written; what they cannot hold is refused now rather than at the end.
+        formats: Output formats; documents that a format cannot represent are rejected before the job starts.
 
     Raises:
         ValueError: No document at all, or a word that a column file cannot hold.
@@ -128,7 +128,7 @@ def publish_documents(
 
     Args:
         job: All its rows are there.
-        folder: Of the result.
+        folder: Folder of the result.
         formats: What to write.
         on_progress: Called with the number of rows joined so far.
 
@@ -172,7 +172,7 @@ def _write_parts(documents: Iterable[Document], folder: Path) -> tuple[int, str]
             place = {"row": str(position), "position": position, "document": number, "start": part.start}
             rows.append({**place, "id": document.id, "text": part.text, "words": words, "bounds": part.bounds})
             position, num_chars = position + 1, num_chars + len(part.text)
-            if len(rows) >= _ROWS_A_FILE or num_chars >= _CHARS_A_FILE:
+            if len(rows) >= _ROWS_PER_FILE or num_chars >= _CHARS_PER_FILE:
                 flush()
     if rows:
         flush()

@@ -25,7 +25,8 @@ _BATCH = 512  # documents a call, as in the pipeline
 
 def main(model: str, index: str, file: str, number: int) -> None:
     """Measure and print."""
-    from ctxner.batch.tagging_actors import RerankInParts, SearchInParts, TagContext
+    from ctxner.batch.retrieval_actors import Rerank, Search
+    from ctxner.batch.tagging_actors import LookUp, TagContext
     from ctxner.batch.tagging_files import publish_documents, stage_documents
     from ctxner.config import parse_config
     from ctxner.files.documents import iter_documents
@@ -35,8 +36,8 @@ def main(model: str, index: str, file: str, number: int) -> None:
     config = parse_config({"index": {"folder": index}, "retrieval": {"threads": 1, "cache": None}})
     settings, spent = decided(config.retrieval).model_dump(), Counter[str]()
     stages: dict[str, Callable[[pa.Table], pa.Table]] = {
-        "search": SearchInParts(config.index.model_dump(), index_manifest(config.index.folder), settings),
-        "rerank": RerankInParts(settings),
+        "search": LookUp(Search, config.index.model_dump(), index_manifest(config.index.folder), settings),
+        "rerank": LookUp(Rerank, settings),
         "rows": (tagger := TagContext(model, {"threads": 1, "view": "context"}, False)),
     }
     own = tagger.tagger.tagger
