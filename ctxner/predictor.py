@@ -8,7 +8,7 @@ Batch tagging, serving, evaluation and notebooks all go through `Tagger.predict`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ctxner.encoders import load_tokenizer
 from ctxner.evaluation.calibration import PlattScaling
-from ctxner.files.words import split_sentences, split_words
 from ctxner.labels import LabelSet, lenient_spans
 from ctxner.model.calibration_file import Calibration, auto_threshold
 from ctxner.model.tagger import EncoderCRF, load_tagger
 from ctxner.schema import Entity, Example, Passage, Reason, ScoredPassage, Sentence, Span, ViewName
+from ctxner.texts import as_scored, sentences_of
 from ctxner.views import View, ViewBuilder, pack_batches
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ class Prediction:
     """What one view says of one sentence.
 
     Attributes:
-        sentence_id: Of the example.
+        sentence_id: Id of the example's sentence.
         view: View that answered. A sentence beside which no passage fitted has the plain view's answer.
         reason: Why it is the plain view's though more was asked for: `confident` in `auto`, `no_hits` where there was
             no passage or none fitted (beside a sentence that is cut into windows none does); otherwise None.
-        tags: BIOES, one a word.
+        tags: BIOES tags, one per word.
         entities: In order; offsets are into the sentence's source text, or into its words joined by spaces.
-        entropy: Of the distribution over whole tag sequences, in nats, in the view that answered.
-        passages: Of the context view, with `num_pieces` where used and `dropped` where not.
+        entropy: Entropy of the distribution over whole tag sequences, in nats, in the view that answered.
+        passages: Passages of the context view, with `num_pieces` where used and `dropped` where not.
         alternatives: The best tag paths, best first, when asked for; fewer where fewer have a probability above 0.
     """
 
@@ -125,7 +125,7 @@ class Tagger:
             device: E.g. `cpu` or `cuda`.
             batch_pieces: As of the class.
             window: As of the class.
-            precision: Of the encoder; in bfloat16 tags may differ a little, also with what shares a batch.
+            precision: Precision of the encoder; in bfloat16 tags may differ a little, also with what shares a batch.
             calibrated: False leaves the folder's calibration unread.
 
         Raises:
@@ -228,12 +228,12 @@ class Tagger:
             examples: Sentences of at least one word; the plain view ignores their passages.
             view: `plain`, `context`, or `auto`: plain first, then context where the plain view's entropy is above the
                 threshold.
-            threshold: Of `auto`, in nats; the calibration's when None.
+            threshold: Threshold of `auto`, in nats; None: the calibrated one.
             n_best: Number of `Prediction.alternatives`.
             on_progress: Called with the number of sentences done so far.
 
         Returns:
-            One prediction an example, in their order; it does not depend on which others share its batch.
+            One prediction per example, in their order; what shares its batch changes no more than rounding.
 
         Raises:
             ValueError: `auto` without a threshold, or a negative `n_best`.
@@ -306,7 +306,7 @@ class Tagger:
         )
 
     def _spelled(self, emissions_BTL: Tensor, mask_BT: Tensor, path_BT: Tensor) -> list[_Path]:
-        """The tags of a path a sentence, and the probability of each of their spans."""
+        """The tags of one path per sentence, and the probability of each of their spans."""
         lengths = mask_BT.sum(1).tolist()
         ids = [row[:length] for row, length in zip(path_BT.tolist(), lengths, strict=True)]
         tags = [self.labels.decode(row) for row in ids]
@@ -336,44 +336,3 @@ def _group(entity: Entity) -> dict[str, Any]:
         "start": entity.start,
         "end": entity.end,
     }
-
-
-def sentences_of(
-    text: str | Sequence[str] | Sentence, name: str, *, bounds: Iterable[tuple[int, int]] | None = None
-) -> list[Sentence]:
-    """The sentences of a text; word lists and `Sentence`s are one each, and nothing at all gives none.
-
-    Args:
-        text: What to split.
-        name: That ids begin with.
-        bounds: (start, end) of a text's sentences where they are known.
-    """
-    if isinstance(text, Sentence):
-        return [text] if text.words else []
-    if not isinstance(text, str):
-        return [Sentence(name, tuple(text))] if text else []
-    found: list[Sentence] = []
-    for start, end in split_sentences(text) if bounds is None else bounds:
-        offsets = tuple((start + first, start + last) for first, last in split_words(text[start:end]))
-        if offsets:
-            words = tuple(text[first:last] for first, last in offsets)
-            found.append(Sentence(f"{name}-{len(found)}", words, offsets=offsets, text=text))
-    return found
-
-
-def as_scored(passages: Iterable[str | Passage | ScoredPassage]) -> tuple[ScoredPassage, ...]:
-    """Passages at hand in the form that retrieval gives them; their order is their rank.
-
-    Raises:
-        ValueError: One string where a sequence of them is wanted.
-    """
-    if isinstance(passages, str):
-        raise ValueError(
-            f"passages: wanted a sequence of passages, found one string {passages[:40]!r}; put it in a list"
-        )
-    found = []
-    for rank, passage in enumerate(passages, start=1):
-        if isinstance(passage, str):
-            passage = Passage(f"given-{rank}", "given", passage)
-        found.append(passage if isinstance(passage, ScoredPassage) else ScoredPassage(passage, 0.0, rank))
-    return tuple(found)

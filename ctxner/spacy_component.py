@@ -12,9 +12,10 @@ from spacy.tokens import Doc
 from spacy.util import minibatch
 
 from ctxner.model.calibration_file import auto_threshold
-from ctxner.predictor import Tagger, as_scored, sentences_of
+from ctxner.predictor import Tagger
 from ctxner.schema import Example
 from ctxner.spacy_docs import set_entities
+from ctxner.texts import as_scored, sentences_of
 
 
 class CtxnerComponent:

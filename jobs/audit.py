@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,38 +11,16 @@ from typing import Any
 from ctxner.config import Config
 from ctxner.retrieval.corpus.reader import read_corpus
 from ctxner.retrieval.measure.leakage import (
-    CopyShares,
     SeenMentions,
-    SentenceCopies,
-    copy_shares,
     entity_overlap,
     find_copies,
     texts_of,
 )
 from ctxner.schema import Passage, Sentence
 from jobs.console import progress
-from jobs.pages.page import as_dict, evenly, write_page
+from jobs.pages.audit import Comparison, write_audit_page
+from jobs.pages.page import as_dict
 from jobs.retrieve import read_splits
-
-MAX_EXAMPLES = 10  # sentences shown of each comparison
-MAX_EXACT = 3  # of these, with an exact copy
-
-Overlap = tuple[SeenMentions, dict[str, SeenMentions]]  # in all, by type
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The sentences of a split against the texts of `where`: `corpus`, another split, or `itself`."""
-
-    split: str
-    where: str
-    sentences: Sequence[Sentence]
-    copies: Sequence[SentenceCopies]
-
-    @property
-    def shares(self) -> CopyShares:
-        """Of how many sentences there is a copy."""
-        return copy_shares(self.copies)
 
 
 def run(config: Config, out: Path) -> dict[str, Any]:
@@ -63,11 +40,11 @@ def run(config: Config, out: Path) -> dict[str, Any]:
         **{f"{split}, {len(sentences):,} sentences": files[split] for split, sentences in splits.items()},
         "Seconds": f"{seconds}",
     }
-    _write(out, comparisons, overlap, facts)
+    write_audit_page(out, comparisons, overlap, facts)
     return {
         "splits": files,
         "corpus": [str(path) for path in corpus],
-        "comparisons": [_comparison_dict(one) for one in comparisons],
+        "comparisons": [_comparison_dict(comparison) for comparison in comparisons],
         "seen_in_training": {split: _overlap_dict(*counts) for split, counts in overlap.items()},
         "seconds": seconds,
         "report": str(out),
@@ -132,42 +109,7 @@ def read_passages(corpus: Sequence[Path], description: str) -> Iterator[Passage]
         done(number)
 
 
-def _write(out: Path, comparisons: Sequence[Comparison], overlap: dict[str, Overlap], facts: dict[str, str]) -> None:
-    in_corpus = [one for one in reversed(comparisons) if one.where == "corpus"]
-    last = list(overlap)[-1:]  # test, when it is there
-    write_page(
-        out,
-        "audit.html.j2",
-        title="What leaks, and what was seen before",
-        eyebrow="ctxner audit",
-        tiles=[
-            *(
-                (f"{one.split} in {one.where}", one.shares.near, "of the sentences have a near copy")
-                for one in in_corpus
-            ),
-            *((f"{split} mentions", overlap[split][0].mentions, "were seen in training") for split in last),
-        ],
-        comparisons=comparisons,
-        overlap=overlap,
-        examples=[(one, rows) for one in comparisons if (rows := _examples(one))],
-        facts=facts,
-    )
-
-
-def _examples(one: Comparison) -> list[tuple[str, str, SentenceCopies]]:
-    """Some sentences with exact copies, then some with near ones only, evenly from the closest to the least close."""
-    rows = zip(texts_of(one.sentences), one.copies, strict=True)
-    found = [(id, text, copies) for (id, text), copies in rows if copies.closest]
-    exact = [row for row in found if row[2].num_exact][:MAX_EXACT]
-    near = sorted((row for row in found if not row[2].num_exact), key=_distance)
-    return exact + evenly(near, MAX_EXAMPLES - len(exact))
-
-
-def _distance(row: tuple[str, str, SentenceCopies]) -> float:
-    return -row[2].closest.containment if row[2].closest else 0.0
-
-
-def _comparison_dict(one: Comparison) -> dict[str, Any]:
+def _comparison_dict(comparison: Comparison) -> dict[str, Any]:
     leaks = {
         sentence.id: {
             "ids": copies.ids,
@@ -175,13 +117,13 @@ def _comparison_dict(one: Comparison) -> dict[str, Any]:
             "num_exact": copies.num_exact,
             "containment": round(copies.closest.containment, 4),
         }
-        for sentence, copies in zip(one.sentences, one.copies, strict=True)
+        for sentence, copies in zip(comparison.sentences, comparison.copies, strict=True)
         if copies.closest
     }
-    shares = one.shares
+    shares = comparison.shares
     return {
-        "split": one.split,
-        "where": one.where,
+        "split": comparison.split,
+        "where": comparison.where,
         "exact": as_dict(shares.exact),
         "near": as_dict(shares.near),
         "most_words": as_dict(shares.words),

@@ -51,7 +51,7 @@ def run(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) ->
             confidences are calibrated.
         model: The model's folder.
         split: Not the one that scores are reported on.
-        wanted: Of the threshold.
+        wanted: What the threshold is to reach.
         out: The page.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,22 @@ import typer
 
 from ctxner.config import DEMO_MODES, Config, load_config
 from jobs import console as terminal
+from jobs.options import (
+    NO_PATHS,
+    NONE,
+    AsJson,
+    ConfigFile,
+    Corpus,
+    DryRun,
+    IndexFolder,
+    IndexOut,
+    Language,
+    Model,
+    Overrides,
+    PassageUnit,
+    Shards,
+    Written,
+)
 
 app = typer.Typer(
     help="Named-entity recognition that looks things up: index, retrieve, train, evaluate, calibrate, tag.",
@@ -23,51 +38,17 @@ app = typer.Typer(
 index_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(index_app, name="index")
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; defaults without one.")]
-Overrides = Annotated[list[str], typer.Option("--set", "-s", help="section.key=value over the config; repeatable.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
-Model = Annotated[str, typer.Argument(help="Model folder that `ctxner train` wrote, or a hub id.")]
-Corpus = Annotated[
-    list[Path],
-    typer.Option(
-        "--corpus", help="JSONL or text (also .gz, .zst), Parquet, MediaWiki XML (also .bz2, .gz, .zst); repeatable."
-    ),
-]
-IndexOut = Annotated[Path | None, typer.Option("--out", "-o", help="Index folder (default: index.folder).")]
-IndexFolder = Annotated[Path | None, typer.Option("--index", "-i", help="Index folder (default: index.folder).")]
-Language = Annotated[str | None, typer.Option(help="Lucene analyzer, e.g. en, de (default: index.language).")]
-PassageUnit = Annotated[
-    Literal["paragraph", "sentence"] | None,
-    typer.Option(help="What a passage of a MediaWiki dump is (default: index.unit)."),
-]
-Shards = Annotated[
-    int | None, typer.Option(min=1, max=1000, help="Lucene indexes built at once on Ray (default: index.shards).")
-]
-_NONE: list[str] = []
-
-
-class Written(StrEnum):
-    """Formats of what `ctxner tag` writes; Typer takes no list of literals."""
-
-    parquet = "parquet"
-    jsonl = "jsonl"
-    conll = "conll"
-
-
-_NO_PATHS: list[Path] = []
-
 
 @index_app.callback(invoke_without_command=True)
 def index(
     context: typer.Context,
-    corpus: Corpus = _NO_PATHS,
+    corpus: Corpus = NO_PATHS,
     out: IndexOut = None,
     language: Language = None,
     unit: PassageUnit = None,
     shards: Shards = None,
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -83,13 +64,13 @@ def index(
 
 @index_app.command("build")
 def index_build(
-    corpus: Corpus = _NO_PATHS,
+    corpus: Corpus = NO_PATHS,
     out: IndexOut = None,
     language: Language = None,
     unit: PassageUnit = None,
     shards: Shards = None,
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -107,10 +88,10 @@ def index_build(
 
 @index_app.command("add")
 def index_add(
-    corpus: Corpus = _NO_PATHS,
+    corpus: Corpus = NO_PATHS,
     folder: IndexFolder = None,
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -127,11 +108,11 @@ def index_add(
 
 @index_app.command("delete")
 def index_delete(
-    ids: Annotated[list[str], typer.Argument(help="Ids of passages.")] = _NONE,
+    ids: Annotated[list[str], typer.Argument(help="Ids of passages.")] = NONE,
     ids_file: Annotated[Path | None, typer.Option(help="File with an id on each line.")] = None,
     folder: IndexFolder = None,
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -150,7 +131,7 @@ def index_delete(
 
 @index_app.command("verify")
 def index_verify(
-    folder: IndexFolder = None, config: ConfigFile = None, overrides: Overrides = _NONE, json: AsJson = False
+    folder: IndexFolder = None, config: ConfigFile = None, overrides: Overrides = NONE, json: AsJson = False
 ) -> None:
     """Check an index: Lucene's checksums, the number of passages, ids, the corpus hash; exit code 1 when not sound.
 
@@ -167,7 +148,7 @@ def index_stats(
     folder: IndexFolder = None,
     terms: Annotated[int, typer.Option(min=0, help="How many of the most frequent terms.")] = 20,
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     json: AsJson = False,
 ) -> None:
     """Show what an index holds: passages, sources, sizes, lengths, frequent terms.
@@ -186,7 +167,7 @@ def index_search(
     depth: Annotated[int, typer.Option(min=1, help="Most passages.")] = 10,
     folder: IndexFolder = None,
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     json: AsJson = False,
 ) -> None:
     """Search an index, as sentences are searched for.
@@ -204,7 +185,7 @@ def retrieve(
     files: Annotated[
         list[Path],
         typer.Argument(help="Files, folders or quoted patterns with sentences; without any, the config's data sets."),
-    ] = _NO_PATHS,
+    ] = NO_PATHS,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of contexts files (default: data.contexts).")
     ] = None,
@@ -217,7 +198,7 @@ def retrieve(
         list[str], typer.Option(help="train, dev or test; repeatable; all configured ones by default.")
     ] = [],  # noqa: B006
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -237,7 +218,7 @@ def retrieve(
 
 @app.command()
 def train(
-    config: ConfigFile = None, overrides: Overrides = _NONE, dry_run: DryRun = False, json: AsJson = False
+    config: ConfigFile = None, overrides: Overrides = NONE, dry_run: DryRun = False, json: AsJson = False
 ) -> None:
     """Train a tagger on both views by cooperative learning.
 
@@ -266,7 +247,7 @@ def evaluate(
     ] = None,
     against: Annotated[str | None, typer.Option(help="Another model, to compare each view with.")] = None,
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -296,7 +277,7 @@ def calibrate(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/calibration.html"),
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -329,16 +310,16 @@ def tag(
     ] = None,
     format: Annotated[
         Literal["auto", "columns", "jsonl", "parquet", "text", "files"],
-        typer.Option(help="Of IN; auto goes by suffix, text is a document a line, files a document a file."),
+        typer.Option(help="Of IN; auto goes by suffix, text is one document per line, files one document per file."),
     ] = "auto",
     to: Annotated[list[Written], typer.Option("--to", help="What to write; repeatable.")] = [Written.parquet],  # noqa: B006
     folder: IndexFolder = None,
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Tag files of documents on Ray: entities with character offsets, one row a document, in order; resumable.
+    """Tag files of documents on Ray: entities with character offsets, one row per document, in order; resumable.
 
     Example: `ctxner tag "posts/*.jsonl.gz" runs/posts --model runs/demo/cl-kl/model --to parquet --to jsonl`
 
@@ -363,7 +344,7 @@ def tag_text(
     index: Annotated[Path | None, typer.Option(help="Index to look things up in: the context view.")] = None,
     passage: Annotated[list[str], typer.Option(help="A passage at hand, instead of an index; repeatable.")] = [],  # noqa: B006
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -384,7 +365,7 @@ def audit(
     corpus: Annotated[list[Path], typer.Option("--corpus", help="JSONL, JSONL.gz, text or Parquet; repeatable.")] = [],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/audit.html"),
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
@@ -411,7 +392,7 @@ def retrieval_report(
     corpus: Annotated[list[Path], typer.Option("--corpus", help="For --ceiling (default: index.corpus).")] = [],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/retrieval.html"),
     config: ConfigFile = None,
-    overrides: Overrides = _NONE,
+    overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:

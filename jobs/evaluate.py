@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ctxner.config import Config
 from ctxner.evaluation.calibration import expected_calibration_error, outcomes, reliability_bins
@@ -33,7 +31,6 @@ from ctxner.evaluation.errors import (
     surface_scores,
 )
 from ctxner.evaluation.scores import (
-    Score,
     bootstrap_interval,
     mention_forms,
     paired_significance,
@@ -44,6 +41,7 @@ from ctxner.labels import tags_to_spans
 from ctxner.schema import VIEWS, Example, Span
 from jobs.console import console, progress
 from jobs.console import show as show_result
+from jobs.evaluation_tables import error_table, in_words, overview, type_table
 from jobs.pages.evaluation import EvaluatedSentence, write_evaluation_page
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ class Tagged:
 
     Attributes:
         views: Predictions by view; `auto` only when there is a threshold.
-        threshold: Of the plain view's entropy, in nats; sentences above it are looked up.
+        threshold: Threshold of the plain view's entropy, in nats; sentences above it are looked up.
     """
 
     views: Mapping[str, Sequence[Prediction]]
@@ -100,7 +98,7 @@ def run(
         model: Model folder or hub id.
         split: train, dev or test.
         out: The page.
-        threshold: Of `auto`, in nats, in place of the one that the model was calibrated with.
+        threshold: Threshold of `auto`, in nats, in place of the one that the model was calibrated with.
         against: Another model, compared with in the same views.
     """
     from ctxner.predictor import Tagger
@@ -154,10 +152,10 @@ def plan(
 
 def show(result: dict[str, Any]) -> None:
     """Print the result for people: tables, then where the page is."""
-    Console().print(_overview(result), _type_table(result["scores"]), _error_table(result["details"]))
+    Console().print(overview(result), type_table(result["scores"]), error_table(result["details"]))
     rest = {
         **{
-            f"{comparison['first']} against {comparison['second']}": _in_words(comparison)
+            f"{comparison['first']} against {comparison['second']}": in_words(comparison)
             for comparison in result["comparisons"]
         },
         "auto": result["auto"].get("left_out")
@@ -351,52 +349,3 @@ def _facts(config: Config, model: str, split: str, inputs: Inputs, against: str 
         "Seen in training": str(data.train) if inputs.seen is not None else "no training data given",
     }
     return facts | ({"Compared with": against} if against else {})
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
-
-
-def _overview(result: dict[str, Any]) -> Table:
-    """A line a view."""
-    table = Table("view", "P", "R", "F1", "95% interval", "surface F1", "ECE", "looked up")
-    shares: dict[str, float | None] = {"plain": 0.0, "context": 1.0, "auto": result["auto"].get("share")}
-    for view, detail in result["details"].items():
-        micro, share = result["scores"][view]["micro"], shares[view]
-        ratios = [_percent(micro[name]) for name in ("precision", "recall", "f1")]
-        interval = "–".join(map(_percent, detail["interval"]))
-        surface, error = detail["surface"]["micro"]["f1"], detail["calibration"]["error"]
-        table.add_row(view, *ratios, interval, _percent(surface), _percent(error), f"{share:.0%}")
-    return table
-
-
-def _type_table(scores: Mapping[str, Any]) -> Table:
-    """F1 (precision / recall) by type, a column a view."""
-    table = Table("type", *(f"{view}: F1 (P / R)" for view in scores), "gold")
-    for type in sorted({type for view_scores in scores.values() for type in view_scores["per_type"]}):
-        rows = [view_scores["per_type"].get(type, Score().to_dict()) for view_scores in scores.values()]
-        cells = [f"{_percent(row['f1'])} ({_percent(row['precision'])} / {_percent(row['recall'])})" for row in rows]
-        table.add_row(Text(type), *cells, f"{max(own['num_gold'] for own in rows):,}")
-    return table
-
-
-def _error_table(details: Mapping[str, Any]) -> Table:
-    """Kinds of errors, and recall of seen and unseen mentions, a column a view."""
-    table = Table("mentions", *details)
-    for kind in KINDS:
-        table.add_row(kind.replace("_", " "), *(f"{detail['kinds'][kind]:,}" for detail in details.values()))
-    if all("seen" in detail for detail in details.values()):
-        for name in ("seen", "unseen"):
-            scores = [detail["seen"][name] for detail in details.values()]
-            table.add_row(
-                f"recall, {name}", *(f"{_percent(score['recall'])} of {score['num_gold']:,}" for score in scores)
-            )
-    return table
-
-
-def _in_words(comparison: dict[str, Any]) -> str:
-    low, high = comparison["interval"]
-    return (
-        f"F1 {100 * comparison['difference']:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, "
-        f"p = {comparison['p_value']:.4f}"
-    )

@@ -170,7 +170,7 @@ def show_hits(result: dict[str, Any]) -> None:
 
 
 def read_ids(path: Path) -> list[str]:
-    """Ids from a file, one a line."""
+    """Ids from a file, one per line."""
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:

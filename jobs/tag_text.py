@@ -15,7 +15,8 @@ def run(
     config: Config, model: str, texts: Sequence[str], *, index: Path | None = None, passages: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Tag texts; returns entities with character offsets, and the passages that were read beside each sentence."""
-    from ctxner.predictor import Tagger, as_scored, sentences_of
+    from ctxner.predictor import Tagger
+    from ctxner.texts import as_scored, sentences_of
 
     parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
     sentences = [sentence for part in parts for sentence in part]
@@ -39,8 +40,8 @@ def plan(
 ) -> dict[str, Any]:
     """What `run` would do; checks the model's folder and the index."""
     from ctxner.model.tagger import saved_types
-    from ctxner.predictor import sentences_of
     from ctxner.retrieval.index.versions import read_manifest
+    from ctxner.texts import sentences_of
 
     num_sentences = sum(len(sentences_of(text, str(number))) for number, text in enumerate(texts))
     found = {"model": model, "types": list(saved_types(model)), "sentences": num_sentences}

@@ -82,7 +82,7 @@ class TagRequest(How):
         if (self.texts is None) == (self.sentences is None):
             raise ValueError("wanted one of texts and sentences")
         if self.passages is not None and len(self.passages) != self.num_texts:
-            raise ValueError(f"{len(self.passages)} lists of passages for {self.num_texts} texts; wanted one a text")
+            raise ValueError(f"{len(self.passages)} lists of passages for {self.num_texts} texts; wanted one per text")
         return self
 
     @property

@@ -54,7 +54,7 @@ class Group:
 
         Args:
             num: Sentences in the arguments.
-            arguments: Of the call.
+            arguments: Arguments of the call.
             until: When it has to be there, by the event loop's clock.
 
         Raises:

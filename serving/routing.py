@@ -10,97 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ctxner.predictor import Prediction
 from ctxner.schema import Example, Reason, ScoredPassage
-from ctxner.schema import ViewName as View
+from serving.answers import Answer, Retrieved, Tagged, Trace
 from serving.errors import DownError, OverloadedError, UnavailableError
 from serving.group import Group
+from serving.latency import Load
 from serving.policy import POLICY, Policy
 
 logger = logging.getLogger("ray.serve")
-
-
-@dataclass(frozen=True, slots=True)
-class Tagged:
-    """Answers of a tagger's replica."""
-
-    predictions: Sequence[Prediction]
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieved:
-    """Passages of a retriever's replica, for each sentence; None where the search failed."""
-
-    passages: Sequence[tuple[ScoredPassage, ...] | None]
-    index: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What is said of one sentence, and who says it."""
-
-    prediction: Prediction
-    model: str
-    view: View
-    reason: Reason | None = None
-    index: str | None = None
-
-
-@dataclass
-class Trace:
-    """Seconds that stages took, for a request; chunks of it overlap, so the longest counts.
-
-    Attributes:
-        seconds: By stage.
-        latest: Until when a plain answer may be late, by the event loop's clock.
-    """
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    latest: float = 0.0
-
-    def add(self, stage: str, started: float) -> None:
-        """The stage that started then has ended."""
-        took = time.perf_counter() - started
-        self.seconds[stage] = max(self.seconds.get(stage, 0.0), took)
-
-
-class Load:
-    """Words in work at a router, and how fast they are done, to know what can be answered in time."""
-
-    def __init__(self, half_life: float = POLICY.half_life_seconds) -> None:
-        self.words, self._half_life = 0, half_life
-        self._done = self._busy = 0.0
-        self._since = 0.0
-
-    def start(self, words: int) -> None:
-        """They are handed to taggers."""
-        self._account()
-        self.words += words
-
-    def end(self, words: int) -> None:
-        """They are tagged, or given up."""
-        self._account()
-        self.words -= words
-        self._done += words
-
-    def seconds(self, words: int) -> float:
-        """Until so many more words are done, behind those in work; 0 while nothing is known."""
-        self._account()
-        return (self.words + words) * self._busy / self._done if self._done else 0.0
-
-    def _account(self) -> None:
-        now = time.perf_counter()
-        if self.words:
-            passed = now - self._since
-            keep = 0.5 ** (passed / self._half_life)
-            self._busy = self._busy * keep + passed
-            self._done *= keep
-        self._since = now
 
 
 class Routing:
@@ -365,10 +286,3 @@ def _because(answer: Answer, reason: Reason | None) -> Answer:
 def _read(prediction: Prediction, model: str, index: str | None) -> Answer:
     """An answer of the context view, which says itself where no passage fitted."""
     return Answer(prediction, model, prediction.view, prediction.reason, index)
-
-
-def counts(answers: Sequence[Answer]) -> tuple[dict[View, int], dict[Reason, int]]:
-    """Sentences by view, and by reason."""
-    views = Counter(answer.view for answer in answers)
-    reasons = Counter(answer.reason for answer in answers if answer.reason)
-    return dict(views), dict(reasons)

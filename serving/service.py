@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from ctxner.predictor import as_scored, sentences_of
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from ctxner.texts import as_scored, sentences_of
+from serving.answers import Answer, Trace, counts
 from serving.api import (
     EntityOut,
     GivenPassage,
@@ -33,7 +34,7 @@ from serving.api import (
 )
 from serving.errors import RefusedError, UnavailableError
 from serving.policy import POLICY
-from serving.routing import Answer, Routing, Trace, counts
+from serving.routing import Routing
 from serving.settings import Limits
 
 _CHUNK_SENTENCES, _CHUNK_WORDS = 64, 2000  # of a chunk; single requests slip in between a long list's chunks

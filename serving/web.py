@@ -77,7 +77,10 @@ def make_app(service: Service, keys: Sequence[ApiKey] = ()) -> FastAPI:
         "/v1/tag/stream",
         responses={
             **_PROBLEMS,
-            200: {"content": {"application/x-ndjson": {"schema": _reference(TextOut)}}, "description": "A line a line"},
+            200: {
+                "content": {"application/x-ndjson": {"schema": _reference(TextOut)}},
+                "description": "One JSON answer per input line, in order.",
+            },
         },
         response_class=_Answers,
         summary="Entities of long lists, line by line",

@@ -15,7 +15,7 @@ LAYERS = (
     {"ctxner.schema", "ctxner.encoders", "ctxner.settings_text", "ctxner.client"},
     {"ctxner.labels", "ctxner.views", "ctxner.spacy_docs"},
     {"ctxner.files", "ctxner.evaluation"},
-    {"ctxner.retrieval", "ctxner.model", "ctxner.demo", "ctxner.config"},
+    {"ctxner.retrieval", "ctxner.model", "ctxner.demo", "ctxner.config", "ctxner.texts"},
     {"ctxner.predictor"},
     {"ctxner.retriever", "ctxner.spacy_component"},
     {"ctxner.batch", "ctxner.training"},
@@ -39,7 +39,8 @@ INNER_LAYERS = {
         {"worker"},
     ),
     "serving": (
-        {"errors", "latency", "policy", "settings", "api", "batching", "meters"},
+        {"errors", "policy", "answers", "settings", "api", "batching", "meters"},
+        {"latency"},
         {"group"},
         {"routing"},
         {"service"},

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from ctxner.evaluation.calibration import PlattScaling
 from ctxner.labels import tags_to_spans
 from ctxner.model.calibration_file import Calibration
-from ctxner.predictor import Prediction, Tagger, as_scored, sentences_of
+from ctxner.predictor import Prediction, Tagger
 from ctxner.schema import Example, Passage, Sentence, Span
+from ctxner.texts import as_scored, sentences_of
 from tests.closeness import assert_close
 
 pytestmark = pytest.mark.numeric

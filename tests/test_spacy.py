@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 spacy = pytest.importorskip("spacy", reason="spaCy is not installed: pip install 'ctxner[spacy]'")
 
 from ctxner.model.calibration_file import Calibration  # noqa: E402
-from ctxner.predictor import Tagger, sentences_of  # noqa: E402
+from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Entity  # noqa: E402
 from ctxner.spacy_component import CtxnerComponent  # noqa: E402
 from ctxner.spacy_docs import make_doc, set_entities  # noqa: E402
+from ctxner.texts import sentences_of  # noqa: E402
 
 pytestmark = pytest.mark.numeric
 

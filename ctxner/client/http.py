@@ -49,7 +49,7 @@ class AsyncClient:
     """Asks a server, within asyncio.
 
     Args:
-        url: Of the server, e.g. `http://localhost:8000`; with its prefix, where it has one.
+        url: Address of the server, e.g. `http://localhost:8000`; with its prefix, where it has one.
         key: The API key, where the server wants one.
         timeout: Seconds for a call, waits between attempts included; of a stream, for each chunk of it.
         retries: Further attempts when the server is overloaded (503, 429) or cannot be reached.
@@ -107,11 +107,11 @@ class AsyncClient:
             deadline_ms: When the server's answer has to be there.
             return_passages: Whether what was read comes with the answer.
             passages: Documents at hand, best first, in place of what would be looked up: of one text its passages,
-                of several one list of passages a text.
+                of several one list of passages per text.
 
         Raises:
             ClientError: No answer.
-            ValueError: A lone surrogate, mixed kinds of texts, or not one list of passages a text.
+            ValueError: A lone surrogate, mixed kinds of texts, or not one list of passages per text.
         """
         body = tag_body(texts, passages, how_to(view, deadline_ms, return_passages))
         return parsed(reply, await self._call("POST", "v1/tag", body, "application/json"))

@@ -94,10 +94,10 @@ class Reply:
 
     Attributes:
         results: One a text, in order.
-        versions: Of the model and the index.
+        versions: Versions of the model and the index.
         views: Sentences by the view that answered.
         reasons: Sentences by why it was not the context view, or not the one that was asked for.
-        timings_ms: Of the server's stages, and `total`.
+        timings_ms: Milliseconds of the server's stages, and `total`.
         request_id: In the server's log.
     """
 
@@ -204,7 +204,9 @@ def tag_body(
     if passages is not None:
         given: list[Any] = [passages] if isinstance(texts, str) else list(passages)
         if len(given) != len(several) or any(isinstance(listed, (str, Mapping)) for listed in given):
-            raise ValueError(f"{len(given)} given for {len(several)} texts as passages; wanted a list of them a text")
+            raise ValueError(
+                f"{len(given)} given for {len(several)} texts as passages; wanted one list of them per text"
+            )
         body["passages"] = [
             [{"text": passage} if isinstance(passage, str) else dict(passage) for passage in listed]
             for listed in map(list, given)

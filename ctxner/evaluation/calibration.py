@@ -34,7 +34,7 @@ class Bin:
 def outcomes(gold: Spans, predicted: Sequence[Sequence[Entity]]) -> tuple[list[float], list[bool], list[int]]:
     """The confidence of each predicted entity, whether span and type are right, and the number of its sentence."""
     if len(gold) != len(predicted):
-        raise ValueError(f"{len(gold)} gold sentences but {len(predicted)} predicted; give one list a sentence")
+        raise ValueError(f"{len(gold)} gold sentences but {len(predicted)} predicted; give one list per sentence")
     found = [
         (entity.confidence, Span(entity.first_word, entity.last_word, entity.type) in wanted, number)
         for number, (wanted, entities) in enumerate(zip(map(set, gold), predicted, strict=True))
@@ -144,8 +144,8 @@ def cross_fitted(
 
     Args:
         confidences: Raw ones.
-        correct: Of each, whether it is right.
-        groups: Of each, e.g. its sentence's number; those of one group share a fold.
+        correct: Whether each prediction is right.
+        groups: Group of each prediction, e.g. its sentence's number; those of one group share a fold.
         num_folds: At least 2. A fold whose others are too few to fit stays raw.
     """
     scaled = list(map(float, confidences))
@@ -164,7 +164,7 @@ class AutoPoint:
 
     Attributes:
         threshold: In nats; sentences whose plain view's entropy is above it are looked up. -1 looks all up.
-        share: Of the sentences that are looked up.
+        share: Share of the sentences that are looked up.
         f1: Micro F1 in [0, 1] of the views that answer.
     """
 
@@ -180,8 +180,8 @@ def auto_curve(gold: Spans, plain: Spans, context: Spans, entropies: Sequence[fl
         gold: Mentions of each sentence.
         plain: What the plain view finds.
         context: What the context view finds.
-        entropies: Of the plain view, in nats. A threshold lies halfway between two that differ, so that the last bit
-            of an entropy decides nothing; that of share 0 is the greatest of them.
+        entropies: Entropies of the plain view, in nats. A threshold lies halfway between two that differ, so that
+            rounding decides nothing; that of share 0 is the greatest of them.
 
     Raises:
         ValueError: No sentences, different numbers of them, or an entropy that is no number of nats.
@@ -190,7 +190,7 @@ def auto_curve(gold: Spans, plain: Spans, context: Spans, entropies: Sequence[fl
         raise ValueError("no sentences; a threshold is chosen on at least one")
     entropy_N = np.asarray(entropies, dtype=float)
     if len(entropy_N) != len(gold) or not (np.isfinite(entropy_N).all() and (entropy_N >= 0).all()):
-        raise ValueError(f"{len(entropy_N)} entropies of {len(gold)} sentences; wanted one a sentence, finite, >= 0")
+        raise ValueError(f"{len(entropy_N)} entropies of {len(gold)} sentences; wanted one per sentence, finite, >= 0")
     plain_N3 = sentence_counts(gold, plain)
     delta_N3 = sentence_counts(gold, context) - plain_N3
     order_N = np.argsort(-entropy_N, kind="stable")
@@ -214,7 +214,7 @@ def choose_threshold(
 
     Args:
         curve: From `auto_curve`.
-        share: Of the sentences that may be looked up, in [0, 1].
+        share: Largest share of the sentences that may be looked up, in [0, 1].
         f1: To be reached, in [0, 1].
         gain: Part of the context view's F1 over the plain view's that is to be kept, e.g. 0.9.
 

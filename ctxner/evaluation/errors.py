@@ -119,7 +119,7 @@ class Buckets:
     """Sentences in groups.
 
     Attributes:
-        names: Of the groups that have sentences, in order.
+        names: Names of the groups that have sentences, in order.
         places: Each sentence's group, an index into `names`.
     """
 

@@ -204,7 +204,7 @@ def bootstrap_interval(
         baseline: What another system finds; the interval is then that of the F1 over its F1 on the same draws.
         confidence: Share of the draws that lie inside.
         num_rounds: Draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: No sentences, different numbers of them, no rounds, or `confidence` outside (0, 1).

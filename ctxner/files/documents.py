@@ -1,7 +1,7 @@
 """Reading documents to tag from files of any format, and cutting long documents into parts between sentences.
 
 A document is a text, or one sentence that is already split into words. Gold tags are ignored;
-`ctxner.files.sentences` reads them. `ctxner.predictor` splits the parts into sentences.
+`ctxner.files.sentences` reads them. `ctxner.texts` splits the parts into sentences.
 """
 
 from __future__ import annotations

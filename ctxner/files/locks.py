@@ -48,7 +48,7 @@ def _locked(path: Path, wait: bool) -> IO[bytes]:
             if not wait:
                 file.close()
                 raise BlockingIOError(f"{path}: locked by process {holder}") from None
-            logger.info("%s: waiting for process %s", path, holder)
+            logger.debug("%s: waiting for process %s", path, holder)
             fcntl.flock(file, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):

@@ -1,4 +1,4 @@
-"""`calibration.json` beside a model's weights: what `ctxner calibrate` found for them, and the hash that they had then.
+"""Reads and writes calibration.json, tied to the model's weights by their SHA-256.
 
 What the numbers mean, and how they are fitted, is `ctxner.evaluation.calibration`.
 """
@@ -25,9 +25,9 @@ class Calibration:
     """What `ctxner calibrate` found for a model's weights.
 
     Attributes:
-        confidence: Scaling of each view's confidences; a view that is not there keeps its own.
+        confidence: Scaling of each view's confidences; those of a view that is missing are not scaled.
         threshold: `auto` looks up above this entropy of the plain view, in nats; None: not chosen.
-        found: What it was fitted on and what came out; plain JSON, not used for tagging.
+        found: Data it was fitted on and the results, as plain JSON; not used for tagging.
     """
 
     confidence: Mapping[str, PlattScaling] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Calibration:
     found: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
-        """Write `calibration.json` into the folder of the model that it was fitted for, aside, then renamed.
+        """Write `calibration.json` into the folder of the model that it was fitted for.
 
         Raises:
             ValueError: The folder holds no weights, or `found` is too large.
@@ -84,8 +84,8 @@ def auto_threshold(calibration: Calibration | None, given: float | None = None) 
     """The entropy of the plain view, in nats, above which `auto` looks a sentence up.
 
     Args:
-        calibration: Of the model, if it has one.
-        given: Taken if it is a number; the calibration's otherwise.
+        calibration: The model's calibration, if it has one.
+        given: Threshold to take instead of the calibrated one; None: the calibrated one.
 
     Raises:
         ValueError: There is neither.
@@ -122,9 +122,9 @@ def _number(value: Any) -> float:
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """Of model.safetensors; of the parts' hashes, in the order of their names, when the weights are in several.
+    """SHA-256 of model.safetensors; with several files, the SHA-256 of their hashes in the order of their names.
 
-    None where there are none, as of a hub id.
+    None where there are no weights, as for a hub id.
     """
     hashes = []
     for path in sorted(folder.glob("*.safetensors")):

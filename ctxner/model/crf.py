@@ -88,12 +88,12 @@ class LinearChainCRF(nn.Module):
         return log_z_B.to(_result_dtype(emissions_BTL))
 
     def path_score(self, emissions_BTL: Tensor, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Score of one tag path a sentence, [B], in nats; an illegal path scores about -10,000."""
+        """Score of one tag path per sentence, [B], in nats; an illegal path scores about -10,000."""
         scores = self._scores(emissions_BTL, mask_BT)
         return decoding.path_score(scores, self._tags(tags_BT, mask_BT)).to(_result_dtype(emissions_BTL))
 
     def nll(self, emissions_BTL: Tensor, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Negative log-probability of the tags, [B], in nats a sentence; not reduced."""
+        """Negative log-probability of the tags, [B], in nats per sentence; not reduced."""
         scores, tags_TB = self._scores(emissions_BTL, mask_BT), self._tags(tags_BT, mask_BT)
         nll_B = forward_backward.log_partition(scores) - decoding.path_score(scores, tags_TB)
         return nll_B.to(_result_dtype(emissions_BTL))
@@ -155,7 +155,7 @@ class LinearChainCRF(nn.Module):
         Args:
             emissions_BTL: Tag scores.
             mask_BT: True on words.
-            tags_BT: A path a sentence, e.g. Viterbi's.
+            tags_BT: One path per sentence, e.g. Viterbi's.
             spans: (row, start, end) of each segment, end exclusive, within the sentence.
         """
         lengths = mask_BT.sum(1).tolist()

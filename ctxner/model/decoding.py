@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ctxner.model.forward_backward import Scores
 
-# B batch, T words, L tags, N paths a sentence, M = L * N, K = L + 1 (every tag, and the end of the sentence)
+# B batch, T words, L tags, N paths per sentence, M = L * N, K = L + 1 (every tag, and the end of the sentence)
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ def best_paths(scores: Scores, num_paths: int) -> tuple[Tensor, Tensor]:
 
 
 def path_score(scores: Scores, tags_TB: Tensor) -> Tensor:
-    """Score of one path a sentence, [B]; tags on padding are ignored but must be ids."""
+    """Score of one path per sentence, [B]; tags on padding are ignored but must be ids."""
     last_1B = scores.mask_TB.sum(0, keepdim=True) - 1
     step_N = (tags_TB[:-1] * scores.start_L.numel() + tags_TB[1:]).flatten()
     step_TB = scores.transitions_LL.flatten().gather(0, step_N).view(-1, tags_TB.shape[1])

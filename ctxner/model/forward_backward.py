@@ -86,7 +86,7 @@ def log_partition(scores: Scores) -> Tensor:
 
 
 def log_partition_in_log_space(scores: Scores) -> Tensor:
-    """The textbook recursion, [B]; transitions may also be one matrix a step and sentence, [T - 1, B, L, L]."""
+    """The textbook recursion, [B]; transitions may also be one matrix per step and sentence, [T - 1, B, L, L]."""
     emissions_TBL, start_L, transitions, end_L, mask_TB, _ = scores
     num_words, batch, num_tags = emissions_TBL.shape
     steps_TBLL = transitions.expand(num_words - 1, batch, num_tags, num_tags)

@@ -1,4 +1,4 @@
-"""Losses of the paper, each as one sum a sentence: the caller weighs, adds up and divides by a global count.
+"""Losses of the paper, each as one sum per sentence: the caller weighs, adds up and divides by a global count.
 
 A mean taken here would be a mean over one rank's batch, and a mean of those is biased.
 
@@ -55,7 +55,7 @@ PRESETS = {
 def nll(crf: LinearChainCRF, emissions_BTL: Tensor, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Negative log-likelihood of the gold tags: L_NLL on the plain view, L_NLL-EXT on the context view.
 
-    Averages over nothing: [B], in nats a sentence; longer sentences weigh more. No gradient stops; no constant is
+    Averages over nothing: [B], in nats per sentence; longer sentences weigh more. No gradient stops; no constant is
     dropped.
     """
     return crf.nll(emissions_BTL, tags_BT, mask_BT)
@@ -96,7 +96,7 @@ def cl_kl(
 ) -> Tensor:
     """CL-KL: KL(context view || plain view) between the two views' tag distributions.
 
-    Averages over nothing: [B], in nats a sentence. The context view is the teacher: no gradient flows into
+    Averages over nothing: [B], in nats per sentence. The context view is the teacher: no gradient flows into
     `context_BTL` nor into the transitions as it uses them; the plain view's emissions and its use of the transitions do
     get one. No constant is dropped: the teacher's entropy is part of the value, so 0 means that both views agree.
 

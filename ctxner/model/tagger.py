@@ -51,7 +51,7 @@ class EncoderCRF(PreTrainedModel):
     """Any `AutoModel` encoder with a linear head and a linear-chain CRF over BIOES tags.
 
     Args:
-        config: Of the tagger.
+        config: Config of the tagger.
         encoder: Taken over, as `config.encoder` describes it; None: a new one.
     """
 
@@ -89,7 +89,7 @@ class EncoderCRF(PreTrainedModel):
         Args:
             encoder: Taken over, not copied.
             labels: What to tag.
-            dropout: Of the word vectors before the linear head, in training.
+            dropout: Dropout of the word vectors before the linear head, in training.
             word_dropout: Share of words whose vector is zeroed, in training.
             legal_transitions: Forbid what BIOES forbids.
             max_pieces: A view's limit; lowered to what the encoder's positions allow.

@@ -22,9 +22,9 @@ class CooperativeStep(nn.Module):
     """Losses of one batch in both views; one forward, so that any data-parallel wrapper sees one call and one backward.
 
     Args:
-        model: Shared by both views.
+        model: Tagger that both views share.
         mode: `plain`, `context`, `cl-l2` or `cl-kl`.
-        weights: Of the losses.
+        weights: Weights of the losses.
         bfloat16: Run the encoder and the head in bfloat16; the CRF stays float32.
     """
 
@@ -84,10 +84,11 @@ class CooperativeStep(nn.Module):
 
 
 def _nll(crf: LinearChainCRF, emissions_BTL: Tensor, view: ViewBatch) -> Tensor:
-    """[B], zero where there is no gold."""
+    """Negative log-likelihood [B], zero for sentences without gold tags."""
     assert view.tags_BT is not None, "training batches carry tags"
     has_gold_B = view.tags_BT[:, 0] != UNLABELLED
-    return nll(crf, emissions_BTL, view.tags_BT.clamp(min=0), view.mask_BT) * has_gold_B  # all O, which is legal
+    # clamp gives sentences without gold the placeholder tag O everywhere: their loss is multiplied by 0.
+    return nll(crf, emissions_BTL, view.tags_BT.clamp(min=0), view.mask_BT) * has_gold_B
 
 
 def parameter_groups(

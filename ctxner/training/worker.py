@@ -63,7 +63,7 @@ class TrainResult:
         model: Folder of the tagger with the best mean dev F1 of both views.
         folder: The run's folder: `model/`, `config.json`, `history.json` and Ray Train's checkpoints.
         best: The history entry of that model.
-        history: One entry an epoch (see `ctxner.training.checkpoints.files.Progress`).
+        history: One entry per epoch (see `ctxner.training.checkpoints.files.Progress`).
     """
 
     model: Path

@@ -50,7 +50,7 @@ def write_calibration_page(
     Args:
         path: The HTML file.
         reports: By view.
-        curve: Of `auto`; empty without contexts.
+        curve: Curve of `auto`; empty without contexts.
         chosen: Its point that was chosen.
         title: Heading.
         facts: What a reader needs to repeat the run.

@@ -1,6 +1,6 @@
 """The geometry of the report's charts: ticks, lines and dots in the units of an SVG view box.
 
-Small multiples: a panel for each loss and for each view's dev F1, one line a mode. Colours are the page's.
+Small multiples: a panel for each loss and for each view's dev F1, one line per mode. Colours are the page's.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def share_panel(title: str, names: Sequence[str], series: Mapping[int, Sequence[
 
     Args:
         title: What is drawn.
-        names: Of the places, e.g. each k.
+        names: Names of the places, e.g. each k.
         series: A tally for each place, by the index of the line.
     """
     values = {
@@ -95,7 +95,7 @@ def histogram(title: str, unit: str, groups: Sequence[Sequence[float]], *, whole
 
     Args:
         title: What is drawn.
-        unit: Of what is counted, e.g. `passages`.
+        unit: Unit of what is counted, e.g. `passages`.
         groups: The values of each line; all share the bins.
         whole: The values are whole numbers.
     """
@@ -138,7 +138,7 @@ def named_panel(
         y_label: Unit of the vertical axis.
         ticks: Names of the places.
         labels: What is said of a dot, by its place, before its value.
-        values: Of each line, by its index, one a place; None draws nothing.
+        values: Values of each line, by its index, one per place; None draws nothing.
         y_range: What the vertical axis shows at least.
     """
     points = {

@@ -23,8 +23,8 @@ class Missing:
     """A gold mention that stands in none of its sentence's kept passages.
 
     Attributes:
-        id: Of the sentence.
-        type: Of the mention.
+        id: Id of the sentence.
+        type: Type of the mention.
         parts: The sentence before the mention, the mention, and the rest.
         query: What was searched for.
         passages: Kept ones, best first.
@@ -52,7 +52,7 @@ class Findings:
         has_seen: Whether there is training data, so that seen and unseen mean anything.
         most_kept: Passages that retrieval kept for a sentence, at most; more than so many add nothing to `coverage`.
         views: Sentences with their passages as the context view reads them.
-        pieces: Of each passage, by its id.
+        pieces: Pieces of each passage, by its id.
         missing: All mentions that stand in no kept passage.
     """
 

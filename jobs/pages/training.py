@@ -22,7 +22,7 @@ def write_training_page(folder: Path, model: Path) -> Path:
     """Write `training.html` into a run's folder, aside, then renamed.
 
     Args:
-        folder: Of the run, with `history.json`.
+        folder: Folder of the run, with `history.json`.
         model: Folder of its best model, with `training.json`.
     """
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))

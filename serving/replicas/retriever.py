@@ -16,13 +16,13 @@ from ray.serve.handle import DeploymentHandle
 from ctxner.retrieval.index.fetch import fetch_index, index_manifest
 from ctxner.retriever import Retriever
 from ctxner.schema import ScoredPassage, Sentence
+from serving.answers import Retrieved
 from serving.batching import Batcher, Item
 from serving.latency import Latency
 from serving.meters import BatchMeter
 from serving.policy import POLICY
 from serving.replicas.reranker import RerankerReplica
 from serving.replicas.shared import CHECKS
-from serving.routing import Retrieved
 from serving.settings import ServeSettings, index_version
 
 
@@ -30,7 +30,7 @@ class RetrieverReplica:
     """An index in a JVM, and the passages that it finds.
 
     Args:
-        settings: Of the application.
+        settings: Settings of the application.
         release: Not read; another one makes Serve roll in new replicas.
         reranker: Replicas that order the passages; None: this one does.
     """
@@ -83,7 +83,7 @@ class RetrieverReplica:
 
         Args:
             sentences: To look up.
-            seconds: That there are; passages that cannot be re-ranked in them come as they were found.
+            seconds: Time that there is; passages that cannot be re-ranked in them come as they were found.
         """
         until = time.time() + seconds
         if self.slow:

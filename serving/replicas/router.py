@@ -24,8 +24,8 @@ class RouterReplica:
     """HTTP, and which view answers.
 
     Args:
-        settings: Of the application.
-        threshold: Of `auto`, in nats; None: `auto` looks everything up.
+        settings: Settings of the application.
+        threshold: Threshold of `auto`, in nats; None: `auto` looks everything up.
         plain: Replicas of the plain view.
         context: Replicas of the context view.
         retriever: None: passages come from callers only.

@@ -9,11 +9,11 @@ from typing import Any
 
 from ctxner.predictor import Prediction, Tagger
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from serving.answers import Tagged
 from serving.batching import Batcher, Item
 from serving.meters import BatchMeter
 from serving.policy import POLICY
 from serving.replicas.shared import CHECKS, model_thread
-from serving.routing import Tagged
 from serving.settings import ServeSettings, model_version
 
 
@@ -22,7 +22,7 @@ class TaggerReplica:
 
     Args:
         model: Folder or hub id.
-        settings: Of the application.
+        settings: Settings of the application.
         release: Not read; another one makes Serve roll in new replicas.
     """
 
@@ -67,7 +67,7 @@ class TaggerReplica:
         """Predictions of a view.
 
         Args:
-            examples: With passages for the context view.
+            examples: Sentences, with passages for the context view.
             view: `plain` or `context`.
             seconds: After which they are of no use.
 

@@ -15,7 +15,7 @@ from ctxner.batch.job_folder import JobFolder
 from ctxner.batch.tagging_files import PLACE, document_schema, publish_documents, stage_documents, tagged_schema
 from ctxner.files.columns import ColumnFormat, read_columns
 from ctxner.files.documents import Document
-from ctxner.predictor import sentences_of
+from ctxner.texts import sentences_of
 
 LONG = "Ada met Bob. " * 700  # three parts
 DOCUMENTS = [

@@ -17,8 +17,9 @@ pytest.importorskip("ray")
 
 from ctxner.client import Client, ClientError  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
-from ctxner.predictor import Tagger, sentences_of  # noqa: E402
+from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Example  # noqa: E402
+from ctxner.texts import sentences_of  # noqa: E402
 from tests.benchmarks.serving import served  # noqa: E402
 
 KEY = "k" * 32

@@ -20,8 +20,9 @@ from ctxner.batch.tag import tag  # noqa: E402
 from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
 from ctxner.files.documents import Document  # noqa: E402
-from ctxner.predictor import Prediction, Tagger, sentences_of  # noqa: E402
+from ctxner.predictor import Prediction, Tagger  # noqa: E402
 from ctxner.schema import Example  # noqa: E402
+from ctxner.texts import sentences_of  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from ctxner.predictor import Tagger, as_scored
+from ctxner.predictor import Tagger
 from ctxner.schema import Example, Sentence
+from ctxner.texts import as_scored
+from serving.answers import Retrieved, Tagged
 from serving.group import Group
-from serving.routing import Retrieved, Routing, Tagged
+from serving.routing import Routing
 from serving.service import Service
 from serving.settings import ApiKey, Limits
 from serving.web import make_app

@@ -399,7 +399,7 @@ def test_lone_surrogates_are_refused_before_anything_is_sent(asked):
         (lambda client: client.tag([]), "no texts"),
         (lambda client: client.tag(["Paris", ["London"]]), "mixed"),
         (lambda client: client.tag(["Paris", "London"], passages=[["a"]]), "1 given for 2 texts"),
-        (lambda client: client.tag(["Paris"], passages=["a"]), "a list of them a text"),
+        (lambda client: client.tag(["Paris"], passages=["a"]), "one list of them per text"),
         (lambda client: Client("localhost:8000"), "http://"),
         (lambda client: Client("http://test", "a key\n"), "ASCII"),
     ],

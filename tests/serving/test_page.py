@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ctxner.predictor import as_scored
 from ctxner.schema import Passage, ScoredPassage
+from ctxner.texts import as_scored
 from serving.api import Reason
 from serving.settings import ApiKey, hashed
 from serving.web import make_app

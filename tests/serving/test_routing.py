@@ -10,12 +10,13 @@ import pytest
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError
 
-from ctxner.predictor import as_scored
 from ctxner.schema import Example, Sentence
+from ctxner.texts import as_scored
+from serving.answers import Answer, Trace
 from serving.errors import DownError, UnavailableError
 from serving.group import Group
-from serving.latency import Latency
-from serving.routing import Answer, Load, Routing, Trace
+from serving.latency import Latency, Load
+from serving.routing import Routing
 from tests.closeness import assert_close
 from tests.serving.conftest import run, seconds_since
 

@@ -15,8 +15,8 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctxner.predictor import sentences_of
 from ctxner.schema import Example
+from ctxner.texts import sentences_of
 from serving.settings import ApiKey, ServeSettings, hashed, keys_from
 from serving.web import make_app
 from tests.serving.conftest import Local, client_of, make_service, run

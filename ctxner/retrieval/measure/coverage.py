@@ -28,7 +28,7 @@ class Tally:
 
     @property
     def share(self) -> float | None:
-        """In [0, 1]; None of nothing."""
+        """Share found / total in [0, 1]; None when total is 0."""
         return self.found / self.total if self.total else None
 
 
@@ -47,10 +47,10 @@ class LocatedMention:
     """A gold mention and where it was found.
 
     Attributes:
-        sentence_id: Of its sentence.
+        sentence_id: Id of its sentence.
         span: Its words.
         surface: What it is compared by.
-        rank: Of the best passage that it stands in, from 1; None when it stands in none.
+        rank: Rank of the best passage that it stands in, from 1; None when it stands in none.
     """
 
     sentence_id: str

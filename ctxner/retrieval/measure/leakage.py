@@ -23,7 +23,7 @@ class Copy:
     """A text that nearly repeats a sentence.
 
     Attributes:
-        id: Of the passage, or of the other sentence.
+        id: Id of the passage, or of the other sentence.
         text: As it is.
         containment: Share of the sentence's character runs that are in the text, in [0, 1].
     """
@@ -41,7 +41,7 @@ class SentenceCopies:
         num_exact: Texts of the same letters and digits, in any case.
         num_near: Texts that retrieval drops as near duplicates, exact ones among them.
         num_word_copies: Texts that share most words with the sentence, a coarser rule.
-        ids: Of the near duplicates, in the order of the texts, up to a bound.
+        ids: Ids of the near duplicates, in the order of the texts, up to a bound.
         closest: The near duplicate with the greatest containment, the first of equals.
     """
 
@@ -66,8 +66,8 @@ class SeenMentions:
     """How much of a split's gold mentions occurs in training, with the same type.
 
     Attributes:
-        mentions: Of all mentions.
-        surfaces: Of the distinct ones: normalised words and type.
+        mentions: Tally of all mentions.
+        surfaces: Tally of the distinct ones: normalised words and type.
     """
 
     mentions: Tally

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MIN_BYTES = 1 << 20
 _PAGE_BYTES = 4096
 _TRANSACTION_BYTES = 4 << 20  # written at once
-_KEYS_A_QUERY = 500
+_KEYS_PER_QUERY = 500
 _BUSY_SECONDS = 5.0  # then another process writes for too long, and we do without
 _GENERATION = re.compile(r"\d{20}\.sqlite")
 _TRANSIENT = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -41,7 +41,7 @@ class BoundedStore:
 
         Args:
             folder: On a local disk; SQLite's locks are not safe on network file systems.
-            max_bytes: Of all files together, at any time.
+            max_bytes: Largest size of all files together, at any time.
 
         Raises:
             ValueError: The bound is below 1 MiB.
@@ -83,8 +83,8 @@ class BoundedStore:
     def _read(self, path: Path, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
         with self._tolerating(path), closing(_connect(path)) as database:
-            for start in range(0, len(keys), _KEYS_A_QUERY):
-                some = keys[start : start + _KEYS_A_QUERY]
+            for start in range(0, len(keys), _KEYS_PER_QUERY):
+                some = keys[start : start + _KEYS_PER_QUERY]
                 query = f"SELECT key, value FROM entries WHERE key IN ({','.join('?' * len(some))})"
                 found |= database.execute(query, some).fetchall()
         return {key: value for key, value in found.items() if isinstance(value, bytes)}

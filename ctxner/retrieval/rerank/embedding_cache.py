@@ -30,10 +30,10 @@ class EmbeddingCache:
 
         Args:
             folder: On a local disk; made when first written to.
-            max_bytes: Of all that is kept there, for all encoders.
-            fingerprint: Of the encoder (`PieceEncoder.fingerprint`).
-            width: Of a piece's vector.
-            dtype: Of a piece's vector.
+            max_bytes: Largest size of all that is kept there, for all encoders.
+            fingerprint: Fingerprint of the encoder (`PieceEncoder.fingerprint`).
+            width: Width of a piece's vector.
+            dtype: Type of a piece's vector.
 
         Raises:
             ValueError: The bound is below 1 MiB.

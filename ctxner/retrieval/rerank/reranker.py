@@ -61,7 +61,7 @@ class BERTScoreReranker:
             layer: Layer whose output is compared, from 1; higher ones are not even loaded. None is the last.
             use_idf: Weigh pieces by how rare they are in the sentences of a call, as bert-score does; the scores then
                 depend on which sentences share a call.
-            dtype: Of the encoder's weights and activations, `auto` is `native_dtype`; matching is always float32.
+            dtype: Type of the encoder's weights and activations, `auto` is `native_dtype`; matching is always float32.
             batch_pieces: Texts times padded width of a batch.
             max_passage_pieces: Longer passages are cut for scoring.
             max_sentence_pieces: Longer sentences are cut for scoring, at the latest at the encoder's own limit.

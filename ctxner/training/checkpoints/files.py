@@ -35,7 +35,7 @@ class Progress:
     Attributes:
         epoch: Epochs finished.
         step: Optimizer steps done of the epoch under way.
-        sums: Of each worker, each loss summed over its sentences of the epoch under way.
+        sums: For each worker, each loss summed over its sentences of the epoch under way.
         seconds: Spent on the epoch under way.
         history: One dict an epoch: `epoch`, `losses`, `dev_f1` by view, `dev_scores` by view (all of
             `ctxner.evaluation.scores.Scores`), `seconds` (of training), `seconds_by_phase` (since the entry before: a

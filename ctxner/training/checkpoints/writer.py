@@ -31,11 +31,11 @@ class CheckpointWriter:
     """A worker's part in all checkpoints of a run; the workers call each method together.
 
     Args:
-        engine: Of the step.
+        engine: Engine around the step.
         tokenizer: Goes with the model.
-        config: Of the run.
+        config: Settings of the run.
         provenance: See `ctxner.training.export.model_folder.run_provenance`; only the first worker's is looked at.
-        rank: Of the worker.
+        rank: Rank of the worker.
         world_size: Number of workers.
     """
 

@@ -1,4 +1,4 @@
-"""Views of a data set as training wants them: in memory or in a store, sizes as arrays, cut for an epoch."""
+"""Views with the number of passages that an epoch shows; kept in memory or in a store, with their sizes as arrays."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ class TrainingSet:
     """Both views of the training sentences and the plan of every epoch; nothing here depends on the rank.
 
     Args:
-        examples: With tags.
-        labels: Of the model.
+        examples: Sentences with tags.
+        labels: Labels of the model.
         views: How views are built.
         config: Its data, model, loss, optim and run sections.
         unlabelled: Sentences whose tags, if any, are not looked at; their indices follow those of the examples.

@@ -37,7 +37,7 @@ from ctxner.views import View, ViewBuilder
 
 logger = logging.getLogger(__name__)
 
-_VIEWS_A_CHUNK = 1024  # written at once: some megabytes
+_VIEWS_PER_CHUNK = 1024  # written at once: some megabytes
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -207,7 +207,7 @@ def _chunks(
         ends = (row + view.num_rows, word + len(view.word_places), passage + len(used), byte + len(sentence_id))
         num_pieces += firsts[-1]
         chunk["starts"].extend(ends)
-        if number % _VIEWS_A_CHUNK == 0:
+        if number % _VIEWS_PER_CHUNK == 0:
             yield chunk
             chunk = {name: array(code) for name, code in codes.items()}
     yield chunk

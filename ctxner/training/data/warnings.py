@@ -1,4 +1,4 @@
-"""What of a run's data would train, but hardly as it is meant; for its plan, before any worker starts."""
+"""Warnings about data that trains but probably not as intended; part of the plan, before any worker starts."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def check_passages(config: Config, examples: Sequence[Example]) -> None:
 
 
 def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], labels: LabelSet) -> list[str]:
-    """Sentences for people; none when all is well.
+    """Warnings, one sentence each; an empty list when nothing looks wrong.
 
     Args:
-        config: Its data, index and run sections.
-        examples: Trained on, with tags.
-        dev: Of the split that chooses the model.
-        labels: Of the model.
+        config: Settings; the data, index and run sections are read.
+        examples: Training sentences with tags.
+        dev: Examples of the split that chooses the model.
+        labels: Labels of the model.
     """
     found = []
     types = Counter(
@@ -55,7 +55,7 @@ def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], 
     }
     used = {split: version for split, version in versions.items() if split in ("train", "dev")}
     if len(set(used.values())) > 1:
-        found.append(f"passages of {' and '.join(f'{split} come from {own}' for split, own in used.items())}")
+        found.append(f"passages of {' and '.join(f'{split} come from {version}' for split, version in used.items())}")
     if manifests and (config.index.folder / "CURRENT").is_file():
         now = read_manifest(config.index.folder)
         stale = [

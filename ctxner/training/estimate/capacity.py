@@ -39,7 +39,7 @@ def largest_batch_pieces(
     frozen_layers: int | None = None,
     num_views: int = 2,
 ) -> int | None:
-    """The largest `optim.batch_pieces` (over all workers and both views) that fits, in whole sentences a worker.
+    """The largest `optim.batch_pieces` (over all workers and both views) that fits, in whole sentences per worker.
 
     A sentence has `PLAIN_PIECES` in the plain view, `CONTEXT_PIECES` in the context view, and `WORDS` words.
 
@@ -86,7 +86,7 @@ def sent_bytes(
     micro_batches: int,
     looked_up: int = 0,
 ) -> int:
-    """Bytes that a worker sends an optimizer step; collectives are rings: (N - 1) / N of the tensor, twice to sum.
+    """Bytes that a worker sends per optimizer step; collectives are rings: (N - 1) / N of the tensor, twice to sum.
 
     Stage 0 sums the gradients: 2 Psi_t. Stages 1 and 2 sum them too (DeepSpeed combines the owners' parts in one
     all-reduce, where the paper's reduce-scatter would send half) and gather the new parameters: 3 Psi_t; stage 2 sums

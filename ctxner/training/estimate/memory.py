@@ -73,7 +73,7 @@ class ViewSize:
 
     Attributes:
         rows: Encoder rows.
-        pieces: Of the longest row.
+        pieces: Pieces of the longest row.
         words: Sentences times words of the longest sentence.
     """
 
@@ -93,7 +93,7 @@ class StateBytes:
 
     Attributes:
         parameters: What forward and backward read.
-        gradients: Of the trainable parameters.
+        gradients: Bytes of the trainable parameters' gradients.
         optimizer: AdamW's two moments, float32.
         master_weights: The optimizer's own float32 copy of the parameters.
         buffers: DeepSpeed's reduction bucket (stages 1 to 3) and parameters gathered from other workers (stage 3).
@@ -181,13 +181,13 @@ def activation_bytes(
     With checkpointing each layer keeps its input, n H, and one layer at a time is computed again.
 
     Beside the layers: the embeddings' norm, the words' vectors before the head, the CRF's messages in float64 (4 a view
-    and 3 of the KL, times words times tags), and autocast's bfloat16 copies of the weights, one a view.
+    and 3 of the KL, times words times tags), and autocast's bfloat16 copies of the weights, one per view.
     `loss.kl=marginal` keeps more than is counted here.
 
     Args:
-        shape: Of the encoder.
+        shape: Shape of the encoder.
         views: Both views' parts of a micro-batch; one in the modes `plain` and `context`.
-        num_tags: Of the CRF.
+        num_tags: Number of the CRF's tags.
         precision: See `Precision`.
         dropout: Whether the encoder's dropout is on.
         on_gpu: Attention is fused there even with dropout.

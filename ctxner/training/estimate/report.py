@@ -41,7 +41,7 @@ def sizing(
 
     Args:
         model: As training builds it, with what is frozen marked so.
-        views: Of every sentence, by name of the view.
+        views: Views of every sentence, by name of the view.
         steps: The optimizer steps of an epoch, each a list of micro-batches of indices into the views.
         workers: Number of workers.
         on_gpu: Whether each worker has a GPU.
@@ -50,9 +50,9 @@ def sizing(
 
     Returns:
         `parameters` by part; `global_batch` (means over the steps); `largest_micro_batch` of a worker; `zero_stages`,
-        one row of bytes for each: memory of a worker with and without gradient checkpointing, and what it sends a step;
-        `fits`, the largest `optim.batch_pieces` by encoder, machine, checkpointing and ZeRO stage (None: nothing fits);
-        `step_times` by encoder, see `ctxner.training.estimate.step_time`.
+        one row of bytes for each: memory of a worker with and without gradient checkpointing, and what it sends per
+        step; `fits`, the largest `optim.batch_pieces` by encoder, machine, checkpointing and ZeRO stage (None: nothing
+        fits); `step_times` by encoder, see `ctxner.training.estimate.step_time`.
     """
     shape = EncoderShape.of(model.encoder.config)
     parameters = count_parameters(model)

@@ -24,10 +24,10 @@ class Gpu:
     """A kind of GPU in nodes of some.
 
     Attributes:
-        name: Of the kind.
+        name: Name of the kind of GPU.
         flops: Dense bfloat16 operations a second, at most.
-        within: Bytes a second that one sends to another of its node.
-        across: Bytes a second that one sends to another node.
+        within: Bytes per second that one sends to another of its node.
+        across: Bytes per second that one sends to another node.
         a_node: GPUs of a node.
     """
 

@@ -27,7 +27,7 @@ def model_card(run: Mapping[str, Any], *, name: str, data_set: str, model: Mappi
     Args:
         run: What `training.json` holds: `config`, `config_digest`, `data`, `versions`, `epoch`, and, unless
             it was saved within an epoch, `dev_scores` by view as `ctxner.evaluation.scores.Scores.to_dict` gives them.
-        name: Of the model.
+        name: Name of the model.
         data_set: What the training data is called.
         model: Facts about the model itself: `types`, `parameters`, `max_pieces`, `max_passages`, `encoder_type`.
     """

@@ -19,7 +19,7 @@ def run_provenance(config: Config, examples: Mapping[str, Sequence[Example]]) ->
     """What all models of a run have in common: the config and its digest, data hashes and counts, versions.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         examples: The sentences of the splits that training reads.
     """
     files = {split: config.data.path(split) for split in examples}

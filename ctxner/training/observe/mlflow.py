@@ -120,7 +120,7 @@ def finish_run(tracking_uri: str, folder: Path, artifacts: Iterable[Path]) -> No
 
     Args:
         tracking_uri: Where the run is.
-        folder: Of the run.
+        folder: Folder of the run.
         artifacts: What to upload.
 
     Raises:

@@ -33,7 +33,7 @@ class Recorder:
     Args:
         folder: The run's folder, reachable from rank 0.
         settings: The config's sections, for MLflow.
-        rank: Of this worker.
+        rank: Rank of this worker.
         world_size: Workers.
         device: Where the model is.
         log_steps: Optimizer steps between two log steps.

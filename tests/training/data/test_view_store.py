@@ -89,7 +89,7 @@ def test_stored_views_are_the_builders(tokenizer, tmp_path_factory, which, drawn
     builder = ViewBuilder(tokenizer, max_pieces=limit, max_passages=2)
     examples = [_example(words, *passages, id=f"s\ud800é{n}") for n, (words, passages) in enumerate(drawn)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(viewstore, "_VIEWS_A_CHUNK", chunk)
+        patch.setattr(viewstore, "_VIEWS_PER_CHUNK", chunk)
         store = _open(tmp_path_factory.mktemp("cache"), examples, builder, which)
     wanted = _views(examples, builder, which)
     assert list(store) == wanted
@@ -236,7 +236,7 @@ class Deadly(list):
 
 
 def test_what_a_killed_writer_leaves_is_cleared_away(tmp_path, builder, monkeypatch):
-    monkeypatch.setattr(viewstore, "_VIEWS_A_CHUNK", 5)
+    monkeypatch.setattr(viewstore, "_VIEWS_PER_CHUNK", 5)
     examples, others = _examples(20), _examples(3)
     key, other = (views_key(own, builder, "context") for own in (examples, others))
     worker = FORK.Process(target=open_views, args=(tmp_path, key, Deadly(examples), builder, "context"))
@@ -302,7 +302,7 @@ class Streamed:
 
 
 def test_memory_of_writing_does_not_grow_with_the_sentences(tmp_path, builder, monkeypatch):
-    monkeypatch.setattr(viewstore, "_VIEWS_A_CHUNK", 32)
+    monkeypatch.setattr(viewstore, "_VIEWS_PER_CHUNK", 32)
     builder.plain(Sentence("s", ("Some", "words", *(f"w{n}" for n in range(7)))))  # the builder's own cache of words
     peaks = []
     for num in (100, 1000):

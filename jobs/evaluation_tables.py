@@ -1,0 +1,62 @@
+"""The tables that `ctxner evaluate` prints for people; its page is `jobs.pages.evaluation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ctxner.evaluation.errors import KINDS
+from ctxner.evaluation.scores import Score
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def overview(result: dict[str, Any]) -> Table:
+    """One line per view."""
+    table = Table("view", "P", "R", "F1", "95% interval", "surface F1", "ECE", "looked up")
+    shares: dict[str, float | None] = {"plain": 0.0, "context": 1.0, "auto": result["auto"].get("share")}
+    for view, detail in result["details"].items():
+        micro, share = result["scores"][view]["micro"], shares[view]
+        ratios = [_percent(micro[name]) for name in ("precision", "recall", "f1")]
+        interval = "–".join(map(_percent, detail["interval"]))
+        surface, error = detail["surface"]["micro"]["f1"], detail["calibration"]["error"]
+        table.add_row(view, *ratios, interval, _percent(surface), _percent(error), f"{share:.0%}")
+    return table
+
+
+def type_table(scores: Mapping[str, Any]) -> Table:
+    """F1 (precision / recall) by type, one column per view."""
+    table = Table("type", *(f"{view}: F1 (P / R)" for view in scores), "gold")
+    for type in sorted({type for view_scores in scores.values() for type in view_scores["per_type"]}):
+        rows = [view_scores["per_type"].get(type, Score().to_dict()) for view_scores in scores.values()]
+        cells = [f"{_percent(row['f1'])} ({_percent(row['precision'])} / {_percent(row['recall'])})" for row in rows]
+        table.add_row(Text(type), *cells, f"{max(row['num_gold'] for row in rows):,}")
+    return table
+
+
+def error_table(details: Mapping[str, Any]) -> Table:
+    """Kinds of errors, and recall of seen and unseen mentions, one column per view."""
+    table = Table("mentions", *details)
+    for kind in KINDS:
+        table.add_row(kind.replace("_", " "), *(f"{detail['kinds'][kind]:,}" for detail in details.values()))
+    if all("seen" in detail for detail in details.values()):
+        for name in ("seen", "unseen"):
+            scores = [detail["seen"][name] for detail in details.values()]
+            table.add_row(
+                f"recall, {name}", *(f"{_percent(score['recall'])} of {score['num_gold']:,}" for score in scores)
+            )
+    return table
+
+
+def in_words(comparison: dict[str, Any]) -> str:
+    """A paired comparison as one line."""
+    low, high = comparison["interval"]
+    return (
+        f"F1 {100 * comparison['difference']:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, "
+        f"p = {comparison['p_value']:.4f}"
+    )

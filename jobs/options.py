@@ -1,0 +1,43 @@
+"""Options and arguments that several commands share, with their help; the commands are `jobs.cli`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; defaults without one.")]
+Overrides = Annotated[list[str], typer.Option("--set", "-s", help="section.key=value over the config; repeatable.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Model = Annotated[str, typer.Argument(help="Model folder that `ctxner train` wrote, or a hub id.")]
+Corpus = Annotated[
+    list[Path],
+    typer.Option(
+        "--corpus", help="JSONL or text (also .gz, .zst), Parquet, MediaWiki XML (also .bz2, .gz, .zst); repeatable."
+    ),
+]
+IndexOut = Annotated[Path | None, typer.Option("--out", "-o", help="Index folder (default: index.folder).")]
+IndexFolder = Annotated[Path | None, typer.Option("--index", "-i", help="Index folder (default: index.folder).")]
+Language = Annotated[str | None, typer.Option(help="Lucene analyzer, e.g. en, de (default: index.language).")]
+PassageUnit = Annotated[
+    Literal["paragraph", "sentence"] | None,
+    typer.Option(help="What a passage of a MediaWiki dump is (default: index.unit)."),
+]
+Shards = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Lucene indexes built at once on Ray (default: index.shards).")
+]
+NONE: list[str] = []
+
+
+class Written(StrEnum):
+    """Formats of what `ctxner tag` writes; Typer takes no list of literals."""
+
+    parquet = "parquet"
+    jsonl = "jsonl"
+    conll = "conll"
+
+
+NO_PATHS: list[Path] = []
