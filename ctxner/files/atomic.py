@@ -1,7 +1,7 @@
 """All-or-nothing writes: a file or a folder is written aside, synced to disk, and renamed into place.
 
 A reader sees the old content or the new content, never a part of it. What is written aside lies in the target's folder
-as `.NAME.XXXXXXXX.aside`; it is removed when the writer fails, and `remove_leftovers` removes what killed writers left.
+as `.NAME.RANDOM.aside`; it is removed when the writer fails, and `remove_leftovers` removes what killed writers left.
 Locks, for targets with several writers, are in `ctxner.files.locks`.
 """
 
