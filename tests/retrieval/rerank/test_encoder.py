@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from ctxner.retrieval.rerank.encoder import PieceEncoder, native_dtype
+from tests.xlm_roberta import save_xlm_roberta
 
 pytestmark = pytest.mark.numeric
 
@@ -89,3 +90,16 @@ def test_native_dtype_follows_the_processor(caplog):
     expected = "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16") else "float32"
     assert native_dtype("cpu") == expected
     assert f"re-ranking in {expected}" in caplog.text
+
+
+def test_a_roberta_is_given_no_more_pieces_than_its_positions_can_number(tmp_path):
+    """Its table has 514 rows for 512 pieces: numbering begins behind the padding index."""
+    path = save_xlm_roberta(tmp_path / "encoder", TEXTS + ["a river port and an old castle"] * 20, num_pieces=60)
+    settings = json.loads((tmp_path / "encoder/tokenizer_config.json").read_text())
+    settings["model_max_length"] = 10**6
+    (tmp_path / "encoder/tokenizer_config.json").write_text(json.dumps(settings))
+    encoder = load(path)
+    assert encoder.piece_limit == 512
+    (text,) = encoder.encode(["port " * 2000], max_pieces=600)
+    assert len(text.ids) == 512
+    assert text.vectors.isfinite().all()
