@@ -56,6 +56,8 @@ def _native_messages_aside() -> Iterator[None]:
     except BaseException:
         if os.path.getsize(path):
             console.print(f"what native code said is in {path}", style="dim", highlight=False, soft_wrap=True)
+        else:
+            os.unlink(path)
         raise
     else:
         os.unlink(path)
