@@ -187,8 +187,8 @@ class Tagger:
             for sentence in sentences
         ]
         view: ViewName = "context" if any(passages.values()) else "plain"
-        found = iter(self.predict(examples, view=view))
-        return [[entity for _ in sentences for entity in next(found).entities] for sentences in parts]
+        predictions = iter(self.predict(examples, view=view))
+        return [[entity for _ in sentences for entity in next(predictions).entities] for sentences in parts]
 
     def pipeline(
         self, texts: Texts, *, passages: Passages | None = None
@@ -260,7 +260,7 @@ class Tagger:
         build = self.views.context if view == "context" else lambda example: self.views.plain(example.sentence)
         views = [build(example) for example in examples]
         scalings = self.calibration.confidence if self.calibration else {}
-        found: dict[int, Prediction] = {}
+        predictions: dict[int, Prediction] = {}
         shapes = [(built.num_rows, built.longest_row) for built in views]
         for batch in pack_batches(shapes, max_pieces=self.batch_pieces, call_pieces=self.call_pieces):
             best, entropies, ranked = self._decode([views[index] for index in batch], n_best)
@@ -269,7 +269,7 @@ class Tagger:
                 has_read = view == "plain" or any(passage.dropped is None for passage in read.passages)
                 answering: ViewName = view if has_read else "plain"
                 scaling = scalings.get(answering)
-                found[index] = Prediction(
+                predictions[index] = Prediction(
                     read.sentence_id,
                     answering,
                     best[place][0],
@@ -279,7 +279,7 @@ class Tagger:
                     tuple(Analysis(p, path[0], _entities(sentence, path, scaling)) for p, path in ranked[place]),
                     None if has_read else "no_hits",
                 )
-        return [found[index] for index in range(len(examples))]
+        return [predictions[index] for index in range(len(examples))]
 
     @torch.inference_mode()
     def _decode(
@@ -320,12 +320,12 @@ class Tagger:
 
 def _entities(sentence: Sentence, path: _Path, scaling: PlattScaling | None) -> tuple[Entity, ...]:
     text, offsets = sentence.located()
-    found = []
+    entities = []
     for span, confidence in zip(lenient_spans(path[0]), path[1], strict=True):
         start, end = offsets[span.start][0], offsets[span.end - 1][1]
         confidence = scaling(confidence) if scaling else confidence
-        found.append(Entity(text[start:end], span.type, start, end, span.start, span.end, confidence))
-    return tuple(found)
+        entities.append(Entity(text[start:end], span.type, start, end, span.start, span.end, confidence))
+    return tuple(entities)
 
 
 def _group(entity: Entity) -> dict[str, Any]:

@@ -22,13 +22,13 @@ def sentences_of(
         return [text] if text.words else []
     if not isinstance(text, str):
         return [Sentence(name, tuple(text))] if text else []
-    found: list[Sentence] = []
+    sentences: list[Sentence] = []
     for start, end in split_sentences(text) if bounds is None else bounds:
         offsets = tuple((start + first, start + last) for first, last in split_words(text[start:end]))
         if offsets:
             words = tuple(text[first:last] for first, last in offsets)
-            found.append(Sentence(f"{name}-{len(found)}", words, offsets=offsets, text=text))
-    return found
+            sentences.append(Sentence(f"{name}-{len(sentences)}", words, offsets=offsets, text=text))
+    return sentences
 
 
 def as_scored(passages: Iterable[str | Passage | ScoredPassage]) -> tuple[ScoredPassage, ...]:
@@ -41,9 +41,9 @@ def as_scored(passages: Iterable[str | Passage | ScoredPassage]) -> tuple[Scored
         raise ValueError(
             f"passages: wanted a sequence of passages, found one string {passages[:40]!r}; put it in a list"
         )
-    found = []
+    scored = []
     for rank, passage in enumerate(passages, start=1):
         if isinstance(passage, str):
             passage = Passage(f"given-{rank}", "given", passage)
-        found.append(passage if isinstance(passage, ScoredPassage) else ScoredPassage(passage, 0.0, rank))
-    return tuple(found)
+        scored.append(passage if isinstance(passage, ScoredPassage) else ScoredPassage(passage, 0.0, rank))
+    return tuple(scored)

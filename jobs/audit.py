@@ -89,8 +89,8 @@ def compare(splits: dict[str, list[Sentence]], corpus: Sequence[Path]) -> list[C
         for split, sentences in splits.items():
             comparisons.append(Comparison(split, "corpus", sentences, [next(copies) for _ in sentences]))
     for first, second in combinations(splits, 2):
-        found = find_copies(texts_of(splits[first]), splits[second])
-        comparisons.append(Comparison(second, first, splits[second], found))
+        split_copies = find_copies(texts_of(splits[first]), splits[second])
+        comparisons.append(Comparison(second, first, splits[second], split_copies))
     for split, sentences in splits.items():
         comparisons.append(
             Comparison(split, "itself", sentences, find_copies(texts_of(sentences), sentences, same=True))

@@ -76,15 +76,15 @@ def run(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) ->
         entropies = [prediction.entropy for prediction in predictions["plain"]]
         curve = auto_curve(gold, spans["plain"], spans["context"], entropies)
         chosen = choose_threshold(curve, share=wanted.share, f1=wanted.f1, gain=wanted.gain)
-    found = _found(config, split, gold, wanted, reports, curve, chosen)
+    result = _evidence(config, split, gold, wanted, reports, curve, chosen)
     threshold = chosen.threshold if chosen else None
     scalings = {view: report.scaling for view, report in reports.items() if report.scaling}
-    path = Calibration(scalings, threshold, found).save(folder)
-    write_calibration_page(out, reports, curve, chosen, title=f"Calibration on {split}", facts=_facts(model, found))
+    path = Calibration(scalings, threshold, result).save(folder)
+    write_calibration_page(out, reports, curve, chosen, title=f"Calibration on {split}", facts=_facts(model, result))
     return {
         "model": model,
         "threshold": threshold,
-        **{name: value for name, value in found.items() if name not in ("curve", "files", "contexts")},
+        **{name: value for name, value in result.items() if name not in ("curve", "files", "contexts")},
         "scaling": {view: asdict(scaling) for view, scaling in scalings.items()},
         "calibration": str(path),
         "report": str(out),
@@ -152,7 +152,7 @@ def _given(wanted: Wanted) -> dict[str, float]:
     return {name: value for name, value in asdict(wanted).items() if value is not None}
 
 
-def _found(
+def _evidence(
     config: Config,
     split: str,
     gold: Spans,
@@ -186,12 +186,12 @@ def _found(
     }
 
 
-def _facts(model: str, found: Mapping[str, Any]) -> dict[str, str]:
-    hashes = {**found["files"], **found["contexts"]}
+def _facts(model: str, result: Mapping[str, Any]) -> dict[str, str]:
+    hashes = {**result["files"], **result["contexts"]}
     return {
         "Model": model,
-        "Split": f"{found['split']}, {found['sentences']:,} sentences, {found['mentions']:,} gold mentions",
+        "Split": f"{result['split']}, {result['sentences']:,} sentences, {result['mentions']:,} gold mentions",
         "Files": ", ".join(f"{name} {value[:12]}" for name, value in hashes.items()),
-        "Wanted": ", ".join(f"{name} {value:g}" for name, value in found["wanted"].items()) or "confidences only",
-        "ctxner": found["ctxner"],
+        "Wanted": ", ".join(f"{name} {value:g}" for name, value in result["wanted"].items()) or "confidences only",
+        "ctxner": result["ctxner"],
     }

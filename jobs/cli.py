@@ -291,8 +291,8 @@ def calibrate(
     wanted = job.Wanted(0.5 if (share, f1, gain) == (None, None, None) else share, f1, gain)
 
     def result() -> dict[str, Any]:
-        found = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=out)
-        return found if json or dry_run else job.summary(found)
+        outcome = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=out)
+        return outcome if json or dry_run else job.summary(outcome)
 
     _finish(result, json)
 
@@ -378,8 +378,8 @@ def audit(
     settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
 
     def result() -> dict[str, Any]:
-        found = (job.plan if dry_run else job.run)(settings, out)
-        return found if json or dry_run else job.summary(found)
+        outcome = (job.plan if dry_run else job.run)(settings, out)
+        return outcome if json or dry_run else job.summary(outcome)
 
     _finish(result, json)
 
@@ -405,8 +405,8 @@ def retrieval_report(
     settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
 
     def result() -> dict[str, Any]:
-        found = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=out)
-        return found if json or dry_run else job.summary(found)
+        outcome = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=out)
+        return outcome if json or dry_run else job.summary(outcome)
 
     _finish(result, json)
 

@@ -72,7 +72,8 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
     _show(scores, tagged)
     result = {
         "scores": {
-            mode: {view: found["micro"]["f1"] for view, found in score.items()} for mode, score in scores.items()
+            mode: {view: scores_of_view["micro"]["f1"] for view, scores_of_view in score.items()}
+            for mode, score in scores.items()
         },
         "report": str(report),
         "model": str(out / modes[-1] / "model"),
@@ -153,21 +154,22 @@ def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any
         result = train(config.model_copy(update={"run": run, "loss": loss}), watcher=Watcher(on_step=done))
     tagger, test = Tagger.from_pretrained(result.model), load_split(config.data, "test")
     gold = [tags_to_spans(example.sentence.tags or ()) for example in test]
-    found = {view: tagger.predict(test, view=view) for view in VIEWS}
+    predictions = {view: tagger.predict(test, view=view) for view in VIEWS}
     scores: dict[str, Any] = {
-        view: count_spans(gold, [prediction.spans for prediction in found[view]]).scores().to_dict() for view in VIEWS
+        view: count_spans(gold, [prediction.spans for prediction in predictions[view]]).scores().to_dict()
+        for view in VIEWS
     }
     tagged = [
         TaggedSentence(
             example.sentence.id, example.sentence.words, spans, plain.entities, context.entities, context.passages
         )
-        for example, spans, plain, context in zip(test, gold, found["plain"], found["context"], strict=True)
+        for example, spans, plain, context in zip(test, gold, predictions["plain"], predictions["context"], strict=True)
     ]
     return scores, result.history, tagged
 
 
 def _micro(scores: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    return {mode: {view: found["micro"] for view, found in score.items()} for mode, score in scores.items()}
+    return {mode: {view: view_scores["micro"] for view, view_scores in score.items()} for mode, score in scores.items()}
 
 
 def _show(scores: dict[str, Any], tagged: Sequence[TaggedSentence]) -> None:

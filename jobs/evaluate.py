@@ -136,11 +136,11 @@ def plan(
     from ctxner.model.tagger import saved_types
 
     inputs = read_inputs(config, split)
-    found = {name: list(saved_types(name)) for name in (model, against) if name}
+    types_by_model = {name: list(saved_types(name)) for name in (model, against) if name}
     views = ["plain", "context"] if inputs.has_contexts else ["plain"]
     return {
         "model": model,
-        "types": found[model],
+        "types": types_by_model[model],
         "split": split,
         "sentences": len(inputs.examples),
         "views": views,
@@ -242,7 +242,7 @@ def _view_details(inputs: Inputs, tagged: Tagged, view: str, buckets: Mapping[st
     confidences, correct, _ = outcomes(gold, [prediction.entities for prediction in tagged.views[view]])
     cells = confusion(matches)
     types: list[str | None] = [*sorted({type for pair in cells for type in pair if type is not None}), None]
-    found: dict[str, Any] = {
+    details: dict[str, Any] = {
         "interval": bootstrap_interval(gold, predicted),
         "surface": surface_scores(sentences, gold, predicted).to_dict(),
         "kinds": {kind: sum(match.kind == kind for match in matches) for kind in KINDS},
@@ -264,21 +264,21 @@ def _view_details(inputs: Inputs, tagged: Tagged, view: str, buckets: Mapping[st
     }
     if inputs.seen is not None:
         by_seen = scores_by_seen(sentences, predicted, inputs.seen)
-        found["seen"] = {name: score.to_dict() for name, score in by_seen.items()}
-    return found
+        details["seen"] = {name: score.to_dict() for name, score in by_seen.items()}
+    return details
 
 
 def _buckets(inputs: Inputs, tagged: Tagged) -> dict[str, Buckets]:
     """Sentences by length and, with contexts, by what the context view reads."""
-    found = {"words": length_buckets([len(example.sentence.words) for example in inputs.examples])}
+    buckets = {"words": length_buckets([len(example.sentence.words) for example in inputs.examples])}
     if "context" in tagged.views:
         passages_by_sentence = [prediction.passages for prediction in tagged.views["context"]]
         read = [[scored for scored in passages if scored.dropped is None] for passages in passages_by_sentence]
         scores = [[scored.rerank_score for scored in passages if scored.rerank_score is not None] for passages in read]
-        found["passages"] = count_buckets([len(passages) for passages in read])
+        buckets["passages"] = count_buckets([len(passages) for passages in read])
         if any(scores):
-            found["rerank"] = quantile_buckets([max(sentence_scores, default=None) for sentence_scores in scores])
-    return found
+            buckets["rerank"] = quantile_buckets([max(sentence_scores, default=None) for sentence_scores in scores])
+    return buckets
 
 
 def _comparisons(inputs: Inputs, tagged: Tagged, other: Tagged | None, name: str | None) -> list[dict[str, Any]]:

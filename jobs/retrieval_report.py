@@ -56,25 +56,30 @@ def run(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, ou
         out: The page.
     """
     inputs = read_inputs(config, split, with_ceiling=with_ceiling)
-    found = measure(config, inputs, sorted(set(ks)), with_ceiling=with_ceiling)
+    measures = measure(config, inputs, sorted(set(ks)), with_ceiling=with_ceiling)
     limits = config.model.max_pieces, config.model.max_passages
     title = f"What retrieval found for {split}"
-    write_retrieval_page(out, found, title=title, limits=limits, facts=_facts(config, split, inputs))
+    write_retrieval_page(out, measures, title=title, limits=limits, facts=_facts(config, split, inputs))
     return {
         "split": split,
         "sentences": len(inputs.examples),
         "errors": sum(context.error is not None for context in inputs.contexts.values()),
         "without_query": sum(not context.query for context in inputs.contexts.values()),
-        "coverage": {str(k): _row(cell, found.words[k], found.has_seen) for k, cell in found.coverage.items()},
-        "context_view": _row(found.read, found.read_words, found.has_seen),
-        "ceiling": _row(found.ceiling, None, found.has_seen) if found.ceiling else None,
+        "coverage": {str(k): _row(cell, measures.words[k], measures.has_seen) for k, cell in measures.coverage.items()},
+        "context_view": _row(measures.read, measures.read_words, measures.has_seen),
+        "ceiling": _row(measures.ceiling, None, measures.has_seen) if measures.ceiling else None,
         "passages": {
-            fate: {"passages": len(passages), "pieces": found.num_pieces(passages)}
-            for fate, passages in found.fates().items()
+            fate: {"passages": len(passages), "pieces": measures.num_pieces(passages)}
+            for fate, passages in measures.fates().items()
         },
         "not_found": [
-            {"sentence_id": one.id, "mention": one.parts[1], "type": one.type, "in_corpus": one.in_corpus}
-            for one in found.missing
+            {
+                "sentence_id": mention.id,
+                "mention": mention.parts[1],
+                "type": mention.type,
+                "in_corpus": mention.in_corpus,
+            }
+            for mention in measures.missing
         ],
         "report": str(out),
     }
@@ -179,32 +184,32 @@ def measure(config: Config, inputs: Inputs, ks: Sequence[int], *, with_ceiling: 
 
 def _missing(inputs: Inputs, in_corpus: Sequence[LocatedMention] | None) -> list[Missing]:
     examples = {example.sentence.id: example for example in inputs.examples}
-    standing = {(one.sentence_id, one.span) for one in in_corpus or () if one.rank is not None}
+    standing = {(mention.sentence_id, mention.span) for mention in in_corpus or () if mention.rank is not None}
     missing = []
-    for one in locate_mentions(inputs.examples):
-        if one.rank is not None:
+    for mention in locate_mentions(inputs.examples):
+        if mention.rank is not None:
             continue
-        example, start, end = examples[one.sentence_id], one.span.start, one.span.end
+        example, start, end = examples[mention.sentence_id], mention.span.start, mention.span.end
         words = example.sentence.words
         missing.append(
             Missing(
-                one.sentence_id,
-                one.span.type,
+                mention.sentence_id,
+                mention.span.type,
                 (" ".join(words[:start]), " ".join(words[start:end]), " ".join(words[end:])),
-                inputs.contexts[one.sentence_id].query,
+                inputs.contexts[mention.sentence_id].query,
                 tuple(scored for scored in example.passages if scored.dropped is None),
-                None if in_corpus is None else (one.sentence_id, one.span) in standing,
+                None if in_corpus is None else (mention.sentence_id, mention.span) in standing,
             )
         )
     return missing
 
 
-def _row(found: MentionTally, words: Tally | None, has_seen: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"all": as_dict(found.all)}
+def _row(mentions: MentionTally, words: Tally | None, has_seen: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"all": as_dict(mentions.all)}
     if has_seen:
-        row |= {"seen": as_dict(found.seen), "unseen": as_dict(found.unseen)}
+        row |= {"seen": as_dict(mentions.seen), "unseen": as_dict(mentions.unseen)}
     row |= {"words": as_dict(words)} if words else {}
-    return row | {"by_type": {type: as_dict(tally) for type, tally in found.by_type.items()}}
+    return row | {"by_type": {type: as_dict(tally) for type, tally in mentions.by_type.items()}}
 
 
 def _facts(config: Config, split: str, inputs: Inputs) -> dict[str, str]:

@@ -99,10 +99,10 @@ def plan(
             done(num_documents)
     if not num_documents:
         raise ValueError("no documents to tag in these files")
-    found = {"documents": num_documents, "parts": num_parts, "characters": num_chars, "types": types}
+    result = {"documents": num_documents, "parts": num_parts, "characters": num_chars, "types": types}
     index = {"passages_in_index": manifest["index"]["num_documents"]} if "index" in manifest else {}
     view = {"view": config.tagging.view, "threshold": manifest["threshold"]}
-    return {**found, **view, **index, "formats": list(formats), "folder": out}
+    return {**result, **view, **index, "formats": list(formats), "folder": out}
 
 
 def _documents(
@@ -122,12 +122,12 @@ def _fetched(uris: Sequence[str]) -> Iterator[dict[str, list[Path]]]:
         copies = dict[str, list[Path]]()
         for number, uri in enumerate(uris):
             files, path = _open(uri)
-            found = sorted(files.find(path)) if files.isdir(path) else sorted(files.glob(path))
-            if not found:
+            names = sorted(files.find(path)) if files.isdir(path) else sorted(files.glob(path))
+            if not names:
                 raise FileNotFoundError(f"{uri}: no such file, folder or pattern")
             common = path.rstrip("/") if files.isdir(path) else path.split("*")[0].rsplit("/", 1)[0]
             copies[uri] = []
-            for remote_path in found:
+            for remote_path in names:
                 local = Path(name) / str(number) / remote_path.removeprefix(common).lstrip("/")
                 local.parent.mkdir(parents=True, exist_ok=True)
                 files.get_file(remote_path, str(local))

@@ -23,11 +23,11 @@ def run(
     if index is not None and sentences:
         from ctxner.retriever import Retriever
 
-        found = Retriever(config.retrieval, folder=index).retrieve(sentences)
+        retrieved = Retriever(config.retrieval, folder=index).retrieve(sentences)
     else:
-        found = [as_scored(passages)] * len(sentences)
+        retrieved = [as_scored(passages)] * len(sentences)
     view: ViewName = "context" if index is not None or passages else "plain"
-    examples = [Example(*pair) for pair in zip(sentences, found, strict=True)]
+    examples = [Example(*pair) for pair in zip(sentences, retrieved, strict=True)]
     predictions = iter(Tagger.from_pretrained(model).predict(examples, view=view))
     return {
         "view": view,
@@ -44,8 +44,8 @@ def plan(
     from ctxner.texts import sentences_of
 
     num_sentences = sum(len(sentences_of(text, str(number))) for number, text in enumerate(texts))
-    found = {"model": model, "types": list(saved_types(model)), "sentences": num_sentences}
-    return {**found, "passages_in_index": read_manifest(index).num_documents} if index else found
+    result = {"model": model, "types": list(saved_types(model)), "sentences": num_sentences}
+    return {**result, "passages_in_index": read_manifest(index).num_documents} if index else result
 
 
 def _tagged(text: str, predictions: Sequence[Any]) -> dict[str, Any]:

@@ -177,15 +177,15 @@ class Problem(Wire):
 
 def explain(error: ValidationError) -> str:
     """Where a message is wrong, what was wanted; nothing of what was found."""
-    found = []
+    problems = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False)[:3]:
         extra = problem["type"] == "extra_forbidden"
         place = ".".join(str(part) for part in (problem["loc"][:-1] if extra else problem["loc"])) or "body"
-        found.append(f"{place}: {'unknown key' if extra else problem['msg']}")
-    return "; ".join(found) + ("; ..." if error.error_count() > len(found) else "")
+        problems.append(f"{place}: {'unknown key' if extra else problem['msg']}")
+    return "; ".join(problems) + ("; ..." if error.error_count() > len(problems) else "")
 
 
 def examples_of(model: type[Wire]) -> dict[str, Any]:
     """The examples of a message, by name, for OpenAPI."""
-    found = model.model_json_schema().get("examples", [])
-    return {f"example {number}": {"value": example} for number, example in enumerate(found, start=1)}
+    examples = model.model_json_schema().get("examples", [])
+    return {f"example {number}": {"value": example} for number, example in enumerate(examples, start=1)}

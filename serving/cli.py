@@ -115,7 +115,9 @@ def _tree(
         )
     names = {"Reranker"} if settings.reranker == "inside" or not settings.retrieval.rerank else set()
     names |= set() if settings.index else {"Retriever", "Reranker"}
-    application["deployments"] = [one for one in application.get("deployments") or () if one.get("name") not in names]
+    application["deployments"] = [
+        deployment for deployment in application.get("deployments") or () if deployment.get("name") not in names
+    ]
     application["args"] = settings.model_dump(mode="json", exclude_defaults=True)
     try:
         ServeDeploySchema.model_validate(tree)

@@ -143,8 +143,12 @@ def _wait_until_ready(name: str) -> None:
         while time.monotonic() < end:
             application = serve.status().applications.get(name)
             if application is not None:
-                states = {one: str(status.status.value) for one, status in application.deployments.items()}
-                shown.update("starting: " + ", ".join(f"{one} {state.lower()}" for one, state in states.items()))
+                states = {
+                    deployment: str(status.status.value) for deployment, status in application.deployments.items()
+                }
+                shown.update(
+                    "starting: " + ", ".join(f"{deployment} {state.lower()}" for deployment, state in states.items())
+                )
                 if application.status == "RUNNING":
                     return
                 if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):

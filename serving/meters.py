@@ -89,8 +89,8 @@ async def cluster_metrics() -> str:
         if node["Alive"]
     ]
     async with httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client:
-        found = await asyncio.gather(*(client.get(address) for address in addresses), return_exceptions=True)
-    return "".join(_ours([answer.text[:_MOST_BYTES] for answer in found if isinstance(answer, httpx2.Response)]))
+        answers = await asyncio.gather(*(client.get(address) for address in addresses), return_exceptions=True)
+    return "".join(_ours([answer.text[:_MOST_BYTES] for answer in answers if isinstance(answer, httpx2.Response)]))
 
 
 def _ours(texts: Sequence[str]) -> list[str]:

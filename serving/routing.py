@@ -76,16 +76,16 @@ class Routing:
                 return plain
             assert self.threshold is not None, "without one all are looked up"
             unsure = [place for place, answer in enumerate(plain) if answer.prediction.entropy > self.threshold]
-            found = [
+            answers = [
                 answer if answer.prediction.entropy > self.threshold else _because(answer, "confident")
                 for answer in plain
             ]
             if unsure:
-                some = [examples[place] for place in unsure]
-                better = await self._looked_up(some, [plain[place] for place in unsure], given, until, trace)
+                unsure_examples = [examples[place] for place in unsure]
+                better = await self._looked_up(unsure_examples, [plain[place] for place in unsure], given, until, trace)
                 for place, answer in zip(unsure, better, strict=True):
-                    found[place] = answer
-            return found
+                    answers[place] = answer
+            return answers
         finally:
             self.load.end(words)
 
@@ -101,26 +101,26 @@ class Routing:
                 passages, index = retrieved.passages, retrieved.index
         if reason is not None:
             return await self._instead(examples, plain, [reason] * len(examples), until, trace)
-        readable = [any(one.dropped is None for one in passage or ()) for passage in passages]
+        readable = [any(scored.dropped is None for scored in passage or ()) for passage in passages]
         reasons: list[Reason | None] = [
             None if ok else ("no_hits" if passage is not None else "retriever_unavailable")
             for ok, passage in zip(readable, passages, strict=True)
         ]
         places = [place for place, ok in enumerate(readable) if ok]
         rest = [place for place, ok in enumerate(readable) if not ok]
-        some = [replace(examples[place], passages=passages[place] or ()) for place in places]
+        with_passages = [replace(examples[place], passages=passages[place] or ()) for place in places]
 
         def own_plain(wanted: Sequence[int]) -> list[Answer] | None:
             return None if plain is None else [plain[place] for place in wanted]
 
         answers = await asyncio.gather(
-            self._in_context(some, own_plain(places), index, until, trace),
+            self._in_context(with_passages, own_plain(places), index, until, trace),
             self._instead(
                 [examples[place] for place in rest], own_plain(rest), [reasons[place] for place in rest], until, trace
             ),
         )
-        found = dict(zip([*places, *rest], [*answers[0], *answers[1]], strict=True))
-        return [found[place] for place in range(len(examples))]
+        by_place = dict(zip([*places, *rest], [*answers[0], *answers[1]], strict=True))
+        return [by_place[place] for place in range(len(examples))]
 
     async def _retrieve(
         self, examples: Sequence[Example], without_plain: bool, until: float, trace: Trace
@@ -177,11 +177,13 @@ class Routing:
     async def _look_up_in_vain(self, examples: Sequence[Example]) -> None:
         assert self.retriever is not None
         num, until = len(examples), asyncio.get_running_loop().time() + self._policy.explore_seconds
-        found: Retrieved = await self.retriever.call(
+        retrieved: Retrieved = await self.retriever.call(
             num, [example.sentence for example in examples], self._policy.explore_seconds, until=until
         )
-        some = [replace(example, passages=read or ()) for example, read in zip(examples, found.passages, strict=True)]
-        await self.context.call(num, some, "context", self._policy.explore_seconds, until=until)
+        with_passages = [
+            replace(example, passages=read or ()) for example, read in zip(examples, retrieved.passages, strict=True)
+        ]
+        await self.context.call(num, with_passages, "context", self._policy.explore_seconds, until=until)
 
     def _explored(self, task: asyncio.Task[None]) -> None:
         self._exploring = None

@@ -107,13 +107,13 @@ class Service:
         split = [self._split(*request_text) for request_text in zip(texts, given, range(number), strict=True)]
         self._check_sentences(split)
         trace = Trace()
-        found = await self._answers(split, request, request.passages is not None, trace)
-        answers = [answer for text_answers in found for answer in text_answers]
+        answers_by_text = await self._answers(split, request, request.passages is not None, trace)
+        answers = [answer for text_answers in answers_by_text for answer in text_answers]
         views, reasons = counts(answers)
         trace.add("total", started)
         self.meter.answered(views, reasons, trace.seconds)
         return TagResponse(
-            results=[_text_out(*pair, request.return_passages) for pair in zip(split, found, strict=True)],
+            results=[_text_out(*pair, request.return_passages) for pair in zip(split, answers_by_text, strict=True)],
             versions=_versions(answers),
             views=views,
             reasons=reasons,
@@ -161,9 +161,9 @@ class Service:
             split = self._split(text, streamed.passages or (), 0)
             self._check_sentences([split])
             trace = Trace()
-            found = await self._answers([split], streamed, streamed.passages is not None, trace)
-            self.meter.answered(*counts(found[0]), trace.seconds)
-            return _text_out(split, found[0], streamed.return_passages)
+            answers = await self._answers([split], streamed, streamed.passages is not None, trace)
+            self.meter.answered(*counts(answers[0]), trace.seconds)
+            return _text_out(split, answers[0], streamed.return_passages)
         except ValidationError as error:
             return await _failed(explain(error))
         except RefusedError as error:
@@ -210,7 +210,7 @@ class Service:
         order = sorted(range(len(examples)), key=lambda place: len(examples[place].sentence.words))
         tasks = [asyncio.ensure_future(answer(chunk)) for chunk in _chunks([examples[place] for place in order])]
         try:
-            answers = [answer for some in await asyncio.gather(*tasks) for answer in some]
+            answers = [answer for texts_answers in await asyncio.gather(*tasks) for answer in texts_answers]
         except UnavailableError as error:
             raise RefusedError(503, "unavailable", str(error), retry_after=error.retry_after) from None
         finally:
@@ -265,7 +265,7 @@ def _text_out(text: _Text, answers: Sequence[Answer], return_passages: bool) -> 
                 view=answer.view,
                 reason=answer.reason,
                 entropy=max(0.0, prediction.entropy),
-                passages=[_passage_out(one) for one in prediction.passages] if return_passages else None,
+                passages=[_passage_out(passage) for passage in prediction.passages] if return_passages else None,
             )
         )
     return TextOut(entities=entities, sentences=sentences)

@@ -84,7 +84,7 @@ def keys_from(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
     Raises:
         ValueError: Not `name:key,...`, or a key that one could guess; keys are not shown.
     """
-    found = []
+    keys = []
     for number, item in enumerate(filter(None, environment.get(KEYS_VARIABLE, "").split(",")), start=1):
         name, _, key = item.strip().partition(":")
         if not _NAME.fullmatch(name) or len(key) < _SHORTEST_KEY:
@@ -92,8 +92,8 @@ def keys_from(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
                 f"{KEYS_VARIABLE}: entry {number} is not name:key with a key of at least {_SHORTEST_KEY} characters; "
                 "`ctxner api-key NAME` makes one"
             )
-        found.append(ApiKey(name=name, sha256=hashed(key)))
-    return tuple(found)
+        keys.append(ApiKey(name=name, sha256=hashed(key)))
+    return tuple(keys)
 
 
 def model_version(model: str) -> str:

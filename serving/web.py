@@ -101,8 +101,8 @@ def make_app(service: Service, keys: Sequence[ApiKey] = ()) -> FastAPI:
 
     @app.get("/readyz", summary="Who answers", responses={503: {"description": "No view can answer"}})
     async def readyz() -> Response:
-        found = await service.ready()
-        return JSONResponse(found, 200 if found.get("plain") or found.get("context") else 503)
+        readiness = await service.ready()
+        return JSONResponse(readiness, 200 if readiness.get("plain") or readiness.get("context") else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse, responses={401: _PROBLEMS[401]}, summary="For Prometheus")
     async def metrics() -> str:
@@ -258,8 +258,8 @@ class _Bucket:
 
 
 def _check_type(request: Request, wanted: set[str]) -> None:
-    found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if found not in wanted:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in wanted:
         raise RefusedError(415, "content_type", f"content-type is not {' or '.join(sorted(wanted))}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RefusedError(415, "content_encoding", "compressed bodies are not taken")

@@ -140,8 +140,8 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def write_success(folder: Path, found: Mapping[str, Any]) -> None:
+def write_success(folder: Path, facts: Mapping[str, Any]) -> None:
     """Add to `folder/_SUCCESS`, a JSON object; other keys stay."""
     path = folder / SUCCESS
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    write_text(path, json.dumps({**before, **found}, indent=1, default=str))
+    write_text(path, json.dumps({**before, **facts}, indent=1, default=str))

@@ -78,9 +78,9 @@ def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapp
     ends: list[int] = []
 
     def write(inputs: Path) -> tuple[int, Mapping[str, Any]]:
-        found, digest = _write_sentences(splits, inputs)
-        ends.extend(found)
-        return found[-1], {"sentences": digest, "splits": dict(zip(splits, found, strict=True)), **settings}
+        counts, digest = _write_sentences(splits, inputs)
+        ends.extend(counts)
+        return counts[-1], {"sentences": digest, "splits": dict(zip(splits, counts, strict=True)), **settings}
 
     job = open_job(job_path(folder), write)
     return Stage(folder, job, tuple(splits), tuple(ends))

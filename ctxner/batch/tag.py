@@ -100,21 +100,21 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
     """
     settings = config.tagging
     saved_types(model)
-    found: dict[str, Any] = {
+    row_settings: dict[str, Any] = {
         "model": model,
         "weights": weights_sha256(Path(model)),
         "tagging": settings.results_settings(),
     }
     if settings.view == "plain":
-        return config, None, {**found, "threshold": None}
+        return config, None, {**row_settings, "threshold": None}
     threshold = None
     if settings.view == "auto":
         threshold = auto_threshold(Calibration.load(Path(model)), settings.threshold)
     config = config.model_copy(update={"retrieval": decided(config.retrieval)})
     index = index_manifest(config.index.folder, config.index.source)
     retrieval = config.retrieval.results_settings()
-    found |= {"threshold": threshold, "index": dataclasses.asdict(index), "retrieval": retrieval}
-    return config, index, found
+    row_settings |= {"threshold": threshold, "index": dataclasses.asdict(index), "retrieval": retrieval}
+    return config, index, row_settings
 
 
 def _pools(
@@ -124,10 +124,10 @@ def _pools(
     settings, is_auto = config.tagging, config.tagging.view == "auto"
     retrieval = list[Pool]()
     if index is not None:
-        found = retrieval_pools(config, index)
+        pools = retrieval_pools(config, index)
         retrieval = [
             replace(pool, actor=LookUp, arguments=(pool.actor, *pool.arguments), batch_size=_PARTS_PER_SEARCH)
-            for pool in found
+            for pool in pools
         ]
     if settings.actors is None:
         num_actors, cpus = room(settings.actor_cpus, settings.gpus, 1 + is_auto, retrieval)

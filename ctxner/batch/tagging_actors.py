@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_ERROR = 500  # characters of a row's error
 
-_Found = list[dict[str, Any]] | str  # rows of `_found_struct`, one per sentence of a part; or why there are none
+_PartResult = list[dict[str, Any]] | str  # rows of `_found_struct`, one per sentence of a part; or why there are none
 
 
 class TagPlain:
@@ -38,15 +38,15 @@ class TagPlain:
         """Tagged parts; with a threshold the parts with columns `found`, `failed` and `looked_up`."""
         rows = parts.to_pylist()
         sentences = [_sentences(row) for row in rows]
-        found = self.tagger.tag(
+        results = self.tagger.tag(
             rows,
             [[(n, Example(sentence)) for n, sentence in enumerate(part_sentences)] for part_sentences in sentences],
             "plain",
         )
         if self.threshold is None:
-            return _tagged(parts, found)
-        given = [[] if isinstance(answers, str) else answers for answers in found]
-        failed = [answers if isinstance(answers, str) else None for answers in found]
+            return _tagged(parts, results)
+        given = [[] if isinstance(answers, str) else answers for answers in results]
+        failed = [answers if isinstance(answers, str) else None for answers in results]
         unsure = [
             [n for n, sentence in enumerate(part_sentences) if sentence["entropy"] > self.threshold]
             for part_sentences in given
@@ -68,8 +68,8 @@ class TagContext:
         examples = [
             [(sentence["number"], _example(sentence, row["text"])) for sentence in row["looked_up"]] for row in rows
         ]
-        found = self.tagger.tag(rows, examples, "context")
-        return _tagged(parts, [_joined(row, answers) for row, answers in zip(rows, found, strict=True)])
+        results = self.tagger.tag(rows, examples, "context")
+        return _tagged(parts, [_joined(row, answers) for row, answers in zip(rows, results, strict=True)])
 
 
 class LookUp:
@@ -118,7 +118,7 @@ class _RowTagger:
         parts: Sequence[Mapping[str, Any]],
         examples: Sequence[Sequence[tuple[int, Example]]],
         view: ViewName,
-    ) -> list[_Found]:
+    ) -> list[_PartResult]:
         """The numbered sentences of each part as rows; or the error of a part that fails alone too.
 
         Raises:
@@ -130,22 +130,22 @@ class _RowTagger:
             if len(parts) == 1:
                 raise
             logger.warning("a batch of %d parts fails, each is tried alone: %s", len(parts), error)
-        found = list[_Found]()
+        results = list[_PartResult]()
         for part, example in zip(parts, examples, strict=True):
             try:
-                found += self._tag([part], [example], view)
+                results += self._tag([part], [example], view)
             except RuntimeError as error:
-                found.append(f"{type(error).__name__}: {error}"[:_MAX_ERROR])
-        if all(isinstance(answers, str) for answers in found):
-            raise RuntimeError(f"each of {len(found)} parts fails, the last with {found[-1]}")
-        return found
+                results.append(f"{type(error).__name__}: {error}"[:_MAX_ERROR])
+        if all(isinstance(answers, str) for answers in results):
+            raise RuntimeError(f"each of {len(results)} parts fails, the last with {results[-1]}")
+        return results
 
     def _tag(
         self,
         parts: Sequence[Mapping[str, Any]],
         examples: Sequence[Sequence[tuple[int, Example]]],
         view: ViewName,
-    ) -> list[_Found]:
+    ) -> list[_PartResult]:
         flat = [example for part_examples in examples for _, example in part_examples]
         predictions = iter(self.tagger.predict(flat, view=view, n_best=self.settings.n_best))
         return [
@@ -153,27 +153,29 @@ class _RowTagger:
             for part, part_examples in zip(parts, examples, strict=True)
         ]
 
-    def _row(self, start: int, number: int, sentence: Sentence, found: Prediction) -> dict[str, Any]:
+    def _row(self, start: int, number: int, sentence: Sentence, prediction: Prediction) -> dict[str, Any]:
         _, offsets = sentence.located()
         row: dict[str, Any] = {
             "start": start + offsets[0][0],
             "end": start + offsets[-1][1],
-            "view": found.view,
-            "reason": found.reason,
-            "entropy": found.entropy,
-            "entities": [_entity(entity, start, number) for entity in found.entities],
+            "view": prediction.view,
+            "reason": prediction.reason,
+            "entropy": prediction.entropy,
+            "entities": [_entity(entity, start, number) for entity in prediction.entities],
         }
         if self.settings.passages:
-            row["passages"] = [passage_row(passage) for passage in found.passages if passage.dropped is None]
+            row["passages"] = [passage_row(passage) for passage in prediction.passages if passage.dropped is None]
         if self.with_words:
-            row |= {"words": list(sentence.words), "tags": list(found.tags)}
+            row |= {"words": list(sentence.words), "tags": list(prediction.tags)}
         if self.settings.n_best:
             row["alternatives"] = [
                 {
                     "probability": alternative.probability,
-                    "entities": [_entity(one, start, number) for one in alternative.entities],
+                    "entities": [
+                        _entity(alternative_entity, start, number) for alternative_entity in alternative.entities
+                    ],
                 }
-                for alternative in found.alternatives
+                for alternative in prediction.alternatives
             ]
         return row
 
@@ -241,35 +243,35 @@ def _found_struct() -> pa.StructType:
     return pa.struct([*sentence_struct(), ("entities", pa.list_(entity_struct()))])
 
 
-def _joined(part: Mapping[str, Any], found: _Found) -> _Found:
+def _joined(part: Mapping[str, Any], result: _PartResult) -> _PartResult:
     """What was looked up in place of what the plain view had said, with retrieval's errors."""
-    if isinstance(found, str):
-        return found
+    if isinstance(result, str):
+        return result
     if part.get("failed") is not None:
         return str(part["failed"])
-    for answer, asked in zip(found, part["looked_up"], strict=True):
+    for answer, asked in zip(result, part["looked_up"], strict=True):
         answer["error"] = asked["error"]
         if asked["error"] is not None:
             answer["reason"] = "retriever_unavailable"
     if "found" not in part:
-        return found
+        return result
     whole = [{**answer, "reason": "confident"} for answer in part["found"]]
-    for answer, asked in zip(found, part["looked_up"], strict=True):
+    for answer, asked in zip(result, part["looked_up"], strict=True):
         whole[asked["number"]] = answer
     return whole
 
 
-def _tagged(parts: pa.Table, found: Sequence[_Found]) -> pa.Table:
+def _tagged(parts: pa.Table, results: Sequence[_PartResult]) -> pa.Table:
     """Tagged parts; a part's error is its own or the first of its sentences'."""
-    sentences = [[] if isinstance(answers, str) else answers for answers in found]
+    sentences = [[] if isinstance(answers, str) else answers for answers in results]
     entities = [
         [entity for sentence in part_sentences for entity in sentence.pop("entities")] for part_sentences in sentences
     ]
     errors = [
         answers
         if isinstance(answers, str)
-        else next((one["error"] for one in answers if one.get("error") is not None), None)
-        for answers in found
+        else next((result_row["error"] for result_row in answers if result_row.get("error") is not None), None)
+        for answers in results
     ]
     columns = {"entities": entities, "sentences": sentences, "error": errors}
     tagged = parts.select([*PLACE, "id", "text"])

@@ -220,9 +220,9 @@ def tag_body(
 def _check(text: str | Sequence[str], where: str) -> None:
     """Refuse what UTF-8 cannot hold; the text itself is not told."""
     for item in (text,) if isinstance(text, str) else text:
-        if found := _SURROGATE.search(item):
+        if match := _SURROGATE.search(item):
             raise ValueError(
-                f"{where} has a lone surrogate (character {found.start()}), which is no text; "
+                f"{where} has a lone surrogate (character {match.start()}), which is no text; "
                 "decode with errors='replace', or drop it"
             )
 

@@ -35,12 +35,12 @@ def outcomes(gold: Spans, predicted: Sequence[Sequence[Entity]]) -> tuple[list[f
     """The confidence of each predicted entity, whether span and type are right, and the number of its sentence."""
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} gold sentences but {len(predicted)} predicted; give one list per sentence")
-    found = [
+    results = [
         (entity.confidence, Span(entity.first_word, entity.last_word, entity.type) in wanted, number)
         for number, (wanted, entities) in enumerate(zip(map(set, gold), predicted, strict=True))
         for entity in entities
     ]
-    return [one[0] for one in found], [one[1] for one in found], [one[2] for one in found]
+    return [result[0] for result in results], [result[1] for result in results], [result[2] for result in results]
 
 
 def reliability_bins(confidences: Sequence[float], correct: Sequence[bool], *, num_bins: int = 15) -> list[Bin]:

@@ -55,17 +55,17 @@ def match_mentions(gold: Iterable[Span], predicted: Iterable[Span]) -> list[Matc
     """
     free_gold, free_predicted = set(gold), set(predicted)
     pairs = sorted(
-        (KINDS.index(_kind(wanted, found)), -_shared_words(wanted, found), wanted, found)
+        (KINDS.index(_kind(wanted, prediction)), -_shared_words(wanted, prediction), wanted, prediction)
         for wanted in free_gold
-        for found in free_predicted
-        if _shared_words(wanted, found) > 0
+        for prediction in free_predicted
+        if _shared_words(wanted, prediction) > 0
     )
     matches = []
-    for kind, _, wanted, found in pairs:
-        if wanted in free_gold and found in free_predicted:
-            matches.append(Match(KINDS[kind], wanted, found))
+    for kind, _, wanted, prediction in pairs:
+        if wanted in free_gold and prediction in free_predicted:
+            matches.append(Match(KINDS[kind], wanted, prediction))
             free_gold.remove(wanted)
-            free_predicted.remove(found)
+            free_predicted.remove(prediction)
     missed = [Match("missed", span, None) for span in sorted(free_gold)]
     return matches + missed + [Match("spurious", None, span) for span in sorted(free_predicted)]
 
@@ -103,12 +103,12 @@ def surface_scores(sentences: Sequence[Sentence], gold: Spans, predicted: Spans)
     Source: Derczynski et al., "Results of the WNUT2017 Shared Task" (2017), as its wnuteval.py counts.
     """
     wanted: set[tuple[tuple[str, ...], str]] = set()
-    found: set[tuple[tuple[str, ...], str]] = set()
+    matched: set[tuple[tuple[str, ...], str]] = set()
     correct: set[tuple[tuple[str, ...], str]] = set()
     for sentence, gold_spans, predicted_spans in zip(sentences, map(set, gold), map(set, predicted), strict=True):
-        for forms, spans in ((wanted, gold_spans), (found, predicted_spans), (correct, gold_spans & predicted_spans)):
+        for forms, spans in ((wanted, gold_spans), (matched, predicted_spans), (correct, gold_spans & predicted_spans)):
             forms |= {(sentence.words[span.start : span.end], span.type) for span in spans}
-    counts = [Counter(type for _, type in forms) for forms in (correct, found, wanted)]
+    counts = [Counter(type for _, type in forms) for forms in (correct, matched, wanted)]
     return SpanCounts(
         {type: Score(*(count[type] for count in counts)) for type in sorted({*counts[1], *counts[2]})}
     ).scores()
@@ -134,8 +134,8 @@ class Buckets:
     def scores(self, gold: Spans, predicted: Spans) -> list[Score]:
         """Micro scores of each group; their sum is that of all sentences."""
         scores = [Score() for _ in self.names]
-        for place, wanted, found in zip(self.places, map(set, gold), map(set, predicted), strict=True):
-            scores[place] += Score(len(wanted & found), len(found), len(wanted))
+        for place, wanted, answers in zip(self.places, map(set, gold), map(set, predicted), strict=True):
+            scores[place] += Score(len(wanted & answers), len(answers), len(wanted))
         return scores
 
 

@@ -126,13 +126,18 @@ def count_spans(gold: Spans, predicted: Spans) -> SpanCounts:
     """
     _check_lengths(gold, predicted)
     correct: Counter[str] = Counter()
-    found: Counter[str] = Counter()
+    predicted_counts: Counter[str] = Counter()
     wanted: Counter[str] = Counter()
     for gold_spans, predicted_spans in zip(map(set, gold), map(set, predicted), strict=True):
         correct.update(span.type for span in gold_spans & predicted_spans)
-        found.update(span.type for span in predicted_spans)
+        predicted_counts.update(span.type for span in predicted_spans)
         wanted.update(span.type for span in gold_spans)
-    return SpanCounts({type: Score(correct[type], found[type], wanted[type]) for type in sorted({*found, *wanted})})
+    return SpanCounts(
+        {
+            type: Score(correct[type], predicted_counts[type], wanted[type])
+            for type in sorted({*predicted_counts, *wanted})
+        }
+    )
 
 
 def score_spans(gold: Spans, predicted: Spans) -> Scores:
@@ -256,11 +261,11 @@ def scores_by_seen(
     """
     _check_lengths(gold_sentences, predicted)
     scores = {"seen": Score(), "unseen": Score()}
-    for sentence, found in zip(gold_sentences, map(set, predicted), strict=True):
+    for sentence, answers in zip(gold_sentences, map(set, predicted), strict=True):
         gold = _gold(sentence)
-        for span in gold | found:
+        for span in gold | answers:
             name = "seen" if surface_form(sentence.words[span.start : span.end]) in train_mentions else "unseen"
-            scores[name] += Score(int(span in gold and span in found), int(span in found), int(span in gold))
+            scores[name] += Score(int(span in gold and span in answers), int(span in answers), int(span in gold))
     return scores
 
 
@@ -286,7 +291,7 @@ def sentence_counts(gold: Spans, predicted: Spans) -> np.ndarray:
     """Mentions of each sentence, [sentences, (correct, predicted, gold)], int64; arguments as `count_spans`."""
     _check_lengths(gold, predicted)
     pairs = zip(map(set, gold), map(set, predicted), strict=True)
-    rows = [(len(wanted & found), len(found), len(wanted)) for wanted, found in pairs]
+    rows = [(len(wanted & answers), len(answers), len(wanted)) for wanted, answers in pairs]
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 

@@ -72,10 +72,10 @@ class Calibration:
             raise ValueError(
                 f"{path}: not what `ctxner calibrate` writes ({error!r:.200}); run it again, or remove the file"
             ) from None
-        if weights != (found := _own_weights(folder)):
+        if weights != (present := _own_weights(folder)):
             raise ValueError(
                 f"{path}: fitted for weights with SHA-256 {weights[:12]}..., but the folder's have "
-                f"{found[:12]}...; run `ctxner calibrate` again, or remove the file"
+                f"{present[:12]}...; run `ctxner calibrate` again, or remove the file"
             )
         return calibration
 
@@ -136,7 +136,7 @@ def weights_sha256(folder: Path) -> str | None:
 
 
 def _own_weights(folder: Path) -> str:
-    found = weights_sha256(folder)
-    if found is None:
+    sha256 = weights_sha256(folder)
+    if sha256 is None:
         raise ValueError(f"{folder}: no model.safetensors; a calibration belongs to a model's folder")
-    return found
+    return sha256

@@ -74,10 +74,10 @@ class LinearChainCRF(nn.Module):
 
     def _constrain(self, legal_transitions: LegalTransitions) -> None:
         start, matrix, end = legal_transitions
-        found = (len(start), len(matrix), {len(row) for row in matrix}, len(end))
-        if found != (self.num_tags, self.num_tags, {self.num_tags}, self.num_tags):
+        sizes = (len(start), len(matrix), {len(row) for row in matrix}, len(end))
+        if sizes != (self.num_tags, self.num_tags, {self.num_tags}, self.num_tags):
             raise ValueError(
-                f"legal_transitions have sizes {found}; wanted L, L, L and L with L = {self.num_tags} tags"
+                f"legal_transitions have sizes {sizes}; wanted L, L, L and L with L = {self.num_tags} tags"
             )
         self._mixing_steps = _mixing_steps(legal_transitions)
         self.register_buffer("penalties", torch.empty(self.num_tags + 2, self.num_tags), persistent=False)
@@ -100,8 +100,8 @@ class LinearChainCRF(nn.Module):
 
     def marginals(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
         """Probability of each tag at each word, [B, T, L]; 0 on padding. No gradient."""
-        found = forward_backward.posterior(self._scores(emissions_BTL, mask_BT))
-        return found.unary_TBL.transpose(0, 1).to(_result_dtype(emissions_BTL))
+        posterior = forward_backward.posterior(self._scores(emissions_BTL, mask_BT))
+        return posterior.unary_TBL.transpose(0, 1).to(_result_dtype(emissions_BTL))
 
     def pairwise_marginals(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
         """Probability of tags (i, j) at words (t, t + 1), [B, T - 1, L, L]; 0 where t + 1 is padding. No gradient."""
@@ -139,8 +139,8 @@ class LinearChainCRF(nn.Module):
     def entropy(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
         """Entropy of the distribution over whole paths, [B], in nats: `log Z - E[score]`. No gradient."""
         scores = self._scores(emissions_BTL, mask_BT)
-        found = forward_backward.posterior(scores)
-        entropy_B = found.log_z_B - forward_backward.expected_score(found, scores)
+        posterior = forward_backward.posterior(scores)
+        entropy_B = posterior.log_z_B - forward_backward.expected_score(posterior, scores)
         return entropy_B.clamp_min_(0.0).to(_result_dtype(emissions_BTL))
 
     @torch.no_grad()
@@ -179,10 +179,10 @@ class LinearChainCRF(nn.Module):
         """
         with torch.no_grad():
             teacher = self._scores(teacher_emissions_BTL, mask_BT, temperature)
-            found = forward_backward.posterior(teacher)
-            negative_entropy_B = forward_backward.expected_score(found, teacher) - found.log_z_B
+            posterior = forward_backward.posterior(teacher)
+            negative_entropy_B = forward_backward.expected_score(posterior, teacher) - posterior.log_z_B
         student = self._scores(student_emissions_BTL, mask_BT, temperature)
-        cross_entropy_B = forward_backward.log_partition(student) - forward_backward.expected_score(found, student)
+        cross_entropy_B = forward_backward.log_partition(student) - forward_backward.expected_score(posterior, student)
         return (negative_entropy_B + cross_entropy_B).to(_result_dtype(student_emissions_BTL))
 
     def marginal_kl(
@@ -261,8 +261,8 @@ class LinearChainCRF(nn.Module):
         tags_TB = tags_BT.T.masked_fill(~mask_BT.T, 0)
         lowest, highest = torch.stack(tags_TB.aminmax()).tolist()
         if lowest < 0 or highest >= self.num_tags:
-            found = lowest if lowest < 0 else highest
-            raise ValueError(f"a word has tag id {found}; wanted 0..{self.num_tags - 1}")
+            outlier = lowest if lowest < 0 else highest
+            raise ValueError(f"a word has tag id {outlier}; wanted 0..{self.num_tags - 1}")
         return tags_TB
 
 

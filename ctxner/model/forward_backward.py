@@ -103,9 +103,9 @@ def posterior(scores: Scores) -> Posterior:
     if scores.interval is None:
         log_z_B, unary_TBL, counts_1BLL = _posterior_in_log_space(scores, time_steps=1)
         return Posterior(log_z_B, unary_TBL, counts_1BLL.squeeze(0))
-    found = _messages(scores)
-    left_BLT, right_BTL = found.left_TBL[:-1].permute(1, 2, 0), found.right_TBL[1:].transpose(0, 1)
-    return Posterior(found.log_z_B, found.unary_TBL, found.step_LL * (left_BLT @ right_BTL))
+    messages = _messages(scores)
+    left_BLT, right_BTL = messages.left_TBL[:-1].permute(1, 2, 0), messages.right_TBL[1:].transpose(0, 1)
+    return Posterior(messages.log_z_B, messages.unary_TBL, messages.step_LL * (left_BLT @ right_BTL))
 
 
 @torch.no_grad()
@@ -113,16 +113,21 @@ def pairwise(scores: Scores) -> Tensor:
     """Probability of each pair of tags at words t and t + 1, [T - 1, B, L, L]; 0 where t + 1 is padding."""
     if scores.interval is None:
         return _posterior_in_log_space(scores, time_steps=len(scores.mask_TB) - 1)[2]
-    found = _messages(scores)
-    return found.left_TBL[:-1].unsqueeze(3) * found.step_LL * found.right_TBL[1:].unsqueeze(2)
+    messages = _messages(scores)
+    return messages.left_TBL[:-1].unsqueeze(3) * messages.step_LL * messages.right_TBL[1:].unsqueeze(2)
 
 
-def expected_score(found: Posterior, scores: Scores) -> Tensor:
+def expected_score(posterior: Posterior, scores: Scores) -> Tensor:
     """Mean score of the paths that `found` believes in under `scores`, [B]; linear in `scores`."""
     last_TB1 = last_words(scores.mask_TB).unsqueeze(2)
-    words_B = (found.unary_TBL * scores.emissions_TBL).sum((0, 2))
-    steps_B = (found.counts_BLL * scores.transitions_LL).sum((1, 2))
-    return words_B + steps_B + found.unary_TBL[0] @ scores.start_L + (found.unary_TBL * last_TB1).sum(0) @ scores.end_L
+    words_B = (posterior.unary_TBL * scores.emissions_TBL).sum((0, 2))
+    steps_B = (posterior.counts_BLL * scores.transitions_LL).sum((1, 2))
+    return (
+        words_B
+        + steps_B
+        + posterior.unary_TBL[0] @ scores.start_L
+        + (posterior.unary_TBL * last_TB1).sum(0) @ scores.end_L
+    )
 
 
 def path_log_probabilities(scores: Scores, tags_TB: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,9 +242,9 @@ class _ScaledLogPartition(torch.autograd.Function):
         mask_TB: Tensor,
         interval: int,
     ) -> Tensor:
-        found = _messages(Scores(emissions_TBL, start_L, transitions_LL, end_L, mask_TB, interval))
-        ctx.save_for_backward(found.unary_TBL, found.left_TBL, found.step_LL, found.right_TBL, mask_TB)
-        return found.log_z_B
+        messages = _messages(Scores(emissions_TBL, start_L, transitions_LL, end_L, mask_TB, interval))
+        ctx.save_for_backward(messages.unary_TBL, messages.left_TBL, messages.step_LL, messages.right_TBL, mask_TB)
+        return messages.log_z_B
 
     @staticmethod
     @torch.autograd.function.once_differentiable

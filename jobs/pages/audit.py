@@ -63,9 +63,9 @@ def write_audit_page(
 def _examples(comparison: Comparison) -> list[tuple[str, str, SentenceCopies]]:
     """Some sentences with exact copies, then some with near ones only, evenly from the closest to the least close."""
     rows = zip(texts_of(comparison.sentences), comparison.copies, strict=True)
-    found = [(id, text, copies) for (id, text), copies in rows if copies.closest]
-    exact = [row for row in found if row[2].num_exact][:MAX_EXACT]
-    near = sorted((row for row in found if not row[2].num_exact), key=_distance)
+    examples = [(id, text, copies) for (id, text), copies in rows if copies.closest]
+    exact = [row for row in examples if row[2].num_exact][:MAX_EXACT]
+    near = sorted((row for row in examples if not row[2].num_exact), key=_distance)
     return exact + evenly(near, MAX_EXAMPLES - len(exact))
 
 

@@ -69,7 +69,7 @@ def write_calibration_page(
         diagram_names=_DIAGRAM,
         places=range(BINS_SHOWN),
         bins={
-            view: [{round(one.low * BINS_SHOWN): one for one in bin} for bin in report.bins]
+            view: [{round(point.low * BINS_SHOWN): point for point in bin} for bin in report.bins]
             for view, report in reports.items()
         },
         facts=facts,

@@ -124,15 +124,15 @@ def outcome(sentence: TaggedSentence) -> str:
     """Which of `OUTCOMES`: a view is right when it finds all true mentions with their types and nothing else."""
     gold = {(span.start, span.end, span.type) for span in sentence.gold}
     plain_right, context_right = (
-        {(entity.first_word, entity.last_word, entity.type) for entity in found} == gold
-        for found in (sentence.plain, sentence.context)
+        {(entity.first_word, entity.last_word, entity.type) for entity in entities} == gold
+        for entities in (sentence.plain, sentence.context)
     )
     if plain_right == context_right:
         return "both-right" if plain_right else "both-wrong"
     return "fixed" if context_right else "broke"
 
 
-def marks(sentence: TaggedSentence, found: Sequence[Entity]) -> list[Mark]:
+def marks(sentence: TaggedSentence, entities: Sequence[Entity]) -> list[Mark]:
     """What a view found and what it missed, in order of the words.
 
     Raises:
@@ -140,7 +140,7 @@ def marks(sentence: TaggedSentence, found: Sequence[Entity]) -> list[Mark]:
     """
     gold = {(span.start, span.end): span.type for span in sentence.gold}
     result = []
-    for entity in found:
+    for entity in entities:
         start, end = entity.first_word, entity.last_word
         overlaps = any(start < span.end and span.start < end for span in sentence.gold)
         state = "wrong extent" if overlaps else "not a mention"

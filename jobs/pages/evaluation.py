@@ -147,7 +147,7 @@ def _reliability_panel(details: Mapping[str, Any]) -> Panel | None:
 def _record(sentence: EvaluatedSentence) -> dict[str, Any]:
     """A sentence as the page's script reads it."""
     shown = [clip(word, MAX_WORD_LENGTH) for word in sentence.words[:MAX_WORDS]]
-    views = {view: _marks(sentence.gold, found) for view, found in sentence.views.items()}
+    views = {view: _marks(sentence.gold, entities) for view, entities in sentence.views.items()}
     outcome = None
     if "context" in sentence.views:
         plain, context = (map(_span, sentence.views[view]) for view in ("plain", "context"))
@@ -167,9 +167,9 @@ def _record(sentence: EvaluatedSentence) -> dict[str, Any]:
     }
 
 
-def _marks(gold: Sequence[Span], found: Sequence[Entity]) -> list[dict[str, Any]]:
+def _marks(gold: Sequence[Span], entities: Sequence[Entity]) -> list[dict[str, Any]]:
     """What a view found and missed, each with its kind, in order of the words."""
-    confidences = {_span(entity): entity.confidence for entity in found}
+    confidences = {_span(entity): entity.confidence for entity in entities}
     marks = []
     for match in match_mentions(gold, confidences):
         span = match.predicted or match.gold

@@ -40,8 +40,8 @@ class RerankerReplica:
         timely = [item for item in items if not item.is_late]
         answers = iter(
             self.reranker.rerank(
-                [one for item in timely for one in item.work[0]],
-                [one for item in timely for one in item.work[1]],
+                [work for item in timely for work in item.work[0]],
+                [work for item in timely for work in item.work[1]],
                 depth=self.settings.keep,
                 drop_near_duplicates=self.settings.drop_near_duplicates,
             )

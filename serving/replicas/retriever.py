@@ -74,8 +74,8 @@ class RetrieverReplica:
         """
         if self.inside is not None:
             await self.inside.check_health()
-        found = await self.search(Item(self.checks, len(self.checks), math.inf))
-        if failed := next((result.error for result in found if result.error), None):
+        results = await self.search(Item(self.checks, len(self.checks), math.inf))
+        if failed := next((result.error for result in results if result.error), None):
             raise RuntimeError(f"{self.folder}: cannot be searched ({failed})")
 
     async def retrieve(self, sentences: Sequence[Sentence], seconds: float) -> Retrieved:
@@ -91,8 +91,8 @@ class RetrieverReplica:
         known = [self._cached(sentence) for sentence in sentences]
         unknown = [sentence for sentence, passages in zip(sentences, known, strict=True) if passages is None]
         self.meter.cached(len(sentences) - len(unknown), len(unknown))
-        found = iter(await self._retrieve(unknown, until) if unknown else ())
-        return Retrieved([next(found) if passages is None else passages for passages in known], self.index)
+        retrieved = iter(await self._retrieve(unknown, until) if unknown else ())
+        return Retrieved([next(retrieved) if passages is None else passages for passages in known], self.index)
 
     async def describe(self) -> dict[str, Any]:
         """What the index is."""
@@ -104,8 +104,8 @@ class RetrieverReplica:
         return self.cache.get(sentence.words)
 
     async def _retrieve(self, sentences: Sequence[Sentence], until: float) -> list[tuple[ScoredPassage, ...] | None]:
-        found = await self.search(Item(sentences, len(sentences), until))
-        hits = [result.hits for result in found]
+        results = await self.search(Item(sentences, len(sentences), until))
+        hits = [result.hits for result in results]
         kept = None
         if self.rerank is not None:
             started, left = time.perf_counter(), until - time.time()
@@ -118,7 +118,7 @@ class RetrieverReplica:
         if kept is None:
             kept = self.retriever.keep_as_found(sentences, hits)
         answers: list[tuple[ScoredPassage, ...] | None] = []
-        for sentence, result, passages in zip(sentences, found, kept, strict=True):
+        for sentence, result, passages in zip(sentences, results, kept, strict=True):
             answers.append(None if result.error else passages)
             if is_whole and not result.error and self.most_cached:
                 self.cache[sentence.words] = passages
@@ -134,7 +134,8 @@ class RetrieverReplica:
     def _search(self, items: Sequence[Item]) -> list[Any]:
         """Results for each item; ids of different callers are the same, so each sentence gets one of its own."""
         flat = [
-            Sentence(str(n), sentence.words) for n, sentence in enumerate(one for item in items for one in item.work)
+            Sentence(str(n), sentence.words)
+            for n, sentence in enumerate(item_sentence for item in items for item_sentence in item.work)
         ]
-        found = iter(self.retriever.search(flat))
-        return [[next(found) for _ in item.work] for item in items]
+        results = iter(self.retriever.search(flat))
+        return [[next(results) for _ in item.work] for item in items]

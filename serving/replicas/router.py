@@ -71,21 +71,21 @@ class RouterReplica:
 
     async def describe(self) -> dict[str, Any]:
         """Models, index and settings, as replicas tell them; groups without a replica are not woken."""
-        since, found = self.described
-        if time.monotonic() - since > POLICY.described_seconds or not found:
+        since, description = self.described
+        if time.monotonic() - since > POLICY.described_seconds or not description:
             names = [name for name, up in (await self.ready()).items() if up]
             told = await asyncio.gather(
                 *(asyncio.wait_for(calling(self.handles[name], "describe")(), 2) for name in names),
                 return_exceptions=True,
             )
-            found = {name: answer for name, answer in zip(names, told, strict=True) if isinstance(answer, dict)}
-            found |= {
+            description = {name: answer for name, answer in zip(names, told, strict=True) if isinstance(answer, dict)}
+            description |= {
                 "threshold": self.routing.threshold,
                 "reranker": self.settings.retrieval.encoder or packaged_encoder() if self.settings.index else None,
                 "limits": self.settings.limits.model_dump(),
             }
-            self.described = time.monotonic(), found
-        return found
+            self.described = time.monotonic(), description
+        return description
 
     async def ready(self) -> dict[str, bool]:
         """By group, whether a replica of it runs."""

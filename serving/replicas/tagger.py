@@ -75,13 +75,13 @@ class TaggerReplica:
             TimeoutError: Their turn came too late.
         """
         until = time.time() + seconds
-        items = [Item((some, view), size, until) for some, size in self._chunks(examples, view)]
-        found: list[Prediction] = []
-        for some in await asyncio.gather(*(self.predict(item) for item in items)):
-            if some is None:
+        items = [Item((chunk, view), size, until) for chunk, size in self._chunks(examples, view)]
+        predictions: list[Prediction] = []
+        for chunk in await asyncio.gather(*(self.predict(item) for item in items)):
+            if chunk is None:
                 raise TimeoutError
-            found += some
-        return Tagged(found, self.version)
+            predictions += chunk
+        return Tagged(predictions, self.version)
 
     async def describe(self) -> dict[str, Any]:
         """What the model is."""
@@ -113,13 +113,13 @@ class TaggerReplica:
     def _predict(self, items: Sequence[Item]) -> list[list[Prediction] | None]:
         """Predictions for each item; None for what is too late already."""
         started = time.perf_counter()
-        found: dict[int, list[Prediction]] = {}
+        predictions: dict[int, list[Prediction]] = {}
         for view in ("plain", "context"):
             places = [n for n, item in enumerate(items) if item.work[1] == view and not item.is_late]
-            answers = iter(self.tagger.predict([one for n in places for one in items[n].work[0]], view=view))
+            answers = iter(self.tagger.predict([example for n in places for example in items[n].work[0]], view=view))
             for n in places:
-                found[n] = [next(answers) for _ in items[n].work[0]]
+                predictions[n] = [next(answers) for _ in items[n].work[0]]
         self.meter.batch(sum(item.size for item in items), time.perf_counter() - started)
-        if late := sum(len(item.work[0]) for n, item in enumerate(items) if n not in found):
+        if late := sum(len(item.work[0]) for n, item in enumerate(items) if n not in predictions):
             self.meter.expired(late)
-        return [found.get(n) for n in range(len(items))]
+        return [predictions.get(n) for n in range(len(items))]

@@ -123,15 +123,15 @@ def word_coverage(examples: Iterable[Example], ks: Sequence[int]) -> dict[int, T
         ValueError: A k is below 1.
     """
     _check_ks(ks)
-    found, total = dict.fromkeys(ks, 0), 0
+    covered, total = dict.fromkeys(ks, 0), 0
     for example in examples:
         words = _sentence_words(example.sentence)
         passages = [_title_and_text(passage) for passage in _others(example)]
         total += len(words)
         for k in ks:
             known = set().union(*passages[:k])
-            found[k] += sum(word in known for word in words)
-    return {k: Tally(found[k], total) for k in ks}
+            covered[k] += sum(word in known for word in words)
+    return {k: Tally(covered[k], total) for k in ks}
 
 
 def ceiling(
@@ -174,15 +174,15 @@ def tally(located: Sequence[LocatedMention], seen: Collection[Surface], *, deepe
     """Count the mentions found down to a rank, in all and by group; types in alphabetical order."""
 
     def count(chosen: Iterable[LocatedMention]) -> Tally:
-        ranks = [one.rank for one in chosen]
+        ranks = [mention.rank for mention in chosen]
         return Tally(sum(rank is not None and (deepest is None or rank <= deepest) for rank in ranks), len(ranks))
 
-    types = sorted({one.surface[1] for one in located})
+    types = sorted({mention.surface[1] for mention in located})
     return MentionTally(
         count(located),
-        {type: count(one for one in located if one.surface[1] == type) for type in types},
-        count(one for one in located if one.surface in seen),
-        count(one for one in located if one.surface not in seen),
+        {type: count(mention for mention in located if mention.surface[1] == type) for type in types},
+        count(mention for mention in located if mention.surface in seen),
+        count(mention for mention in located if mention.surface not in seen),
     )
 
 

@@ -103,12 +103,12 @@ class OverlapIndex:
     def candidates(self, other: frozenset[str]) -> set[int]:
         """The numbers of all sets that share what is needed of themselves or of `other`, and of some more sets."""
         known = self._holders.keys() & other
-        found = {number for member in self._anchored.keys() & known for number in self._anchored[member]}
+        numbers = {number for member in self._anchored.keys() & known for number in self._anchored[member]}
         num_anchors = len(known) - self._needed(len(other)) + 1
         if num_anchors > 0:
             rarest = sorted(known, key=self._frequency.__getitem__)[:num_anchors]
-            found.update(number for member in rarest for number in self._holders[member])
-        return found
+            numbers.update(number for member in rarest for number in self._holders[member])
+        return numbers
 
 
 def find_copies(

@@ -58,14 +58,14 @@ class BoundedStore:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The values that are there."""
-        found: dict[bytes, bytes] = {}
+        values_by_key: dict[bytes, bytes] = {}
         for age, path in enumerate(reversed(self._generations())):
-            missing = [key for key in keys if key not in found]
+            missing = [key for key in keys if key not in values_by_key]
             values = self._read(path, missing) if missing else {}
-            found |= values
+            values_by_key |= values
             if age:
                 self.put(values)
-        return found
+        return values_by_key
 
     def put(self, items: Mapping[bytes, bytes]) -> None:
         """Add or replace values; any of them may be forgotten, sooner or later or at once."""
@@ -81,13 +81,13 @@ class BoundedStore:
             self._write(batch)
 
     def _read(self, path: Path, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
+        values_by_key: dict[bytes, bytes] = {}
         with self._tolerating(path), closing(_connect(path)) as database:
             for start in range(0, len(keys), _KEYS_PER_QUERY):
-                some = keys[start : start + _KEYS_PER_QUERY]
-                query = f"SELECT key, value FROM entries WHERE key IN ({','.join('?' * len(some))})"
-                found |= database.execute(query, some).fetchall()
-        return {key: value for key, value in found.items() if isinstance(value, bytes)}
+                chunk = keys[start : start + _KEYS_PER_QUERY]
+                query = f"SELECT key, value FROM entries WHERE key IN ({','.join('?' * len(chunk))})"
+                values_by_key |= database.execute(query, chunk).fetchall()
+        return {key: value for key, value in values_by_key.items() if isinstance(value, bytes)}
 
     def _write(self, items: Mapping[bytes, bytes]) -> None:
         generations = self._generations()

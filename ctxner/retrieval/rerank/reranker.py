@@ -118,11 +118,11 @@ class BERTScoreReranker:
             raise ValueError(f"depth is {depth}; wanted at least 1")
         texts = [clean_text(" ".join(sentence.words)) for sentence in sentences]
         runs = _passage_runs(hits) if drop_near_duplicates else {}
-        fresh = [_fresh(text, found, runs) for text, found in zip(texts, hits, strict=True)]
+        fresh = [_fresh(text, candidates, runs) for text, candidates in zip(texts, hits, strict=True)]
         scores = self._score(texts, fresh, on_progress)
         return [
-            _ordered(found, {hit.passage.id: scores[n, hit.passage.text] for hit in kept}, runs, depth)
-            for n, (found, kept) in enumerate(zip(hits, fresh, strict=True))
+            _ordered(candidates, {hit.passage.id: scores[n, hit.passage.text] for hit in kept}, runs, depth)
+            for n, (candidates, kept) in enumerate(zip(hits, fresh, strict=True))
         ]
 
     def _score(
@@ -151,16 +151,16 @@ class BERTScoreReranker:
 
     def _encoded(self, texts: Sequence[str], max_pieces: int) -> list[EncodedText]:
         """Every text, from the cache where it is there; equal texts are encoded once."""
-        found: dict[str, EncodedText] = {}
+        encoded_texts: dict[str, EncodedText] = {}
         for chunk in _chunks(sorted(set(texts))):
             cached = self._cache.get(chunk, max_pieces=max_pieces) if self._cache else [None] * len(chunk)
             missing = [text for text, known in zip(chunk, cached, strict=True) if known is None]
             encoded = self._encoder.encode(missing, max_pieces=max_pieces)
             if self._cache:
                 self._cache.put(missing, encoded, max_pieces=max_pieces)
-            found |= {text: known for text, known in zip(chunk, cached, strict=True) if known is not None}
-            found |= zip(missing, encoded, strict=True)
-        return [found[text] for text in texts]
+            encoded_texts |= {text: known for text, known in zip(chunk, cached, strict=True) if known is not None}
+            encoded_texts |= zip(missing, encoded, strict=True)
+        return [encoded_texts[text] for text in texts]
 
 
 def _chunks(texts: list[str]) -> list[list[str]]:
@@ -172,14 +172,14 @@ def _chunks(texts: list[str]) -> list[list[str]]:
 def _readers(hits: Sequence[Hits]) -> dict[str, list[int]]:
     """Passage text -> indices of the sentences that it was found for."""
     readers: dict[str, dict[int, None]] = {}
-    for n, found in enumerate(hits):
-        for hit in found:
+    for n, candidates in enumerate(hits):
+        for hit in candidates:
             readers.setdefault(hit.passage.text, {})[n] = None
     return {text: list(reader) for text, reader in readers.items()}
 
 
 def _passage_runs(hits: Sequence[Hits]) -> dict[str, Runs]:
-    passages = {hit.passage.id: hit.passage.text for found in hits for hit in found}
+    passages = {hit.passage.id: hit.passage.text for candidates in hits for hit in candidates}
     return {passage_id: character_runs(text) for passage_id, text in passages.items()}
 
 

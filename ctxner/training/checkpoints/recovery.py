@@ -53,13 +53,13 @@ def clean_up(folder: Path) -> None:
 
     Only for the one who holds the folder's lock (`alone`), while no worker is at work.
     """
-    found = [path for path in sorted(folder.glob("checkpoint_*")) if path.is_dir()]
+    checkpoints = [path for path in sorted(folder.glob("checkpoint_*")) if path.is_dir()]
     named = _named(folder / RECORD_FILE)
     if named is None:
-        whole = [path for path in found if is_whole(path)]
+        whole = [path for path in checkpoints if is_whole(path)]
         _write_record(folder / RECORD_FILE, whole)
         named = {path.name for path in whole}
-    for path in found:
+    for path in checkpoints:
         if path.name not in named:
             logger.info("%s: removed, what killed the run left it unfinished", path)
             shutil.rmtree(path, ignore_errors=True)

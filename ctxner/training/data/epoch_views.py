@@ -63,7 +63,7 @@ class ShownViews(Sequence[View]):
     def __getitem__(self, index: int | slice) -> View | list[View]:
         """One view, cut, or several."""
         if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
+            return [self[position] for position in range(*index.indices(len(self)))]
         view = self._views[index]
         if self._kept is None:
             return view

@@ -68,7 +68,7 @@ class ViewStore(Sequence[View]):
     def __getitem__(self, index: int | slice) -> View | list[View]:
         """The view of one example, or of several."""
         if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
+            return [self[position] for position in range(*index.indices(len(self)))]
         (row, word, _, byte), (last_row, last_word, _, last_byte) = self._bounds(index)
         ends = self._rows[row : last_row + 1].tolist()
         pieces = self._pieces[ends[0] : ends[-1]].tolist()

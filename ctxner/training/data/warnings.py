@@ -35,19 +35,21 @@ def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], 
         dev: Examples of the split that chooses the model.
         labels: Labels of the model.
     """
-    found = []
+    warnings = []
     types = Counter(
         span.type for example in dev for span in tags_to_spans(example.sentence.tags or (), source=example.sentence.id)
     )
     if unseen := {type: count for type, count in types.items() if type not in labels.types}:
         told = ", ".join(f"{type} ({count} mentions)" for type, count in sorted(unseen.items()))
-        found.append(f"dev has types that no training sentence has: {told}; they count as missed")
+        warnings.append(f"dev has types that no training sentence has: {told}; they count as missed")
     if not types:
-        found.append(
+        warnings.append(
             "dev has no mention, so every model scores 0 on it; the first checkpoint will be taken for the best"
         )
     if config.run.workers > len(examples):
-        found.append(f"run.workers={config.run.workers}, but there are {len(examples)} training sentences: some wait")
+        warnings.append(
+            f"run.workers={config.run.workers}, but there are {len(examples)} training sentences: some wait"
+        )
     manifests = retrieval_manifests(config.data.contexts)
     versions = {
         split: f"{manifest['index']['version']} of {manifest['index']['num_documents']} passages"
@@ -55,16 +57,18 @@ def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], 
     }
     used = {split: version for split, version in versions.items() if split in ("train", "dev")}
     if len(set(used.values())) > 1:
-        found.append(f"passages of {' and '.join(f'{split} come from {version}' for split, version in used.items())}")
+        warnings.append(
+            f"passages of {' and '.join(f'{split} come from {version}' for split, version in used.items())}"
+        )
     if manifests and (config.index.folder / "CURRENT").is_file():
         now = read_manifest(config.index.folder)
         stale = [
             split for split, manifest in manifests.items() if manifest["index"]["corpus_sha256"] != now.corpus_sha256
         ]
         if stale:
-            found.append(
+            warnings.append(
                 f"passages of {', '.join(stale)} come from another index than {config.index.folder} holds now "
                 f"({versions[stale[0]]}, now {now.version} of {now.num_documents}); run `ctxner retrieve` again if "
                 "they should be its own"
             )
-    return found
+    return warnings

@@ -127,8 +127,8 @@ def _facts(run: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _distinct(manifests: Any) -> list[Any]:
-    found: list[Any] = []
+    distinct: list[Any] = []
     for manifest in manifests:
-        if manifest is not None and manifest not in found:
-            found.append(manifest)
-    return found
+        if manifest is not None and manifest not in distinct:
+            distinct.append(manifest)
+    return distinct

@@ -45,10 +45,10 @@ def data_provenance(
         OSError: A file cannot be read.
     """
     manifests = retrieval_manifests(contexts)
-    found = {}
+    provenance = {}
     for split, path in files.items():
         split_examples = examples[split]
-        found[split] = {
+        provenance[split] = {
             "files": file_hashes(path),
             "sentences": len(split_examples),
             "words": sum(len(example.sentence.words) for example in split_examples),
@@ -56,9 +56,9 @@ def data_provenance(
             "sentences_with_passages": sum(map(has_passages, split_examples)),
         }
         if contexts is not None:
-            found[split]["contexts"] = file_hashes(contexts / f"{split}.parquet")
-            found[split]["retrieval"] = manifests.get(split)
-    return found
+            provenance[split]["contexts"] = file_hashes(contexts / f"{split}.parquet")
+            provenance[split]["retrieval"] = manifests.get(split)
+    return provenance
 
 
 def has_passages(example: Example) -> bool:

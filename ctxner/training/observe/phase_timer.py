@@ -51,11 +51,11 @@ class PhaseTimer:
 
     def split(self) -> dict[str, float]:
         """Seconds of each phase since the split before; their sum is the time that has gone by in laps."""
-        found = dict(self._elapsed)
-        exact = {phase: self._exact[phase] for phase in TRAINING_PHASES if phase in found}
+        seconds_by_phase = dict(self._elapsed)
+        exact = {phase: self._exact[phase] for phase in TRAINING_PHASES if phase in seconds_by_phase}
         if total := sum(exact.values()):
-            elapsed = sum(found[phase] for phase in exact)
-            found |= {phase: elapsed * seconds / total for phase, seconds in exact.items()}
+            elapsed = sum(seconds_by_phase[phase] for phase in exact)
+            seconds_by_phase |= {phase: elapsed * seconds / total for phase, seconds in exact.items()}
         self._elapsed.clear()
         self._exact.clear()
-        return {phase: found[phase] for phase in PHASES if phase in found}
+        return {phase: seconds_by_phase[phase] for phase in PHASES if phase in seconds_by_phase}

@@ -112,9 +112,9 @@ class Recorder:
     def seconds_by_phase(self) -> dict[str, float]:
         """Seconds of each phase since the last call; a checkpoint after it counts in the next one."""
         self._add(self.timer.split())
-        found = {phase: self._seconds[phase] for phase in PHASES if phase in self._seconds}
+        by_phase = {phase: self._seconds[phase] for phase in PHASES if phase in self._seconds}
         self._seconds.clear()
-        return found
+        return by_phase
 
     def epoch(self, entry: Mapping[str, Any]) -> None:
         """Write an epoch's entry (`ctxner.training.checkpoints.files.Progress`); the next log step counts from now."""
@@ -163,10 +163,10 @@ def run_recorder(config: Config, *, rank: int, world_size: int, device: torch.de
 def _figures(totals: Mapping[str, float], seconds: float) -> dict[str, float]:
     """Means over sentences, speeds and shares of padding, from sums over all ranks."""
     sentences = totals["sentences"]
-    found = {name: value / sentences for name, value in totals.items() if name.startswith("loss/")}
-    found["speed/sentences_per_second"] = sentences / seconds
+    figures = {name: value / sentences for name, value in totals.items() if name.startswith("loss/")}
+    figures["speed/sentences_per_second"] = sentences / seconds
     for view in VIEWS:
         if f"pieces/{view}" in totals:
-            found[f"padding/{view}"] = 1 - totals[f"pieces/{view}"] / totals[f"positions/{view}"]
-            found[f"speed/pieces_per_second_{view}"] = totals[f"pieces/{view}"] / seconds
-    return found
+            figures[f"padding/{view}"] = 1 - totals[f"pieces/{view}"] / totals[f"positions/{view}"]
+            figures[f"speed/pieces_per_second_{view}"] = totals[f"pieces/{view}"] / seconds
+    return figures
