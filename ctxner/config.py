@@ -1,7 +1,7 @@
 """Every setting of every job: frozen sections, unknown keys refused, YAML plus `a.b=c` overrides.
 
-Config objects reach pipelines, the training worker, jobs and serving; below them go plain arguments. Relative paths
-are relative to the working directory.
+Pipelines, the training worker, jobs and serving take config objects; the code below them takes plain arguments.
+Relative paths are relative to the working directory.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ctxner.settings_text import explain, override, read_yaml
 
 Mode = Literal["plain", "context", "cl-l2", "cl-kl"]
 MODES: tuple[str, ...] = get_args(Mode)
-DEMO_MODES = ("plain", "cl-kl")  # the others on request: the demo has to end while one watches
+DEMO_MODES = ("plain", "cl-kl")  # other modes only on request, so that the demo is short
 SPLITS = ("train", "dev", "test")
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 RUNTIME = "runtime"
 T = TypeVar("T")
-Runtime = Annotated[T, RUNTIME]  # a setting of where, how fast or how safely work is done, not of what comes out of it
+Runtime = Annotated[T, RUNTIME]  # changes where, how fast or how safely work is done, but not its result
 
 
 class Section(BaseModel):
@@ -55,21 +55,21 @@ class Section(BaseModel):
 
 
 class Columns(Section):
-    """How column files are laid out."""
+    """Layout of column files."""
 
     token_column: int = 0
     tag_column: int = -1  # the last one
-    scheme: Literal["IOB1", "IOB2", "BIOES", "BMEWO"] = "IOB2"  # of the files; BIOES inside
+    scheme: Literal["IOB1", "IOB2", "BIOES", "BMEWO"] = "IOB2"  # scheme of the files; ctxner itself uses BIOES
     repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
 
     def column_format(self, *, tagged: bool = True) -> ColumnFormat:
-        """What a reader is told; untagged: whatever tags they have are not looked at."""
+        """The format for a reader; with `tagged=False` the reader ignores the tag column."""
         tag_column = self.tag_column if tagged else None
         return ColumnFormat(self.token_column, tag_column, scheme=self.scheme, repair=self.repair)
 
 
 class FurtherData(Columns):
-    """Tagged sentences of another data set, which a model learns besides."""
+    """Tagged sentences of another data set, used for training too."""
 
     train: Path
     contexts: Path | None = None  # Parquet file or folder that `ctxner retrieve` wrote for them
@@ -85,12 +85,11 @@ class DataConfig(Columns):
     contexts: Path | None = None  # folder of <split>.parquet that `ctxner retrieve` wrote; joined by sentence id
     # Further training sets. The label set is the union of all; dev and test stay those above.
     also: tuple[FurtherData, ...] = ()
-    unlabelled: Path | None = (
-        None  # Parquet of `ctxner retrieve`: the two views of a sentence without tags are to agree
-    )
-    unlabelled_ratio: PositiveFloat = 1.0  # unlabelled sentences per tagged one in an epoch; other ones in each epoch
+    # Parquet of `ctxner retrieve` with untagged sentences; training makes their two views agree
+    unlabelled: Path | None = None
+    unlabelled_ratio: PositiveFloat = 1.0  # unlabelled sentences per tagged one in an epoch; each epoch takes others
 
-    # Tokenized sentences, on each node's own disk; None: in memory.
+    # Folder for tokenized sentences, on each node's own disk; None: they stay in memory.
     cache: Runtime[Path | None] = Path("~/.cache/ctxner/views")
 
     def views_cache(self) -> Path | None:
@@ -110,68 +109,64 @@ class DataConfig(Columns):
 
 
 class IndexConfig(Section):
-    """What is searched."""
+    """The index that is searched, and its corpus."""
 
     corpus: tuple[Path, ...] = ()
     folder: Path = Path("runs/index")
     source: str | None = None  # path or URI (s3://, gs://, ...) of an index; each node copies it under `folder` once
     language: str = "en"  # Lucene analyzer, for the corpus and the queries alike
-    unit: Literal["paragraph", "sentence"] = "paragraph"  # a passage of a MediaWiki dump; other files say it themselves
-    shards: Annotated[int, Field(gt=0, le=1000)] = 1  # built at once on Ray when more than one; scores are the same
+    unit: Literal["paragraph", "sentence"] = "paragraph"  # passages of a MediaWiki dump; other files list passages
+    shards: Annotated[int, Field(gt=0, le=1000)] = 1  # more than one: built in parallel on Ray; scores stay equal
 
 
 class RetrievalConfig(Section):
     """Sentence -> query -> BM25 -> re-ranking."""
 
     query: Literal["mentions", "weighted", "bag"] = "mentions"
-    tagger: str | None = None  # a model whose plain view says what is looked up first (`mentions` only)
+    tagger: str | None = None  # model whose plain view finds the mentions to look up first (`mentions` only)
     max_query_terms: Annotated[int, Field(gt=0, le=512)] = 64  # Lucene refuses more than 1,024 clauses
     k1: PositiveFloat = 0.9  # Anserini's default, not the textbook's 1.2
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
-    depth: PositiveInt = 6  # passages per sentence handed to the re-ranker; from a deeper pool it drops good ones
-    encoder: str | None = None  # of the re-ranker; None: the packaged MiniLM
-    layer: PositiveInt | None = None  # None: the last one
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the re-ranker's encoder; auto: what is fast here
+    depth: PositiveInt = 6  # passages per sentence for the re-ranker; with more, it drops good ones
+    encoder: str | None = None  # encoder of the re-ranker; None: the packaged MiniLM
+    layer: PositiveInt | None = None  # layer of its vectors; None: the last one
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the re-ranker's encoder; auto: fastest on this node
     idf: bool = False  # weigh BERTScore's pieces by idf over the sentences of a batch
     keep: PositiveInt = 6  # passages kept per sentence; the paper's number
-    drop_near_duplicates: bool = True  # a passage that repeats the sentence leaks, and teaches nothing
-    batch_sentences: PositiveInt = 4096  # re-ranked together: each distinct passage is encoded once among them
+    drop_near_duplicates: bool = True  # a passage that repeats the sentence leaks data and teaches nothing
+    batch_sentences: PositiveInt = 4096  # sentences re-ranked together; their distinct passages are encoded once
     rerank: bool = True  # False: passages stay in the order of the search, and no encoder is needed
-    cache: Runtime[Path | None] = Path("~/.cache/ctxner")  # of encoded texts, on each node's own disk; None: none
-    # Its bound; 250,000 tweet-sized passages of MiniLM in bfloat16
+    cache: Runtime[Path | None] = Path("~/.cache/ctxner")  # for encoded texts, on each node's own disk; None: no cache
+    # Largest size of the cache in GiB; 4 GiB hold 250,000 tweet-sized passages of MiniLM in bfloat16
     cache_gib: Runtime[Annotated[float, Field(ge=0.001)]] = 4.0
-    search_actors: Runtime[PositiveInt] = (
-        1  # largest number of actors, each with a JVM; a pool has as many as have work
-    )
-    rerank_actors: Runtime[PositiveInt] = 1  # largest number of actors with an encoder, and of those with the tagger
+    search_actors: Runtime[PositiveInt] = 1  # largest number of actors with a JVM; a pool grows with its work
+    rerank_actors: Runtime[PositiveInt] = 1  # largest number of actors with an encoder, and of actors with the tagger
     actor_cpus: Runtime[PositiveFloat] = 0.5  # CPUs that an actor reserves; Ray Data's own tasks need 2 more
-    threads: Runtime[PositiveInt | None] = (
-        None  # threads per actor; None: its node's cores, divided by the actors of its kind
-    )
+    # Threads per actor; None: the cores of its node, divided by the number of actors of its kind
+    threads: Runtime[PositiveInt | None] = None
     gpus: Runtime[NonNegativeFloat] = 0  # GPUs per actor with an encoder; 0.5 puts two on a GPU, 0 encodes on CPUs
 
 
 class TaggingConfig(Section):
-    """Documents -> entities; how passages are found is in the sections index and retrieval."""
+    """Documents -> entities; the sections index and retrieval say how passages are found."""
 
     view: Literal["plain", "context", "auto"] = "plain"  # auto: passages only where the plain view is unsure
     # `auto` looks a sentence up when the plain view's entropy exceeds this many nats; None: the calibrated value
     threshold: Runtime[NonNegativeFloat | None] = None
-    n_best: Annotated[int, Field(ge=0, le=100)] = 0  # analyses of each sentence to write beside the best
+    n_best: Annotated[int, Field(ge=0, le=100)] = 0  # number of best analyses to write per sentence
     passages: bool = False  # write the passages that were read
     precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder; bfloat16 is faster where it is native
-    # Documents per call of an actor; of long ones parts of some thousand characters
+    # Documents per call of an actor; a long document counts as several parts of some thousand characters
     batch_documents: Runtime[PositiveInt] = 512
-    window: Runtime[PositiveInt] = 2048  # sentences of a call that are sorted by length together
+    window: Runtime[PositiveInt] = 2048  # number of sentences that are sorted by length together
     # Pieces per forward pass, padding included; None: 1,024 on CPUs, else 8,192
     batch_pieces: Runtime[PositiveInt | None] = None
     # Largest number of actors per view, each with a model; None: as many as the cluster has room for
     actors: Runtime[PositiveInt | None] = None
     actor_cpus: Runtime[PositiveFloat] = 1.0  # CPUs that an actor reserves; Ray Data's own tasks need 2 more
     threads: Runtime[PositiveInt | None] = None  # threads per actor; None: its node's cores, divided by the actors
-    work: Runtime[Path] = Path(
-        "runs/tagging"
-    )  # where a job whose result is a URI keeps its rows; reachable from every node
+    # Folder for the rows of a job whose result is a URI; reachable from every node
+    work: Runtime[Path] = Path("runs/tagging")
     gpus: Runtime[NonNegativeFloat] = 0  # GPUs per actor; 0.5 puts two on a GPU, 0 tags on CPUs
 
 
@@ -179,17 +174,16 @@ class ModelConfig(Section):
     """Encoder, head and views."""
 
     encoder: str | None = None  # folder or hub id; None: the packaged MiniLM
-    warm_start: str | None = None  # a ctxner model to go on from instead; of its tags, those that the data has too
+    warm_start: str | None = None  # ctxner model to start from instead; keeps the tags that the data has too
     dropout: Probability = 0.1
-    encoder_dropout: Probability | None = None  # in the encoder's layers; None: its own. 0 trains faster on CPUs
+    encoder_dropout: Probability | None = None  # of its layers; None: its default. 0 trains faster on CPUs
     word_dropout: Probability = 0.0  # share of words whose vector is zeroed in training
     context_dropout: Probability = 0.0  # share of sentences that an epoch shows without passages in the context view
-    random_passages: bool = False  # the others with their best n, n drawn anew each epoch: one model for any number
-    freeze_embeddings: bool = False  # as pre-trained: half of MiniLM's parameters
-    freeze_layers: NonNegativeInt = (
-        0  # number of lowest layers kept frozen; with freeze_embeddings too, the backward pass ends there
-    )
-    # Compute the encoder's layers twice instead of keeping what they computed
+    random_passages: bool = False  # other sentences get their best n, n drawn again each epoch: fits any number
+    freeze_embeddings: bool = False  # keep the pre-trained embeddings: half of MiniLM's parameters
+    # Number of lowest layers kept frozen; with freeze_embeddings too, the backward pass ends there
+    freeze_layers: NonNegativeInt = 0
+    # Compute the activations of the encoder's layers twice instead of storing them
     gradient_checkpointing: Runtime[bool] = False
     legal_transitions: bool = True  # forbid tag sequences that BIOES forbids, in training and decoding
     max_pieces: PositiveInt = 512  # pieces per view, special pieces included; the encoder's limit is a further bound
@@ -213,14 +207,13 @@ class OptimConfig(Section):
     clip: PositiveFloat = 5.0  # global gradient norm
     epochs: PositiveInt = 5
     batch_sentences: PositiveInt = 16  # largest number of sentences per step, over all workers
-    batch_pieces: PositiveInt = (
-        8192  # largest number of pieces per micro-batch over all workers, padding and both views included
-    )
+    # Largest number of pieces per micro-batch over all workers, padding and both views included
+    batch_pieces: PositiveInt = 8192
     accumulate: PositiveInt = 1  # micro-batches per step
 
 
 class LossConfig(Section):
-    """Which losses, how weighted."""
+    """Which losses are used, and their weights."""
 
     mode: Mode = "cl-kl"
     preset: Literal["paper", "released_code"] = "paper"
@@ -229,23 +222,23 @@ class LossConfig(Section):
 
 
 class RunConfig(Section):
-    """Where and on how many workers."""
+    """Where a run is stored, on how many workers it trains, and how it is saved."""
 
     storage: Runtime[Path] = Path("runs")
-    name: Runtime[str | None] = None  # None: a new one; an existing one only with resume
+    name: Runtime[str | None] = None  # None: a new name; an existing name only with resume
     workers: Runtime[PositiveInt] = 1
     gpus: NonNegativeInt = 0  # GPUs per worker; 0 trains on CPUs with gloo
     threads: Runtime[PositiveInt | None] = None  # torch threads per CPU worker; None: this node's CPUs / workers
     precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder's arithmetic; the CRF is always float32
-    # Workers share 1: AdamW's state, 2: gradients, 3: parameters too
+    # ZeRO divides among workers at stage 1: AdamW's state, 2: gradients too, 3: parameters too
     zero_stage: Runtime[Annotated[int, Field(ge=0, le=3)]] = 0
-    offload: Runtime[bool] = False  # keep what ZeRO shares in main memory: slower, for what does not fit on the GPUs
+    offload: Runtime[bool] = False  # keep what ZeRO divides in main memory: slower, but fits larger models
     seed: int = 0
-    keep_checkpoints: Runtime[PositiveInt] = 2  # the best ones; the last one is kept beside them
-    # One every so many steps of an epoch, beside the one at its end
+    keep_checkpoints: Runtime[PositiveInt] = 2  # number of best checkpoints; the last one is kept too
+    # Steps between checkpoints within an epoch, beside the one at its end
     checkpoint_steps: Runtime[PositiveInt | None] = None
     checkpoint_minutes: Runtime[PositiveFloat | None] = None  # minutes without a checkpoint after which one is written
-    # Lost workers after which the run goes on by itself; then run.resume has to
+    # Number of times that the run continues by itself after losing a worker; after that, use run.resume
     max_failures: Runtime[NonNegativeInt] = 3
     resume: Runtime[bool] = False
     log_steps: Runtime[PositiveInt] = 50  # optimizer steps between two points in TensorBoard
@@ -259,7 +252,7 @@ class RunConfig(Section):
 
 
 class Config(Section):
-    """The whole tree, saved beside every model."""
+    """All sections; saved beside every model."""
 
     data: DataConfig = DataConfig()
     index: IndexConfig = IndexConfig()
@@ -289,7 +282,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
 
     Args:
         path: YAML with any of the sections of `Config`; None for defaults only.
-        overrides: `section.key=value`; the value is read as YAML, so `null`, `3` and `[a, b]` mean what they say.
+        overrides: `section.key=value`; the value is read as YAML, e.g. `null`, `3` or `[a, b]`.
 
     Raises:
         ValueError: Unreadable or malformed file, unknown key (the valid ones are listed), or a value out of bounds.

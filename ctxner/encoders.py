@@ -1,4 +1,4 @@
-"""Pretrained encoders and their tokenizers: which one is packaged, how one is loaded, how many pieces it takes.
+"""Pretrained encoders and their tokenizers: the packaged encoder, loading, and the largest number of pieces.
 
 Everything is loaded from safetensors and without remote code, and a file that lacks weights is refused. The tagger
 around an encoder is `ctxner.model.tagger`; the re-ranker's vectors are `ctxner.retrieval.rerank.encoder`.
@@ -35,12 +35,12 @@ def encoder_config(path: str, *, dropout: float | None = None, num_layers: int |
 
     Args:
         path: Folder or hub id.
-        dropout: Dropout of the layers and of attention in training; None keeps what the config says. With 0 PyTorch's
-            fused attention serves training on CPUs too.
+        dropout: Dropout of the layers and of attention in training; None keeps the config's value. With 0, PyTorch can
+            use fused attention for training on CPUs too.
         num_layers: Number of lowest layers to keep; None keeps all.
 
     Raises:
-        ValueError: Nothing loadable there, or the encoder has fewer layers.
+        ValueError: There is no loadable encoder, or it has fewer layers.
     """
     from transformers import AutoConfig
 
@@ -66,7 +66,7 @@ def load_encoder(
         dtype: Type of the weights and activations; None is float32.
 
     Raises:
-        ValueError: Nothing loadable there, weights are missing, or the encoder has fewer layers.
+        ValueError: There is no loadable encoder, weights are missing, or it has fewer layers.
     """
     import torch
     from transformers import AutoModel
@@ -95,7 +95,7 @@ def load_tokenizer(path: str, *, add_prefix_space: bool = True) -> PreTrainedTok
             tokenizes each word alone.
 
     Raises:
-        ValueError: No tokenizer there.
+        ValueError: There is no loadable tokenizer.
     """
     from transformers import AutoTokenizer
 
@@ -109,7 +109,7 @@ def load_tokenizer(path: str, *, add_prefix_space: bool = True) -> PreTrainedTok
 def position_limit(encoder: nn.Module) -> int:
     """Largest number of pieces that an encoder's position embeddings can number, special pieces included.
 
-    RoBERTa-like encoders number positions from behind the padding index, so that their table holds more rows.
+    RoBERTa-like encoders start to number positions after the padding index, so their table has more rows.
     """
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     limit = int(getattr(encoder.config, "max_position_embeddings", None) or 512)
@@ -118,7 +118,7 @@ def position_limit(encoder: nn.Module) -> int:
 
 
 def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
-    """The transformer layers, lowest first, whatever the architecture names them; empty when it keeps no list."""
+    """The transformer layers, lowest first, for any architecture; empty when the encoder keeps no list of them."""
     from torch import nn
 
     count = getattr(encoder.config, "num_hidden_layers", None)
@@ -127,25 +127,25 @@ def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
 
 
 def dropouts(config: Mapping[str, Any], dropout: float | None) -> dict[str, float]:
-    """The entries that an encoder's config has for dropout, set to one value; none when the value is None."""
+    """The dropout entries of an encoder's config, all set to `dropout`; empty when `dropout` is None."""
     return {} if dropout is None else {name: dropout for name in _DROPOUTS if name in config}
 
 
 def refuse_gaps(missing: Iterable[str]) -> None:
-    """ValueError for missing weights; Hugging Face would fill them with random numbers and log a warning."""
+    """Raise ValueError for missing weights; Hugging Face would fill them with random numbers and log a warning."""
     if names := sorted(missing):
         raise ValueError(f"no weights for {', '.join(names[:3])}")
 
 
 def drop_pooler(encoder: nn.Module) -> None:
-    """Remove the pooler, whose output nothing here reads."""
+    """Remove the pooler, whose output is never used."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # type: ignore[assignment]
 
 
 @contextmanager
 def _loading(path: str) -> Iterator[None]:
-    """Keep transformers from reporting the layers left out (and bars), and name the encoder in its errors."""
+    """Silence the messages and progress bars of transformers, and name the encoder in its errors."""
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 

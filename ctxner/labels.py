@@ -51,7 +51,7 @@ def first_error(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
 
 
 def first_malformed(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
-    """The first word index and message where a tag is none of `scheme`, whatever its neighbours; None when all are."""
+    """The first tag that `scheme` does not have, as (word index, message), or None; neighbours are not checked."""
     scheme = scheme_name(scheme)
     for index, tag in enumerate(tags):
         if _parse(tag, scheme) is None:
@@ -60,7 +60,7 @@ def first_malformed(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
 
 
 def tags_to_spans(tags: Sequence[str], scheme: str = "BIOES", *, source: str = "") -> tuple[Span, ...]:
-    """The mentions that legal tags spell out, in order.
+    """The mentions that legal tags encode, in order.
 
     Args:
         tags: One tag per word.
@@ -68,7 +68,7 @@ def tags_to_spans(tags: Sequence[str], scheme: str = "BIOES", *, source: str = "
         source: Beginning of error messages, e.g. a sentence id or a file.
 
     Raises:
-        ValueError: A tag is malformed, or illegal where it stands. `lenient_spans` reads such sequences.
+        ValueError: A tag is malformed, or illegal at its position. `lenient_spans` accepts illegal tags.
     """
     error = first_error(tags, scheme)
     if error is not None:
@@ -137,7 +137,7 @@ class LabelSet:
     """The entity types of a model and the ids of their BIOES tags.
 
     Attributes:
-        types: Entity types in the order of ids; saved with a model, since ids mean nothing without it.
+        types: Entity types in the order of ids; saved with a model, since ids have no meaning without it.
     """
 
     types: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A trained model -> entities, with or without passages. Passages are handed in, never fetched here.
+"""A trained model -> entities, with or without passages. The caller gives the passages; none are fetched here.
 
 Batch tagging, serving, evaluation and notebooks all go through `Tagger.predict`.
 """
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc
 
 Texts = str | Sequence[str | Sequence[str] | Sentence]
-Passages = Sequence[str | Passage] | Mapping[str, Sequence[str | Passage]]  # of one text, or by sentence id
+Passages = Sequence[str | Passage] | Mapping[str, Sequence[str | Passage]]  # passages of one text, or by sentence id
 
-_CPU_PIECES = 1024  # what a layer makes of them stays in the caches; with 8,192 a CPU is a third slower
-_CPU_CALL_PIECES = 40  # reading a small encoder's weights takes a CPU as long as so many pieces more
+_CPU_PIECES = 1024  # a layer's activations then fit the CPU's caches; with 8,192 a CPU is a third slower
+_CPU_CALL_PIECES = 40  # on a CPU, reading a small encoder's weights takes as long as this many more pieces
 _GPU_PIECES = 8192
 
-_Path = tuple[tuple[str, ...], list[float]]  # tags of a sentence, and the probability of each of their spans
+_Path = tuple[tuple[str, ...], list[float]]  # tags of a sentence, and the probability of each span in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,18 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one view says of one sentence.
+    """Answer of one view for one sentence.
 
     Attributes:
         sentence_id: Id of the example's sentence.
-        view: View that answered. A sentence beside which no passage fitted has the plain view's answer.
-        reason: Why it is the plain view's though more was asked for: `confident` in `auto`, `no_hits` where there was
-            no passage or none fitted (beside a sentence that is cut into windows none does); otherwise None.
+        view: View that answered; `plain` if no passage fitted beside the sentence.
+        reason: Why the plain view answered though another was asked for: `confident` in `auto`; `no_hits` if there was
+            no passage or none fitted (none fits beside a sentence that is cut into windows); otherwise None.
         tags: BIOES tags, one per word.
-        entities: In order; offsets are into the sentence's source text, or into its words joined by spaces.
+        entities: Entities in order; offsets refer to the sentence's source text, or to its words joined by spaces.
         entropy: Entropy of the distribution over whole tag sequences, in nats, in the view that answered.
         passages: Passages of the context view, with `num_pieces` where used and `dropped` where not.
-        alternatives: The best tag paths, best first, when asked for; fewer where fewer have a probability above 0.
+        alternatives: Best tag paths, best first, if asked for; only paths with a probability above 0.
     """
 
     sentence_id: str
@@ -83,10 +83,10 @@ class Tagger:
 
     Args:
         model: A trained model; it is put in evaluation mode.
-        tokenizer: The encoder's.
-        batch_pieces: Pieces in one forward pass, padding included; None: what the model's device is fast with.
-        window: Sentences that are sorted by length together, and whose views are held at once.
-        calibration: Makes confidences those that dev data bear out, and holds the threshold of `auto`.
+        tokenizer: Tokenizer of the encoder.
+        batch_pieces: Pieces per forward pass, padding included; None: a number that suits the model's device.
+        window: Number of sentences that are sorted by length together, and whose views are in memory at once.
+        calibration: Scaling of the confidences, and threshold of `auto`; None: confidences are not scaled.
     """
 
     def __init__(
@@ -121,15 +121,15 @@ class Tagger:
         """Load a folder that `save_pretrained` wrote, or a hub id.
 
         Args:
-            path: Folder, with its `calibration.json` if there is one, or hub id, without.
-            device: E.g. `cpu` or `cuda`.
-            batch_pieces: As of the class.
-            window: As of the class.
-            precision: Precision of the encoder; in bfloat16 tags may differ a little, also with what shares a batch.
-            calibrated: False leaves the folder's calibration unread.
+            path: Folder, whose `calibration.json` is read if there is one, or hub id.
+            device: Device of the model, e.g. `cpu` or `cuda`.
+            batch_pieces: See the class.
+            window: See the class.
+            precision: Precision of the encoder; with bfloat16 some tags differ, also with the rest of the batch.
+            calibrated: Whether the folder's calibration is read.
 
         Raises:
-            ValueError: No model or tokenizer there, or a calibration of other weights.
+            ValueError: There is no model or tokenizer, or the calibration belongs to other weights.
         """
         model = load_tagger(path)
         model.to(device)  # type: ignore[arg-type]
@@ -155,16 +155,16 @@ class Tagger:
 
         Args:
             texts: A text (split into sentences and words here), or a sequence of texts, word lists or `Sentence`s.
-            passages: Documents at hand, best first; they switch on the context view. For one text a sequence of
-                passages; for several a mapping from the sentence's id (its position as a string, unless it is a
+            passages: Passages to read, best first; with any, the context view answers. For one text a sequence of
+                passages; for several texts a mapping from the text's id (its position as a string, or the id of a
                 `Sentence`) to its passages.
 
         Returns:
-            Entities in order, character offsets into the text given (word lists: joined by single spaces); for several
-            texts a list for each.
+            Entities in order, with character offsets into the given text (word lists: joined by single spaces); for
+            several texts one list per text.
 
         Raises:
-            ValueError: Passages for an unknown id, or a string in place of a sequence of passages.
+            ValueError: Passages for an unknown id, or passages in another form than these.
         """
         return self._tag_one(texts, passages) if isinstance(texts, str) else self._tag_many(texts, passages)
 
@@ -195,19 +195,19 @@ class Tagger:
     ) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
         """Entities in the form of Hugging Face's `pipeline("token-classification", aggregation_strategy=...)`.
 
-        Arguments and errors as `tag`.
+        Arguments and errors are those of `tag`.
 
         Returns:
-            `entity_group`, `score`, `word`, `start` and `end` of each entity; for several texts a list for each.
+            `entity_group`, `score`, `word`, `start` and `end` of each entity; for several texts one list per text.
         """
         if isinstance(texts, str):
             return [_group(entity) for entity in self._tag_one(texts, passages)]
         return [[_group(entity) for entity in entities] for entities in self._tag_many(texts, passages)]
 
     def to_spacy(self, text: str, *, passages: Sequence[str | Passage] | None = None) -> Doc:
-        """A spaCy `Doc` of our words and sentences, with `doc.ents` and each one's `ent._.confidence`.
+        """A spaCy `Doc` with our words and sentences, `doc.ents`, and `ent._.confidence` of each entity.
 
-        Arguments and errors as `tag`; ImportError without spaCy (`pip install 'ctxner[spacy]'`).
+        Arguments and errors are those of `tag`; ImportError without spaCy (`pip install 'ctxner[spacy]'`).
         """
         from ctxner.spacy_docs import make_doc
 
@@ -226,14 +226,14 @@ class Tagger:
 
         Args:
             examples: Sentences of at least one word; the plain view ignores their passages.
-            view: `plain`, `context`, or `auto`: plain first, then context where the plain view's entropy is above the
-                threshold.
-            threshold: Threshold of `auto`, in nats; None: the calibrated one.
+            view: `plain`, `context`, or `auto`: plain first, then context for sentences whose plain entropy is above
+                the threshold.
+            threshold: Threshold of `auto`, in nats; None: the calibrated value.
             n_best: Number of `Prediction.alternatives`.
             on_progress: Called with the number of sentences done so far.
 
         Returns:
-            One prediction per example, in their order; what shares its batch changes no more than rounding.
+            One prediction per example, in order; the other sentences of a batch change only its rounding.
 
         Raises:
             ValueError: `auto` without a threshold, or a negative `n_best`.
@@ -285,7 +285,7 @@ class Tagger:
     def _decode(
         self, views: Sequence[View], n_best: int
     ) -> tuple[list[_Path], list[float], list[list[tuple[float, _Path]]]]:
-        """The best path, the sequence entropy, and the `n_best` paths with their probabilities, of each view."""
+        """The best path, the sequence entropy, and the `n_best` paths with their probabilities, per view."""
         batch = self.views.collate(views).to(self.model.device)
         _, emissions_BTL = self.model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
         crf, mask_BT = self.model.crf, batch.mask_BT
@@ -294,7 +294,7 @@ class Tagger:
         best = self._spelled(emissions_BTL, mask_BT, best_BT)
         if not n_best:
             return best, entropies, [[] for _ in views]
-        emissions_BTL = emissions_BTL.double()  # a long sentence's score has no digits left in float32
+        emissions_BTL = emissions_BTL.double()  # float32 is too coarse for the score of a long sentence
         paths_BNT, score_BN = crf.n_best(emissions_BTL, mask_BT, n_best)
         p_BN = (score_BN - crf.log_partition(emissions_BTL, mask_BT).unsqueeze(1)).exp().clamp_max(1.0)
         ranks = [self._spelled(emissions_BTL, mask_BT, path_BT) for path_BT in paths_BNT.unbind(1)]
@@ -306,7 +306,7 @@ class Tagger:
         )
 
     def _spelled(self, emissions_BTL: Tensor, mask_BT: Tensor, path_BT: Tensor) -> list[_Path]:
-        """The tags of one path per sentence, and the probability of each of their spans."""
+        """The tags of one path per sentence, and the probability of each span in them."""
         lengths = mask_BT.sum(1).tolist()
         ids = [row[:length] for row, length in zip(path_BT.tolist(), lengths, strict=True)]
         tags = [self.labels.decode(row) for row in ids]

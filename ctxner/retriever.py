@@ -1,8 +1,8 @@
-"""Sentences -> passages, by the settings: the one way that batch jobs, single texts and servers share.
+"""Sentences -> passages, as the settings say; batch jobs, single texts and servers all retrieve with this module.
 
 A retriever opens its parts (a JVM with the index, an encoder, a first tagger) when they are first used, in the process
-that uses them, so that an actor with one part has only that one. Spreading it over actors is `ctxner.batch` and
-`serving`: they add batching, threads and deadlines.
+that uses them, so an actor that needs one part opens only that part. `ctxner.batch` and `serving` spread the parts over
+actors and add batching, threads and deadlines.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ WordRanges = Sequence[tuple[int, int]]  # first word and one past the last of ea
 
 
 class Retriever:
-    """Looks sentences up: a first tagger leads the search, BM25 finds, a re-ranker orders, the best are kept."""
+    """Looks sentences up: a first tagger finds mentions, BM25 searches, a re-ranker sorts, and the best are kept."""
 
     def __init__(
         self, settings: RetrievalConfig, *, folder: str | Path | None = None, num_threads: int = 2, device: str = "cpu"
     ) -> None:
-        """Take the settings; nothing is opened yet.
+        """Store the settings; nothing is opened yet.
 
         Args:
             settings: The config's retrieval section.
             folder: Folder of the index; None for a retriever that never searches.
-            num_threads: Threads of a search.
+            num_threads: Threads per search.
             device: Device of the first tagger and of the re-ranker.
         """
         self.settings, self._folder, self._num_threads, self._device = settings, folder, num_threads, device
 
     @cached_property
     def searcher(self) -> BM25Searcher:
-        """The index, opened in a JVM; errors as of the class."""
+        """The searcher, with the index open in a JVM; errors are those of `BM25Searcher`."""
         from ctxner.retrieval.search.bm25 import BM25Searcher
 
         assert self._folder is not None, "this retriever was made without an index"
@@ -60,7 +60,7 @@ class Retriever:
 
     @cached_property
     def reranker(self) -> BERTScoreReranker:
-        """The re-ranker's encoder, loaded; errors as of the class."""
+        """The re-ranker, with its encoder loaded; errors are those of `BERTScoreReranker`."""
         from ctxner.retrieval.rerank.reranker import BERTScoreReranker
 
         return BERTScoreReranker(
@@ -75,7 +75,7 @@ class Retriever:
 
     @cached_property
     def first_tagger(self) -> Tagger:
-        """The tagger whose plain view says what is looked up first (`retrieval.tagger`); ValueError: no model there."""
+        """The tagger that finds the mentions to look up first (`retrieval.tagger`); ValueError if it is no model."""
         from ctxner.predictor import Tagger
 
         assert self.settings.tagger is not None, "the settings name no tagger"
@@ -97,14 +97,14 @@ class Retriever:
 
         Args:
             sentences: Sentences with distinct ids.
-            predicted: Mentions to look up first; None: the first tagger's, where the settings name one.
+            predicted: Mentions to look up first; None: those of the first tagger, if the settings name one.
         """
         if predicted is None and self.settings.tagger:
             predicted = self.predict(sentences)
         return self.searcher.search(sentences, depth=self.settings.depth, predicted=predicted)
 
     def keep(self, sentences: Sequence[Sentence], hits: Sequence[Passages]) -> list[Passages]:
-        """The passages kept of each sentence's hits, re-ranked unless the settings say otherwise; dropped ones last."""
+        """The hits of each sentence, re-ranked if the settings say so: kept passages first, dropped ones last."""
         if not self.settings.rerank:
             return self.keep_as_found(sentences, hits)
         return self.reranker.rerank(
@@ -112,7 +112,7 @@ class Retriever:
         )
 
     def keep_as_found(self, sentences: Sequence[Sentence], hits: Sequence[Passages]) -> list[Passages]:
-        """The passages kept of each sentence's hits in the order of the search; dropped ones last."""
+        """The hits of each sentence in the order of the search: kept passages first, dropped ones last."""
         settings = self.settings
         return [
             keep_first(
@@ -125,12 +125,12 @@ class Retriever:
         ]
 
     def retrieve(self, sentences: Sequence[Sentence]) -> list[Passages]:
-        """The passages kept for each sentence: search, then keep."""
+        """Search, then keep: the passages of each sentence, kept ones first, dropped ones last."""
         return self.keep(sentences, [result.hits for result in self.search(sentences)])
 
 
 def decided(settings: RetrievalConfig) -> RetrievalConfig:
-    """Settings with `dtype: auto` decided once, by this node's CPU unless there are GPUs, so that all actors agree."""
+    """Settings with `dtype: auto` decided once for all actors: bfloat16 on GPUs, else what suits this node's CPU."""
     if settings.dtype != "auto" or not settings.rerank:
         return settings
     from ctxner.retrieval.rerank.encoder import native_dtype

@@ -1,7 +1,7 @@
-"""The records that all rooms exchange, and their Arrow schemas.
+"""The records that all packages exchange, and their Arrow schemas.
 
-Every record is frozen and cheap to build. Offsets are half open. Reading and writing files is
-`ctxner.files.sentences`; turning records into tensors is `ctxner.views`.
+Every record is frozen and cheap to build. Offsets are half open. `ctxner.files.sentences` reads and writes files;
+`ctxner.views` turns records into tensors.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 ViewName = Literal["plain", "context"]  # the sentence alone, or with passages beside it
 VIEWS: tuple[ViewName, ...] = ("plain", "context")
-# Why a sentence has the plain view's answer though more was asked for; the same words in batch, online and notebook.
+# Why the plain view answered though another was asked for; batch jobs, serving and notebooks use the same words.
 Reason = Literal[
     "confident",  # auto: the plain view's entropy is not above the threshold
-    "no_hits",  # nothing to read was found, or none of it fits
+    "no_hits",  # no passage was found, or none fits
     "deadline",  # passages, or the context view, would have come too late
     "overload",  # the queue of the retrievers or of the context view is full
     "retriever_unavailable",  # no retriever is up, it failed, or the server has no index
@@ -29,7 +29,7 @@ Dropped = Literal[  # why a retrieved passage is not in the context view
     "near_duplicate",  # it repeats the sentence or a better passage
     "below_depth",  # enough better passages were found
     "piece_budget",  # the whole passage does not fit behind the sentence
-    "no_pieces",  # the tokenizer makes no piece of it
+    "no_pieces",  # the tokenizer gives no pieces for it
 ]
 
 
@@ -48,7 +48,7 @@ class Sentence:
 
     Attributes:
         id: Unique within a data set; contexts are joined by it, never by position.
-        words: At least one word in all that reaches a model.
+        words: Words of the sentence; at least one if it is given to a model.
         tags: One tag per word, or None when unlabelled.
         offsets: (start, end) of each word in `text`, in characters; given if and only if `text` is.
         text: Source text; the sentence may be a part of it.
@@ -69,7 +69,7 @@ class Sentence:
                 )
 
     def located(self) -> tuple[str, tuple[tuple[int, int], ...]]:
-        """The text that offsets refer to, and each word's place in it; without `text`, the words joined by spaces."""
+        """The text that offsets refer to, and each word's (start, end); without `text`, the words joined by spaces."""
         if self.text is not None and self.offsets is not None:
             return self.text, self.offsets
         offsets, start = [], 0
@@ -118,7 +118,7 @@ class ScoredPassage:
 
     Attributes:
         passage: Retrieved passage.
-        bm25_score: Lucene's score, for the whole query or, if that did not find the passage, for a mention.
+        bm25_score: Lucene's score for the whole query, or for a mention if only its query found the passage.
         bm25_rank: Place in the order that the search returned, from 1. In the query mode `mentions` that is the order
             of choice, not of `bm25_score`; in the other modes it is the order of `bm25_score`.
         rerank_score: BERTScore F1 of passage and sentence, in [-1, 1]; None when not re-ranked.

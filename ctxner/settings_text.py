@@ -1,6 +1,6 @@
-"""Settings as people write them: YAML files and `key=value` overrides -> nested dicts, and what is wrong in them, said.
+"""Reads settings that people write, YAML files and `key=value` overrides, into nested dicts, and explains their errors.
 
-The settings themselves are `ctxner.config` and `serving.settings`.
+`ctxner.config` and `serving.settings` define the settings themselves.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, safe-loaded; empty when the file is.
+    """The mapping in a YAML file, safe-loaded; empty when the file is empty.
 
     Raises:
-        ValueError: It cannot be read, or is something else.
+        ValueError: The file cannot be read, or it holds no mapping.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -31,7 +31,7 @@ def override(tree: dict[str, Any], item: str) -> None:
     """Put `a.b=value` into nested dicts; the value is read as YAML.
 
     Raises:
-        ValueError: It is not that.
+        ValueError: `item` does not have this form, or a section in it is a value.
     """
     key, equals, value = item.partition("=")
     *sections, last = key.strip().split(".")
@@ -50,7 +50,7 @@ def override(tree: dict[str, Any], item: str) -> None:
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
-    """What is wrong in settings, a line each: where, what was found, what was wanted."""
+    """The errors in settings, one per line: where, what was found, what was wanted."""
     return "\n".join(_explain(source, problem, model) for problem in error.errors())
 
 
@@ -60,7 +60,7 @@ def _explain(source: str, problem: Any, model: Any) -> str:
         return f"{source}: {where}: found {problem['input']!r:.200}: {problem['msg']}"
     *sections, key = problem["loc"]
     for name in sections:
-        if isinstance(name, str):  # a number is a place in a list
+        if isinstance(name, str):  # a number is an index in a list
             model = model.model_fields[name].annotation
             model = next((argument for argument in get_args(model) if hasattr(argument, "model_fields")), model)
     return f"{source}: {where}: unknown key {key!r}; valid here: {', '.join(model.model_fields)}"

@@ -78,7 +78,7 @@ def make_component(
         device: Device of the model, e.g. `cpu` or `cuda`.
 
     Raises:
-        ValueError: `model` is not given, or there is no model.
+        ValueError: `model` is not given, or it names no model.
     """
     if model is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What callers hand in -> what models and views take: texts -> sentences with offsets, passages -> scored ones."""
+"""Converts what callers give to what models and views take: texts to sentences, passages to scored passages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ctxner.schema import Passage, ScoredPassage, Sentence
 def sentences_of(
     text: str | Sequence[str] | Sentence, name: str, *, bounds: Iterable[tuple[int, int]] | None = None
 ) -> list[Sentence]:
-    """The sentences of a text; word lists and `Sentence`s are one each, and nothing at all gives none.
+    """The sentences of a text. A word list or a `Sentence` is one sentence; an empty input has none.
 
     Args:
-        text: What to split.
-        name: Beginning of all ids.
-        bounds: (start, end) of a text's sentences where they are known.
+        text: Text to split, or words that are split already.
+        name: Beginning of the ids of all new sentences.
+        bounds: (start, end) of the sentences of a text, if they are known.
     """
     if isinstance(text, Sentence):
         return [text] if text.words else []
@@ -32,10 +32,10 @@ def sentences_of(
 
 
 def as_scored(passages: Iterable[str | Passage | ScoredPassage]) -> tuple[ScoredPassage, ...]:
-    """Passages at hand in the form that retrieval gives them; their order is their rank.
+    """The given passages in the form that retrieval returns; their order is their rank.
 
     Raises:
-        ValueError: One string where a sequence of them is wanted.
+        ValueError: `passages` is one string and not a sequence.
     """
     if isinstance(passages, str):
         raise ValueError(

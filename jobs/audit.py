@@ -1,4 +1,4 @@
-"""`ctxner audit`: data splits and corpus files -> which sentences have copies, which mentions training has seen."""
+"""`ctxner audit`: data splits and corpus files -> sentences that have copies, and mentions that occur in training."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def plan(config: Config, out: Path) -> dict[str, Any]:
 
 
 def summary(result: dict[str, Any]) -> dict[str, str]:
-    """The result in short, for people: a line a comparison."""
+    """A short result for people: one line per comparison."""
 
     def line(row: dict[str, Any], names: dict[str, str]) -> str:
         return ", ".join(
@@ -80,7 +80,7 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
 
 
 def compare(splits: dict[str, list[Sentence]], corpus: Sequence[Path]) -> list[Comparison]:
-    """Every split against the corpus, in one pass over it, against the splits before it and against itself."""
+    """Compare every split with the corpus (in one pass over it), with the splits before it, and with itself."""
     everything = [sentence for split in splits.values() for sentence in split]
     comparisons = []
     if corpus:
@@ -99,7 +99,7 @@ def compare(splits: dict[str, list[Sentence]], corpus: Sequence[Path]) -> list[C
 
 
 def read_passages(corpus: Sequence[Path], description: str) -> Iterator[Passage]:
-    """The passages of corpus files, behind a progress bar."""
+    """The passages of corpus files, with a progress bar."""
     with progress(description, None) as done:
         number = 0
         for number, passage in enumerate(read_corpus(corpus), start=1):

@@ -1,4 +1,4 @@
-"""`ctxner calibrate`: a model and gold tags -> scaled confidences and the threshold of `auto`, beside the weights."""
+"""`ctxner calibrate`: a model and gold tags -> scaled confidences and a threshold of `auto`, saved with the weights."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from jobs.pages.page import evenly
 if TYPE_CHECKING:
     from ctxner.predictor import Prediction
 
-_MOST_POINTS = 201  # of the curve, kept in calibration.json
+_MOST_POINTS = 201  # largest number of points of the curve in calibration.json
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the threshold is to reach; exactly one (see `choose_threshold`)."""
+    """Target of the threshold; exactly one field is set (see `choose_threshold`)."""
 
     share: float | None = None
     f1: float | None = None
@@ -47,15 +47,15 @@ def run(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) ->
     """Tag a split in both views, fit, write `calibration.json` into the model's folder and the page.
 
     Args:
-        config: Its data section names the tagged split and its contexts; without contexts only the plain view's
-            confidences are calibrated.
+        config: Config whose data section names the tagged split and its contexts; without contexts only the plain
+            view's confidences are calibrated.
         model: The model's folder.
-        split: Not the one that scores are reported on.
-        wanted: What the threshold is to reach.
-        out: The page.
+        split: Split to fit on; it must not be the split that scores are reported on.
+        wanted: Target of the threshold.
+        out: HTML file to write.
 
     Raises:
-        ValueError: No folder, no gold tags, or the threshold cannot be reached; what is wrong with a file.
+        ValueError: No model folder, no gold tags, a target that cannot be reached, or a faulty file.
     """
     from ctxner.predictor import Tagger
 
@@ -124,7 +124,7 @@ def plan(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) -
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
-    """The result in short, for people."""
+    """A short result for people."""
     lines = {
         f"{view} view": f"F1 {100 * report['f1']:.2f}  calibration error {100 * report['ece_before']:.2f} -> "
         f"{100 * report['ece_after']:.2f} of {report['entities']:,} entities"

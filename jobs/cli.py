@@ -1,4 +1,4 @@
-"""The `ctxner` command: Typer's declarations only; the work is in one module a job."""
+"""The `ctxner` command: only Typer's declarations; each job has its own module for the work."""
 
 from __future__ import annotations
 
@@ -433,7 +433,7 @@ def demo(
 def main() -> None:
     """Entry point: errors that a user can mend are one clear message and exit code 1."""
     terminal.set_up_logging()
-    for commands in entry_points(group="ctxner.commands"):  # serving's, which jobs does not import
+    for commands in entry_points(group="ctxner.commands"):  # commands of serving, which jobs does not import
         app.add_typer(commands.load())
     try:
         app()
@@ -443,7 +443,7 @@ def main() -> None:
 
 
 def _with(config: Config, section: str, given: dict[str, Any]) -> Config:
-    """The config with the options that were given in place of a section's values."""
+    """The config, with the given options instead of the section's values."""
     chosen = {name: value for name, value in given.items() if value is not None}
     changed = getattr(config, section).model_copy(update=chosen)
     return config.model_copy(update={section: changed})
@@ -457,7 +457,7 @@ def _require_corpus(config: Config) -> None:
 def _finish(
     job: Callable[[], dict[str, Any]], json: bool, show: Callable[[dict[str, Any]], None] = terminal.show
 ) -> None:
-    """Run a job with stdout kept for its result, and print that."""
+    """Run a job, keep stdout for its result, and print the result."""
     with terminal.results() as write:
         result = job()
         if json:

@@ -1,4 +1,4 @@
-"""Connecting a command to Ray: the cluster it was submitted to, else one started on this machine."""
+"""Connects a command to Ray: to the cluster that it was submitted to, else to a Ray started on this machine."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import os
 
 from ctxner.batch.local_ray import ENVIRONMENT, free_port
 
-_MIN_LOCAL_CPUS = 4  # logical ones: two cores can well share the pipeline's actors and Ray Data's own tasks
+_MIN_LOCAL_CPUS = 4  # logical CPUs: two cores can share the pipeline's actors and Ray Data's own tasks
 _QUIET = {
     **{name: value for name, value in ENVIRONMENT.items() if not name.startswith("RAY_")},
     "DEEPSPEED_LOG_LEVEL": "warning",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints the messages of progress bars as well, twice over
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # the patch also prints the messages of progress bars, twice
 }
 _QUIET_LOCALLY = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nothing preempts this machine; starting it logs a needless error
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "maximum expected startup concurrency",  # more actors than cores are meant here
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "maximum expected startup concurrency",  # more actors than cores are intended
 }
 
 
 def prepare() -> dict[str, str]:
-    """Set what Ray reads when it is imported: call it before anything imports Ray.
+    """Set the variables that Ray reads when it is imported; call this before anything imports Ray.
 
     Returns:
-        The variables for Ray's workers.
+        The environment variables for Ray's workers.
     """
     variables = _QUIET if os.environ.get("RAY_ADDRESS") else _QUIET | _QUIET_LOCALLY
     for name, value in (ENVIRONMENT | variables).items():
@@ -34,7 +34,7 @@ def prepare() -> dict[str, str]:
 def connect() -> None:
     """Join `RAY_ADDRESS` (set by `ray job submit`), or start a local Ray.
 
-    Its libraries keep quiet: warnings and errors are shown, what Ray reports of its own work is in its log files.
+    Ray's libraries show only warnings and errors; their other messages are in Ray's log files.
     """
     variables, address = prepare(), os.environ.get("RAY_ADDRESS")
     import ray
@@ -48,7 +48,7 @@ def connect() -> None:
     # Ray Train ends a run whose controller it cannot find, and with several Rays on a machine it may ask another one.
     port = free_port()
     ray.init(
-        address="local",  # else Ray joins, or fails to join, whatever else runs on this machine
+        address="local",  # else Ray tries to join another Ray on this machine
         num_cpus=max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
         dashboard_port=port,
         logging_level=logging.WARNING,
@@ -57,11 +57,11 @@ def connect() -> None:
 
 
 def _quiet_driver() -> None:
-    """Ray's loggers in this process, without what it says at every start."""
+    """Silence what Ray's loggers in this process print at every start."""
     import ray.data  # noqa: F401 (it configures its logger when it is imported)
 
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):  # not its log file
+        if isinstance(handler, logging.StreamHandler):  # the terminal, not the log file
             handler.setLevel(logging.WARNING)
-    for name in ("ray._private.authentication", "ray.data._internal.progress"):  # a default of Ray's, a choice of ours
+    for name in ("ray._private.authentication", "ray.data._internal.progress"):  # they report defaults and settings
         logging.getLogger(name).setLevel(logging.ERROR)

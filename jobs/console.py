@@ -37,12 +37,12 @@ def results() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _native_messages_aside() -> Iterator[None]:
-    """Let only Python write to the terminal: what native code writes to file descriptor 2 goes to a file.
+    """Let only Python write to the terminal: output of native code to file descriptor 2 goes to a file.
 
-    Ray's C++ core says there for each pool of Ray Data's actors that an argument may be lost (ray-project/ray#53727),
-    which is not so here. When the command fails, the file stays and is named.
+    For each actor pool of Ray Data, Ray's C++ core warns that an argument may be lost (ray-project/ray#53727), which
+    is not true here. When the command fails, the file is kept and its path is printed.
     """
-    if getattr(sys.stderr, "fileno", lambda: None)() != 2:  # already somebody else's, as under pytest
+    if getattr(sys.stderr, "fileno", lambda: None)() != 2:  # already redirected, as under pytest
         yield
         return
     descriptor, path = tempfile.mkstemp(prefix="ctxner-native-", suffix=".log")
@@ -75,9 +75,9 @@ def as_json(value: Any) -> str:
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A bar with a count and an ETA; yields a function that takes how much is done so far and, once known, of how much.
+    """A bar with a count and an ETA; yields a function of the number done so far and, once known, the total.
 
-    Away from a terminal it is one line, when the work has ended.
+    Without a terminal, one line is printed when the work has ended.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -92,7 +92,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
 
 
 def set_up_logging() -> None:
-    """Log to stderr; libraries only speak up from warnings on, and show no bars of their own."""
+    """Log to stderr; libraries log only warnings and errors, and Hugging Face shows no progress bars."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported
     logging.basicConfig(
         level=logging.WARNING,
@@ -104,7 +104,7 @@ def set_up_logging() -> None:
 
 
 def fail(message: str) -> None:
-    """Print an error's message, unbroken: paths in it are to be copied."""
+    """Print an error message without line breaks, so that paths in it can be copied."""
     console.print("error:", Text(message), style="red", highlight=False, soft_wrap=True)
 
 
@@ -116,7 +116,7 @@ def show(result: Mapping[str, Any]) -> None:
         out.print(_score_table(scores))
     for tagged in result.get("texts", ()):
         _show_tagged(out, tagged)
-    table = Table("", Column(overflow="fold"), box=None, show_header=False, pad_edge=False)  # paths are to be copied
+    table = Table("", Column(overflow="fold"), box=None, show_header=False, pad_edge=False)  # paths can be copied
     for key, value in result.items():
         if key not in ("scores", "texts"):
             table.add_row(Text(key, style="bold"), Text(value if isinstance(value, str) else as_json(value)))
@@ -124,7 +124,7 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 def _show_tagged(out: Console, tagged: Mapping[str, Any]) -> None:
-    """A text, its entities and the passages that were read beside it."""
+    """Print a text, its entities and the passages that were read beside it."""
     text = Text(tagged["text"])
     for entity in tagged["entities"]:
         text.stylize("bold reverse", entity["start"], entity["end"])

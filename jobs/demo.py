@@ -28,7 +28,7 @@ SETTINGS = Path(__file__).parent / "configs" / "demo.yaml"
 _MARK = ".ctxner-demo"
 _SHOWN = 2  # sentences printed at the end, each with its best passage
 _AUTO = calibrate_job.Wanted(share=0.5)
-# The paper's CL-L2, a sum over a vector's 384 entries, drowns the losses of the tags here: 18 F1 in both views.
+# The paper's CL-L2 sums over a vector's 384 entries; here it outweighs the losses of the tags: F1 is 18 in both views.
 _LOSS = {"cl-l2": {"preset": "released_code"}}
 
 
@@ -55,7 +55,7 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
         scores[mode], history, tagged = _train_and_test(config, mode, seed)
         curves += [EpochPoint(mode, entry["epoch"], entry["losses"], entry["dev_f1"]) for entry in history]
         timings[f"train and test {mode}"] = round(time.perf_counter() - mode_started, 1)
-        if mode.startswith("cl-"):  # what `auto` needs to know which sentences to look up
+        if mode.startswith("cl-"):  # `auto` needs a threshold to choose the sentences to look up
             calibrate_job.run(config, str(out / mode / "model"), "dev", _AUTO, out=out / f"{mode}-calibration.html")
     facts = {
         "ctxner": __version__,
@@ -86,7 +86,7 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print a result for people; its scores were shown while it ran."""
+    """Print a result for people; `run` has already shown the scores."""
     out = Console()
     out.print(f"done in {result['seconds']:.0f} s; the report: {result['report']}", highlight=False, soft_wrap=True)
     model, index, text = result["model"], result["index"], result["text"]
@@ -98,7 +98,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def check_modes(modes: Sequence[str]) -> None:
-    """ValueError for a mode that does not exist or comes twice."""
+    """Raise ValueError if there is no mode, an unknown mode or a repeated mode."""
     if not modes or set(modes) - set(MODES) or len(set(modes)) < len(modes):
         raise ValueError(f"--mode {' '.join(modes)}: wanted some of {', '.join(MODES)}, each once")
 
@@ -130,7 +130,7 @@ def settings(out: Path, seed: int) -> Config:
 
 
 def _clear(out: Path) -> None:
-    """An empty folder with the demo's mark; only a folder that has it is ever emptied."""
+    """Make `out` an empty folder with the demo's mark; a folder with other files and no mark is refused."""
     if out.exists() and any(out.iterdir()) and not (out / _MARK).is_file():
         raise ValueError(f"{out}: not empty and not made by an earlier demo; give another --out")
     shutil.rmtree(out, ignore_errors=True)
@@ -139,7 +139,7 @@ def _clear(out: Path) -> None:
 
 
 def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any], list[dict], list[TaggedSentence]]:
-    """Train one mode; test scores by view, the history, and the test sentences as both views tag them."""
+    """Train one mode; returns test scores by view, the history, and the test sentences as both views tag them."""
     from ctxner.evaluation.scores import count_spans
     from ctxner.labels import tags_to_spans
     from ctxner.predictor import Tagger
@@ -173,7 +173,7 @@ def _micro(scores: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _show(scores: dict[str, Any], tagged: Sequence[TaggedSentence]) -> None:
-    """The table of test F1, and sentences that the passages decided."""
+    """Print the test F1 of each mode, and sentences that only the context view tags right."""
     table = Table("trained as", "plain view F1", "context view F1", title="test F1, names never seen in training")
     for mode, score in scores.items():
         table.add_row(mode, *(f"{100 * score[view]['micro']['f1']:.1f}" for view in ("plain", "context")))

@@ -1,8 +1,8 @@
 """`ctxner evaluate`: a model and gold tags -> how good each view is, where it fails, and what the passages change.
 
 The figures are counted in `ctxner.evaluation.scores`, `ctxner.evaluation.errors` and `ctxner.evaluation.calibration`;
-the page is `jobs.pages.evaluation`. The view `auto` costs nothing here: it takes each sentence's plain or context
-prediction.
+`jobs.pages.evaluation` writes the page. The view `auto` needs no forward pass here: it takes each sentence's plain or
+context prediction.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Inputs:
 
     Attributes:
         examples: Tagged sentences, with their passages when there are contexts.
-        gold: Mentions of each.
-        seen: Forms of the training mentions; None without training data.
+        gold: Gold mentions of each sentence.
+        seen: Surface forms of the training mentions; None without training data.
         has_contexts: Whether there is a context view to score.
     """
 
@@ -67,11 +67,11 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A split as a model tags it.
+    """Predictions of a model for a split.
 
     Attributes:
         views: Predictions by view; `auto` only when there is a threshold.
-        threshold: Threshold of the plain view's entropy, in nats; sentences above it are looked up.
+        threshold: Entropy of the plain view, in nats, above which `auto` looks a sentence up.
     """
 
     views: Mapping[str, Sequence[Prediction]]
@@ -94,12 +94,12 @@ def run(
     """Score a split in all views, write the page, and return the figures.
 
     Args:
-        config: Its data section names the tagged split, its contexts, and the training data for seen and unseen.
+        config: Config whose data section names the split, its contexts, and training data for seen and unseen mentions.
         model: Model folder or hub id.
         split: train, dev or test.
-        out: The page.
-        threshold: Threshold of `auto`, in nats, in place of the one that the model was calibrated with.
-        against: Another model, compared with in the same views.
+        out: HTML file to write.
+        threshold: Threshold of `auto`, in nats; None: the calibrated threshold of the model.
+        against: Another model, to compare each view with.
     """
     from ctxner.predictor import Tagger
 
@@ -151,7 +151,7 @@ def plan(
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print the result for people: tables, then where the page is."""
+    """Print the result for people: tables, then the path of the page."""
     Console().print(overview(result), type_table(result["scores"]), error_table(result["details"]))
     rest = {
         **{
@@ -171,7 +171,7 @@ def read_inputs(config: Config, split: str) -> Inputs:
     """The split with its contexts, and the training mentions.
 
     Raises:
-        ValueError: A sentence has no gold tags; what is wrong with a file.
+        ValueError: A sentence has no gold tags, or a file is faulty.
     """
     from ctxner.files.sentences import read_sentences
 
@@ -190,7 +190,7 @@ def gold_examples(config: Config, split: str) -> list[Example]:
     """The sentences of a split, with their passages when there are contexts.
 
     Raises:
-        ValueError: One has no gold tags; what is wrong with a file.
+        ValueError: A sentence of the split has no gold tags, or a file is faulty.
     """
     from ctxner.files.contexts import load_examples
 
@@ -220,7 +220,7 @@ def _tag(inputs: Inputs, tagger: Tagger, threshold: float | None, whose: str = "
 
 
 def _auto(inputs: Inputs, tagged: Tagged) -> dict[str, Any]:
-    """What `auto` did, or why there is none."""
+    """Threshold of `auto` and what it looked up, or why `auto` is left out."""
     looked_up = tagged.looked_up()
     if looked_up is not None:
         return {"threshold": tagged.threshold, "looked_up": sum(looked_up), "share": sum(looked_up) / len(looked_up)}
@@ -230,7 +230,7 @@ def _auto(inputs: Inputs, tagged: Tagged) -> dict[str, Any]:
 
 
 def _details(inputs: Inputs, tagged: Tagged) -> dict[str, Any]:
-    """By view, all that is not in `scores`."""
+    """All figures of each view that are not in `scores`."""
     buckets = _buckets(inputs, tagged)
     return {view: _view_details(inputs, tagged, view, buckets) for view in tagged.views}
 
@@ -269,7 +269,7 @@ def _view_details(inputs: Inputs, tagged: Tagged, view: str, buckets: Mapping[st
 
 
 def _buckets(inputs: Inputs, tagged: Tagged) -> dict[str, Buckets]:
-    """Sentences by length and, with contexts, by what the context view reads."""
+    """Sentences grouped by length and, with contexts, by the passages that the context view reads."""
     buckets = {"words": length_buckets([len(example.sentence.words) for example in inputs.examples])}
     if "context" in tagged.views:
         passages_by_sentence = [prediction.passages for prediction in tagged.views["context"]]
@@ -282,7 +282,7 @@ def _buckets(inputs: Inputs, tagged: Tagged) -> dict[str, Buckets]:
 
 
 def _comparisons(inputs: Inputs, tagged: Tagged, other: Tagged | None, name: str | None) -> list[dict[str, Any]]:
-    """The views against the plain one, and each against the other model's."""
+    """Each view compared with the plain view, and with the same view of the other model."""
     pairs = [(view, "plain", tagged.spans(view), tagged.spans("plain")) for view in tagged.views if view != "plain"]
     if other:
         both = [view for view in tagged.views if view in other.views]
@@ -299,7 +299,7 @@ def _comparisons(inputs: Inputs, tagged: Tagged, other: Tagged | None, name: str
 
 
 def _changes(inputs: Inputs, tagged: Tagged) -> dict[str, Any]:
-    """What the context view changes, in all and sentence by sentence."""
+    """What the context view changes, in total and per sentence."""
     triples = zip(inputs.gold, tagged.spans("plain"), tagged.spans("context"), strict=True)
     changes = [change(*triple) for triple in triples]
     names = ("found", "lost", "withdrawn", "added")

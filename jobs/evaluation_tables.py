@@ -1,4 +1,4 @@
-"""The tables that `ctxner evaluate` prints for people; its page is `jobs.pages.evaluation`."""
+"""The tables that `ctxner evaluate` prints for people; `jobs.pages.evaluation` writes its page."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def plan_delete(config: Config, ids: Sequence[str]) -> dict[str, Any]:
 
 
 def verify(config: Config) -> dict[str, Any]:
-    """Check the config's index; ValueError with every fault when it is not sound."""
+    """Check the config's index; a ValueError lists every fault."""
     from ctxner.retrieval.index.verify import verify_index
 
     with _progress("checking passages") as done:
@@ -119,7 +119,7 @@ def verify(config: Config) -> dict[str, Any]:
 
 
 def stats(config: Config, num_terms: int) -> dict[str, Any]:
-    """What the config's index holds."""
+    """Statistics of the config's index."""
     from ctxner.retrieval.index.verify import index_stats
 
     with _progress("reading passages") as done:
@@ -159,7 +159,7 @@ def search(config: Config, text: str, depth: int) -> dict[str, Any]:
 
 
 def show_hits(result: dict[str, Any]) -> None:
-    """Print a search's result for people, on stdout."""
+    """Print the result of a search for people, on stdout."""
     out = Console()
     out.print(Text(f"query: {result['query']}", style="dim"))
     for hit in result["hits"]:
@@ -183,7 +183,7 @@ def _changed(config: Config, change: IndexChange) -> dict[str, Any]:
 
 
 def _read(config: Config, unit: Unit | None = None) -> Iterator[Passage]:
-    """The corpus, checked, with a bar."""
+    """The passages of the corpus, with a progress bar; the corpus is checked after the last one."""
     from ctxner.files.unique_ids import IdHashes
     from ctxner.retrieval.corpus.reader import CorpusReader, check_corpus
 

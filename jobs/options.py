@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, with their help; the commands are `jobs.cli`."""
+"""Options and arguments that several commands share, with their help; `jobs.cli` holds the commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NONE: list[str] = []
 
 
 class Written(StrEnum):
-    """Formats of what `ctxner tag` writes; Typer takes no list of literals."""
+    """Formats that `ctxner tag` writes; an enum, because Typer takes no list of literals."""
 
     parquet = "parquet"
     jsonl = "jsonl"

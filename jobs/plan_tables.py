@@ -1,4 +1,4 @@
-"""`ctxner train --dry-run` for people: a run's arithmetic, memory and traffic by ZeRO stage, what would fit."""
+"""Tables of `ctxner train --dry-run`: a run's arithmetic, memory and traffic by ZeRO stage, and batches that fit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def show_plan(plan: Mapping[str, Any], *, configured_stage: int) -> None:
     """Print the plan on stdout.
 
     Args:
-        plan: See `ctxner.training.plan.plan`.
+        plan: Plan from `ctxner.training.plan.plan`.
         configured_stage: ZeRO stage of the config; its column is marked.
     """
     out = Console()

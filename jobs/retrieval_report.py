@@ -1,4 +1,4 @@
-"""`ctxner retrieval-report`: gold tags and contexts -> what of the mentions retrieval found, and what it dropped."""
+"""`ctxner retrieval-report`: gold tags and contexts -> mentions that retrieval found, and passages that it dropped."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Inputs:
     """Checked data of a split.
 
     Attributes:
-        examples: Tagged sentences with what retrieval found.
-        contexts: By sentence id.
-        seen: Mentions of the training data; None without any.
+        examples: Tagged sentences with their retrieved passages.
+        contexts: Contexts by sentence id.
+        seen: Mentions of the training data; None without training data.
     """
 
     examples: list[Example]
@@ -49,11 +49,11 @@ def run(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, ou
     """Measure a split's contexts, write the page, and return the figures.
 
     Args:
-        config: Its data section names the tagged split, its contexts, and the training data for seen and unseen.
+        config: Config whose data section names the split, its contexts, and training data for seen and unseen mentions.
         split: train, dev or test.
         ks: Numbers of passages to report for.
-        with_ceiling: Stream the corpus to see which mentions stand in it at all.
-        out: The page.
+        with_ceiling: Whether to look for the mentions in the whole corpus too.
+        out: HTML file to write.
     """
     inputs = read_inputs(config, split, with_ceiling=with_ceiling)
     measures = measure(config, inputs, sorted(set(ks)), with_ceiling=with_ceiling)
@@ -99,7 +99,7 @@ def plan(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, o
 
 
 def summary(result: dict[str, Any]) -> dict[str, str]:
-    """The result in short, for people: a line a number of passages."""
+    """A short result for people: one line per number of passages."""
 
     def line(row: dict[str, Any]) -> str:
         cells = {name: row[name] for name in ("all", "seen", "unseen", "words") if name in row}
@@ -120,7 +120,7 @@ def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
     """The split, its contexts and the training mentions.
 
     Raises:
-        ValueError: No contexts folder, no gold tags, or a corpus is wanted and none is set; what is wrong with a file.
+        ValueError: No contexts folder, no gold tags, no corpus though one is needed, or a faulty file.
     """
     data, format = config.data, config.data.column_format()
     path, contexts_path = data.path(split), data.contexts_path(split)

@@ -14,14 +14,14 @@ from ctxner.schema import Sentence
 from jobs.cluster import connect, prepare
 from jobs.console import progress
 
-FILES_SPLIT = "sentences"  # what the result of files outside a config's splits is called
+FILES_SPLIT = "sentences"  # split name for files that are no split of the config
 _REPORT_EVERY = 1000  # sentences
 
 
 def run(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind: Kind | None = None) -> dict[str, Any]:
     """Retrieve for the splits, or for the files; returns the manifest.
 
-    Sentences are streamed. What is wrong with the files is found before Ray starts.
+    Sentences are streamed. Errors in the files are reported before Ray starts.
     """
     streams, folder = sentence_streams(config, splits, files, kind), contexts_folder(config)
     prepare()
@@ -61,9 +61,9 @@ def plan(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind
 def sentence_streams(
     config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind: Kind | None = None
 ) -> dict[str, Iterator[Sentence]]:
-    """The sentences of the wanted splits, or of the files as one split; files that are not there are refused at once.
+    """The sentences of the wanted splits, or of the files as one split; missing files are refused at once.
 
-    Gold tags of column files are not looked at outside a config's splits.
+    In files that are no split of the config, gold tags in columns are ignored.
     """
     if not files:
         if kind:
@@ -79,13 +79,13 @@ def sentence_streams(
 
 
 def read_splits(config: Config, splits: Sequence[str]) -> dict[str, list[Sentence]]:
-    """The sentences of the wanted splits; all that the config names by default."""
+    """The sentences of the wanted splits; by default, of all splits that the config names."""
     format = config.data.column_format()
     return {split: read_sentences(config.data.path(split), format).sentences for split in wanted_splits(config, splits)}
 
 
 def wanted_splits(config: Config, splits: Sequence[str]) -> list[str]:
-    """The given splits, or else all that the config names; ValueError when there are none."""
+    """The given splits, or else all splits that the config names; ValueError when there are none."""
     wanted = list(splits) or [split for split in SPLITS if getattr(config.data, split)]
     if not wanted:
         raise ValueError("no data set; give --set data.test=FILE or a --config with a data section")
@@ -93,14 +93,14 @@ def wanted_splits(config: Config, splits: Sequence[str]) -> list[str]:
 
 
 def contexts_folder(config: Config) -> Path:
-    """Where contexts files go."""
+    """Folder for contexts files; ValueError when it is not set."""
     if config.data.contexts is None:
         raise ValueError("data.contexts is not set; give the folder to write contexts to, e.g. --out runs/contexts")
     return config.data.contexts
 
 
 def _counted(streams: dict[str, Iterator[Sentence]], done: Callable[[int], None]) -> dict[str, Iterator[Sentence]]:
-    """The same streams; `done` hears every so often how many sentences have passed in all."""
+    """The same streams; `done` is called regularly with the number of sentences so far, over all streams."""
     number = 0
 
     def passing(sentences: Iterator[Sentence]) -> Iterator[Sentence]:

@@ -28,7 +28,7 @@ def run(
 ) -> dict[str, Any]:
     """Tag the documents of `sources` into the folder `out`; returns the manifest.
 
-    Both may be paths or URIs that fsspec knows. What is wrong with the files is found before Ray starts.
+    Both may be paths or URIs that fsspec knows. Errors in the files are reported before Ray starts.
     """
     with ExitStack() as stack:
         documents = _documents(config, sources, kind, stack)
@@ -108,7 +108,7 @@ def plan(
 def _documents(
     config: Config, sources: Sequence[str], kind: DocumentKind | None, stack: ExitStack
 ) -> Iterator[Document]:
-    """The documents of paths and URIs; the latter are copied to this machine first."""
+    """The documents of paths and URIs; files behind URIs are first copied to this machine."""
     remote = [source for source in sources if "://" in source]
     copies = stack.enter_context(_fetched(remote)) if remote else {}
     paths = [path for source in sources for path in copies.get(source, [Path(source)])]
@@ -117,7 +117,7 @@ def _documents(
 
 @contextmanager
 def _fetched(uris: Sequence[str]) -> Iterator[dict[str, list[Path]]]:
-    """Local copies of the files that URIs mean, in order, while the documents are staged."""
+    """Local copies of the files behind each URI, in order; they are deleted when the block ends."""
     with tempfile.TemporaryDirectory(prefix="ctxner-tag-") as name:
         copies = dict[str, list[Path]]()
         for number, uri in enumerate(uris):
@@ -136,7 +136,7 @@ def _fetched(uris: Sequence[str]) -> Iterator[dict[str, list[Path]]]:
 
 
 def _local_folder(config: Config, out: str) -> Path:
-    """Where the job works: the result's folder, or for a URI one below `tagging.work` that is always the same."""
+    """Folder that the job works in: `out` itself, or for a URI always the same folder below `tagging.work`."""
     if "://" not in out:
         return Path(out)
     _open(out)
@@ -146,7 +146,7 @@ def _local_folder(config: Config, out: str) -> Path:
 
 
 def _upload(folder: Path, uri: str) -> None:
-    """Copy the result's files, `_SUCCESS` last, and forget them here."""
+    """Copy the result's files to the URI, `_SUCCESS` last, then delete the local folder."""
     files, path = _open(uri)
     files.makedirs(path, exist_ok=True)
     for file in sorted(folder.iterdir(), key=lambda path: (path.name == "_SUCCESS", path.name)):

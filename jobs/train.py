@@ -21,11 +21,11 @@ _LONG = (
     "step_times",
     "doubts",
     "steps_by_epoch",
-)  # of the plan; for --dry-run
+)  # left out of the plan that `run` prints; --dry-run shows them
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train; returns where the model is and its dev scores. What is wrong with the files is found before Ray starts."""
+    """Train; returns the model's path and dev scores. Errors in the files are reported before Ray starts."""
     planned = plan(config)
     short = {name: value for name, value in planned.items() if name not in _LONG}
     short["memory_bytes"] = planned["zero_stages"][config.run.zero_stage]["total"]

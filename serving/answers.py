@@ -1,4 +1,4 @@
-"""What replicas give to routing, what routing gives to the service, and how long its stages took."""
+"""Results that replicas return to routing and routing returns to the service, and the seconds per stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctxner.schema import ViewName as View
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """Answers of a tagger's replica."""
+    """Predictions of a tagger's replica, and the version of its model."""
 
     predictions: Sequence[Prediction]
     model: str
@@ -22,7 +22,7 @@ class Tagged:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Passages of a retriever's replica, for each sentence; None where the search failed."""
+    """Passages for each sentence (None where the search failed), and the version of the replica's index."""
 
     passages: Sequence[tuple[ScoredPassage, ...] | None]
     index: str
@@ -30,7 +30,7 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is said of one sentence, and who says it."""
+    """The prediction for one sentence, with the view and the versions of the model and the index that gave it."""
 
     prediction: Prediction
     model: str
@@ -41,24 +41,24 @@ class Answer:
 
 @dataclass
 class Trace:
-    """Seconds that stages took, for a request; chunks of it overlap, so the longest counts.
+    """Seconds per stage of a request. Its chunks overlap, so the longest duration of a stage counts.
 
     Attributes:
-        seconds: By stage.
-        latest: Until when a plain answer may be late, by the event loop's clock.
+        seconds: Duration of each stage, by name.
+        latest: Time after which even a late plain answer is refused, by the event loop's clock.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     latest: float = 0.0
 
     def add(self, stage: str, started: float) -> None:
-        """The stage that started then has ended."""
+        """Record that a stage has ended; `started` is its start by `time.perf_counter`."""
         took = time.perf_counter() - started
         self.seconds[stage] = max(self.seconds.get(stage, 0.0), took)
 
 
 def counts(answers: Sequence[Answer]) -> tuple[dict[View, int], dict[Reason, int]]:
-    """Sentences by view, and by reason."""
+    """Numbers of sentences by view, and by reason."""
     views = Counter(answer.view for answer in answers)
     reasons = Counter(answer.reason for answer in answers if answer.reason)
     return dict(views), dict(reasons)

@@ -1,7 +1,7 @@
-"""What goes over the wire: requests, answers and errors of `/v1/tag`, and nothing else.
+"""The JSON messages of `/v1/tag` and `/v1/tag/stream`: requests, answers and errors, and nothing else.
 
-Bounds here hold for every server; a server's own, lower ones are `serving.settings.Limits`. No message repeats a
-caller's text.
+The limits here hold for every server; `serving.settings.Limits` sets the lower limits of one server. No error message
+repeats a caller's text.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _EXAMPLE_TEXT = "Marta Ilves moved from Tartu to the Nordlys Institute."
 
 
 class Wire(BaseModel):
-    """A message: unknown keys and numbers that are not finite are refused."""
+    """Base of all messages: unknown keys, and numbers that are not finite, are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GivenPassage(Wire):
-    """A document at hand, to be read beside a text in place of what would be looked up."""
+    """A document that the caller gives, to be read beside a text in place of retrieved passages."""
 
     text: Annotated[str, Field(min_length=1, max_length=100_000)]
     id: Annotated[str, Field(max_length=200)] | None = None
@@ -37,7 +37,7 @@ Passages = Annotated[list[GivenPassage], Field(max_length=100)]
 
 
 class How(Wire):
-    """How texts are to be tagged."""
+    """Options for tagging, the same for all texts of a request."""
 
     view: Literal["auto", "plain", "context"] = Field(
         default="auto", description="auto looks a sentence up only where the plain view is unsure"
@@ -49,7 +49,7 @@ class How(Wire):
 
 
 class TagRequest(How):
-    """Texts, or sentences that are split into words; one of them."""
+    """Either texts, or sentences that are already split into words, with options for tagging."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -87,12 +87,12 @@ class TagRequest(How):
 
     @property
     def num_texts(self) -> int:
-        """Texts or sentences."""
+        """Number of texts or sentences in the request."""
         return len(self.texts if self.texts is not None else self.sentences or ())
 
 
 class StreamedText(How):
-    """A line of the body of `/v1/tag/stream`."""
+    """One line of the body of `/v1/tag/stream`: a text or the words of one sentence, with options for tagging."""
 
     text: Text | None = None
     words: Annotated[list[Word], Field(min_length=1, max_length=10_000)] | None = None
@@ -106,7 +106,7 @@ class StreamedText(How):
 
 
 class EntityOut(Wire):
-    """A mention: `text[start:end]`, in characters; of a split sentence, of its words joined by spaces."""
+    """A mention, `text[start:end]` in characters; for a sentence given as words, in its words joined by spaces."""
 
     text: str
     type: str
@@ -117,7 +117,7 @@ class EntityOut(Wire):
 
 
 class PassageOut(Wire):
-    """What was read, or why not."""
+    """A passage that was read beside a sentence, or that was not read for the reason in `dropped`."""
 
     id: str
     source: str
@@ -129,7 +129,7 @@ class PassageOut(Wire):
 
 
 class SentenceOut(Wire):
-    """A sentence, and which view answered."""
+    """A sentence's place in its text, in characters, and the view that answered."""
 
     start: int
     end: int
@@ -142,7 +142,7 @@ class SentenceOut(Wire):
 
 
 class TextOut(Wire):
-    """What one text holds."""
+    """The entities and sentences of one text."""
 
     entities: list[EntityOut]
     sentences: list[SentenceOut]
@@ -150,14 +150,14 @@ class TextOut(Wire):
 
 
 class Versions(Wire):
-    """Who answered."""
+    """Versions of the model and of the index that gave the answer."""
 
     model: str = Field(description="first digits of the SHA-256 of the weights; two while a new model rolls in")
     index: str | None = None
 
 
 class TagResponse(Wire):
-    """The answer, in the order of the request."""
+    """The answer to a request; `results` has one entry per text or sentence, in the order of the request."""
 
     results: list[TextOut]
     versions: Versions
@@ -168,7 +168,7 @@ class TagResponse(Wire):
 
 
 class Problem(Wire):
-    """An error."""
+    """An error: a code for programs, a message for people, and the request's id in the server's log."""
 
     error: str
     message: str
@@ -176,7 +176,7 @@ class Problem(Wire):
 
 
 def explain(error: ValidationError) -> str:
-    """Where a message is wrong, what was wanted; nothing of what was found."""
+    """Where a request is wrong and what was wanted; the request's content is never repeated."""
     problems = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False)[:3]:
         extra = problem["type"] == "extra_forbidden"
@@ -186,6 +186,6 @@ def explain(error: ValidationError) -> str:
 
 
 def examples_of(model: type[Wire]) -> dict[str, Any]:
-    """The examples of a message, by name, for OpenAPI."""
+    """The examples of a message type, by name, in OpenAPI's form."""
     examples = model.model_json_schema().get("examples", [])
     return {f"example {number}": {"value": example} for number, example in enumerate(examples, start=1)}

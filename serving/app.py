@@ -1,5 +1,5 @@
-"""The application: which replicas there are, and who calls whom. `serve build`, `serve deploy` and `ctxner serve` start
-here, with the arguments of `serving.settings`.
+"""The application: which replicas it has and which of them call which. `serve build`, `serve deploy` and `ctxner serve`
+build it here, with the arguments of `serving.settings`.
 """
 
 import os  # no `from __future__ import annotations` here: Serve reads the type of build's argument
@@ -16,10 +16,10 @@ from serving.settings import ServeSettings, keys_from, release_of
 
 
 def build(args: ServeSettings) -> Application:
-    """The application.
+    """Build the application from its settings.
 
     Raises:
-        FileNotFoundError, ValueError: No usable model or index there, or keys that are none.
+        FileNotFoundError, ValueError: The model, the index or CTXNER_API_KEYS cannot be used.
     """
     settings = settled(args)
     tree = settings.model_dump(mode="json")
@@ -38,17 +38,17 @@ def build(args: ServeSettings) -> Application:
 
 
 def settled(args: ServeSettings) -> ServeSettings:
-    """The settings with what is left open decided: keys, threshold, release, the re-ranker's precision.
+    """The settings, with open choices decided: keys, threshold, release, and the re-ranker's precision.
 
     Raises:
-        FileNotFoundError, ValueError: See `build`.
+        FileNotFoundError, ValueError: The model, the index or CTXNER_API_KEYS cannot be used.
     """
     from ctxner.model.tagger import load_tagger
 
     models = list(dict.fromkeys((args.model, args.plain_model or args.model)))
     for model in models:
-        load_tagger(model)  # a broken one shall not reach a replica
-    keys = tuple(dict.fromkeys((*args.keys, *keys_from(os.environ))))  # the command has put them there already
+        load_tagger(model)  # a broken model must not reach a replica
+    keys = tuple(dict.fromkeys((*args.keys, *keys_from(os.environ))))  # `ctxner serve` may have added these already
     changes: dict[str, Any] = {"retrieval": decided(args.retrieval), "keys": keys}
     if args.threshold is None:
         calibration = Calibration.load(Path(args.plain_model or args.model))

@@ -1,5 +1,5 @@
-"""`ctxner serve` and `ctxner api-key`: Typer's declarations, and what `serve run` would do, with everything checked
-before Ray starts. The `ctxner` command finds them by their entry point.
+"""The commands `ctxner serve` and `ctxner api-key`. All settings are checked before Ray starts
+(`serving.local`). The `ctxner` command finds this module by its entry point.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def serve_command(
 ) -> None:
     """Serve a model: context and no-context replicas behind a router, with a page at `/`.
 
-    Ctrl-C ends it; `kill -HUP` rolls in the current model and index without a dropped request. With `RAY_ADDRESS` set
-    it deploys to that cluster and returns.
+    Ctrl-C ends the server; `kill -HUP` rolls in the current model and index without dropping a request. If
+    `RAY_ADDRESS` is set, the command deploys to that cluster and returns.
 
     Examples:
     - `ctxner serve --model runs/demo/cl-kl/model --index runs/demo/index`
@@ -68,9 +68,9 @@ def serve_command(
 
 @app.command("api-key")
 def api_key(
-    name: Annotated[str, typer.Argument(help="Who will use it; shown in logs and metrics.")],
+    name: Annotated[str, typer.Argument(help="Who will use it; shown in the access log.")],
 ) -> None:
-    """Make an API key: the key goes to its user, the line with its hash into the YAML file's `args.keys`.
+    """Make an API key. Give the key to its user, and put the entry with its hash under `args.keys` in the YAML file.
 
     Example: `ctxner api-key search-team`
     """
@@ -84,10 +84,10 @@ def api_key(
 def _tree(
     config: Path, model: str | None, index: Path | None, host: str | None, port: int | None, overrides: Sequence[str]
 ) -> dict[str, Any]:
-    """The file with the options over it, checked, its arguments settled.
+    """The YAML file's content with the command's options applied, all arguments decided and checked.
 
     Raises:
-        FileNotFoundError, ValueError: Something is not as it has to be.
+        FileNotFoundError, ValueError: The file, an option, the model or the index cannot be used.
     """
     from ray.serve.schema import ServeDeploySchema
 
@@ -96,7 +96,7 @@ def _tree(
     tree = read_yaml(config)
     try:
         (application,) = tree["applications"]
-        arguments = {**(application.get("args") or {}), "release": ""}  # a new one each time
+        arguments = {**(application.get("args") or {}), "release": ""}  # decided anew at each start and reload
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{config}: wanted one application under `applications`, with its `args`") from None
     http = tree["http_options"] = dict(tree.get("http_options") or {})
@@ -131,7 +131,7 @@ def _settled(arguments: dict[str, Any], where: str) -> ServeSettings:
     from serving.app import settled
     from serving.settings import ServeSettings
 
-    for name in ("model", "plain_model", "index"):  # replicas work in other folders
+    for name in ("model", "plain_model", "index"):  # absolute paths, as replicas have other working directories
         value = arguments.get(name)
         if value and (name == "index" or Path(value).is_dir()):
             arguments[name] = str(Path(value).resolve())
@@ -149,7 +149,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def main() -> None:
-    """`python -m serving.cli`: errors that a user can mend are one message and exit code 1."""
+    """`python -m serving.cli`: an error that the user can correct is shown as one message, with exit code 1."""
     try:
         app()
     except (ValueError, OSError) as error:

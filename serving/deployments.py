@@ -1,6 +1,6 @@
-"""Serve's options of each kind of replica: queues, CPUs, scaling, health. `serve.yaml` overrides them.
+"""Ray Serve's options for each kind of replica: queues, CPUs, scaling, health. `serve.yaml` overrides them.
 
-The replicas themselves are `serving.replicas`; who calls whom is `serving.app`.
+`serving.replicas` defines the replicas; `serving.app` connects them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from serving.replicas.tagger import TaggerReplica
 def _deployment(
     replica: type, name: str, *, ongoing: int, queued: int, target: int, num_cpus: float
 ) -> serve.Deployment:
-    """One replica unless `serve.yaml` says otherwise; a new version starts before the old one ends."""
+    """A deployment of one replica, unless `serve.yaml` overrides that; a new version starts before the old one ends."""
     return serve.deployment(
         name=name,
         max_ongoing_requests=ongoing,

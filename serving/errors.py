@@ -1,7 +1,7 @@
-"""What can go wrong with a request, and the status and code that HTTP gives for it.
+"""Errors of a request, from a full queue to an HTTP status and code.
 
-Inside, groups raise OverloadedError and DownError, routing UnavailableError; the service turns what nobody else can
-answer into a RefusedError, which `serving.web` sends as it is.
+Groups raise OverloadedError and DownError, routing raises UnavailableError. The service and `serving.web`
+raise RefusedError for requests that they do not answer; HTTP sends its status, code and message.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ class OverloadedError(Exception):
 
 
 class DownError(Exception):
-    """No replica of a group answers."""
+    """No replica of a group answers, or its code failed."""
 
 
 class UnavailableError(Exception):
-    """Nobody can answer now.
+    """No view can answer now.
 
     Attributes:
-        retry_after: Seconds after which it is worth another try.
+        retry_after: Seconds after which another try may succeed.
     """
 
     def __init__(self, message: str, retry_after: float) -> None:
@@ -31,9 +31,9 @@ class RefusedError(Exception):
     """A request that is not answered.
 
     Attributes:
-        status: HTTP's.
-        code: For programs.
-        retry_after: Seconds, where another try may be worth it.
+        status: HTTP status.
+        code: Error code for programs.
+        retry_after: Seconds after which another try may succeed; None: not stated.
     """
 
     def __init__(self, status: int, code: str, message: str, *, retry_after: float | None = None) -> None:

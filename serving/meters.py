@@ -1,4 +1,4 @@
-"""What is counted and timed, handed to Ray, which exports it for Prometheus on every node."""
+"""Counts and durations, handed to Ray, which exports them for Prometheus on every node."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ray.serve import metrics
 
 _MS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000]
 _PIECES: list[float] = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]
-_TIMEOUT = 2.0  # seconds, for a node's metrics
+_TIMEOUT = 2.0  # seconds to wait for a node's metrics
 _MOST_BYTES = 32 << 20
 
 
 class RouterMeter:
-    """A router's counts."""
+    """Counts and latencies of a router."""
 
     def __init__(self) -> None:
         self._sentences = metrics.Counter(
@@ -35,7 +35,7 @@ class RouterMeter:
         self._words = metrics.Gauge("ctxner_waiting_words", description="Words in work or waiting at a router.")
 
     def answered(self, views: Mapping[Any, int], reasons: Mapping[Any, int], seconds: Mapping[str, float]) -> None:
-        """Sentences of a request by view and by reason, and what its stages took."""
+        """Add the sentences of a request by view and by reason, and the seconds per stage."""
         for view, num in views.items():
             self._sentences.inc(num, {"view": view})
         for reason, num in reasons.items():
@@ -44,16 +44,16 @@ class RouterMeter:
             self._seconds.observe(1000 * second, {"stage": stage})
 
     def waiting(self, words: int) -> None:
-        """Words in work or waiting."""
+        """Set the number of words in work or waiting."""
         self._words.set(words)
 
     def requested(self, status: int) -> None:
-        """A request has ended with this HTTP status."""
+        """Count a request that has ended with this HTTP status."""
         self._requests.inc(1, {"status": str(status)})
 
 
 class BatchMeter:
-    """A replica's counts of batches."""
+    """Sizes and durations of a replica's batches, sentences given up, and cache hits."""
 
     def __init__(self) -> None:
         self._pieces = metrics.Histogram(
@@ -66,23 +66,23 @@ class BatchMeter:
         )
 
     def batch(self, pieces: int, seconds: float) -> None:
-        """A batch is done."""
+        """Add a finished batch: its pieces and its duration in seconds."""
         self._pieces.observe(pieces)
         self._ms.observe(1000 * seconds)
 
     def expired(self, num: int) -> None:
-        """Sentences were not begun, as their deadline had passed."""
+        """Count sentences that were not started because their deadline had passed."""
         self._expired.inc(num)
 
     def cached(self, hits: int, misses: int) -> None:
-        """Sentences whose passages were remembered, and those whose were not."""
+        """Count sentences whose passages were in the cache, and sentences whose passages were not."""
         for result, num in (("hit", hits), ("miss", misses)):
             if num:
                 self._cache.inc(num, {"result": result})
 
 
 async def cluster_metrics() -> str:
-    """What every node's agent exports of ours, in Prometheus' text format; Serve's own metrics are there as well."""
+    """Metrics of ctxner from all nodes that answer, in Prometheus' text format; Serve's metrics are left out."""
     addresses = [
         f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
         for node in await asyncio.to_thread(ray.nodes)
@@ -94,7 +94,7 @@ async def cluster_metrics() -> str:
 
 
 def _ours(texts: Sequence[str]) -> list[str]:
-    """Their lines about ctxner; each metric's help once."""
+    """The lines about ctxner's metrics; each comment line (help or type) is kept once."""
     seen, lines = set[str](), []
     for text in texts:
         for line in text.splitlines(keepends=True):

@@ -1,7 +1,7 @@
-"""The tuned numbers of routing and batching, each with its unit and the reason of its value.
+"""The tuned numbers of routing and batching, each with its unit and its effect.
 
-Whether a deadline is too short, a group slow or down, or a request refused is decided by these. How many replicas there
-are is Serve's (`serving.deployments`, serve.yaml); what a request may hold is `serving.settings.Limits`.
+They decide whether a deadline is too short, a group is slow or down, or a request is refused. The number of replicas is
+in `serving.deployments` and serve.yaml; the limits of a request are `serving.settings.Limits`.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All of them; tests give others.
+    """All tuned numbers; tests use other values.
 
     Attributes:
-        margin_seconds: Time before the deadline at which an answer is put together.
-        patience_seconds: Time without any answer of the plain group after which another group is asked as well.
-        late_share: Share of the deadline that an admitted plain answer may be late before it is a 503. With all of it,
-            p99 at 150% load was 870 to 1,015 ms for a deadline of 500 ms.
-        waited_share: Share of its deadline that a request may have to wait by what is known; above it is refused.
-        explore_seconds: Limit of a look-up that nobody waits for, which only updates the latency estimates.
+        margin_seconds: Time before the deadline that is kept for putting the answer together.
+        patience_seconds: Time without any answer of the plain group after which the context group is asked as well.
+        late_share: Share of the remaining time by which a plain answer may be late before the request gets a 503. With
+            1 here and for waited_share, p99 at 150% load was 870 to 1,015 ms for a deadline of 500 ms.
+        waited_share: Share of its deadline that a request may take by the estimate; above it the request is refused.
+        explore_seconds: Time limit of calls that no request waits for: they update latency estimates or start replicas.
         asleep_seconds: Time without an answer after which a group may have been scaled to zero.
-        half_life_seconds: Seconds of work in which the measured speed is half forgotten.
-        retry_seconds: Time that a call waits for another replica when one has died.
-        look_seconds: How often a waiting call looks whether its group is down.
-        alive_seconds: Time in which a replica that is only slow says that it lives.
-        stall_seconds: Time without any answer after which a group is asked whether it lives. The plain group is never
-            asked: nobody can stand in for it.
-        stall_seconds_per_sentence: The same per sentence of a call, before anything is known of a group.
-        probe_seconds: Time that one call per group is left running after its deadline, to notice a fast group.
-        skips_per_try: Every so many times that re-ranking seems too slow it is tried all the same.
-        chunks_per_request: Chunks of a request that are in work at once: one computed, one waiting, one on its way.
+        half_life_seconds: Seconds of work after which a measured speed has half of its weight.
+        retry_seconds: Time that a call waits for another replica after one has died.
+        look_seconds: Interval at which a waiting call checks whether its group is down.
+        alive_seconds: Time within which a slow replica must answer that it is alive; otherwise its group is down.
+        stall_seconds: Time without any answer after which a group is asked whether it is alive. The plain group is
+            never asked: requests always wait for it.
+        stall_seconds_per_sentence: Time per sentence of a call that replaces stall_seconds where it is longer.
+        probe_seconds: Time that one late call per group may keep running, to notice that the group has recovered.
+        skips_per_try: Interval, counted in re-rankings that seem too slow, at which one is tried nevertheless.
+        chunks_per_request: Chunks of a request in work at once: one is computed, one waits, one is on its way.
         lines_per_stream: Lines of a stream that are in work at once.
-        described_seconds: Age at which what replicas say of themselves is asked again.
-        batch_sentences: Sentences searched or re-ranked together.
-        chars_per_piece: Characters per piece, about; what is really in a forward pass is the tagger's to bound.
+        described_seconds: Age after which the router asks the replicas for their descriptions again.
+        batch_sentences: Largest number of sentences that are searched or re-ranked in one batch.
+        chars_per_piece: Approximate characters per piece; the tagger bounds the exact size of a forward pass.
     """
 
     margin_seconds: float = 0.005

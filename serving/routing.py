@@ -1,8 +1,8 @@
-"""Which view answers, and when: the plain one always can, the context view where there is time and something to read.
+"""Decides which view answers: the context view if there are passages and enough time, otherwise the plain view.
 
-A request's sentences are answered in chunks. All that a chunk waits for has a deadline: passages have to come while
-there is time to read them, the context view while the plain view could still answer. Deciding only: groups call Ray
-(`serving.group`), `serving.web` speaks HTTP, and the numbers are `serving.policy`.
+A request's sentences are answered in chunks. Each step of a chunk has a deadline: passages must come while there is
+still time to read them, and the context view must answer while the plain view still could. Calls of replicas are in
+`serving.group`, HTTP is in `serving.web`, and the tuned numbers are in `serving.policy`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ logger = logging.getLogger("ray.serve")
 
 
 class Routing:
-    """Answers sentences.
+    """Answers sentences with the view that fits the request and its deadline.
 
     Args:
-        plain: Called with (examples, view, seconds left); gives `Tagged`.
-        context: Likewise, of either view.
-        retriever: Called with (sentences, seconds left); gives `Retrieved`. None: there is none.
+        plain: Group of the plain view; called with (examples, view, seconds left), returns `Tagged`.
+        context: Group of the context view; called in the same way, also for the plain view.
+        retriever: Group of the retrievers; called with (sentences, seconds left), returns `Retrieved`. None: no index.
         threshold: `auto` looks a sentence up when the plain view's entropy exceeds this many nats; None: always.
         policy: Tuned numbers.
     """
@@ -55,18 +55,18 @@ class Routing:
         """Answers in the order of the examples.
 
         Args:
-            examples: A chunk; with passages of the caller's where `given`.
+            examples: Sentences of a chunk; with the caller's passages if `given`.
             view: `plain`, `context` or `auto`.
-            given: Nothing is looked up.
-            until: When the answer has to be there, by the event loop's clock.
-            trace: To add to.
+            given: Whether the caller gave the passages; if so, nothing is looked up.
+            until: Deadline of the answer, by the event loop's clock.
+            trace: Trace of the request, to which the seconds of each stage are added.
 
         Raises:
-            UnavailableError: No view can answer, not even late by half of the time.
+            UnavailableError: No view can answer, not even late by `policy.late_share` of the remaining time.
         """
         words = sum(len(example.sentence.words) for example in examples)
         left = max(0.0, until - asyncio.get_running_loop().time())
-        trace.latest = max(trace.latest, until + self._policy.late_share * left)  # late is better than never
+        trace.latest = max(trace.latest, until + self._policy.late_share * left)  # a late answer is better than none
         self.load.start(words)
         try:
             if view == "context":
@@ -92,7 +92,7 @@ class Routing:
     async def _looked_up(
         self, examples: Sequence[Example], plain: list[Answer] | None, given: bool, until: float, trace: Trace
     ) -> list[Answer]:
-        """Answers of the context view, and of the plain one where that is not to be had."""
+        """Answers of the context view, or of the plain view for sentences that the context view cannot answer."""
         index, reason = None, None
         passages: Sequence[tuple[ScoredPassage, ...] | None] = [example.passages for example in examples]
         if not given:
@@ -125,7 +125,7 @@ class Routing:
     async def _retrieve(
         self, examples: Sequence[Example], without_plain: bool, until: float, trace: Trace
     ) -> tuple[Retrieved | None, Reason | None]:
-        """Passages, or why there are none."""
+        """Passages and None, or None and the reason why there are no passages."""
         if self.retriever is None:
             return None, "retriever_unavailable"
         num, loop = len(examples), asyncio.get_running_loop()
@@ -154,7 +154,7 @@ class Routing:
             trace.add("retrieve", started)
 
     def _wake(self, examples: Sequence[Example]) -> None:
-        """Let the context view's replicas start beside the retriever's, not only when there are passages."""
+        """Call the context view if it may be scaled to zero, so that it starts at the same time as the retriever."""
         now = asyncio.get_running_loop().time()
         if self._waking is None and now - self.context.answered > self._policy.asleep_seconds:
             bare, until = [Example(examples[0].sentence)], now + self._policy.explore_seconds
@@ -166,10 +166,10 @@ class Routing:
     def _woken(self, task: asyncio.Task[Tagged]) -> None:
         self._waking = None
         if not task.cancelled():
-            task.exception()  # its failure matters only when the view is needed
+            task.exception()  # its failure matters only when a request needs the view
 
     def _explore(self, examples: Sequence[Example]) -> None:
-        """Look up and read without anybody waiting, to learn how long it takes now; one such chunk at a time."""
+        """Retrieve and tag a chunk that no request waits for, to update the latency estimates; one chunk at a time."""
         if self._exploring is None:
             self._exploring = asyncio.ensure_future(self._look_up_in_vain(examples))
             self._exploring.add_done_callback(self._explored)
@@ -240,7 +240,7 @@ class Routing:
         return [_because(answer, reason) for answer, reason in zip(answers, reasons, strict=True)]
 
     async def _plain(self, examples: Sequence[Example], until: float, trace: Trace) -> list[Answer]:
-        """The plain view's answers, of its own replicas or, where they do not answer, of the context view's."""
+        """The plain view's answers, from its replicas or, if those do not answer, from those of the context view."""
         loop, num, started = asyncio.get_running_loop(), len(examples), time.perf_counter()
         bare = [Example(example.sentence) for example in examples]
         left = max(until - loop.time(), 0.0)
@@ -266,7 +266,7 @@ class Routing:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     if error := task.exception():
-                        # Its message may hold what was asked.
+                        # The error's message may contain the caller's text, so only its type is logged.
                         logger.warning("a tagger does not answer", extra={"kind": type(error).__name__})
                     else:
                         tagged = task.result()
@@ -286,5 +286,5 @@ def _because(answer: Answer, reason: Reason | None) -> Answer:
 
 
 def _read(prediction: Prediction, model: str, index: str | None) -> Answer:
-    """An answer of the context view, which says itself where no passage fitted."""
+    """An answer of the context view; its prediction says `plain` and gives a reason if no passage fitted."""
     return Answer(prediction, model, prediction.view, prediction.reason, index)

@@ -1,5 +1,5 @@
-"""A request's texts -> sentences -> chunks -> answers. What HTTP needs of it is `serving.web`, routing is
-`serving.routing`.
+"""Turns a request's texts into sentences, chunks and answers. HTTP is in `serving.web`; `serving.routing` decides
+which view answers.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from serving.policy import POLICY
 from serving.routing import Routing
 from serving.settings import Limits
 
-_CHUNK_SENTENCES, _CHUNK_WORDS = 64, 2000  # of a chunk; single requests slip in between a long list's chunks
+_CHUNK_SENTENCES, _CHUNK_WORDS = 64, 2000  # per chunk; small requests run between the chunks of a long list
 
 
 class Meter(Protocol):
-    """Where counts go; `serving.meters` hands them to Ray."""
+    """Receiver of counts; `serving.meters` passes them to Ray."""
 
     def answered(self, views: Mapping[Any, int], reasons: Mapping[Any, int], seconds: Mapping[str, float]) -> None:
-        """Sentences of a request by view and by reason, and what its stages took."""
+        """Add the sentences of a request by view and by reason, and the seconds per stage."""
 
     def waiting(self, words: int) -> None:
-        """Words in work or waiting."""
+        """Set the number of words in work or waiting."""
 
     def requested(self, status: int) -> None:
-        """A request has ended with this HTTP status."""
+        """Count a request that has ended with this HTTP status."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text of a request."""
+    """A text of a request, its sentences, and the passages that the caller gives for it."""
 
     text: str
     sentences: Sequence[Sentence]
@@ -63,15 +63,15 @@ class _Text:
 
 
 class Service:
-    """Tags what requests hold.
+    """Tags the texts of requests.
 
     Args:
-        routing: Who answers.
-        limits: Bounds of requests.
-        meter: Where counts go.
-        describe: What `/v1/models` says.
-        ready: By group, whether it answers.
-        metrics: Prometheus' text of the whole cluster.
+        routing: Router between the views.
+        limits: Limits of requests.
+        meter: Receiver of counts.
+        describe: Coroutine function that returns the answer of `/v1/models`.
+        ready: Coroutine function that returns for each group, by name, whether it can answer.
+        metrics: Coroutine function that returns the metrics of the whole cluster, in Prometheus' text format.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class Service:
     ) -> None:
         self.routing, self.limits, self.meter = routing, limits, meter
         self.describe, self.ready, self.metrics = describe, ready, metrics
-        self._words = 0  # of accepted requests
+        self._words = 0  # in work or waiting, of all accepted requests
 
     async def tag(self, request: TagRequest, request_id: str) -> TagResponse:
         """The answer to a request.
 
         Raises:
-            RefusedError: It exceeds a limit, cannot be met in time, or nobody can answer.
+            RefusedError: The request exceeds a limit, cannot be answered in time, or no view can answer.
         """
         started = time.perf_counter()
         number = request.num_texts
@@ -122,9 +122,9 @@ class Service:
         )
 
     async def stream(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """A line for each line of NDJSON, in their order; one that cannot be tagged has an `error`.
+        """One JSON answer per input line that is not blank, in order; a line that cannot be tagged gets an `error`.
 
-        Answers do not wait for the next line; lines wait while as many are in work, or answered and not yet taken.
+        An answer never waits for the next line. Reading pauses while `POLICY.lines_per_stream` answers are not sent.
         """
         waiting = deque[asyncio.Task[TextOut]]()
         number = 0
@@ -190,8 +190,8 @@ class Service:
             raise RefusedError(413, "too_many_sentences", f"{num} sentences, at most {self.limits.sentences}")
 
     async def _answers(self, texts: Sequence[_Text], how: How, given: bool, trace: Trace) -> list[list[Answer]]:
-        """Answers for each sentence of each text."""
-        # Without a threshold nothing says which sentences are worth looking up, so all are.
+        """Answers for each sentence of each text, in the order of the texts."""
+        # Without a threshold, `auto` cannot tell which sentences to look up, so all are looked up.
         view = "context" if how.view == "auto" and self.routing.threshold is None else how.view
         seconds = min(how.deadline_ms or math.inf, self.limits.timeout_ms) / 1000
         until = asyncio.get_running_loop().time() + seconds
@@ -206,7 +206,7 @@ class Service:
             async with turns:
                 return await self.routing.answer(chunk, view=view, given=given, until=until, trace=trace)
 
-        # Sentences of like length share a chunk, so that the encoder pads little.
+        # Sentences of similar length share a chunk, so that the encoder pads little.
         order = sorted(range(len(examples)), key=lambda place: len(examples[place].sentence.words))
         tasks = [asyncio.ensure_future(answer(chunk)) for chunk in _chunks([examples[place] for place in order])]
         try:
@@ -222,10 +222,10 @@ class Service:
         return [[next(placed) for _ in text.sentences] for text in texts]
 
     def _admit(self, words: int, seconds: float) -> None:
-        """Refuse at once what could not be answered in time.
+        """Refuse a request at once if too many words wait or if it can hardly be answered in time.
 
         Raises:
-            RefusedError: 503.
+            RefusedError: The request is refused, with status 503.
         """
         if self._words + words > self.limits.waiting_words and self._words:
             wanted = self.routing.load.seconds(0)

@@ -1,6 +1,6 @@
-"""The arguments of the application in `serve.yaml`, typed: what is served, within which bounds, and for whom.
+"""The arguments of the application in `serve.yaml`, typed: what is served, within which limits, and for whom.
 
-How many replicas, their CPUs and GPUs, queues and addresses are Ray Serve's own settings, in the same file.
+The number of replicas, their CPUs and GPUs, queues and addresses are Ray Serve's settings, in the same file.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ from ctxner.config import RetrievalConfig, Section
 from ctxner.model.calibration_file import weights_sha256
 from ctxner.retrieval.index.versions import IndexManifest
 
-KEYS_VARIABLE = "CTXNER_API_KEYS"  # name:key, separated by commas
+KEYS_VARIABLE = "CTXNER_API_KEYS"  # name:key pairs, separated by commas
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _NAME = re.compile(r"[\w.-]{1,64}")
 _SHORTEST_KEY = 16
 
 
 class Limits(Section):
-    """Bounds of a request and of what waits."""
+    """Limits of a request, and of the words that wait at a router."""
 
     body_bytes: PositiveInt = 4 << 20
-    line_bytes: PositiveInt = 1 << 18  # a line of a stream
-    lines: PositiveInt = 100_000  # of a stream
+    line_bytes: PositiveInt = 1 << 18  # per line of a stream
+    lines: PositiveInt = 100_000  # per stream
     text_chars: PositiveInt = 100_000
-    texts: PositiveInt = 1000  # a request; longer lists: /v1/tag/stream
-    sentences: PositiveInt = 5000  # a request
-    passage_chars: PositiveInt = 20_000  # all of a sentence's together, when a caller gives them
-    timeout_ms: PositiveFloat = 30_000  # without a deadline; and the longest deadline
-    waiting_words: PositiveInt = 50_000  # in work or waiting, a router; more is refused with 503
+    texts: PositiveInt = 1000  # per request; longer lists: /v1/tag/stream
+    sentences: PositiveInt = 5000  # per request, or per line of a stream
+    passage_chars: PositiveInt = 20_000  # per text, over all passages that the caller gives for it
+    timeout_ms: PositiveFloat = 30_000  # for requests without a deadline; also the longest deadline
+    waiting_words: PositiveInt = 50_000  # in work or waiting, per router replica; above it requests get a 503
 
 
 class ApiKey(Section):
-    """A caller."""
+    """A caller's name, the hash of its key, and its rate limit."""
 
-    name: Annotated[str, Field(pattern=_NAME.pattern)]  # in logs and metrics
-    sha256: Sha256  # of the key; `ctxner api-key NAME` makes both
-    requests_per_minute: PositiveInt | None = None  # a router replica; None: no limit
+    name: Annotated[str, Field(pattern=_NAME.pattern)]  # shown in the access log
+    sha256: Sha256  # SHA-256 of the key; `ctxner api-key NAME` makes key and hash
+    requests_per_minute: PositiveInt | None = None  # per router replica; None: no limit
 
 
 class ServeSettings(Section):
-    """What the application is built from."""
+    """The settings from which the application is built."""
 
     model: str  # folder that every node can read, or hub id
-    plain_model: str | None = None  # of the plain view, where it is another one, e.g. a smaller
+    plain_model: str | None = None  # for the plain view, e.g. a smaller model; None: `model`
     index: Path | None = None  # folder that every node can read; None: passages come from callers only
-    index_source: str | None = None  # URI of an index; each node copies it under `index` once
+    index_source: str | None = None  # URI of an index; each node copies it once into the folder `index`
     retrieval: RetrievalConfig = RetrievalConfig()
-    reranker: Literal["inside", "replicas"] = "inside"  # the retriever, or replicas of its own (GPUs)
-    threshold: NonNegativeFloat | None = None  # nats of entropy above which auto looks up; None: as calibrated
+    reranker: Literal["inside", "replicas"] = "inside"  # in the retriever, or in separate replicas (GPUs)
+    threshold: NonNegativeFloat | None = None  # auto looks up above this entropy (nats); None: calibrated
     precision: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["cpu", "cuda"] = "cpu"  # of the models
-    threads: PositiveInt = 1  # of a replica; on CPUs two replicas of one thread do twice what one of two does
-    batch_pieces: PositiveInt = 2048  # about, of the requests that are answered together
-    cached_sentences: Annotated[int, Field(ge=0)] = 20_000  # whose passages a retriever remembers
+    device: Literal["cpu", "cuda"] = "cpu"  # on which all models run
+    threads: PositiveInt = 1  # per replica; on CPUs, two replicas of 1 thread are twice as fast as one of 2
+    batch_pieces: PositiveInt = 2048  # approximate size of a batch; requests in a batch are tagged together
+    cached_sentences: Annotated[int, Field(ge=0)] = 20_000  # sentences whose passages a retriever caches
     limits: Limits = Limits()
-    keys: tuple[ApiKey, ...] = ()  # none: whoever reaches the port; only on loopback
-    release: str = ""  # any change of it makes new replicas; empty: the versions of models and index
-    slow_ms: NonNegativeFloat = 0  # a retriever waits so long before it answers; for drills
+    keys: tuple[ApiKey, ...] = ()  # none: everyone who reaches the port; `ctxner serve` wants loopback
+    release: str = ""  # a new value makes new replicas; empty: made from the versions of models and index
+    slow_ms: NonNegativeFloat = 0  # delay before a retriever answers; only for drills
 
     @model_validator(mode="after")
     def _sound(self) -> ServeSettings:
@@ -74,7 +74,7 @@ class ServeSettings(Section):
 
 
 def hashed(key: str) -> str:
-    """What is stored of a key. Keys are random and long, so a plain hash cannot be reversed."""
+    """The SHA-256 of a key, stored in its place. Keys are random and long, so a plain hash cannot be reversed."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -82,7 +82,7 @@ def keys_from(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
     """The keys in `CTXNER_API_KEYS`, hashed.
 
     Raises:
-        ValueError: Not `name:key,...`, or a key that one could guess; keys are not shown.
+        ValueError: An entry is not `name:key`, or its key is too short; the message shows no key.
     """
     keys = []
     for number, item in enumerate(filter(None, environment.get(KEYS_VARIABLE, "").split(",")), start=1):
@@ -97,16 +97,16 @@ def keys_from(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
 
 
 def model_version(model: str) -> str:
-    """First digits of the weights' SHA-256; `hub` for a hub id."""
+    """First 12 digits of the weights' SHA-256; `hub` for a hub id."""
     return (weights_sha256(Path(model)) or "hub")[:12]
 
 
 def index_version(manifest: IndexManifest) -> str:
-    """Its version, and first digits of its corpus' SHA-256."""
+    """Version of the index, and the first 12 digits of its corpus' SHA-256."""
     return f"{manifest.version}-{manifest.corpus_sha256[:12]}"
 
 
 def release_of(models: Iterable[str], index: IndexManifest | None) -> str:
-    """Names the versions of what is served; a new one makes Serve roll in new replicas."""
+    """A name made of the versions of the models and the index; a new name makes Serve roll in new replicas."""
     versions = [model_version(model) for model in dict.fromkeys(models)]
     return "-".join([*versions, index_version(index) if index else "no-index"])

@@ -1,7 +1,7 @@
-"""HTTP: paths, keys, bounds, errors, and the log of who asked. The page is in `serving/page`.
+"""HTTP: paths, API keys, size limits, errors and the access log. The page is in `serving/page`.
 
-Bodies are read up to a bound and parsed by Pydantic, never decompressed or unpickled; no error or log line repeats
-them.
+Bodies are read up to a size limit and parsed by Pydantic, never decompressed or unpickled. No error message or log line
+repeats their content.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from serving.errors import RefusedError
 from serving.service import Meter, Service
 from serving.settings import ApiKey, hashed
 
-logger = logging.getLogger("ray.serve")  # Serve writes it where the operator said, as JSON
+logger = logging.getLogger("ray.serve")  # Ray Serve writes it as `logging_config` in serve.yaml says
 _PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
 _ID = re.compile(r"[\w.:-]{1,64}")
-_OPEN = {"/healthz", "/readyz", *_PAGE_FILES}  # without a key: nothing of anybody's
+_OPEN = {"/healthz", "/readyz", *_PAGE_FILES}  # need no key: these paths show no caller's data
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -56,7 +56,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(service: Service, keys: Sequence[ApiKey] = ()) -> FastAPI:
-    """The web application of a service; without keys whoever reaches it may ask."""
+    """The web application of a service; without keys, everyone who can reach it may send requests."""
     app = FastAPI(title="ctxner", version="1", docs_url=None, redoc_url=None, openapi_url="/openapi.json")
 
     @app.post(
@@ -142,7 +142,7 @@ def make_app(service: Service, keys: Sequence[ApiKey] = ()) -> FastAPI:
 
 
 def problem(request_id: str, status: int, code: str, message: str, retry_after: float | None = None) -> Response:
-    """An error as JSON."""
+    """A response that describes an error as JSON; `retry_after` is in seconds."""
     headers = {"retry-after": str(max(1, round(retry_after)))} if retry_after is not None else {}
     if status == 401:
         headers["www-authenticate"] = "Bearer"
@@ -152,19 +152,19 @@ def problem(request_id: str, status: int, code: str, message: str, retry_after: 
 
 
 class _Answers(StreamingResponse):
-    """Sent while the body is still read.
+    """A response that is sent while the request's body is still being read.
 
-    Starlette's own asks for the request's next message, to learn of a disconnect, and so takes parts of the body away
-    from whoever reads it. Here that reader learns of it; behind the body's end few lines are left to be answered.
+    Starlette's StreamingResponse also receives the request's messages, to notice a disconnect, and so takes parts of
+    the body from its reader. Here the reader notices a disconnect; after the body's end, few lines are left to answer.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Send the response without listening for a disconnect."""
         await self.stream_response(send)
 
 
 class _Guard:
-    """Around everything: the request's id, its key and rate, the safe headers, the log, and what nobody caught."""
+    """Middleware for every request: request id, API key, rate limit, security headers, access log, uncaught errors."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey], meter: Meter) -> None:
         self.app, self.keys, self.meter = app, keys, meter
@@ -173,12 +173,12 @@ class _Guard:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Answer a request, and log and count it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started, headers, status = time.perf_counter(), Headers(scope=scope), 500
-        given = headers.get("x-request-id", "")  # Serve's proxies set one, and return it
+        given = headers.get("x-request-id", "")  # Ray Serve's proxies set this header and return it themselves
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {}).update(id=request_id, said={})
 
@@ -198,9 +198,9 @@ class _Guard:
         try:
             await (refusal or self.app)(scope, receive, sent)
         except ClientDisconnect:
-            status = 499  # as others log it; nobody reads an answer
+            status = 499  # nginx's code for a client that closed the connection; nobody reads an answer
         except Exception as error:
-            # Its message may hold what was asked, so only its kind and place are told.
+            # The message may contain the caller's text, so only the error's type and place are logged.
             place = error.__traceback__
             while place is not None and place.tb_next is not None:
                 place = place.tb_next
@@ -226,7 +226,7 @@ class _Guard:
             )
 
     def _caller(self, path: str, headers: Headers, request_id: str) -> tuple[str | None, Response | None]:
-        """Who asks, and the refusal of one who may not."""
+        """The caller's name, and a refusal if the caller has no valid key or exceeds its rate."""
         if not self.keys or path in _OPEN:
             return None, None
         scheme, _, key = headers.get("authorization", "").partition(" ")
@@ -241,13 +241,13 @@ class _Guard:
 
 
 class _Bucket:
-    """Requests that a caller may still make: a minute's worth at most, refilled steadily."""
+    """Number of requests that a caller may still make: at most those of one minute, refilled steadily."""
 
     def __init__(self, per_minute: int) -> None:
         self.most, self.left, self.since = float(per_minute), float(per_minute), time.monotonic()
 
     def take(self) -> float:
-        """Take one; or the seconds until there is one."""
+        """Take one request and return 0, or return the seconds until one is available."""
         now = time.monotonic()
         self.left = min(self.most, self.left + (now - self.since) * self.most / 60)
         self.since = now
@@ -266,7 +266,7 @@ def _check_type(request: Request, wanted: set[str]) -> None:
 
 
 async def _read(request: Request, most: int) -> bytes:
-    """The body, if it is not too long."""
+    """The body; a body of more than `most` bytes is refused."""
     too_long = RefusedError(413, "too_long", f"a body of more than {most} bytes")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and len(length) < 20 and int(length) > most:
@@ -280,7 +280,7 @@ async def _read(request: Request, most: int) -> bytes:
 
 
 async def _lines(request: Request, most: int) -> AsyncIterator[bytes]:
-    """The lines of a body; one that is too long is cut, so that it is refused, and its rest skipped."""
+    """The lines of a body. A line of more than `most` bytes may be cut; it stays too long, so it is refused later."""
     rest, skipping = b"", False
     async for part in request.stream():
         *whole, rest = (rest + part).split(b"\n")

@@ -1,7 +1,7 @@
-"""Writing the shards of an index at once, a Ray task each, with one JVM in each task's process.
+"""Writes the shards of an index in parallel: one Ray task per shard, and one JVM in the process of each task.
 
-The shards themselves are `ctxner.retrieval.index.build`. On a cluster the corpus and the index lie on storage that all
-nodes share.
+`ctxner.retrieval.index.build` writes a single shard. On a cluster the corpus and the index must lie on storage that
+all nodes share.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.5
 
 
 class _Progress:
-    """How far each shard is: passages written, share of the corpus read."""
+    """Progress of each shard: number of passages written, and share of the corpus read."""
 
     def __init__(self, num_shards: int) -> None:
         self._done = [(0, 0.0)] * num_shards
@@ -32,7 +32,7 @@ class _Progress:
         return sum(number for number, _ in self._done), sum(share for _, share in self._done) / len(self._done)
 
 
-@ray.remote(num_cpus=1, max_calls=1)  # max_calls: the process ends with the task, and its JVM with it
+@ray.remote(num_cpus=1, max_calls=1)  # max_calls=1: the process and its JVM end with the task
 def _write(plan: ShardPlan, folder: Path, shard: int, progress: ray.actor.ActorHandle) -> WrittenShard:
     return write_shard(plan, folder, shard, lambda *done: progress.set.remote(shard, *done))
 
@@ -40,10 +40,10 @@ def _write(plan: ShardPlan, folder: Path, shard: int, progress: ray.actor.ActorH
 def write_shards_on_ray(plan: ShardPlan, folder: Path, on_progress: OnProgress | None) -> list[WrittenShard]:
     """Write all shards of a version in parallel; for `build_index(write_shards=...)`.
 
-    A task whose process or node dies is run again.
+    Ray runs a task again when its process or node dies.
 
     Raises:
-        ValueError: As `write_shard`, of the first task that fails; or the shards do not lie on shared storage.
+        ValueError: The first error of `write_shard` in any task; or the shards do not lie on shared storage.
     """
     plan = dataclasses.replace(plan, corpus_paths=tuple(path.resolve() for path in plan.corpus_paths))
     progress: Any = ray.remote(num_cpus=0)(_Progress).remote(plan.num_shards)
@@ -64,6 +64,6 @@ def write_shards_on_ray(plan: ShardPlan, folder: Path, on_progress: OnProgress |
         if not shard.is_dir():
             raise ValueError(f"{shard}: written on another node; the index must lie on storage that all nodes share")
     written: list[WrittenShard] = ray.get(tasks)
-    if on_progress:  # from the results, as a task's last report may arrive after its result
+    if on_progress:  # counted from the results: a task's last report may arrive after its result
         on_progress(sum(shard.num_passages for shard in written), 1.0)
     return written

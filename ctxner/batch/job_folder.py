@@ -1,12 +1,12 @@
-"""The folder in which a Ray Data job keeps what it reads and the rows that it has done; it outlives a killed job.
+"""The folder of a Ray Data job, with its input files and its finished rows; it outlives a killed job.
 
-    inputs/      Parquet files that the job reads, made anew when the job is another one
-    rows/        the rows done so far, in any order and any files; each has a `position`
-    checkpoint/  which rows are complete; Ray Data's
-    scratch/     rows on their way into the result
-    job.json     what the rows depend on
+    inputs/      Parquet files that the job reads; replaced when the job changes
+    rows/        rows done so far, in any order and any number of files; each row has a `position`
+    checkpoint/  Ray Data's record of the rows that are complete
+    scratch/     temporary files of the final join
+    job.json     everything that the rows depend on
 
-Rows are joined again by position (`ctxner.batch.ordered_rows`), so that order and the number of workers leave no trace.
+The final join sorts the rows by position (`ctxner.batch.ordered_rows`), so the number of workers changes nothing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class JobFolder:
     """A job's folder.
 
     Attributes:
-        path: Where it is, reachable from every node.
-        num_rows: Number of rows that the job reads, and is to make.
+        path: Path of the folder, reachable from every node.
+        num_rows: Number of rows that the job reads; it makes the same number.
     """
 
     path: Path
     num_rows: int
-    _sizes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)  # rows of each checkpoint file
+    _sizes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)  # rows per checkpoint file
 
     @property
     def inputs(self) -> Path:
@@ -54,26 +54,26 @@ class JobFolder:
 
     @property
     def scratch(self) -> Path:
-        """Folder for the rows on their way into the result."""
+        """Folder for the temporary files of the final join."""
         return self.path / "scratch"
 
     @property
     def checkpoint(self) -> Path:
-        """Folder that says which rows are complete; Ray Data's."""
+        """Folder in which Ray Data records the rows that are complete."""
         return self.path / "checkpoint"
 
     def num_done(self) -> int:
-        """Rows that are complete; each file of the checkpoint is opened once, for files never change."""
+        """Number of complete rows. Each checkpoint file is opened only once, since these files never change."""
         for path in self.checkpoint.glob("*.parquet"):
             if path.name not in self._sizes and ".pending" not in path.name:
                 self._sizes[path.name] = pq.read_metadata(path).num_rows
         return sum(self._sizes.values())
 
     def joined(self, schema: pa.Schema) -> Iterator[pa.Table]:
-        """All rows by position, a table after the other, in bounded memory.
+        """All rows in the order of their positions, as a stream of tables, in bounded memory.
 
         Raises:
-            RuntimeError: A position has no row, or two.
+            RuntimeError: A position has no row, or two rows.
         """
         expected = 0
         for table in ordered(sorted(self.rows.glob("*.parquet")), schema, self.scratch):
@@ -89,16 +89,16 @@ class JobFolder:
             )
 
     def remove(self) -> None:
-        """Delete the folder; the job has ended."""
+        """Delete the folder at the end of the job."""
         shutil.rmtree(self.path)
 
 
 def open_job(path: Path, write: Callable[[Path], tuple[int, Mapping[str, Any]]]) -> JobFolder:
-    """Write what a job reads, and find out whether rows of this very job are there already.
+    """Write the files that a job reads, and keep the rows in its folder if they belong to the same job.
 
     Args:
-        path: The job's folder; its rows go when they are another job's.
-        write: Writes Parquet files into the folder it is given; returns the number of rows and whatever rows depend on.
+        path: The job's folder; its rows are deleted if they belong to another job.
+        write: Function that writes Parquet files into a folder; returns the number of rows and all that they depend on.
     """
     fresh = aside_of(path)
     (fresh / "inputs").mkdir(parents=True)
@@ -117,12 +117,12 @@ def open_job(path: Path, write: Callable[[Path], tuple[int, Mapping[str, Any]]])
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep other jobs out of the job folder `path`, by a lock beside it that ends with the process.
+    """Keep other jobs out of the job folder `path`, by a lock beside it that is released when the process ends.
 
-    When this ends, nothing that it has made for that is left, unless the result lies there.
+    At the end the lock file is removed; so is its folder, if it was made here and is empty.
 
     Raises:
-        ValueError: Another job holds it.
+        ValueError: Another job holds the lock.
     """
     with ExitStack() as stack:
         if not path.parent.exists():
@@ -141,7 +141,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def write_success(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Add to `folder/_SUCCESS`, a JSON object; other keys stay."""
+    """Add `facts` to the JSON object in `folder/_SUCCESS`; its other keys stay."""
     path = folder / SUCCESS
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     write_text(path, json.dumps({**before, **facts}, indent=1, default=str))

@@ -1,6 +1,6 @@
-"""What starting a Ray on this machine needs before Ray is imported: environment variables, a free port.
+"""Settings for starting Ray on this machine: environment variables to set before Ray is imported, and a free port.
 
-Commands that join a cluster are `jobs.cluster`; the server's Ray is `serving.local`.
+`jobs.cluster` connects commands to Ray; `serving.local` starts the server's Ray.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ENVIRONMENT = {  # for the driver and all workers
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """Number of a port of the loopback interface on which no process listens."""
     with socket.socket() as taker:
         taker.bind(("127.0.0.1", 0))
         return int(taker.getsockname()[1])

@@ -1,7 +1,7 @@
-"""Rows of many Parquet files by position, in bounded memory: whatever the order and the files they were written in.
+"""Sorts the rows of many Parquet files by position, in bounded memory; order and number of files do not matter.
 
-Positions are cut into ranges of `SPAN`. A row group that reaches over more than one range's length is first sorted and
-written again with a row group for each range; then the ranges are read one after the other.
+Positions are divided into ranges of `SPAN`. A row group that spans more positions than one range is first sorted and
+written again with one row group per range; then the ranges are read one after the other.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-SPAN = 8192  # rows; three times as many are in memory at most, some tens of MB with six passages each
-_LONG_RUN = 32  # rows
+SPAN = 8192  # rows; at most three times as many are in memory, some tens of MB with six passages per row
+_LONG_RUN = 32  # rows per run, on average, above which whole runs are moved instead of single rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class _RowGroup:
 
 
 def ordered(paths: Iterable[Path], schema: pa.Schema, scratch: Path) -> Iterator[pa.Table]:
-    """All rows by their column `position`: a table for each range of `SPAN` positions, empty where there are none.
+    """All rows sorted by the column `position`: one table per range of `SPAN` positions, empty if it has no rows.
 
-    No more than three ranges' rows are in memory at once (when each position is there once), and one row group.
+    If each position occurs once, at most the rows of three ranges and of one row group are in memory at once.
 
     Args:
         paths: Files with the columns of `schema`.
         schema: Schema of the tables.
-        scratch: Folder to write to; it is emptied before, and the caller's to remove.
+        scratch: Folder for temporary files; it is emptied first, and the caller removes it.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -58,7 +58,7 @@ def ordered(paths: Iterable[Path], schema: pa.Schema, scratch: Path) -> Iterator
 
 
 def _narrow_groups(path: Path, schema: pa.Schema, scratch: Path) -> Iterator[_RowGroup]:
-    """The row groups of a file that reach over less than `SPAN` positions, and what the others are cut into."""
+    """The row groups of a file that span at most `SPAN` positions, and the parts into which the wider ones are cut."""
     with pq.ParquetFile(path) as file:
         groups = range(file.num_row_groups)
         spans = [pc.min_max(file.read_row_group(n, columns=["position"], use_threads=False)[0]).as_py() for n in groups]
@@ -73,7 +73,7 @@ def _narrow_groups(path: Path, schema: pa.Schema, scratch: Path) -> Iterator[_Ro
 
 
 def _cut(group: _RowGroup, schema: pa.Schema, path: Path) -> Iterator[_RowGroup]:
-    """A row group, sorted, with a row group for each range."""
+    """Sort a row group and write it again with one row group per range."""
     rows = _by_position(group.read(schema))
     positions = rows["position"].to_numpy()
     cuts = np.flatnonzero(np.diff(positions // SPAN)) + 1
@@ -84,7 +84,7 @@ def _cut(group: _RowGroup, schema: pa.Schema, path: Path) -> Iterator[_RowGroup]
 
 
 def _by_position(rows: pa.Table) -> pa.Table:
-    """The rows sorted; by moving runs of consecutive positions where these are long, since copying rows is slow."""
+    """The rows sorted by position. Long runs of consecutive positions are moved whole: copying single rows is slow."""
     positions = rows["position"].to_numpy()
     cuts = np.flatnonzero(np.diff(positions) != 1) + 1
     if len(cuts) < len(rows) / _LONG_RUN:

@@ -1,7 +1,6 @@
-"""How Ray Data runs a job with a folder (`ctxner.batch.job_folder`): read, a row of actor pools, write; killed, it goes
-on.
+"""Runs a job with a folder (`ctxner.batch.job_folder`) on Ray Data: read, pass through actor pools, write.
 
-Which actors they are is `ctxner.batch.retrieve` and `ctxner.batch.tag`.
+A killed job continues when it is run again. `ctxner.batch.retrieve` and `ctxner.batch.tag` choose the actors.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ from ray.data.checkpoint import CheckpointConfig
 
 from ctxner.batch.job_folder import JobFolder
 
-_OTHER_CPUS = 2  # left for Ray Data's own tasks: with none, a resumed job would wait for ever
+_OTHER_CPUS = 2  # left for Ray Data's own tasks; without them a resumed job would wait forever
 _PROGRESS_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A stage of a job: actors that change batches of rows; as many as have work, between one and `num_actors`.
+    """A stage of a job: actors that transform batches of rows. The pool has one to `num_actors` actors, as needed.
 
     Attributes:
-        actor: Class, called with a `pyarrow.Table`.
+        actor: Class whose instances are called with a `pyarrow.Table`.
         arguments: Arguments of its constructor.
-        batch_size: Rows a call.
+        batch_size: Rows per call.
         setting: Name of the setting that bounds the number of actors, for errors.
-        num_actors: At most.
+        num_actors: Largest number of actors.
         num_cpus: CPUs that an actor reserves.
-        num_gpus: GPUs that an actor reserves; 0.5 puts two on a GPU.
+        num_gpus: GPUs that an actor reserves; 0.5 puts two actors on one GPU.
     """
 
     actor: type
@@ -49,16 +48,16 @@ class Pool:
 def run(
     job: JobFolder, pools: Sequence[Pool], *, id_column: str, on_progress: Callable[[int], None] | None = None
 ) -> None:
-    """Make the rows that are not there yet.
+    """Make the rows that are still missing.
 
     Args:
-        job: Its inputs have a column of ids, unique and kept by all pools, and so have its rows.
-        pools: What each row passes through.
-        id_column: The ids.
-        on_progress: Called every second or so with the number of complete rows.
+        job: Job whose inputs have a column of unique ids; all pools must keep this column.
+        pools: Pools in the order in which each row passes through them.
+        id_column: Name of the column of ids.
+        on_progress: Called every two seconds with the number of complete rows.
     """
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the driver shows its own, in rows, which is what one waits for
+    context.enable_progress_bars = False  # the driver shows one bar that counts rows
     context.checkpoint_config = CheckpointConfig(
         id_column=id_column, checkpoint_path=str(job.checkpoint), delete_checkpoint_on_success=False
     )
@@ -67,7 +66,7 @@ def run(
         with _watched(job, on_progress):
             rows = ray.data.read_parquet(str(job.inputs)).repartition(target_num_rows_per_block=pools[0].batch_size)
             for pool in pools:
-                num_first = min(pool.num_actors, -(-job.num_rows // pool.batch_size))  # no more than batches
+                num_first = min(pool.num_actors, -(-job.num_rows // pool.batch_size))  # at most one per batch
                 rows = rows.map_batches(
                     pool.actor,
                     fn_constructor_args=pool.arguments,
@@ -83,10 +82,10 @@ def run(
 
 
 def check_resources(pools: Sequence[Pool]) -> None:
-    """Refuse what the cluster cannot schedule, instead of waiting for it.
+    """Refuse pools that the cluster cannot schedule, instead of waiting forever.
 
     Raises:
-        ValueError: All actors together want more CPUs or GPUs than there are.
+        ValueError: All actors together need more CPUs or GPUs than the cluster has.
     """
     have = ray.cluster_resources()
     for unit, wanted in (
@@ -108,16 +107,16 @@ def check_resources(pools: Sequence[Pool]) -> None:
 
 
 def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool]) -> tuple[int, float]:
-    """How many actors each of some like pools can have on this cluster, beside other pools.
+    """How many actors each of `num_pools` equal pools can have on this cluster, beside the other pools.
 
     Args:
-        num_cpus: CPUs that an actor is to reserve.
-        num_gpus: GPUs that an actor is to reserve.
-        num_pools: The like ones.
-        others: Other pools.
+        num_cpus: CPUs that an actor should reserve.
+        num_gpus: GPUs that an actor should reserve.
+        num_pools: Number of equal pools.
+        others: Pools of the same job whose actors also need room.
 
     Returns:
-        Actors a pool, at least one, and the CPUs of each: fewer than asked for where not even one would fit.
+        Actors per pool, at least one; and CPUs per actor, fewer than asked for if not even one actor would fit.
     """
     have = ray.cluster_resources()
     cpus = (have.get("CPU", 0) - _OTHER_CPUS - sum(other.num_actors * other.num_cpus for other in others)) / num_pools
@@ -127,13 +126,13 @@ def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool
 
 
 def num_threads(threads: int | None, num_actors: int) -> int:
-    """Threads of one of so many actors, on the node where it is asked: as set, else its share of the cores."""
+    """Threads per actor: `threads` if it is set, else the cores of this node divided by `num_actors`, at least 1."""
     return threads or max(1, (os.cpu_count() or 1) // num_actors)
 
 
 @contextmanager
 def _watched(job: JobFolder, on_progress: Callable[[int], None] | None) -> Iterator[None]:
-    """Report the complete rows, from a thread, while Ray Data works."""
+    """Report the number of complete rows from a thread while Ray Data works."""
     ended = threading.Event()
 
     def watch() -> None:

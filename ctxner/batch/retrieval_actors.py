@@ -1,8 +1,8 @@
-"""What each actor of a retrieval job does: predict, search, re-rank, by `ctxner.retriever`.
+"""The actors of a retrieval job: they predict, search and re-rank, each with one part of `ctxner.retriever`.
 
-Each has a method `look_up` that adds to rows of sentences; `ctxner.batch.tagging_actors` calls it for parts of texts.
-One JVM lives in each search actor and one encoder in each re-rank actor. Both start in the actor's constructor, never
-in the driver.
+Their method `look_up` adds values to rows of sentences; `ctxner.batch.tagging_actors` calls it for parts of documents.
+Each search actor has one JVM and each re-rank actor one encoder. Both start in the actor's constructor, never in the
+driver.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import Retriever
 from ctxner.schema import Sentence, passage_row, scored_passage
 
-Rows = Sequence[dict[str, Any]]  # each with `sentence_id` and `words`, and what earlier actors have added
+Rows = Sequence[dict[str, Any]]  # each row has `sentence_id`, `words` and the values of earlier actors
 
 
 class LooksUp(Protocol):
-    """An actor of retrieval, as tagging jobs see it."""
+    """A retrieval actor, as tagging jobs use it."""
 
     def look_up(self, rows: Rows) -> None:
-        """Add to the rows."""
+        """Add values to the rows, in place."""
 
 
 class Predict:
-    """Mentions that a trained model finds without passages (a Ray Data actor)."""
+    """Finds mentions with a trained model, without passages (a Ray Data actor)."""
 
     def __init__(self, retrieval: Mapping[str, Any]) -> None:
         self.retriever = _on_device(RetrievalConfig(**retrieval))
@@ -46,14 +46,14 @@ class Predict:
         return batch.append_column("predicted", column)
 
     def look_up(self, rows: Rows) -> None:
-        """Add `predicted`: first word and one past the last of each mention."""
+        """Add `predicted`: the first word of each mention and one past its last word."""
         predicted = self.retriever.predict(_sentences(rows))
         for row in rows:
             row["predicted"] = predicted[row["sentence_id"]]
 
 
 class Search:
-    """BM25 over a batch of sentences (a Ray Data actor)."""
+    """Searches passages for a batch of sentences by BM25 (a Ray Data actor)."""
 
     def __init__(self, index: Mapping[str, Any], manifest: IndexManifest, retrieval: Mapping[str, Any]) -> None:
         where, settings = IndexConfig(**index), RetrievalConfig(**retrieval)
@@ -63,13 +63,13 @@ class Search:
         assert self.retriever.searcher
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """The rows of a contexts file and `position`."""
+        """Rows of a contexts file, with the column `position`."""
         rows = batch.to_pylist()
         self.look_up(rows)
         return pa.Table.from_pylist(rows, schema=row_schema())
 
     def look_up(self, rows: Rows) -> None:
-        """Add `query`, `passages` and `error`; without re-ranking, thin the passages out."""
+        """Add `query`, `passages` and `error`; without re-ranking, also mark the passages that are dropped."""
         sentences = _sentences(rows)
         predicted = {row["sentence_id"]: [(start, end) for start, end in row.get("predicted") or ()] for row in rows}
         results = self.retriever.search(sentences, predicted=predicted)
@@ -81,27 +81,27 @@ class Search:
 
 
 class Rerank:
-    """BERTScore over a batch of sentences and their hits (a Ray Data actor)."""
+    """Re-ranks the hits of a batch of sentences by BERTScore (a Ray Data actor)."""
 
     def __init__(self, retrieval: Mapping[str, Any]) -> None:
         self.retriever = _on_device(RetrievalConfig(**retrieval))
         assert self.retriever.reranker
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """The rows with their passages re-ordered and thinned out."""
+        """The rows with their passages re-ordered and the dropped ones marked."""
         rows = batch.to_pylist()
         self.look_up(rows)
         return pa.Table.from_pylist(rows, schema=row_schema())
 
     def look_up(self, rows: Rows) -> None:
-        """Re-order and thin out the passages of each row."""
+        """Re-order the passages of each row and mark those that are dropped."""
         hits = [tuple(map(scored_passage, row["passages"])) for row in rows]
         for row, passages in zip(rows, self.retriever.keep(_sentences(rows), hits), strict=True):
             row["passages"] = [passage_row(scored) for scored in passages]
 
 
 def _on_device(settings: RetrievalConfig) -> Retriever:
-    """A retriever whose encoders compute on the actor's device, with its share of the node's threads."""
+    """A retriever whose encoders run on the actor's device, with the actor's share of the node's threads."""
     import torch
 
     torch.set_num_threads(num_threads(settings.threads, settings.rerank_actors))

@@ -1,8 +1,8 @@
-"""The files of one retrieval job: its sentences, and one ordered Parquet file per split at the end.
+"""The files of a retrieval job: its staged sentences, and at the end one ordered Parquet file per split.
 
 The job's folder `.retrieving` (`ctxner.batch.job_folder`) lies inside the contexts folder and outlives a killed job. A
-job over the same sentences, index and settings goes on from the rows that are there; any other starts afresh. Memory
-does not grow with the sentences, but for eight bytes each while they are staged.
+job with the same sentences, index and settings continues from the finished rows; any other job starts again. Memory
+grows by eight bytes per sentence, and only while sentences are staged.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _ROWS_PER_FILE = 4096
 
 
 def sentence_schema() -> pa.Schema:
-    """A staged sentence; `sentence_id` carries its split, `position` its place in the whole job."""
+    """Schema of a staged sentence: `sentence_id` begins with the split, `position` is its place in the whole job."""
     return pa.schema([context_schema().field("sentence_id"), context_schema().field("words"), ("position", pa.int64())])
 
 
 def row_schema() -> pa.Schema:
-    """A context and the position of its sentence."""
+    """Schema of a context with the position of its sentence."""
     return context_schema().append(pa.field("position", pa.int64()))
 
 
@@ -46,8 +46,8 @@ class Stage:
 
     Attributes:
         folder: Folder of the contexts files.
-        job: Its folder; the inputs are sentences.
-        splits: Names, in order.
+        job: The job's folder; its inputs are sentences.
+        splits: Names of the splits, in order.
         ends: One past the position of each split's last sentence.
     """
 
@@ -63,17 +63,17 @@ def job_path(folder: Path) -> Path:
 
 
 def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapping[str, Any]) -> Stage:
-    """Write the sentences for Ray Data to read, and find out whether rows of this very job are there already.
+    """Write the sentences for Ray Data to read, and keep the finished rows if they belong to the same job.
 
-    Sentences are streamed: memory does not grow with them, but for eight bytes each.
+    Sentences are streamed; memory grows by eight bytes per sentence.
 
     Args:
         splits: Sentences by split; ids are unique within a split.
         folder: Folder of the contexts files.
-        settings: Whatever else the rows depend on.
+        settings: Other settings that the rows depend on.
 
     Raises:
-        ValueError: No sentence at all, or a sentence id twice.
+        ValueError: There are no sentences, or a sentence id is repeated.
     """
     ends: list[int] = []
 
@@ -87,19 +87,19 @@ def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapp
 
 
 def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
-    """Join the rows into one file per split, in the order of the sentences, and say so in `_SUCCESS`.
+    """Join the rows into one file per split, in the order of the sentences, and record the splits in `_SUCCESS`.
 
-    Files are written aside and renamed when all are complete; then the job's folder goes.
+    Files get temporary names and are renamed when all are complete; then the job's folder is deleted.
 
     Args:
-        staged: A job whose rows are all there.
-        manifest: What `_SUCCESS` says of each of its splits, beside the counts; what it said of others stays.
+        staged: Job whose rows are all complete.
+        manifest: Values to record in `_SUCCESS` for each split of the job, beside the counts; other splits stay.
 
     Returns:
-        Counts over all its splits: `sentences`, `errors`, `without_query` and `kept_passages`.
+        Counts over all splits of the job: `sentences`, `errors`, `without_query` and `kept_passages`.
 
     Raises:
-        RuntimeError: A sentence has no row, or two.
+        RuntimeError: A sentence has no row, or two rows.
     """
     counts = {
         split: dict.fromkeys(("sentences", "errors", "without_query", "kept_passages"), 0) for split in staged.splits
@@ -134,7 +134,7 @@ def _count(part: pa.Table, counts: dict[str, int]) -> None:
 
 
 def _write_sentences(splits: Mapping[str, Iterable[Sentence]], folder: Path) -> tuple[list[int], str]:
-    """One past the last position of each split, and a digest of all sentences."""
+    """Write the sentences; returns one past the last position of each split, and a digest of all sentences."""
     digest, ends, position = hashlib.sha256(), [], 0
     for split, sentences in splits.items():
         hashes, rest = IdHashes(), iter(sentences)
@@ -168,7 +168,7 @@ def _places(split: str, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _by_split(table: pa.Table, staged: Stage, first: int) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each split, with the split taken off their ids again and without positions."""
+    """The rows of each split, without positions, and with the split removed from their ids."""
     start = 0
     for split, end in zip(staged.splits, staged.ends, strict=True):
         part = table.drop_columns("position").slice(max(0, start - first), max(0, end - max(start, first)))

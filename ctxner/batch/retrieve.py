@@ -1,6 +1,6 @@
 """The driver of a retrieval job: sentences -> BM25 -> re-ranking -> contexts files, on Ray Data.
 
-What each actor does is `ctxner.batch.retrieval_actors`, the files are `ctxner.batch.retrieval_files`.
+`ctxner.batch.retrieval_actors` holds the actors, and `ctxner.batch.retrieval_files` reads and writes the files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import decided
 from ctxner.schema import Sentence
 
-_SEARCH_BATCH = 512  # sentences a call: Lucene's part is short, so small batches keep the re-ranker fed
+_SEARCH_BATCH = 512  # sentences per call; a search is quick, so small batches keep the re-ranker busy
 
 
 def retrieve(
@@ -37,22 +37,22 @@ def retrieve(
     """Retrieve and re-rank passages for every sentence, and write `folder/<split>.parquet` and `folder/_SUCCESS`.
 
     Rows are in the order of the sentences, exactly one per sentence; a sentence whose search failed has an `error` and
-    no passages. A job that was killed goes on where it was when called again with the same arguments.
+    no passages. A killed job continues where it was if it is called again with the same arguments.
 
     Args:
         splits: Sentences by split, streamed; ids are unique within a split.
-        config: Its index and retrieval sections.
-        folder: Where to write, reachable from every node; existing files of the same splits are replaced.
-        on_staged: Called with the number of all sentences once they have been read and found sound; Ray is not asked
-            for anything before, so this is the place to connect.
+        config: Config of which the sections index and retrieval are used.
+        folder: Folder to write to, reachable from every node; existing files of the same splits are replaced.
+        on_staged: Called with the number of all sentences after they have been read and checked. Ray is not used
+            before this call, so the caller can connect to Ray here.
         on_progress: Called with the number of sentences done so far.
 
     Returns:
         The manifest: index, settings, counts, seconds.
 
     Raises:
-        FileNotFoundError: No index there.
-        ValueError: An unusable index, nothing to retrieve for, a sentence id twice, or too few CPUs.
+        FileNotFoundError: There is no index.
+        ValueError: An unusable index, no sentences, a repeated sentence id, or too few CPUs or GPUs.
     """
     started = time.perf_counter()
     config = config.model_copy(update={"retrieval": decided(config.retrieval)})
@@ -82,7 +82,7 @@ def retrieve(
 
 
 def retrieval_pools(config: Config, index: IndexManifest) -> list[Pool]:
-    """The actors that a sentence passes through."""
+    """The pools of actors that a sentence passes through, in order."""
     settings, where = config.retrieval, config.index.model_copy(update={"folder": config.index.folder.resolve()})
     tree, name, num = settings.model_dump(), "retrieval.rerank_actors", settings.rerank_actors
     search = (where.model_dump(), index, tree)

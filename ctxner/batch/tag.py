@@ -1,7 +1,7 @@
-"""Ray Data pipeline. Documents -> (plain view ->) (search -> re-rank -> context view) -> tagged documents.
+"""The driver of a tagging job on Ray Data: documents -> (plain view ->) (search -> re-rank -> context view) -> rows.
 
-A row is a part of a document, so that documents of any length spread over actors and a killed job goes on where it was.
-What the actors do is `ctxner.batch.tagging_actors`.
+A row is a part of a document, so a long document is spread over actors and a killed job continues where it was.
+`ctxner.batch.tagging_actors` holds the actors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import decided
 
-_PARTS_PER_SEARCH = 512  # parts a call of retrieval's actors
+_PARTS_PER_SEARCH = 512  # parts per call of a retrieval actor
 
 
 def tag(
@@ -43,24 +43,24 @@ def tag(
 ) -> dict[str, Any]:
     """Tag documents, and write `folder/tagged.<format>` and `folder/_SUCCESS`.
 
-    Documents come out in their order, exactly one row each. A job that was killed goes on where it was when called
-    again with the same arguments.
+    The result has exactly one row per document, in the order of the documents. A killed job continues where it was if
+    it is called again with the same arguments.
 
     Args:
-        documents: Streamed.
-        config: Its tagging section, and for the views with passages its index and retrieval sections.
+        documents: Stream of documents to tag.
+        config: Config of which the section tagging is used, and for views with passages also index and retrieval.
         model: Folder that every node can read, or a hub id.
-        folder: Where to write, reachable from every node; existing files are replaced.
+        folder: Folder to write to, reachable from every node; existing files are replaced.
         formats: Formats of the result.
-        on_staged: Called with the number of parts once they have been read and found sound; Ray is not asked for
-            anything before, so this is the place to connect.
+        on_staged: Called with the number of parts after they have been read and checked. Ray is not used before this
+            call, so the caller can connect to Ray here.
         on_progress: Called with the number of parts done so far.
 
     Returns:
         The manifest: model, index, settings, counts, seconds.
 
     Raises:
-        FileNotFoundError: No index there.
+        FileNotFoundError: There is no index.
         ValueError: No usable model or index, no threshold for `auto`, no documents, or too few CPUs or GPUs.
     """
     started = time.perf_counter()
@@ -91,9 +91,9 @@ def tag(
 
 
 def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, dict[str, Any]]:
-    """The config with what is left to the job decided, the index, and what the rows depend on beside the documents.
+    """The config with its open settings decided, the index, and the settings that the rows depend on.
 
-    The index is None in the plain view; a job searches the version that it finds here.
+    The index is None in the plain view; otherwise it is the current version, which the whole job searches.
 
     Raises:
         FileNotFoundError, ValueError: See `tag`.
@@ -120,7 +120,7 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
 def _pools(
     config: Config, model: str, index: IndexManifest | None, threshold: float | None, *, with_words: bool
 ) -> list[Pool]:
-    """What a part passes through."""
+    """The pools of actors that a part passes through, in order."""
     settings, is_auto = config.tagging, config.tagging.view == "auto"
     retrieval = list[Pool]()
     if index is not None:

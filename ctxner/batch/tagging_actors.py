@@ -1,8 +1,8 @@
-"""What each actor of a tagging job does with a batch of parts: retrieve, tag, and make rows of the answers.
+"""The actors of a tagging job: they retrieve passages for parts of documents, tag the parts, and return rows.
 
-A part is split into sentences once, by the first actor that it passes. Retrieval sees those that are looked up: all of
-them in the context view, in `auto` those that the plain view is unsure of. Tagging itself is `ctxner.predictor`,
-retrieval's actors are `ctxner.batch.retrieval_actors`, and the job that they work for is `ctxner.batch.tag`.
+The first actor that a part passes splits it into sentences. Retrieval gets all sentences in the context view, and in
+`auto` only those of which the plain view is unsure. `ctxner.predictor` tags, `ctxner.batch.retrieval_actors` holds the
+retrieval actors, and `ctxner.batch.tag` runs the job.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ logger = logging.getLogger(__name__)
 
 _MAX_ERROR = 500  # characters of a row's error
 
-_PartResult = list[dict[str, Any]] | str  # rows of `_found_struct`, one per sentence of a part; or why there are none
+_PartResult = list[dict[str, Any]] | str  # one row of `_found_struct` per sentence of a part; or an error message
 
 
 class TagPlain:
-    """The plain view of parts (a Ray Data actor): tagged parts, or in `auto` what is to be looked up beside them."""
+    """Tags parts in the plain view (a Ray Data actor); in `auto` it also chooses the sentences to look up."""
 
     def __init__(self, model: str, tagging: Mapping[str, Any], threshold: float | None, with_words: bool) -> None:
         self.tagger, self.threshold = _RowTagger(model, tagging, with_words=with_words), threshold
 
     def __call__(self, parts: pa.Table) -> pa.Table:
-        """Tagged parts; with a threshold the parts with columns `found`, `failed` and `looked_up`."""
+        """Tagged parts; with a threshold, the given parts plus the columns `found`, `failed` and `looked_up`."""
         rows = parts.to_pylist()
         sentences = [_sentences(row) for row in rows]
         results = self.tagger.tag(
@@ -57,7 +57,7 @@ class TagPlain:
 
 
 class TagContext:
-    """The context view of what was looked up in parts (a Ray Data actor); what was not is as the plain view had it."""
+    """Tags looked-up sentences of parts in the context view (a Ray Data actor); others keep the plain view's answer."""
 
     def __init__(self, model: str, tagging: Mapping[str, Any], with_words: bool) -> None:
         self.tagger = _RowTagger(model, tagging, with_words=with_words)
@@ -73,7 +73,7 @@ class TagContext:
 
 
 class LookUp:
-    """An actor of retrieval, for the sentences of parts that are looked up: all, unless the plain view has chosen.
+    """Runs a retrieval actor on sentences of parts: those that the plain view chose, or all if it made no choice.
 
     Args:
         actor: Class of the actor, from `ctxner.batch.retrieval_actors`.
@@ -84,7 +84,7 @@ class LookUp:
         self.retrieval = actor(*arguments)
 
     def __call__(self, parts: pa.Table) -> pa.Table:
-        """The parts; their column `looked_up` with what the actor adds."""
+        """The parts; the retrieval actor's values are added to their column `looked_up`."""
         if "looked_up" not in parts.column_names:
             rows = parts.to_pylist()
             sentences = [_sentences(row) for row in rows]
@@ -98,7 +98,7 @@ class LookUp:
 
 
 class _RowTagger:
-    """A tagger whose answers are rows."""
+    """A tagger that returns its predictions as rows."""
 
     def __init__(self, model: str, tagging: Mapping[str, Any], *, with_words: bool) -> None:
         import torch
@@ -119,10 +119,10 @@ class _RowTagger:
         examples: Sequence[Sequence[tuple[int, Example]]],
         view: ViewName,
     ) -> list[_PartResult]:
-        """The numbered sentences of each part as rows; or the error of a part that fails alone too.
+        """One row per sentence of each part; or an error message for a part that fails even when tagged alone.
 
         Raises:
-            RuntimeError: All of several parts fail.
+            RuntimeError: Every part fails.
         """
         try:
             return self._tag(parts, examples, view)
@@ -192,17 +192,17 @@ def _entity(entity: Entity, start: int, number: int) -> dict[str, Any]:
 
 
 def _sentences(part: Mapping[str, Any]) -> list[Sentence]:
-    """The sentences of a part; their offsets are into its text."""
+    """The sentences of a part; their offsets, if any, refer to the part's text."""
     if part["words"] is not None:
         return sentences_of(part["words"], part["row"])
     return sentences_of(part["text"], part["row"], bounds=part["bounds"])
 
 
 def _looked_up_struct() -> pa.StructType:
-    """A sentence of a part that is looked up, and what retrieval has added so far."""
+    """A looked-up sentence of a part, with the values that retrieval has added so far."""
     pair = pa.list_(pa.int32(), 2)
     fields = [("number", pa.int32()), ("sentence_id", pa.string()), ("words", pa.list_(pa.string()))]
-    fields += [("offsets", pa.list_(pair))]  # of the words in the part's text; null where the part came as words
+    fields += [("offsets", pa.list_(pair))]  # of the words in the part's text; null if the document was given as words
     added = [context_schema().field(name) for name in ("query", "passages", "error")]
     return pa.struct([*fields, ("predicted", pa.list_(pair)), *added])
 
@@ -210,7 +210,7 @@ def _looked_up_struct() -> pa.StructType:
 def _looked_up(
     rows: Sequence[Mapping[str, Any]], sentences: Sequence[Sequence[Sentence]], chosen: Sequence[Iterable[int]]
 ) -> pa.Array:
-    """The column `looked_up`, of the chosen sentences of each part."""
+    """The column `looked_up` with the chosen sentences of each part."""
     column = [
         [
             {
@@ -227,7 +227,7 @@ def _looked_up(
 
 
 def _example(looked_up: Mapping[str, Any], text: str) -> Example:
-    """A looked-up sentence of a part, as it was split, with its passages."""
+    """A looked-up sentence of a part, with the words into which it was first split, and its passages."""
     offsets = looked_up["offsets"]
     sentence = Sentence(
         looked_up["sentence_id"],
@@ -239,12 +239,12 @@ def _example(looked_up: Mapping[str, Any], text: str) -> Example:
 
 
 def _found_struct() -> pa.StructType:
-    """What a view says of a sentence of a part."""
+    """Answer of a view for one sentence of a part."""
     return pa.struct([*sentence_struct(), ("entities", pa.list_(entity_struct()))])
 
 
 def _joined(part: Mapping[str, Any], result: _PartResult) -> _PartResult:
-    """What was looked up in place of what the plain view had said, with retrieval's errors."""
+    """The answers of a part, with retrieval's errors: the context view's if looked up, else the plain view's."""
     if isinstance(result, str):
         return result
     if part.get("failed") is not None:
@@ -262,7 +262,7 @@ def _joined(part: Mapping[str, Any], result: _PartResult) -> _PartResult:
 
 
 def _tagged(parts: pa.Table, results: Sequence[_PartResult]) -> pa.Table:
-    """Tagged parts; a part's error is its own or the first of its sentences'."""
+    """Tagged parts. The error of a part is its own error, or else the first error of its sentences."""
     sentences = [[] if isinstance(answers, str) else answers for answers in results]
     entities = [
         [entity for sentence in part_sentences for entity in sentence.pop("entities")] for part_sentences in sentences

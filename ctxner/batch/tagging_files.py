@@ -1,7 +1,7 @@
-"""The files of one tagging job: documents cut into parts, rows of parts, and one ordered result per format at the end.
+"""The files of a tagging job: documents cut into parts, rows of parts, and at the end one ordered result per format.
 
 The job's folder `.tagging` (`ctxner.batch.job_folder`) lies inside the result's folder and outlives a killed job. A row
-is a part of a document; when they are joined, parts become documents again. Memory does not grow with the documents.
+is a part of a document; at the end parts are joined to documents. Memory does not grow with the number of documents.
 """
 
 from __future__ import annotations
@@ -27,47 +27,47 @@ from ctxner.files.documents import Document, cut
 from ctxner.schema import Sentence, passage_struct
 
 Format = Literal["parquet", "jsonl", "conll"]
-NAME = "tagged"  # of the result's files
-PLACE = ("row", "position", "document", "start")  # where a part belongs
+NAME = "tagged"  # name of the result's files, without suffix
+PLACE = ("row", "position", "document", "start")  # columns that say where a part belongs
 _WORK = ".tagging"
 _ROWS_PER_FILE, _CHARS_PER_FILE = 4096, 1 << 24
 
 
 def part_schema() -> pa.Schema:
-    """A staged part; `row` is its position as a string, which is what Ray Data's checkpoint wants."""
+    """Schema of a staged part; `row` is its position as a string, since Ray Data's checkpoint needs a string."""
     pair = pa.list_(pa.int32(), 2)
     return pa.schema(
         [
             ("row", pa.string()),
             ("position", pa.int64()),
             ("document", pa.int64()),  # position of the document
-            ("start", pa.int64()),  # first character, in the document
+            ("start", pa.int64()),  # index of its first character in the document
             ("id", pa.string()),
             ("text", pa.string()),
-            ("words", pa.list_(pa.string())),  # of a document that came split
-            ("bounds", pa.list_(pair)),  # of the sentences of a long document's part
+            ("words", pa.list_(pa.string())),  # null unless the document was given as words
+            ("bounds", pa.list_(pair)),  # (start, end) of the sentences, if cutting the document has found them
         ]
     )
 
 
 def entity_struct() -> pa.StructType:
-    """An entity: characters in the document, and which of its sentences it is in."""
+    """Arrow type of an entity: character offsets in the document, and the number of its sentence there."""
     number, place = pa.int32(), pa.int64()
     fields = [("text", pa.string()), ("type", pa.string()), ("start", place), ("end", place)]
     return pa.struct([*fields, ("confidence", pa.float32()), ("sentence", number)])
 
 
 def sentence_struct() -> pa.StructType:
-    """A sentence: characters in the document, which view answered, and what was asked for beside it."""
+    """Arrow type of a sentence: character offsets in the document, the view that answered, and optional values."""
     alternative = pa.struct([("probability", pa.float64()), ("entities", pa.list_(entity_struct()))])
     return pa.struct(
         [
             ("start", pa.int64()),
             ("end", pa.int64()),
             ("view", pa.string()),
-            ("reason", pa.string()),  # why it is the plain view's though more was asked for, `ctxner.schema.Reason`
+            ("reason", pa.string()),  # `ctxner.schema.Reason` of a plain answer where another view was asked for
             ("entropy", pa.float32()),  # of the view that answered, in nats
-            ("error", pa.string()),  # of retrieval
+            ("error", pa.string()),  # error of retrieval
             ("passages", pa.list_(passage_struct())),  # null unless asked for
             ("words", pa.list_(pa.string())),  # null unless CoNLL is written
             ("tags", pa.list_(pa.string())),
@@ -77,30 +77,30 @@ def sentence_struct() -> pa.StructType:
 
 
 def document_schema() -> pa.Schema:
-    """A tagged document."""
+    """Schema of a tagged document."""
     entities, sentences = pa.list_(entity_struct()), pa.list_(sentence_struct())
     texts = [("id", pa.string()), ("text", pa.string())]
     return pa.schema([*texts, ("entities", entities), ("sentences", sentences), ("error", pa.string())])
 
 
 def tagged_schema() -> pa.Schema:
-    """A tagged part: `document_schema` and where it belongs."""
+    """Schema of a tagged part: `document_schema` and the columns of `PLACE`."""
     return pa.schema([*(part_schema().field(name) for name in PLACE), *document_schema()])
 
 
 def stage_documents(
     documents: Iterable[Document], folder: Path, settings: Mapping[str, Any], formats: Sequence[Format] = ()
 ) -> JobFolder:
-    """Write the documents' parts for Ray Data to read, and find out whether rows of this very job are there already.
+    """Write the parts of the documents for Ray Data to read, and keep finished rows if they belong to the same job.
 
     Args:
-        documents: Streamed.
+        documents: Stream of documents to tag.
         folder: Folder of the result.
-        settings: Whatever else the rows depend on.
+        settings: Other settings that the rows depend on.
         formats: Output formats; documents that a format cannot represent are rejected before the job starts.
 
     Raises:
-        ValueError: No document at all, or a word that a column file cannot hold.
+        ValueError: There are no documents, or a word cannot be written to a column file.
     """
 
     def checked() -> Iterator[Document]:
@@ -117,26 +117,26 @@ def stage_documents(
 
 
 def job_path(folder: Path) -> Path:
-    """The job's folder inside the result's."""
+    """The job's folder inside the folder of the result."""
     return folder / _WORK
 
 
 def publish_documents(
     job: JobFolder, folder: Path, formats: Sequence[Format], on_progress: Callable[[int], None] | None = None
 ) -> dict[str, Any]:
-    """Join the rows into documents, in order, and write `folder/tagged.<format>`, aside and then renamed.
+    """Join the rows into documents, in order, and write `folder/tagged.<format>`, renamed when complete.
 
     Args:
-        job: All its rows are there.
+        job: Job whose rows are all complete.
         folder: Folder of the result.
-        formats: What to write.
+        formats: Output formats.
         on_progress: Called with the number of rows joined so far.
 
     Returns:
-        Counts: `documents`, `sentences`, `entities`, `errors` (documents) and `views` (sentences by view).
+        Counts: `documents`, `sentences`, `entities`, `errors` (documents with one) and `views` (sentences per view).
 
     Raises:
-        RuntimeError: A row is missing or there twice.
+        RuntimeError: A row is missing or occurs twice.
     """
     counts, num_done = Counter[str](), 0
     with ExitStack() as stack:
@@ -157,7 +157,7 @@ def publish_documents(
 
 
 def _write_parts(documents: Iterable[Document], folder: Path) -> tuple[int, str]:
-    """Number of rows, and a digest of all documents."""
+    """Write the parts; returns the number of rows, and a digest of all documents."""
     digest, rows, num_chars, position = hashlib.sha256(), list[dict[str, Any]](), 0, 0
 
     def flush() -> None:
@@ -182,7 +182,7 @@ def _write_parts(documents: Iterable[Document], folder: Path) -> tuple[int, str]
 
 
 def _documents(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Tables of whole documents; the last one of each table may go on in the next."""
+    """Tables of whole documents; the last document of a table may continue in the next table."""
     rest = tagged_schema().empty_table()
     for table in tables:
         table = pa.concat_tables([rest, table])
@@ -196,7 +196,7 @@ def _documents(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _whole(parts: pa.Table) -> Iterator[pa.Table]:
-    """Documents of their parts; only those that have several are touched."""
+    """Documents joined from their parts; a document of one part stays as it is."""
     if not len(parts):
         return
     documents = parts["document"].to_numpy()
@@ -212,7 +212,7 @@ def _whole(parts: pa.Table) -> Iterator[pa.Table]:
 
 
 def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One document of its parts; offsets are the document's already, sentences are numbered anew."""
+    """One document joined from its parts. Sentences are numbered again; offsets already refer to the document."""
     entities, sentences = list[dict[str, Any]](), list[dict[str, Any]]()
 
     def moved(entities: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -261,7 +261,7 @@ def _text(path: Path, lines: Callable[[Mapping[str, Any]], Iterable[str]]) -> It
 
 
 def _json_lines(row: Mapping[str, Any]) -> Iterator[str]:
-    """The document as an object, without what was not asked for."""
+    """The document as a JSON object, without the null values of its sentences."""
     sentences = [
         {name: value for name, value in sentence.items() if value is not None} for sentence in row["sentences"]
     ]
@@ -269,7 +269,7 @@ def _json_lines(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _conll_lines(row: Mapping[str, Any]) -> Iterator[str]:
-    """A comment with the document's id, then its sentences."""
+    """A comment line with the document's id, then its sentences."""
     yield f"# document = {' '.join(row['id'].split())}"
     for sentence in row["sentences"]:
         yield from column_lines(Sentence(row["id"], tuple(sentence["words"]), tuple(sentence["tags"])))

@@ -1,4 +1,4 @@
-"""Asking a server: `Client` and `AsyncClient`. Imports nothing else of ctxner."""
+"""Clients of a ctxner server: `Client` and `AsyncClient`. They import nothing else of ctxner."""
 
 from ctxner.client.http import AsyncClient, Client
 from ctxner.client.messages import ClientError, Reply, TextResult

@@ -1,7 +1,6 @@
 """A client of a ctxner server: `Client(url).tag("some text")`, and `AsyncClient` with the same methods.
 
-Of the library it needs only `ctxner.client.messages`: what goes over the wire. Errors and logs hold neither texts nor
-keys.
+Of ctxner it needs only `ctxner.client.messages`, the typed messages. Errors and logs contain neither texts nor keys.
 """
 
 from __future__ import annotations
@@ -39,24 +38,24 @@ from ctxner.client.messages import (
 )
 
 T = TypeVar("T")
-_FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0  # seconds: of the first back-off at most, and of any
-_CONNECT_SECONDS = 5.0  # for one attempt
-_CHUNKS_AT_ONCE = 2  # of a stream: one is answered while the next one is sent
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0  # seconds: longest first back-off, longest back-off of all
+_CONNECT_SECONDS = 5.0  # per attempt
+_CHUNKS_AT_ONCE = 2  # per stream: one is answered while the next one is sent
 _KEY = re.compile(r"[!-~]+")
 
 
 class AsyncClient:
-    """Asks a server, within asyncio.
+    """Client of a ctxner server, for asyncio.
 
     Args:
-        url: Address of the server, e.g. `http://localhost:8000`; with its prefix, where it has one.
-        key: The API key, where the server wants one.
-        timeout: Seconds for a call, waits between attempts included; of a stream, for each chunk of it.
-        retries: Further attempts when the server is overloaded (503, 429) or cannot be reached.
-        transport: In place of the network, for tests.
+        url: Address of the server, e.g. `http://localhost:8000`; with its path prefix, if it has one.
+        key: API key, if the server wants one.
+        timeout: Seconds per call, including waits between attempts; for a stream, seconds per chunk of lines.
+        retries: Number of further attempts when the server is overloaded (503, 429) or cannot be reached.
+        transport: Replacement for the network, for tests.
 
     Raises:
-        ValueError: Not a URL, or not a key.
+        ValueError: `url` has no http(s) scheme, or `key` has other characters than printable ASCII.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class AsyncClient:
         self._http = httpx2.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # a whole call's is `_call`'s
+            timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # `_call` limits the whole call
             transport=transport,
         )
 
@@ -87,7 +86,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def tag(
@@ -99,19 +98,19 @@ class AsyncClient:
         return_passages: bool = False,
         passages: Sequence[GivenPassage] | Sequence[Sequence[GivenPassage]] | None = None,
     ) -> Reply:
-        """Entities of texts.
+        """Find the entities of texts.
 
         Args:
-            texts: A text, texts, or sentences that are split into words. Long lists: `stream`.
-            view: `auto` looks up only what the plain view is unsure of.
-            deadline_ms: When the server's answer has to be there.
-            return_passages: Whether what was read comes with the answer.
-            passages: Documents at hand, best first, in place of what would be looked up: of one text its passages,
-                of several one list of passages per text.
+            texts: One text, several texts, or several sentences that are split into words. For long lists use `stream`.
+            view: View that answers; `auto` looks up only the sentences of which the plain view is unsure.
+            deadline_ms: Milliseconds within which the server must answer; None: the server's limit.
+            return_passages: Whether the answer contains the passages of each sentence.
+            passages: Documents, best first, that replace retrieved passages: one list of documents for one text, or
+                one list per text for several texts.
 
         Raises:
-            ClientError: No answer.
-            ValueError: A lone surrogate, mixed kinds of texts, or not one list of passages per text.
+            ClientError: The server gave no usable answer.
+            ValueError: No texts, a lone surrogate, texts mixed with word lists, or not one passage list per text.
         """
         body = tag_body(texts, passages, how_to(view, deadline_ms, return_passages))
         return parsed(reply, await self._call("POST", "v1/tag", body, "application/json"))
@@ -124,16 +123,16 @@ class AsyncClient:
         deadline_ms: float | None = None,
         return_passages: bool = False,
     ) -> AsyncIterator[TextResult]:
-        """Entities of ever so many texts, in order; some hundred lines are held at a time.
+        """Find the entities of any number of texts, in order; memory holds a few hundred lines at a time.
 
         Args:
             lines: Texts, or sentences that are split into words; read as answers are taken.
-            view: As of `tag`; so are the others, for each line.
-            deadline_ms: See there.
-            return_passages: See there.
+            view: View that answers, as in `tag`.
+            deadline_ms: Milliseconds within which the server must answer each line; None: the server's limit.
+            return_passages: Whether the answers contain the passages of each sentence.
 
         Raises:
-            ClientError: No answer to a chunk of lines. A line that cannot be tagged is an answer with an `error`.
+            ClientError: No usable answer to a chunk of lines. A line that cannot be tagged gives a result with `error`.
             ValueError: A lone surrogate in a line.
         """
         chunks = Chunks(how_to(view, deadline_ms, return_passages), await self._lines_a_chunk())
@@ -156,15 +155,15 @@ class AsyncClient:
                 task.cancel()
 
     async def models(self) -> dict[str, Any]:
-        """What is served.
+        """The models, the index, the threshold and the limits of the server.
 
         Raises:
-            ClientError: No answer.
+            ClientError: The server gave no usable answer.
         """
         return parsed(dict, await self._call("GET", "v1/models"))
 
     async def _lines_a_chunk(self) -> int:
-        """The server's own bound of a stream may be a lower one."""
+        """Largest number of lines per chunk; the server's limit per stream may be below the client's."""
         if not self._most_lines:
             limits = (await self.models()).get("limits") or {}
             self._most_lines = min(CHUNK_LINES, int(limits.get("lines") or CHUNK_LINES))
@@ -175,7 +174,7 @@ class AsyncClient:
         return parsed(partial(results_of, chunk), answer, is_lines=True)
 
     async def _call(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> Answer:
-        """The server's answer, after as many attempts as it takes and there is time for."""
+        """The server's answer, after as many attempts as `retries` and `timeout` allow."""
         clock = asyncio.get_running_loop().time
         until, attempt = clock() + self.timeout, 0
         while True:
@@ -211,7 +210,7 @@ class AsyncClient:
 
 
 class Client:
-    """Asks a server; see `AsyncClient`, which it runs in a thread of its own."""
+    """Client of a ctxner server; runs an `AsyncClient`, with the same arguments, in a separate thread."""
 
     def __init__(
         self,
@@ -234,7 +233,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close its connections, and end its thread."""
+        """Close the connections and end the thread."""
         if self._stop.alive:
             self._run(self._own.close())
             self._stop()
@@ -300,7 +299,7 @@ class Client:
 
 
 class _RetryableError(Exception):
-    """An attempt failed so that another one may not."""
+    """An attempt failed, but another one may succeed."""
 
     def __init__(self, reason: ClientError) -> None:
         super().__init__()
@@ -317,7 +316,7 @@ async def _iterated(lines: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, 
 
 
 def _wait(attempt: int, retry_after: float | None, left: float) -> float | None:
-    """Seconds before another attempt: what the server asks for, and a back-off with full jitter; None: no time left.
+    """Seconds before the next attempt: the server's Retry-After plus a back-off with full jitter; None: no time left.
 
     Source: Brooker, "Exponential backoff and jitter", AWS Architecture Blog (2015).
     """

@@ -1,6 +1,6 @@
-"""What goes to a ctxner server and what comes back, typed: bodies of requests, answers, errors. Nothing is sent here.
+"""Typed messages to and from a ctxner server: request bodies, answers and errors. `ctxner.client.http` sends them.
 
-Only the standard library is needed. Errors never hold texts.
+This module needs only the standard library. Error messages never contain texts.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, Literal, TypeVar
 T = TypeVar("T")
 View = Literal["auto", "plain", "context"]
 Words = Sequence[str]
-GivenPassage = str | Mapping[str, str]  # its text, or text and any of id, title and source
+GivenPassage = str | Mapping[str, str]  # the text, or a mapping with text and any of id, title, source
 
 CHUNK_LINES = 256
-# A client sends all of a body before it reads. What the sockets' buffers hold is sent even to a server that waits for
-# its answers to be read; a longer body could leave both waiting for ever.
+# The client sends the whole body before it reads. A body that fits into the sockets' buffers can be sent even while the
+# server waits for its answers to be read; with a longer body both sides could wait forever.
 CHUNK_BYTES = 1 << 16
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A mention: `text[start:end]` in characters; of a split sentence, of its words joined by spaces.
+    """A mention, `text[start:end]` in characters; for a sentence given as words, in its words joined by spaces.
 
     Attributes:
         text: The covered text.
@@ -35,7 +35,7 @@ class Entity:
         start: First character.
         end: One past the last character.
         confidence: Probability of exactly this span and type.
-        sentence: Its place in `TextResult.sentences`.
+        sentence: Index of its sentence in `TextResult.sentences`.
     """
 
     text: str
@@ -48,7 +48,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What was read beside a sentence, or, where `dropped` says why, was not."""
+    """A passage that was read beside a sentence, or that was not read for the reason in `dropped`."""
 
     id: str
     source: str
@@ -61,7 +61,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class SentenceResult:
-    """A sentence: its characters, which view answered, why not another one, and that view's entropy in nats."""
+    """A sentence: its place in characters, the view that answered, its entropy in nats, why no other view answered."""
 
     start: int
     end: int
@@ -73,7 +73,7 @@ class SentenceResult:
 
 @dataclass(frozen=True, slots=True)
 class TextResult:
-    """What one text holds; `error` says why a streamed line could not be tagged."""
+    """The entities and sentences of one text; `error` says why a streamed line could not be tagged."""
 
     entities: tuple[Entity, ...]
     sentences: tuple[SentenceResult, ...]
@@ -82,7 +82,7 @@ class TextResult:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Who answered."""
+    """Versions of the model and of the index that gave the answer."""
 
     model: str
     index: str | None = None
@@ -90,15 +90,15 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer.
+    """The server's answer to `tag`.
 
     Attributes:
-        results: One a text, in order.
+        results: One result per text, in order.
         versions: Versions of the model and the index.
-        views: Sentences by the view that answered.
-        reasons: Sentences by why it was not the context view, or not the one that was asked for.
+        views: Number of sentences by the view that answered.
+        reasons: Number of sentences by the reason why the context view, or the view asked for, did not answer.
         timings_ms: Milliseconds of the server's stages, and `total`.
-        request_id: In the server's log.
+        request_id: Id of the request in the server's log.
     """
 
     results: tuple[TextResult, ...]
@@ -110,14 +110,14 @@ class Reply:
 
 
 class ClientError(Exception):
-    """No answer.
+    """The server gave no usable answer.
 
     Attributes:
-        status: HTTP's; None without an answer.
-        code: The server's, for programs; or `timeout`, `connection`, `bad_answer`.
-        message: For people.
-        request_id: In the server's log, where it is known.
-        retry_after: Seconds after which the server is worth another try, where it says so.
+        status: HTTP status; None without an answer.
+        code: Error code for programs: the server's, or `timeout`, `connection`, `bad_answer` or `http`.
+        message: Explanation for people.
+        request_id: Id of the request in the server's log; None if unknown.
+        retry_after: Seconds after which another try may succeed; None if the server does not say.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class ClientError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer, unread."""
+    """A successful answer that is not parsed yet."""
 
     status: int
     body: bytes
@@ -145,14 +145,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Lines that are sent together."""
+    """Lines that are sent in one request."""
 
     body: bytes
     num_lines: int
 
 
 class Chunks:
-    """Cuts lines into chunks that a server takes, and that cannot block it."""
+    """Groups lines into chunks that the server accepts and that cannot block the connection."""
 
     def __init__(self, how: Mapping[str, Any], most_lines: int) -> None:
         self.how, self.most_lines = how, most_lines
@@ -160,7 +160,7 @@ class Chunks:
         self._num_bytes = self._number = 0
 
     def add(self, text: str | Words) -> Chunk | None:
-        """Add a line; if it does not fit, the chunk before it."""
+        """Add a line; if it does not fit into the current chunk, return that chunk and start a new one."""
         kind = {"text": text} if isinstance(text, str) else {"words": list(text)}
         _check(text, f"line {self._number}")
         line = _json({**kind, **self.how}) + b"\n"
@@ -172,13 +172,13 @@ class Chunks:
         return full
 
     def rest(self) -> Chunk | None:
-        """What is left."""
+        """Return the lines of the current chunk and start a new one; None if it has no lines."""
         lines, self._lines, self._num_bytes = self._lines, [], 0
         return Chunk(b"".join(lines), len(lines)) if lines else None
 
 
 def how_to(view: View, deadline_ms: float | None, return_passages: bool) -> dict[str, Any]:
-    """What texts share in a request; what the server presumes anyway is left out."""
+    """The options that all texts of a request share; options at the server's default are left out, except `view`."""
     deadline = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
     return {"view": view, **deadline, **({"return_passages": True} if return_passages else {})}
 
@@ -191,7 +191,7 @@ def tag_body(
     """The body of `/v1/tag`; see `AsyncClient.tag`.
 
     Raises:
-        ValueError: See there.
+        ValueError: As for `AsyncClient.tag`.
     """
     listed = [texts] if isinstance(texts, str) else texts
     several: list[Any] = [item if isinstance(item, str) else list(item) for item in listed]
@@ -218,7 +218,7 @@ def tag_body(
 
 
 def _check(text: str | Sequence[str], where: str) -> None:
-    """Refuse what UTF-8 cannot hold; the text itself is not told."""
+    """Refuse text that UTF-8 cannot encode; the error does not repeat the text."""
     for item in (text,) if isinstance(text, str) else text:
         if match := _SURROGATE.search(item):
             raise ValueError(
@@ -232,7 +232,7 @@ def _json(value: Any) -> bytes:
 
 
 def failure(status: int, body: bytes, headers: Mapping[str, str]) -> ClientError:
-    """The server's `Problem`, or of one that is no ctxner (a proxy) its status."""
+    """The error in the server's answer; if the answer is not ctxner's (a proxy's), an error with the HTTP status."""
     try:
         problem = json.loads(body)
     except ValueError:
@@ -249,7 +249,7 @@ def failure(status: int, body: bytes, headers: Mapping[str, str]) -> ClientError
 
 
 def _retry_after(value: str) -> float | None:
-    """Seconds; the header gives them or a date."""
+    """Seconds from a Retry-After header, which gives seconds or a date; None if it gives neither."""
     if value.isdecimal() and len(value) < 10:
         return float(value)
     try:
@@ -263,7 +263,7 @@ def parsed(parse: Any, answer: Answer, *, is_lines: bool = False) -> Any:
     """The answer's body, parsed.
 
     Raises:
-        ClientError: It is not what was wanted.
+        ClientError: The body is not of the expected form.
     """
     try:
         tree = [json.loads(line) for line in answer.body.splitlines()] if is_lines else json.loads(answer.body)
@@ -274,10 +274,10 @@ def parsed(parse: Any, answer: Answer, *, is_lines: bool = False) -> Any:
 
 
 def results_of(chunk: Chunk, lines: Sequence[Mapping[str, Any]]) -> list[TextResult]:
-    """Answers to a chunk's lines.
+    """Results for a chunk's lines, in order.
 
     Raises:
-        ValueError: More or fewer than lines.
+        ValueError: The numbers of answers and lines differ.
     """
     if len(lines) != chunk.num_lines:
         raise ValueError("not an answer a line")
@@ -285,7 +285,7 @@ def results_of(chunk: Chunk, lines: Sequence[Mapping[str, Any]]) -> list[TextRes
 
 
 def reply(raw: Mapping[str, Any]) -> Reply:
-    """An answer of `/v1/tag`."""
+    """The parsed answer of `/v1/tag`."""
     results = tuple(map(_text_result, raw["results"]))
     return _made(Reply, raw, results=results, versions=_made(Versions, raw["versions"]))
 
@@ -302,6 +302,6 @@ def _sentence_result(raw: Mapping[str, Any]) -> SentenceResult:
 
 
 def _made(kind: type[T], raw: Mapping[str, Any], **changed: Any) -> T:
-    """A dataclass of what it knows; a newer server may tell more."""
+    """A dataclass made of the fields that it knows; a newer server may send more."""
     known = {field.name: raw[field.name] for field in fields(kind) if field.name in raw}  # type: ignore[arg-type]
     return kind(**{**known, **changed})

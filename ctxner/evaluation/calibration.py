@@ -1,8 +1,8 @@
-"""How far a confidence can be believed, and when a sentence is worth looking up.
+"""Measures and corrects the confidences of a model, and chooses which sentences `auto` looks up.
 
-Platt scaling makes an entity's confidence the share of such entities that are right; a threshold on the plain view's
-entropy decides which sentences `auto` looks up. Both are fitted on dev data by `ctxner calibrate`; the file that keeps
-them is `ctxner.model.calibration_file`, and `ctxner.predictor` applies them.
+Platt scaling turns a confidence into the probability that the entity is right; a threshold on the plain view's entropy
+decides which sentences `auto` looks up. `ctxner calibrate` fits both on dev data, `ctxner.model.calibration_file`
+stores them, and `ctxner.predictor` applies them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from ctxner.evaluation.scores import Spans, sentence_counts
 from ctxner.schema import Entity, Span
 
-_LEAST = 10  # entities that are right, and that are wrong, to fit two numbers to
+_LEAST = 10  # fewest right and fewest wrong entities with which two parameters are fitted
 _CLIP = 1e-6  # a logit needs a probability inside (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Confidences in `[low, high)` (the last bin holds 1.0 too), their mean, and the share that is right."""
+    """Entities with a confidence in `[low, high)` (the last bin includes 1.0): mean confidence, and share right."""
 
     low: float
     high: float
@@ -44,10 +44,10 @@ def outcomes(gold: Spans, predicted: Sequence[Sequence[Entity]]) -> tuple[list[f
 
 
 def reliability_bins(confidences: Sequence[float], correct: Sequence[bool], *, num_bins: int = 15) -> list[Bin]:
-    """The bins of equal width over [0, 1] that hold something, ascending.
+    """The bins of equal width over [0, 1] that are not empty, ascending.
 
     Raises:
-        ValueError: No bins, different numbers of both, or a confidence outside [0, 1].
+        ValueError: `num_bins` is below 1, the lengths differ, or a confidence is outside [0, 1].
     """
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}; wanted at least 1")
@@ -69,9 +69,9 @@ def reliability_bins(confidences: Sequence[float], correct: Sequence[bool], *, n
 
 
 def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, num_bins: int = 15) -> float:
-    """Mean over entities of |confidence - accuracy| of their bin, in [0, 1]; 0.0 of no entities.
+    """Mean over entities of |confidence - accuracy| of their bin, in [0, 1]; 0.0 without entities.
 
-    Arguments and errors as `reliability_bins`.
+    Arguments and errors are those of `reliability_bins`.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks" (2017).
     """
@@ -87,7 +87,7 @@ class PlattScaling:
     intercept: float
 
     def __call__(self, confidence: float) -> float:
-        """The calibrated confidence; the order of confidences stays, as the slope is positive."""
+        """The calibrated confidence; a positive slope keeps the order of confidences."""
         p = min(max(confidence, _CLIP), 1 - _CLIP)
         z = self.slope * math.log(p / (1 - p)) + self.intercept
         small = math.exp(-abs(z))
@@ -95,14 +95,14 @@ class PlattScaling:
 
 
 def fit_platt(confidences: Sequence[float], correct: Sequence[bool]) -> PlattScaling | None:
-    """The scaling of maximum likelihood, by Newton's method, towards Platt's smoothed targets.
+    """Fit the scaling by maximum likelihood, with Newton's method, to Platt's smoothed targets.
 
     Returns:
-        None when there is too little to fit, fewer than 10 right or 10 wrong entities, or when more confident entities
-        are not more often right.
+        None when there are fewer than 10 right or 10 wrong entities, when all confidences are equal, or when more
+        confident entities are not more often right.
 
     Raises:
-        ValueError: Different numbers of both, or a confidence outside [0, 1].
+        ValueError: The lengths differ, or a confidence is outside [0, 1].
 
     Source: Platt (1999); Lin, Lin and Weng, "A note on Platt's probabilistic outputs" (2007).
     """
@@ -140,13 +140,13 @@ def fit_platt(confidences: Sequence[float], correct: Sequence[bool]) -> PlattSca
 def cross_fitted(
     confidences: Sequence[float], correct: Sequence[bool], groups: Sequence[int], *, num_folds: int = 5
 ) -> list[float]:
-    """Each confidence scaled by what the other folds' entities give, so that an error measured on them is honest.
+    """Each confidence scaled by a fit to the other folds, so that no confidence is scaled by a fit that saw it.
 
     Args:
-        confidences: Raw ones.
+        confidences: Confidences before scaling.
         correct: Whether each prediction is right.
-        groups: Group of each prediction, e.g. its sentence's number; those of one group share a fold.
-        num_folds: At least 2. A fold whose others are too few to fit stays raw.
+        groups: Group of each prediction, e.g. the number of its sentence; predictions of one group share a fold.
+        num_folds: Number of folds, at least 2. A fold is not scaled if the other folds allow no fit.
     """
     scaled = list(map(float, confidences))
     for fold in range(num_folds):
@@ -160,12 +160,12 @@ def cross_fitted(
 
 @dataclass(frozen=True, slots=True)
 class AutoPoint:
-    """What `auto` does at a threshold.
+    """Result of `auto` at one threshold.
 
     Attributes:
-        threshold: In nats; sentences whose plain view's entropy is above it are looked up. -1 looks all up.
+        threshold: Threshold in nats; `auto` looks up sentences whose plain entropy is above it. -1: all sentences.
         share: Share of the sentences that are looked up.
-        f1: Micro F1 in [0, 1] of the views that answer.
+        f1: Micro F1 in [0, 1] of the answers: context view for looked-up sentences, else plain view.
     """
 
     threshold: float
@@ -177,14 +177,14 @@ def auto_curve(gold: Spans, plain: Spans, context: Spans, entropies: Sequence[fl
     """Exact F1 of `auto` for every share that a threshold can give, from none to all sentences.
 
     Args:
-        gold: Mentions of each sentence.
-        plain: What the plain view finds.
-        context: What the context view finds.
-        entropies: Entropies of the plain view, in nats. A threshold lies halfway between two that differ, so that
-            rounding decides nothing; that of share 0 is the greatest of them.
+        gold: Gold mentions of each sentence.
+        plain: Mentions that the plain view finds in each sentence.
+        context: Mentions that the context view finds in each sentence.
+        entropies: Entropies of the plain view, in nats. A threshold lies halfway between two different entropies, so
+            that rounding changes no choice; the threshold of share 0 is the largest entropy.
 
     Raises:
-        ValueError: No sentences, different numbers of them, or an entropy that is no number of nats.
+        ValueError: No sentences, different numbers of sentences, or an entropy that is negative or not finite.
     """
     if not gold:
         raise ValueError("no sentences; a threshold is chosen on at least one")
@@ -210,17 +210,17 @@ def auto_curve(gold: Spans, plain: Spans, context: Spans, entropies: Sequence[fl
 def choose_threshold(
     curve: Sequence[AutoPoint], *, share: float | None = None, f1: float | None = None, gain: float | None = None
 ) -> AutoPoint:
-    """The point of the smallest share that reaches what is wanted.
+    """The point with the smallest share that reaches the target.
 
     Args:
-        curve: From `auto_curve`.
-        share: Largest share of the sentences that may be looked up, in [0, 1].
-        f1: To be reached, in [0, 1].
-        gain: Part of the context view's F1 over the plain view's that is to be kept, e.g. 0.9.
+        curve: Points from `auto_curve`.
+        share: Share of the sentences to look up at least, in [0, 1].
+        f1: F1 to reach, in [0, 1].
+        gain: Part of the F1 gain of the context view over the plain view to keep, e.g. 0.9.
 
     Raises:
-        ValueError: Not exactly one is wanted, it is outside [0, 1], it cannot be reached (says what can), or there is
-            no gain to keep.
+        ValueError: Not exactly one target is given, it is outside [0, 1], no point reaches it (the message names the
+            best F1), or the context view has no gain.
     """
     wanted = {name: value for name, value in (("share", share), ("f1", f1), ("gain", gain)) if value is not None}
     if len(wanted) != 1:

@@ -1,7 +1,7 @@
-"""What lies behind a span score: kinds of errors, confusion of types, scores of parts, gains and losses.
+"""Analyses of a span score: kinds of errors, confusion of types, scores of groups of sentences, gains and losses.
 
-Everything here is counted over mentions and adds up to the scores of `ctxner.evaluation.scores`. How far confidences
-can be believed is `ctxner.evaluation.calibration`.
+Except for `surface_scores`, all counts are of mentions and add up to the scores of `ctxner.evaluation.scores`.
+`ctxner.evaluation.calibration` measures confidences.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Literal, get_args
 from ctxner.evaluation.scores import Score, Scores, SpanCounts, Spans
 from ctxner.schema import Sentence, Span
 
-Kind = Literal[  # from the closest to the least close
+Kind = Literal[  # from the closest match to no match
     "correct",
-    "wrong_type",  # its words are right
-    "wrong_boundary",  # its type is right and some of its words are
-    "wrong_both",  # some of its words are right
+    "wrong_type",  # the words are right
+    "wrong_boundary",  # the type and some of the words are right
+    "wrong_both",  # only some of the words are right
     "missed",
     "spurious",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-LENGTHS = (10, 20, 30, 40)  # words; the last of each bucket
+LENGTHS = (10, 20, 30, 40)  # largest number of words in each bucket
 
 Outcome = Literal["gained", "lost", "even", "same"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -40,7 +40,7 @@ class Match:
 
     @property
     def type(self) -> str:
-        """Of the gold mention; of a spurious one its own."""
+        """Type of the gold mention; without a gold mention, type of the predicted one."""
         span = self.gold or self.predicted
         assert span is not None
         return span.type
@@ -49,9 +49,9 @@ class Match:
 def match_mentions(gold: Iterable[Span], predicted: Iterable[Span]) -> list[Match]:
     """Give each mention of a sentence exactly one kind.
 
-    A mention belongs to at most one of the other side. The closest pairs go first: by kind in the order of `KINDS`,
-    then by the number of shared words, then from left to right. What is left over is missed or spurious. So there are
-    as many matches with a gold mention as gold mentions, and likewise for predicted ones.
+    A gold mention is paired with at most one predicted mention, and the reverse. The closest pairs are made first: by
+    kind in the order of `KINDS`, then by the number of shared words, then from left to right. Unpaired mentions are
+    missed or spurious. So every gold mention and every predicted mention is in exactly one match.
     """
     free_gold, free_predicted = set(gold), set(predicted)
     pairs = sorted(
@@ -71,16 +71,16 @@ def match_mentions(gold: Iterable[Span], predicted: Iterable[Span]) -> list[Matc
 
 
 def count_kinds(matches: Iterable[Match]) -> dict[str, dict[Kind, int]]:
-    """How many matches are of each kind, by type (see `Match.type`), types in alphabetical order."""
+    """Number of matches of each kind per type (see `Match.type`), types in alphabetical order."""
     counts = Counter((match.type, match.kind) for match in matches)
     return {type: {kind: counts[type, kind] for kind in KINDS} for type in sorted({type for type, _ in counts})}
 
 
 def confusion(matches: Iterable[Match]) -> dict[tuple[str | None, str | None], int]:
-    """How often words of a gold type were found to be of a predicted type, for mentions with the same words.
+    """Number of matches per (gold type, predicted type), for pairs of mentions with exactly the same words.
 
-    (type, None) are gold mentions whose words nobody marked exactly, (None, type) predicted ones that are no gold
-    mention's words. A gold type's row adds up to its gold mentions, a predicted type's column to the predicted ones.
+    (type, None) counts gold mentions without a predicted mention of the same words, (None, type) the reverse. The row
+    of a gold type adds up to its gold mentions, the column of a predicted type to its predicted mentions.
     """
     cells: Counter[tuple[str | None, str | None]] = Counter()
     for match in matches:
@@ -97,8 +97,8 @@ def confusion(matches: Iterable[Match]) -> dict[tuple[str | None, str | None], i
 def surface_scores(sentences: Sequence[Sentence], gold: Spans, predicted: Spans) -> Scores:
     """Scores over distinct mentions: pairs of words, as they are written, and type.
 
-    A pair is correct when at least one mention of it is found in its place, so a form that is only found where it is
-    no mention counts as wrong.
+    A pair is correct when at least one of its gold mentions is predicted at the right place. A pair that is predicted
+    only at other places counts as wrong.
 
     Source: Derczynski et al., "Results of the WNUT2017 Shared Task" (2017), as its wnuteval.py counts.
     """
@@ -127,12 +127,12 @@ class Buckets:
     places: tuple[int, ...]
 
     def sizes(self) -> list[int]:
-        """Sentences of each group."""
+        """Number of sentences per group."""
         counts = Counter(self.places)
         return [counts[place] for place in range(len(self.names))]
 
     def scores(self, gold: Spans, predicted: Spans) -> list[Score]:
-        """Micro scores of each group; their sum is that of all sentences."""
+        """Micro scores per group; they add up to the score of all sentences."""
         scores = [Score() for _ in self.names]
         for place, wanted, answers in zip(self.places, map(set, gold), map(set, predicted), strict=True):
             scores[place] += Score(len(wanted & answers), len(answers), len(wanted))
@@ -140,21 +140,21 @@ class Buckets:
 
 
 def length_buckets(lengths: Sequence[int]) -> Buckets:
-    """Sentences by their number of words, ten by ten and the longest together."""
+    """Sentences grouped by number of words: ranges of ten words, and one group for the longest sentences."""
     firsts = [1, *(last + 1 for last in LENGTHS)]
     names = [f"{first}–{last}" for first, last in zip(firsts, LENGTHS, strict=False)] + [f"over {LENGTHS[-1]}"]
     return _occurring(names, [bisect_left(LENGTHS, length) for length in lengths])
 
 
 def count_buckets(counts: Sequence[int]) -> Buckets:
-    """Sentences by a small number, such as that of their passages."""
+    """Sentences grouped by a small number, e.g. their number of passages."""
     return _occurring([str(count) for count in range(max(counts, default=0) + 1)], counts)
 
 
 def quantile_buckets(values: Sequence[float | None], *, num_buckets: int = 4) -> Buckets:
-    """Sentences by a value, in groups of about the same size; those without one come first, as `none`.
+    """Sentences grouped by a value, in groups of similar size; sentences without a value are the first group, `none`.
 
-    Equal values are never parted, so there may be fewer groups.
+    Equal values always share a group, so there may be fewer groups.
     """
     ordered = sorted(value for value in values if value is not None)
     lasts = sorted(
@@ -167,13 +167,13 @@ def quantile_buckets(values: Sequence[float | None], *, num_buckets: int = 4) ->
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What another prediction changes in a sentence.
+    """Differences between an old and a new prediction of a sentence.
 
     Attributes:
-        found: Gold mentions that only the new one has.
-        lost: Gold mentions that only the old one has.
-        withdrawn: Wrong mentions that only the old one has.
-        added: Wrong mentions that only the new one has.
+        found: Gold mentions that only the new prediction has.
+        lost: Gold mentions that only the old prediction has.
+        withdrawn: Wrong mentions that only the old prediction has.
+        added: Wrong mentions that only the new prediction has.
     """
 
     found: tuple[Span, ...]
@@ -183,12 +183,12 @@ class Change:
 
     @property
     def balance(self) -> int:
-        """Errors (missed gold and wrong predicted mentions) that the old prediction has more than the new one."""
+        """Errors (missed gold and wrong predicted mentions) of the old prediction minus those of the new one."""
         return len(self.found) + len(self.withdrawn) - len(self.lost) - len(self.added)
 
     @property
     def outcome(self) -> Outcome:
-        """`gained` with fewer errors, `lost` with more, `even` with as many others."""
+        """`gained` with fewer errors, `lost` with more, `even` with as many but other errors, `same` otherwise."""
         if self.balance:
             return "gained" if self.balance > 0 else "lost"
         return "even" if self.found or self.lost or self.withdrawn or self.added else "same"
@@ -203,7 +203,7 @@ def change(gold: Iterable[Span], old: Iterable[Span], new: Iterable[Span]) -> Ch
 
 
 def _kind(gold: Span, predicted: Span) -> Kind:
-    """Of two mentions that share words."""
+    """Kind of a pair of mentions that share words."""
     same_type = gold.type == predicted.type
     if (gold.start, gold.end) == (predicted.start, predicted.end):
         return "correct" if same_type else "wrong_type"

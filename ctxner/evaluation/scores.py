@@ -1,7 +1,7 @@
 """Span scores: counts that add up, precision / recall / F1, significance, seen against unseen mentions.
 
 A prediction is correct when its words and its type are exactly those of a gold mention. Every ratio with a zero
-denominator is 0.0. Which spans tags spell out is `ctxner.labels`.
+denominator is 0.0. `ctxner.labels` turns tags into spans.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """Correct of the predicted, in [0, 1]."""
+        """Share of the predicted mentions that are correct, in [0, 1]."""
         return self.num_correct / self.num_predicted if self.num_predicted else 0.0
 
     @property
     def recall(self) -> float:
-        """Correct of the gold, in [0, 1]."""
+        """Share of the gold mentions that are predicted correctly, in [0, 1]."""
         return self.num_correct / self.num_gold if self.num_gold else 0.0
 
     @property
@@ -65,10 +65,10 @@ class Score:
 
 @dataclass(frozen=True)
 class SpanCounts:
-    """Counts per entity type; the sum over shards or ranks is the counts of the whole.
+    """Counts per entity type; the counts of shards or ranks add up to the counts of the whole.
 
     Attributes:
-        per_type: Only types that occur in gold or predicted mentions.
+        per_type: Counts by type, only of types that occur in gold or predicted mentions.
     """
 
     per_type: Mapping[str, Score] = field(default_factory=dict)
@@ -141,7 +141,7 @@ def count_spans(gold: Spans, predicted: Spans) -> SpanCounts:
 
 
 def score_spans(gold: Spans, predicted: Spans) -> Scores:
-    """Micro and per-type scores, as conlleval and seqeval's default mode give them; arguments as `count_spans`."""
+    """Micro and per-type scores, as conlleval and seqeval's default mode give them; arguments as in `count_spans`."""
     return count_spans(gold, predicted).scores()
 
 
@@ -151,7 +151,7 @@ class Significance:
 
     Attributes:
         difference: `f1_a - f1_b`.
-        p_value: Probability, two-sided, of so large a difference when the systems' outputs are exchangeable.
+        p_value: Two-sided probability of a difference at least this large if the systems' outputs are exchangeable.
     """
 
     f1_a: float
@@ -167,7 +167,7 @@ def paired_significance(
     """Whether two systems' micro F1 differ, by approximate randomisation over sentences.
 
     Each round swaps the two outputs of every sentence with probability 1/2. p is (1 + rounds with at least the observed
-    difference) / (1 + rounds), so it is never 0. It speaks of these two outputs, not of other training seeds.
+    difference) / (1 + rounds), so it is never 0. It compares only these two outputs, not other training seeds.
 
     Raises:
         ValueError: The numbers of sentences differ, or there are no rounds.
@@ -183,7 +183,7 @@ def paired_significance(
 
     def count_extreme(rng: np.random.Generator, rounds: int) -> None:
         nonlocal num_extreme
-        swapped = rng.integers(0, 2, (rounds, len(delta)), dtype=np.int8).astype(float) @ delta  # exact, and by BLAS
+        swapped = rng.integers(0, 2, (rounds, len(delta)), dtype=np.int8).astype(float) @ delta  # exact; runs in BLAS
         difference = _f1(total_a - swapped) - _f1(total_b + swapped)
         num_extreme += int((np.abs(difference) >= abs(observed) - 1e-12).sum())
 
@@ -204,15 +204,15 @@ def bootstrap_interval(
     """Percentile interval of the micro F1 over sentences drawn with replacement.
 
     Args:
-        gold: Mentions of each sentence.
-        predicted: What a system finds.
-        baseline: What another system finds; the interval is then that of the F1 over its F1 on the same draws.
-        confidence: Share of the draws that lie inside.
-        num_rounds: Draws.
+        gold: Gold mentions of each sentence.
+        predicted: Mentions that a system predicts.
+        baseline: Mentions that another system predicts; the interval is then of the F1 difference on the same draws.
+        confidence: Share of the draws that lie inside the interval.
+        num_rounds: Number of draws.
         seed: Seed of the draws.
 
     Raises:
-        ValueError: No sentences, different numbers of them, no rounds, or `confidence` outside (0, 1).
+        ValueError: No sentences, different numbers of sentences, no rounds, or `confidence` outside (0, 1).
     """
     _check_rounds(num_rounds)
     if not 0 < confidence < 1:
@@ -236,7 +236,7 @@ def bootstrap_interval(
 
 
 def surface_form(words: Sequence[str]) -> str:
-    """A mention's words as they are compared across data sets: joined by a space, case folded."""
+    """A mention's words in the form that is compared across data sets: joined by a space, case folded."""
     return " ".join(words).casefold()
 
 
@@ -250,14 +250,14 @@ def mention_forms(sentences: Iterable[Sentence]) -> frozenset[str]:
 def scores_by_seen(
     gold_sentences: Sequence[Sentence], predicted: Spans, train_mentions: Collection[str]
 ) -> dict[str, Score]:
-    """Scores of mentions whose surface form occurs in training (`seen`) or not (`unseen`); their sum is that of all.
+    """Scores of mentions whose surface form occurs in training (`seen`) or not (`unseen`); both add up to all.
 
-    A prediction belongs by its own form, a gold mention by its own.
+    Predicted mentions and gold mentions are each assigned by their own surface form.
 
     Args:
         gold_sentences: Tagged sentences.
-        predicted: Mentions of each, in the same order.
-        train_mentions: From `mention_forms`.
+        predicted: Predicted mentions of each sentence, in the same order.
+        train_mentions: Surface forms from `mention_forms`.
     """
     _check_lengths(gold_sentences, predicted)
     scores = {"seen": Score(), "unseen": Score()}
@@ -288,7 +288,7 @@ def _check_rounds(num_rounds: int) -> None:
 
 
 def sentence_counts(gold: Spans, predicted: Spans) -> np.ndarray:
-    """Mentions of each sentence, [sentences, (correct, predicted, gold)], int64; arguments as `count_spans`."""
+    """Counts of each sentence, [sentences, (correct, predicted, gold)], int64; arguments as in `count_spans`."""
     _check_lengths(gold, predicted)
     pairs = zip(map(set, gold), map(set, predicted), strict=True)
     rows = [(len(wanted & answers), len(answers), len(wanted)) for wanted, answers in pairs]

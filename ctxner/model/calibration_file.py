@@ -1,6 +1,6 @@
 """Reads and writes calibration.json, tied to the model's weights by their SHA-256.
 
-What the numbers mean, and how they are fitted, is `ctxner.evaluation.calibration`.
+`ctxner.evaluation.calibration` defines the numbers and fits them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _MAX_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `ctxner calibrate` found for a model's weights.
+    """Results of `ctxner calibrate` for a model's weights.
 
     Attributes:
-        confidence: Scaling of each view's confidences; those of a view that is missing are not scaled.
-        threshold: `auto` looks up above this entropy of the plain view, in nats; None: not chosen.
-        found: Data it was fitted on and the results, as plain JSON; not used for tagging.
+        confidence: Scaling of each view's confidences; confidences of a missing view are not scaled.
+        threshold: Entropy of the plain view, in nats, above which `auto` looks a sentence up; None: not chosen.
+        found: Description of the data it was fitted on and the results, as plain JSON; not used for tagging.
     """
 
     confidence: Mapping[str, PlattScaling] = field(default_factory=dict)
@@ -54,10 +54,10 @@ class Calibration:
 
     @classmethod
     def load(cls, folder: Path) -> Calibration | None:
-        """The calibration beside a model's weights, None when there is none.
+        """Load the calibration beside a model's weights; None if there is none.
 
         Raises:
-            ValueError: It is damaged, or was fitted for other weights.
+            ValueError: The file is damaged, or was fitted for other weights.
         """
         path = folder / CALIBRATION_FILE
         if not path.exists():
@@ -81,14 +81,14 @@ class Calibration:
 
 
 def auto_threshold(calibration: Calibration | None, given: float | None = None) -> float:
-    """The entropy of the plain view, in nats, above which `auto` looks a sentence up.
+    """Entropy of the plain view, in nats, above which `auto` looks a sentence up.
 
     Args:
-        calibration: The model's calibration, if it has one.
-        given: Threshold to take instead of the calibrated one; None: the calibrated one.
+        calibration: Calibration of the model, if it has one.
+        given: Threshold to use instead of the calibrated one; None: the calibrated one.
 
     Raises:
-        ValueError: There is neither.
+        ValueError: There is neither a given nor a calibrated threshold.
     """
     threshold = given if given is not None or calibration is None else calibration.threshold
     if threshold is None:
@@ -124,7 +124,7 @@ def _number(value: Any) -> float:
 def weights_sha256(folder: Path) -> str | None:
     """SHA-256 of model.safetensors; with several files, the SHA-256 of their hashes in the order of their names.
 
-    None where there are no weights, as for a hub id.
+    Returns None if the folder has no weights, as for a hub id.
     """
     hashes = []
     for path in sorted(folder.glob("*.safetensors")):

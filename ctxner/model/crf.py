@@ -1,9 +1,9 @@
-"""A linear-chain CRF: parameters, constraints, and every quantity the losses and the predictor ask of it.
+"""A linear-chain CRF: its parameters, its constraints, and every quantity that the losses and the predictor need.
 
-Parameters are named and shaped as pytorch-crf's, so state dicts interchange and NLL and best paths agree; that package
-is the tests' oracle, not the base, for its speed. Results are float32 whatever the input's dtype or autocast's state
-(float64 in, float64 out); sums over paths run in float64. The recursions are in `forward_backward` and `decoding`, what
-a loss sums over in `losses`.
+Parameters have pytorch-crf's names and shapes, so both load the same state dicts, and NLL and best paths agree. That
+package is the tests' oracle; it is too slow to be the base. Results are float32 for any input dtype and autocast state
+(float64 for float64 input); sums over paths run in float64. The recursions are in `forward_backward` and `decoding`,
+the losses in `losses`.
 
 Source: Lafferty, McCallum and Pereira (2001).
 """
@@ -20,11 +20,11 @@ from ctxner.model.forward_backward import Scores
 
 # B batch, T words, L tags, N paths or spans
 
-# Added to the score of an illegal start, step or end: far below any legal path, and finite, so that a gold path that
-# breaks the rules has a loss instead of NaN.
+# Added to the score of an illegal start, step or end: it puts the path far below any legal one, but it is finite, so
+# that a gold path that breaks the rules has a finite loss instead of NaN.
 ILLEGAL_SCORE = -1e4
 
-_MAX_MIXING_STEPS = 32  # more would leave the scaled recursion no room at any scores
+_MAX_MIXING_STEPS = 32  # with more steps, usual scores leave the range of the scaled recursion
 
 LegalTransitions = tuple[list[bool], list[list[bool]], list[bool]]
 
@@ -32,18 +32,18 @@ LegalTransitions = tuple[list[bool], list[list[bool]], list[bool]]
 class LinearChainCRF(nn.Module):
     """CRF over right-padded batches of sentences.
 
-    All methods take `emissions_BTL`, tag scores in nats, and `mask_BT`, True on words, whose rows are right-padded and
-    hold a word at least. What stands on padding (NaN too) changes nothing. They raise ValueError where a shape, the
+    All methods take `emissions_BTL`, tag scores in nats, and `mask_BT`, True on words; its rows are right-padded and
+    hold at least one word. Values on padding (even NaN) have no effect. The methods raise ValueError if a shape, the
     mask or a tag id is wrong.
     """
 
     def __init__(self, num_tags: int, *, legal_transitions: LegalTransitions | None = None) -> None:
-        """A CRF with small random transitions.
+        """Create a CRF with small random transitions.
 
         Args:
-            num_tags: L, at least 1.
-            legal_transitions: Which tags may begin a sentence [L], follow each other [from][to], and end it [L]; all
-                when None. Kept beside the state dict, not in it.
+            num_tags: Number of tags L, at least 1.
+            legal_transitions: Booleans of the tags that may begin a sentence [L], follow each other [from][to] and end
+                a sentence [L]; None: all are legal. They are not part of the state dict.
         """
         super().__init__()
         if num_tags < 1:
@@ -63,7 +63,7 @@ class LinearChainCRF(nn.Module):
     def reset_parameters(self) -> None:
         """Draw every transition score uniformly from [-0.1, 0.1], as pytorch-crf does, and set the constraints.
 
-        Hugging Face builds models without storage and then calls this, so that what is in no state dict is set here.
+        Hugging Face builds models without storage and then calls this; so tensors outside the state dict are set here.
         """
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1)
@@ -111,7 +111,7 @@ class LinearChainCRF(nn.Module):
     @torch.no_grad()
     def viterbi(self, emissions_BTL: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
         """The best tags [B, T] (int64, 0 on padding; the lowest id wins a tie) and their score [B]."""
-        # float32 finds pytorch-crf's paths; over long texts its rounding could pick a worse one, so they take float64.
+        # float32 finds pytorch-crf's paths; over long texts its rounding could pick a worse path, so these use float64.
         narrow = emissions_BTL.dtype != torch.float64 and mask_BT.shape[1] <= 512
         scores = self._scores(emissions_BTL, mask_BT, dtype=torch.float32 if narrow else torch.float64)
         tags_TB = decoding.best_path(scores)
@@ -122,8 +122,8 @@ class LinearChainCRF(nn.Module):
         """The `n` best distinct paths.
 
         Returns:
-            Tags [B, N, T], best first, 0 on padding, and scores [B, N]. Where a sentence has fewer than `n` paths, the
-            rest score -inf and their tags mean nothing; paths that break a constraint come last, at about -10,000.
+            Tags [B, N, T], best first, 0 on padding, and scores [B, N]. If a sentence has fewer than `n` paths, the
+            other rows score -inf and their tags are meaningless; paths that break a constraint score about -10,000.
         """
         if n < 1:
             raise ValueError(f"n_best wants at least 1 path, not {n}")
@@ -131,7 +131,7 @@ class LinearChainCRF(nn.Module):
         return tags_TBN.permute(1, 2, 0).contiguous(), score_BN.to(_result_dtype(emissions_BTL))
 
     def margin(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
-        """Score of the best path minus the second best's, [B], in nats; inf where there is one path only."""
+        """Score of the best path minus that of the second best, [B], in nats; inf if there is only one path."""
         _, score_B2 = self.n_best(emissions_BTL, mask_BT, 2)
         return score_B2[:, 0] - score_B2[:, 1]
 
@@ -147,16 +147,16 @@ class LinearChainCRF(nn.Module):
     def segment_probability(
         self, emissions_BTL: Tensor, mask_BT: Tensor, tags_BT: Tensor, spans: Sequence[tuple[int, int, int]]
     ) -> Tensor:
-        """Probability that words `start:end` of a sentence carry exactly the tags `tags_BT` has there, [N].
+        """Probability that words `start:end` of a sentence have exactly the tags in `tags_BT`, [N].
 
-        Exact: the chain is Markov, so it is the first tag's marginal times each next tag's conditional. With BIOES tags
-        and constraints this is the probability of exactly that span and type.
+        The value is exact: the chain is Markov, so it is the first tag's marginal times the conditional of each next
+        tag. With BIOES tags and constraints this is the probability of exactly that span and type.
 
         Args:
             emissions_BTL: Tag scores.
             mask_BT: True on words.
-            tags_BT: One path per sentence, e.g. Viterbi's.
-            spans: (row, start, end) of each segment, end exclusive, within the sentence.
+            tags_BT: One tag path per sentence, for example Viterbi's.
+            spans: Row, start and end of each segment, end exclusive, within the sentence.
         """
         lengths = mask_BT.sum(1).tolist()
         for row, start, end in spans:
@@ -173,9 +173,9 @@ class LinearChainCRF(nn.Module):
     ) -> Tensor:
         """KL(teacher || student) over whole paths, exactly, [B], in nats.
 
-        `E_p[score_p - score_q] - log Z_p + log Z_q`, the expectation from p's marginals. The two chains share the
-        transitions; the teacher is a constant: no gradient into its emissions nor into its use of the transitions.
-        `temperature` divides every score of both chains; no factor of its square is applied here.
+        With teacher p and student q it is `E_p[score_p - score_q] - log Z_p + log Z_q`; p's marginals give the mean.
+        Both chains share the transitions. No gradient flows into the teacher's emissions or its use of the transitions.
+        `temperature` divides every score of both chains; the result is not multiplied by its square here.
         """
         with torch.no_grad():
             teacher = self._scores(teacher_emissions_BTL, mask_BT, temperature)
@@ -188,10 +188,10 @@ class LinearChainCRF(nn.Module):
     def marginal_kl(
         self, teacher_emissions_BTL: Tensor, student_emissions_BTL: Tensor, mask_BT: Tensor, *, temperature: float = 1.0
     ) -> Tensor:
-        """Sum over words of KL(teacher's || student's tag marginals), [B], in nats; the teacher is a constant.
+        """Sum over words of KL(teacher's || student's tag marginals), [B], in nats; no gradient for the teacher.
 
-        Not the sequence KL: it forgets how neighbouring tags depend on each other. The released code minimises it.
-        `temperature` divides every score of both chains; no factor of its square is applied here.
+        Unlike the sequence KL, it ignores how neighbouring tags depend on each other. The released code minimises it.
+        `temperature` divides every score of both chains; the result is not multiplied by its square here.
         """
         with torch.no_grad():
             teacher = self._scores(teacher_emissions_BTL, mask_BT, temperature)
@@ -204,7 +204,7 @@ class LinearChainCRF(nn.Module):
     def _scores(
         self, emissions_BTL: Tensor, mask_BT: Tensor, temperature: float = 1.0, *, dtype: torch.dtype = torch.float64
     ) -> Scores:
-        """Checked scores, time-major, with the constraints added."""
+        """Check the inputs and return the scores, time-major, with the constraints added."""
         self._check(emissions_BTL, mask_BT, temperature)
         mask_TB = mask_BT.T.contiguous()
         emissions_TBL = emissions_BTL.transpose(0, 1).to(dtype).masked_fill(~mask_TB.unsqueeze(2), 0.0)
@@ -234,8 +234,8 @@ class LinearChainCRF(nn.Module):
 
     @torch.no_grad()
     def _interval(self, mask_TB: Tensor, *parts: Tensor) -> int | None:
-        """The scaled recursion's rescaling interval; the mask's contents are checked in the same host transfer."""
-        broken_TB = mask_TB.clone()  # word 0 of a wordless sentence, and words that follow padding
+        """Rescaling interval of the scaled recursion; the same host transfer also checks the mask's contents."""
+        broken_TB = mask_TB.clone()  # True at word 0 of a sentence without words, and at words after padding
         broken_TB[0] = ~mask_TB[0]
         broken_TB[1:] &= ~mask_TB[:-1]
         has_broken, emission, step, *edges = torch.stack(
@@ -255,7 +255,7 @@ class LinearChainCRF(nn.Module):
         )
 
     def _tags(self, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Checked tags, [T, B], 0 on padding."""
+        """Check the tags and return them as [T, B], 0 on padding."""
         if tags_BT.shape != mask_BT.shape:
             raise ValueError(f"tags have shape {tuple(tags_BT.shape)}; wanted {tuple(mask_BT.shape)}, as the mask")
         tags_TB = tags_BT.T.masked_fill(~mask_BT.T, 0)
@@ -271,9 +271,9 @@ def _result_dtype(emissions_BTL: Tensor) -> torch.dtype:
 
 
 def _mixing_steps(legal_transitions: LegalTransitions) -> int | None:
-    """Least number of legal steps after which any tag can stand behind any tag; None when there is none.
+    """Smallest number of legal steps that leads from any tag to any tag; None if there is none up to the maximum.
 
-    None too when sentences of some length have no legal path, since only log space tells how bad the illegal ones are.
+    Also None if sentences of some length have no legal path, because only log space can rank illegal paths.
     """
     start, matrix, end = (torch.tensor(part, dtype=torch.float32, device="cpu") for part in legal_transitions)
     reached, reach = start, torch.eye(len(start), device="cpu")

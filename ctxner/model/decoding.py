@@ -1,4 +1,4 @@
-"""Best tag paths of a linear chain: batched Viterbi and its n-best form. Sums over paths are in `forward_backward`.
+"""Finds the best tag paths of a linear chain: batched Viterbi and n-best. Sums over paths are in `forward_backward`.
 
 Source: Viterbi (1967); Forney (1973).
 """
@@ -18,13 +18,13 @@ from ctxner.model.forward_backward import Scores
 def best_path(scores: Scores) -> Tensor:
     """The highest-scoring tags of each sentence, [T, B]; 0 on padding. The lowest tag id wins a tie, as in pytorch-crf.
 
-    The way forward keeps scores only, and the way back recomputes the one argmax it needs: no backpointers, T * B * K
-    numbers of memory. Padding prefers the extra key "end" by an infinite margin, so that no step back needs the mask.
+    The forward pass keeps only scores, and the backward pass recomputes the one argmax it needs, so memory is T * B * K
+    numbers without backpointers. Padding prefers the extra key "end" infinitely, so no backward step needs the mask.
     """
     end_key = scores.start_L.numel()
     blocked_TB1 = torch.where(scores.mask_TB, -torch.inf, torch.inf).unsqueeze(2).to(scores.start_L.dtype)
     history_TBK = torch.cat((_best_scores(scores), blocked_TB1), 2)
-    into_KK = F.pad(torch.cat((scores.transitions_LL.T, scores.end_L.unsqueeze(0))), (0, 1))  # row: what comes next
+    into_KK = F.pad(torch.cat((scores.transitions_LL.T, scores.end_L.unsqueeze(0))), (0, 1))  # row: the next key
     next_B = scores.mask_TB.new_full(history_TBK.shape[1:2], end_key, dtype=torch.long)
     path = []
     for history_BK in reversed(history_TBK.unbind()):
@@ -36,7 +36,7 @@ def best_path(scores: Scores) -> Tensor:
 def _best_scores(scores: Scores) -> Tensor:
     """Score of the best path that ends in each tag at each word, [T, B, L]; meaningless on padding.
 
-    The batch is the innermost dimension: a maximum over the outermost one is the layout that vectorises.
+    The batch is the innermost dimension, because a maximum over the outermost dimension vectorises in this layout.
     """
     emissions_TLB = scores.emissions_TBL.transpose(1, 2).contiguous()
     steps_LL1 = scores.transitions_LL.unsqueeze(2)
@@ -54,7 +54,7 @@ def best_paths(scores: Scores, num_paths: int) -> tuple[Tensor, Tensor]:
     """The `num_paths` highest-scoring distinct paths, best first.
 
     Returns:
-        Tags [T, B, N], 0 on padding, and scores [B, N], which end in -inf where a sentence has fewer paths than N.
+        Tags [T, B, N], 0 on padding, and scores [B, N]; if a sentence has fewer paths than N, the last scores are -inf.
     """
     emissions_TBL, start_L, transitions_LL, end_L, mask_TB, _ = scores
     _, batch, num_tags = emissions_TBL.shape

@@ -1,9 +1,9 @@
-"""Sums over every tag path of a linear chain: log Z, its gradient, and posterior marginals.
+"""Computes sums over every tag path of a linear chain: log Z, its gradient, and posterior marginals.
 
-Two implementations of one quantity. The fast one multiplies probabilities (Rabiner's scaling), both directions in one
-batched product a word; it is exact as long as no number that matters leaves float64's range, which `rescale_interval`
-decides beforehand. Otherwise the recursion runs in log space under autograd. Everything here is float64: autocast
-leaves that type alone, and 10,000 words add up without drift. Best paths are in `decoding`, the parameters in `crf`.
+Two implementations compute log Z. The fast one multiplies probabilities (Rabiner's scaling), both directions in one
+batched product per word; it is exact while every number that matters stays in float64's range, which `rescale_interval`
+checks beforehand. Otherwise the recursion runs in log space under autograd. Everything here is float64: autocast does
+not change it, and 10,000 words add up without drift. Best paths are in `decoding`, the parameters in `crf`.
 
 Source: Lafferty, McCallum and Pereira (2001); Rabiner (1989), section V.A, for the scaling.
 """
@@ -18,16 +18,16 @@ from torch import Tensor
 
 # B batch, T words, L tags, D directions (0 forward, 1 backward)
 
-# Each direction may lose exp(-340) before a product of both leaves float64's normal numbers (exp(-708)).
+# Each direction may shrink to exp(-340); the product of both then stays a normal float64 number (above exp(-708)).
 _MAX_LOG_RANGE = 340.0
 _MAX_INTERVAL = 16
-_TINY = 1e-300  # stands for an impossible probability under a logarithm
+_TINY = 1e-300  # replaces probability 0 before a logarithm
 
 
 class Scores(NamedTuple):
-    """A batch of chains: float64 (best paths also take float32), time-major, padding's emissions 0, constraints added.
+    """A batch of chains: float64 (or float32 for best paths), time-major, constraints added, emissions 0 on padding.
 
-    `interval` is how many words the scaled recursion may run between two rescalings; None means log space only.
+    `interval` is the number of words that the scaled recursion may run between two rescalings; None: log space only.
     """
 
     emissions_TBL: Tensor
@@ -39,12 +39,12 @@ class Scores(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """What a chain believes; a constant to autograd.
+    """Posterior distribution of a chain, without gradients.
 
     Attributes:
         log_z_B: Log of the summed path weights, in nats.
         unary_TBL: Probability of each tag at each word; 0 on padding.
-        counts_BLL: Expected number of steps from one tag to another in the sentence.
+        counts_BLL: Expected number of steps from each tag to each tag in the sentence.
     """
 
     log_z_B: Tensor
@@ -65,11 +65,11 @@ class _Messages(NamedTuple):
 def rescale_interval(
     *, emission_range: float, transition_range: float, edge_range: float, num_tags: int, mixing_steps: int | None
 ) -> int | None:
-    """Words that the scaled recursion may run between rescalings, or None where only log space is exact.
+    """Number of words that the scaled recursion may run between rescalings; None if only log space is exact.
 
-    One word multiplies an entry of a message by factors within `exp(emission_range + transition_range) * num_tags`, and
-    two entries are at most `mixing_steps` such factors apart, as every tag reaches every tag in that many legal steps.
-    Ranges are max - min, in nats; a NaN among them gives None, so that it shows in the result instead of an error.
+    Per word, an entry of a message changes by a factor of at most `exp(emission_range + transition_range) * num_tags`;
+    two entries differ by at most `mixing_steps` of these factors, as every tag reaches every tag in that many steps.
+    Ranges are max - min, in nats; if one is NaN the result is None, so that log space returns NaN instead of an error.
     """
     if mixing_steps is None:
         return None
@@ -86,7 +86,7 @@ def log_partition(scores: Scores) -> Tensor:
 
 
 def log_partition_in_log_space(scores: Scores) -> Tensor:
-    """The textbook recursion, [B]; transitions may also be one matrix per step and sentence, [T - 1, B, L, L]."""
+    """Log Z by the textbook recursion, [B]; `transitions_LL` may also have a matrix per step, [T - 1, B, L, L]."""
     emissions_TBL, start_L, transitions, end_L, mask_TB, _ = scores
     num_words, batch, num_tags = emissions_TBL.shape
     steps_TBLL = transitions.expand(num_words - 1, batch, num_tags, num_tags)
@@ -118,7 +118,7 @@ def pairwise(scores: Scores) -> Tensor:
 
 
 def expected_score(posterior: Posterior, scores: Scores) -> Tensor:
-    """Mean score of the paths that `found` believes in under `scores`, [B]; linear in `scores`."""
+    """Mean of the path scores of `scores` under the distribution `posterior`, [B]; linear in `scores`."""
     last_TB1 = last_words(scores.mask_TB).unsqueeze(2)
     words_B = (posterior.unary_TBL * scores.emissions_TBL).sum((0, 2))
     steps_B = (posterior.counts_BLL * scores.transitions_LL).sum((1, 2))
@@ -131,12 +131,12 @@ def expected_score(posterior: Posterior, scores: Scores) -> Tensor:
 
 
 def path_log_probabilities(scores: Scores, tags_TB: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each word's tag, and the running sum of its conditionals on the tag before; both [T, B]."""
+    """Log P(tag) of each word, and the running sum of log P(tag | previous tag), 0 at word 0; both [T, B], in nats."""
     num_tags, tags_TB1 = len(scores.start_L), tags_TB.unsqueeze(2)
     if scores.interval is None:
         _, unary_TBL, pairs_TBLL = _posterior_in_log_space(scores, time_steps=len(tags_TB) - 1)
         pair_TB1 = pairs_TBLL.flatten(2).gather(2, tags_TB1[:-1] * num_tags + tags_TB1[1:])
-    else:  # only the path's own pairs: all of them would be L times as many numbers as the messages
+    else:  # gathers only the pairs on the path: all pairs would take L times the messages' memory
         _, unary_TBL, left_TBL, step_LL, right_TBL = _messages(scores)
         left_TB1, right_TB1 = left_TBL[:-1].gather(2, tags_TB1[:-1]), right_TBL[1:].gather(2, tags_TB1[1:])
         pair_TB1 = left_TB1 * step_LL[tags_TB1[:-1], tags_TB1[1:]] * right_TB1
@@ -159,7 +159,7 @@ def log_unary(scores: Scores) -> Tensor:
 
 @torch.enable_grad()
 def _posterior_in_log_space(scores: Scores, *, time_steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Partition, word and step marginals, by autograd; `time_steps` is 1 to sum the steps over time, or T - 1."""
+    """Log Z, word marginals and step marginals by autograd; `time_steps` 1 sums steps over time, T - 1 keeps each."""
     emissions_TBL = scores.emissions_TBL.detach().requires_grad_()
     steps_TBLL = scores.transitions_LL.detach().repeat(time_steps, emissions_TBL.shape[1], 1, 1).requires_grad_()
     log_z_B = log_partition_in_log_space(scores._replace(emissions_TBL=emissions_TBL, transitions_LL=steps_TBLL))
@@ -173,8 +173,8 @@ def _posterior_in_log_space(scores: Scores, *, time_steps: int) -> tuple[Tensor,
 def _messages(scores: Scores) -> _Messages:
     """Forward and backward messages by scaled products of probabilities.
 
-    Each sentence is mirrored within its own length, so that both messages start at word 0. Padding weighs 0: a message
-    dies behind its sentence, and no step needs the mask.
+    Each sentence is mirrored within its length, so that both messages start at word 0. Padding has weight 0, so a
+    message becomes 0 after its sentence, and no step needs the mask.
     """
     emissions_TBL, start_L, transitions_LL, end_L, mask_TB, interval = scores
     assert interval is not None
@@ -206,7 +206,7 @@ def _messages(scores: Scores) -> _Messages:
 
 
 def _mirror(mask_TB: Tensor, lengths_B: Tensor) -> Tensor:
-    """For each row of [T * B], the row of the word as far from its sentence's other end; padding stays in place."""
+    """For each row of [T * B], the row of the word at the mirrored place in its sentence; padding stays in place."""
     num_words, batch = mask_TB.shape
     word_T1 = torch.arange(num_words, device=mask_TB.device).unsqueeze(1)
     other_TB = torch.where(mask_TB, lengths_B - 1 - word_T1, word_T1)
@@ -214,7 +214,7 @@ def _mirror(mask_TB: Tensor, lengths_B: Tensor) -> Tensor:
 
 
 def _propagate(weight_TDBL: Tensor, enter_DL: Tensor, step_DLL: Tensor, interval: int) -> tuple[Tensor, Tensor]:
-    """Both messages before each word's own weight, [T, D, B, L], and what was divided out after it, [T, D, B, 1]."""
+    """Both messages before each word's weight is applied, [T, D, B, L], and the divisors after it, [T, D, B, 1]."""
     before_TDBL = torch.empty_like(weight_TDBL)
     scale_TDB1 = torch.ones_like(weight_TDBL[..., :1])
     before_TDBL[0] = enter_DL.unsqueeze(1)
@@ -230,7 +230,7 @@ def _propagate(weight_TDBL: Tensor, enter_DL: Tensor, step_DLL: Tensor, interval
 
 
 class _ScaledLogPartition(torch.autograd.Function):
-    """Log Z whose gradient is read off the marginals, so that no graph over the words is kept."""
+    """Log Z with a gradient computed from the marginals, so that no autograd graph over the words is kept."""
 
     @staticmethod
     def forward(

@@ -1,6 +1,6 @@
 """Losses of the paper, each as one sum per sentence: the caller weighs, adds up and divides by a global count.
 
-A mean taken here would be a mean over one rank's batch, and a mean of those is biased.
+A mean computed here would cover only one rank's batch, and the mean of the ranks' means is biased.
 
 Source: Wang et al. (2021), "Improving Named Entity Recognition by External Context Retrieving and Cooperative
 Learning".
@@ -28,10 +28,10 @@ class LossWeights:
         plain: Weight of the plain view's NLL.
         context: Weight of the context view's NLL.
         cl: Weight of the cooperative term, L2 or KL.
-        kl: KL over whole tag sequences, or summed over each word's tag marginals.
-        temperature: Divides both views' scores inside the KL.
-        scale_by_temperature_squared: Multiply the KL by temperature ** 2, which keeps its gradient's size.
-        l2_divide_by_width: Divide the L2 term by the hidden width H.
+        kl: Kind of KL: over whole tag sequences, or summed over each word's tag marginals.
+        temperature: Divisor of both views' scores inside the KL.
+        scale_by_temperature_squared: Whether to multiply the KL by temperature ** 2, which keeps its gradient's size.
+        l2_divide_by_width: Whether to divide the L2 term by the hidden width H.
     """
 
     plain: float = 1.0
@@ -45,7 +45,7 @@ class LossWeights:
 
 PRESETS = {
     "paper": LossWeights(),
-    # The temperature is the data set's: 0.3 on WNUT-17, 2.0 on NCBI-disease, so replace it.
+    # The right temperature depends on the data set (0.3 on WNUT-17, 2.0 on NCBI-disease), so replace it.
     "released_code": LossWeights(
         context=0.5, cl=0.5, kl="marginal", scale_by_temperature_squared=True, l2_divide_by_width=True
     ),
@@ -55,8 +55,8 @@ PRESETS = {
 def nll(crf: LinearChainCRF, emissions_BTL: Tensor, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Negative log-likelihood of the gold tags: L_NLL on the plain view, L_NLL-EXT on the context view.
 
-    Averages over nothing: [B], in nats per sentence; longer sentences weigh more. No gradient stops; no constant is
-    dropped.
+    Averages over nothing: [B], in nats per sentence; longer sentences weigh more. No gradient is stopped; no constant
+    is dropped.
     """
     return crf.nll(emissions_BTL, tags_BT, mask_BT)
 
@@ -69,9 +69,9 @@ def cl_l2(context_BTH: Tensor, plain_BTH: Tensor, mask_BT: Tensor, *, divide_by_
 
     Args:
         context_BTH: Last-layer vectors of the sentence's words in the context view.
-        plain_BTH: The same words in the plain view.
+        plain_BTH: Last-layer vectors of the same words in the plain view.
         mask_BT: True on words.
-        divide_by_width: Divide by H, as the released code does.
+        divide_by_width: Whether to divide by H, as the released code does.
 
     Raises:
         ValueError: The views differ in shape, or the mask does not fit.
@@ -97,21 +97,21 @@ def cl_kl(
     """CL-KL: KL(context view || plain view) between the two views' tag distributions.
 
     Averages over nothing: [B], in nats per sentence. The context view is the teacher: no gradient flows into
-    `context_BTL` nor into the transitions as it uses them; the plain view's emissions and its use of the transitions do
-    get one. No constant is dropped: the teacher's entropy is part of the value, so 0 means that both views agree.
+    `context_BTL` or into the teacher's use of the transitions; gradients flow into `plain_BTL` and the student's use of
+    the transitions. No constant is dropped: the value includes the teacher's entropy, so 0 means that both views agree.
 
     Args:
-        crf: Shared by both views.
+        crf: CRF that both views share.
         context_BTL: Emissions of the sentence's words in the context view.
         plain_BTL: Emissions of the same words in the plain view.
         mask_BT: True on words.
-        kind: `sequence` compares whole tag sequences, exactly (the paper's formula); `marginal` sums over words the KL
-            between tag marginals (the released code's).
-        temperature: Divides emissions and transitions of both views.
-        scale_by_temperature_squared: Multiply by temperature ** 2 (Hinton et al., 2015; the released code does).
+        kind: Kind of KL: `sequence` compares whole tag sequences exactly (the paper's formula); `marginal` sums the KL
+            between tag marginals over words (the released code's formula).
+        temperature: Divisor of emissions and transitions in both views.
+        scale_by_temperature_squared: Whether to multiply by temperature ** 2 (Hinton et al., 2015; the released code).
 
     Raises:
-        ValueError: An unknown kind, a temperature that is not positive, or shapes that do not fit.
+        ValueError: The kind is unknown, the temperature is not positive, or the shapes do not fit.
     """
     if context_BTL.shape != plain_BTL.shape:
         raise ValueError(f"context emissions have shape {tuple(context_BTL.shape)}, plain {tuple(plain_BTL.shape)}")

@@ -1,4 +1,4 @@
-"""Encoder -> first piece of each word -> dropout -> linear -> CRF, as a Hugging Face model folder.
+"""The tagger, saved as a Hugging Face model folder: encoder -> first piece of each word -> dropout -> linear -> CRF.
 
 Views are built in `ctxner.views`, losses in `ctxner.model.losses`, entities in `ctxner.predictor`.
 """
@@ -26,11 +26,11 @@ from ctxner.encoders import drop_pooler, dropouts, encoder_layers, position_limi
 from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
 
-_PLAIN_LAYERS = frozenset(["bert", "camembert", "electra", "roberta", "xlm-roberta"])  # end in a feed-forward part
+_PLAIN_LAYERS = frozenset(["bert", "camembert", "electra", "roberta", "xlm-roberta"])  # last part: feed-forward
 
 
 class EncoderCRFConfig(PreTrainedConfig):
-    """Hugging Face config of a tagger: its encoder's config, its entity types and its view limits."""
+    """Hugging Face config of a tagger: the encoder's config, the entity types and the limits of views."""
 
     model_type = "ctxner"
 
@@ -52,7 +52,7 @@ class EncoderCRF(PreTrainedModel):
 
     Args:
         config: Config of the tagger.
-        encoder: Taken over, as `config.encoder` describes it; None: a new one.
+        encoder: Encoder to use, not copied; `config.encoder` must describe it. None: a new encoder.
     """
 
     config_class = EncoderCRFConfig
@@ -84,16 +84,16 @@ class EncoderCRF(PreTrainedModel):
         max_pieces: int = 512,
         max_passages: int = 6,
     ) -> EncoderCRF:
-        """A new tagger that begins with an encoder's weights (see `load_encoder`).
+        """Create a tagger that begins with an encoder's weights (see `load_encoder`).
 
         Args:
-            encoder: Taken over, not copied.
-            labels: What to tag.
-            dropout: Dropout of the word vectors before the linear head, in training.
+            encoder: Encoder to use, not copied.
+            labels: Labels to predict.
+            dropout: Dropout rate of the word vectors before the linear head, in training.
             word_dropout: Share of words whose vector is zeroed, in training.
-            legal_transitions: Forbid what BIOES forbids.
-            max_pieces: A view's limit; lowered to what the encoder's positions allow.
-            max_passages: Passages in the context view, at most.
+            legal_transitions: Whether to forbid the transitions that BIOES forbids.
+            max_pieces: Largest number of pieces in a row of a view; lowered to the encoder's position limit.
+            max_passages: Largest number of passages in a context view.
         """
         config = EncoderCRFConfig(
             encoder=_plain_config(encoder.config),
@@ -108,9 +108,9 @@ class EncoderCRF(PreTrainedModel):
 
     @torch.no_grad()
     def take_tags(self, other: EncoderCRF) -> tuple[str, ...]:
-        """Begin with the scores of another tagger on the same encoder for the tags that both have, `O` at least.
+        """Copy the head's and the CRF's scores of all shared tags (at least `O`) from a tagger on the same encoder.
 
-        Returns the types of these tags.
+        Returns the entity types that both taggers have.
         """
         tags = [tag for tag in self.labels.tags if tag in other.labels.tags]
         mine, theirs = (torch.tensor(tagger.labels.encode(tags)) for tagger in (self, other))
@@ -123,7 +123,7 @@ class EncoderCRF(PreTrainedModel):
         return tuple(type for type in self.labels.types if type in other.labels.types)
 
     def piece_vectors(self, *input_ids_RP: Tensor) -> tuple[Tensor, ...]:
-        """Input embeddings [R, P, H] of several views, looked up at once: their table gets one dense gradient."""
+        """Input embeddings [R, P, H] of several views; a single lookup gives their table only one dense gradient."""
         vectors_NH = self.encoder.get_input_embeddings()(torch.cat([own_RP.flatten() for own_RP in input_ids_RP]))
         parts = vectors_NH.split([own_RP.numel() for own_RP in input_ids_RP])
         return tuple(part.unflatten(0, own_RP.shape) for part, own_RP in zip(parts, input_ids_RP, strict=True))
@@ -134,10 +134,10 @@ class EncoderCRF(PreTrainedModel):
         """Last-layer vector of each word's first piece: [B, T, H] in the encoder's dtype.
 
         Args:
-            input_ids_RP: Pieces, right-padded.
-            attention_RP: 1 on pieces, 0 on padding.
-            word_index_BT: Place of each word's first piece in the flattened rows.
-            pieces_RPH: The pieces' input embeddings, if they are there (see `piece_vectors`).
+            input_ids_RP: Piece ids, right-padded.
+            attention_RP: Attention mask: 1 on pieces, 0 on padding.
+            word_index_BT: Index of each word's first piece in the flattened rows.
+            pieces_RPH: Input embeddings of the pieces, if already computed (see `piece_vectors`).
         """
         given = {"input_ids": input_ids_RP} if pieces_RPH is None else {"inputs_embeds": pieces_RPH}
         with _last_layer_on(self.encoder, word_index_BT) as narrowed:
@@ -145,7 +145,7 @@ class EncoderCRF(PreTrainedModel):
         return hidden if narrowed else hidden.flatten(0, 1)[word_index_BT]
 
     def emissions(self, word_BTH: Tensor) -> Tensor:
-        """Tag scores [B, T, L] in nats, float32; word dropout and dropout act here, in training only."""
+        """Tag scores [B, T, L] in nats, float32; applies word dropout and dropout, in training only."""
         if self.training and self.config.word_dropout:
             keep_BT1 = torch.rand(word_BTH.shape[:2], device=word_BTH.device).unsqueeze(-1) >= self.config.word_dropout
             word_BTH = word_BTH * keep_BT1
@@ -154,12 +154,12 @@ class EncoderCRF(PreTrainedModel):
     def forward(
         self, input_ids_RP: Tensor, attention_RP: Tensor, word_index_BT: Tensor, pieces_RPH: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(word vectors [B, T, H], emissions [B, T, L]); arguments as in `word_vectors`."""
+        """Word vectors [B, T, H] and emissions [B, T, L]; arguments as in `word_vectors`."""
         word_BTH = self.word_vectors(input_ids_RP, attention_RP, word_index_BT, pieces_RPH)
         return word_BTH, self.emissions(word_BTH)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Hugging Face calls this for what a checkpoint lacks; the encoder initialises its own parts."""
+        """Initialise a module that a checkpoint lacks (called by Hugging Face); the encoder initialises its parts."""
         if module is self.head:
             nn.init.normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
@@ -169,10 +169,10 @@ class EncoderCRF(PreTrainedModel):
 
 @contextmanager
 def _last_layer_on(encoder: PreTrainedModel, word_index_BT: Tensor) -> Iterator[bool]:
-    """Have the last layer's feed-forward part see the words' first pieces only: nobody reads what it makes of others.
+    """Run the last layer's feed-forward part on the words' first pieces only, because no other output is used.
 
-    Yields whether it does, so that the encoder's output is [B, T, H]. Not where a layer does more with that part's
-    output than to return it, nor with gradient checkpointing, which runs the layer again later.
+    Yields whether it does so; the encoder's output is then [B, T, H]. It does not for encoders whose layers use that
+    part's output further, nor with gradient checkpointing, which runs the layer again after this block.
     """
     layer: Any = next(reversed(encoder_layers(encoder)), None)
     again = encoder.training and getattr(layer, "gradient_checkpointing", False)
@@ -188,14 +188,14 @@ def _last_layer_on(encoder: PreTrainedModel, word_index_BT: Tensor) -> Iterator[
 
 
 def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> EncoderCRF:
-    """A saved tagger in evaluation mode.
+    """Load a saved tagger in evaluation mode.
 
     Args:
-        path: Folder or hub id.
-        encoder_dropout: As in `load_encoder`.
+        path: Folder or hub id of the tagger.
+        encoder_dropout: Dropout of the encoder, as in `load_encoder`.
 
     Raises:
-        ValueError: No tagger there.
+        ValueError: There is no complete tagger at `path`.
     """
     with _loading_tagger(path):
         config = EncoderCRFConfig.from_pretrained(str(path))
@@ -209,14 +209,14 @@ def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> En
 
 
 def saved_encoder_config(path: str | Path, *, dropout: float | None = None) -> PreTrainedConfig:
-    """The config of a saved tagger's encoder, without reading its weights.
+    """Config of a saved tagger's encoder; does not read the weights.
 
     Args:
         path: Folder or hub id of the tagger.
-        dropout: As in `ctxner.encoders.encoder_config`.
+        dropout: Dropout of the encoder, as in `ctxner.encoders.encoder_config`.
 
     Raises:
-        ValueError: No tagger there.
+        ValueError: There is no tagger at `path`.
     """
     saved_types(path)
     encoder = EncoderCRFConfig.from_pretrained(str(path)).encoder or {}
@@ -224,10 +224,10 @@ def saved_encoder_config(path: str | Path, *, dropout: float | None = None) -> P
 
 
 def saved_types(path: str | Path) -> tuple[str, ...]:
-    """The entity types of a saved tagger, without reading its weights.
+    """Entity types of a saved tagger; does not read the weights.
 
     Raises:
-        ValueError: No tagger there.
+        ValueError: There is no tagger at `path`.
     """
     with _loading_tagger(path):
         config = EncoderCRFConfig.from_pretrained(str(path))
@@ -250,7 +250,7 @@ def _loading_tagger(path: str | Path) -> Iterator[None]:
 
 
 def _plain_config(config: PreTrainedConfig) -> dict[str, Any]:
-    """The encoder's config as JSON, without where it was loaded from."""
+    """The encoder's config as a JSON-ready dict, without the entries that describe its origin."""
     tree = config.to_dict()
     for key in ("_name_or_path", "transformers_version", "architectures", "dtype", "auto_map"):
         tree.pop(key, None)

@@ -1,4 +1,4 @@
-"""Config -> model and step: what a worker trains. The data are `ctxner.training.data.training_set`."""
+"""Builds the model and the training step from the config; the data are in `ctxner.training.data.training_set`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 def start_path(config: Config) -> str:
-    """Where the encoder and the tokenizer come from: folder or hub id."""
+    """Source of the encoder and the tokenizer: a folder or a hub id."""
     return config.model.warm_start or config.model.encoder or packaged_encoder()
 
 
 def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
-    """A new tagger as the config describes it, with the weights that it starts from."""
+    """Build a tagger as the config describes it, with its initial weights."""
     settings, encoder_dropout = config.model, config.model.encoder_dropout
     if settings.warm_start is None:
         return _on_encoder(load_encoder(start_path(config), dropout=encoder_dropout), config, labels)
@@ -36,7 +36,7 @@ def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
 
 
 def planned_model(config: Config, labels: LabelSet) -> EncoderCRF:
-    """The same tagger on PyTorch's meta device: all shapes, no weights; for plans."""
+    """Build the same tagger on PyTorch's meta device, for plans: it has all shapes but no weights."""
     settings = config.model
     if settings.warm_start is None:
         encoder = encoder_config(start_path(config), dropout=settings.encoder_dropout)
@@ -71,7 +71,7 @@ def _on_encoder(encoder: PreTrainedModel, config: Config, labels: LabelSet) -> E
 
 
 def build_step(model: EncoderCRF, config: Config) -> CooperativeStep:
-    """The config's losses around a model."""
+    """Wrap a model in the training step that computes the config's losses."""
     chosen = {
         name: getattr(config.loss, name) for name in ("kl", "temperature") if getattr(config.loss, name) is not None
     }

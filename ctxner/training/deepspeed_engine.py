@@ -1,7 +1,7 @@
-"""DeepSpeed around the step, and what it spreads over the workers made whole again.
+"""Wraps the step in DeepSpeed, and gathers the tensors that ZeRO partitions over the workers.
 
-Whatever depends on the ZeRO stage is here. Parameters and AdamW's state leave this module whole and by name, so a state
-that some workers saved under some stage loads into any number of workers under any stage.
+All code that depends on the ZeRO stage is here. This module returns parameters and AdamW's state as whole, named
+tensors, so a saved state loads into any number of workers under any ZeRO stage.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ctxner.model.tagger import EncoderCRF
 from ctxner.training.estimate.memory import BUCKET_ELEMENTS, LIVE_ELEMENTS
 from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
 
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of malloc.h; the first, once set, no longer grows with what is freed
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a parameter; its count of steps is the run's
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # constants of malloc.h; setting the first stops its automatic growth
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state per parameter; its step count equals the run's
 
 
 def build_engine(step: CooperativeStep, config: Config, num_steps: int, *, num_done: int = 0) -> Any:
-    """DeepSpeed around the step: AdamW by parameter group, linear schedule, clipping, ZeRO.
+    """Wrap the step in DeepSpeed: AdamW with parameter groups, linear schedule, clipping, ZeRO.
 
     Args:
-        step: Its parameters are those to start from; under ZeRO-3 each worker keeps its part of them.
-        config: Its optim and run sections.
-        num_steps: Optimizer steps of the whole run.
-        num_done: How many of them the parameters have behind them; then `restore_moments` has to follow.
+        step: Training step with the initial parameters; under ZeRO-3 each worker keeps only its part of them.
+        config: Settings of the run; only the optim and run sections are read.
+        num_steps: Number of optimizer steps of the whole run.
+        num_done: Number of steps already done on these parameters; if above 0, call `restore_moments` afterwards.
     """
     import deepspeed  # after DS_ACCELERATOR is set
 
-    # An operation that only inference uses; left on, the first run on a machine compiles it: a minute, and needs g++.
+    # Only inference uses this operation; without this line the first run compiles it, which takes a minute and g++.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     optim = config.optim
     groups = parameter_groups(
@@ -57,15 +57,15 @@ def build_engine(step: CooperativeStep, config: Config, num_steps: int, *, num_d
             "gradient_clipping": optim.clip,
             "zero_optimization": _zero(config.run),
             "zero_allow_untested_optimizer": True,
-            "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own AdamW has to be compiled
+            "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's CPU AdamW would have to be compiled
             "steps_per_print": 10**9,
         },
     )
     if config.run.zero_stage == 3:
-        for parameter in step.model.crf.parameters():  # the step's losses use them, and no forward of the CRF's own
+        for parameter in step.model.crf.parameters():  # the losses use them outside CRF.forward
             deepspeed.zero.register_external_parameter(step, parameter)
     if config.run.zero_stage == 0:
-        engine.enable_backward_allreduce = False  # `reduce_gradients` does it, and one worker has nothing to reduce
+        engine.enable_backward_allreduce = False  # `reduce_gradients` averages them if there are several workers
     if config.run.zero_stage and not config.run.offload:
         _share_master_weights(engine.optimizer, config.run.zero_stage)
     _create_moments(engine, num_done)
@@ -73,10 +73,10 @@ def build_engine(step: CooperativeStep, config: Config, num_steps: int, *, num_d
 
 
 def reduce_gradients(engine: Any) -> None:
-    """Average the workers' gradients after a backward pass, if DeepSpeed's backward has not; all call it together.
+    """Average the workers' gradients after a backward pass without ZeRO; all workers call it together.
 
-    Without ZeRO they are what the pass has left; under ZeRO they are averaged during it. At the boundary of accumulated
-    micro-batches only.
+    Under ZeRO it does nothing, because DeepSpeed averages during the backward pass. Without ZeRO, DeepSpeed averages
+    only at the gradient accumulation boundary: after a step's last micro-batch.
     """
     if engine.zero_optimization_stage() == 0 and engine.world_size > 1:
         engine.allreduce_gradients()
@@ -97,9 +97,9 @@ def _zero(run: RunConfig) -> dict[str, Any]:
 
 
 def return_freed_memory() -> None:
-    """Have the C library (glibc) return every freed block of a MiB or more to the system; slower by page faults.
+    """Make the C library (glibc) return each freed block of 1 MiB or more to the system; costs more page faults.
 
-    ZeRO-3 on CPUs gathers and frees each layer again and again; what the library keeps of it is lost to all.
+    ZeRO-3 on CPUs gathers and frees each layer repeatedly; memory that glibc keeps is not available to other processes.
     """
     with suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)
@@ -108,13 +108,13 @@ def return_freed_memory() -> None:
 
 
 def whole_model(model: EncoderCRF, *, keep: bool = True) -> EncoderCRF | None:
-    """The model with all its parameters: itself, or under ZeRO-3 a copy in main memory, which knows nothing of ZeRO.
+    """Model with all its parameters: the model itself, or under ZeRO-3 a copy in main memory without ZeRO's hooks.
 
     All workers call it together.
 
     Args:
-        model: In the engine.
-        keep: Whether this worker wants the copy; without, it only sends its part of each parameter and gets None.
+        model: Model inside the engine.
+        keep: Whether this worker needs the copy; if False, it only sends its part of each parameter and gets None.
     """
     if not any(_is_partitioned(parameter) for parameter in model.parameters()):
         return model
@@ -130,7 +130,7 @@ def whole_model(model: EncoderCRF, *, keep: bool = True) -> EncoderCRF | None:
 
 
 def _whole_parameters(model: EncoderCRF) -> Iterator[tuple[str, Tensor]]:
-    """Each parameter that ZeRO-3 has spread, for as long as the caller looks at it."""
+    """Yield each parameter with its name; ZeRO-3 gathers it only until the caller asks for the next one."""
     import deepspeed
 
     for name, parameter in model.named_parameters():
@@ -139,12 +139,12 @@ def _whole_parameters(model: EncoderCRF) -> Iterator[tuple[str, Tensor]]:
 
 
 def own_moments(engine: Any, rank: int, world_size: int) -> dict[str, Tensor]:
-    """A worker's share of AdamW's state: `<parameter>.exp_avg` and `.exp_avg_sq`, whole tensors in main memory.
+    """Return a worker's share of AdamW's state: `<parameter>.exp_avg` and `.exp_avg_sq`, whole tensors in main memory.
 
     All workers call it together; each takes every `world_size`-th parameter.
 
     Raises:
-        FloatingPointError: A moment is not finite: a gradient was not.
+        FloatingPointError: A moment is not finite, because a gradient was not.
     """
     mine = {}
     for place, (name, parameter) in enumerate(_trainable(engine)):
@@ -159,11 +159,11 @@ def own_moments(engine: Any, rank: int, world_size: int) -> dict[str, Tensor]:
 
 
 def restore_moments(engine: Any, read: Callable[[str], Tensor | None]) -> None:
-    """Give AdamW the state of a checkpoint.
+    """Load AdamW's state from a checkpoint.
 
     Args:
-        engine: New, of any number of workers and any ZeRO stage.
-        read: The tensor of a name as in `own_moments`; None where there is none, which counts as zeros.
+        engine: New engine, with any number of workers and any ZeRO stage.
+        read: Function from a name as in `own_moments` to its tensor, or to None if absent; absent moments stay zero.
     """
     for name, parameter in _trainable(engine):
         for key in MOMENTS:
@@ -172,7 +172,7 @@ def restore_moments(engine: Any, read: Callable[[str], Tensor | None]) -> None:
 
 
 def _share_master_weights(optimizer: Any, stage: int) -> None:
-    """Float32 parameters are their own master weights: DeepSpeed copies them, in stage 3 where there is no GPU."""
+    """Use the float32 parameters as master weights instead of DeepSpeed's copy (stage 3 copies only without a GPU)."""
     if stage == 3:
         masters, parts = optimizer.fp32_partitioned_groups_flat, optimizer.fp16_partitioned_groups_flat
     else:
@@ -184,14 +184,14 @@ def _share_master_weights(optimizer: Any, stage: int) -> None:
 
 
 def _create_moments(engine: Any, num_done: int) -> None:
-    """AdamW's state before any step, as it would make it itself in the first one.
+    """Create AdamW's state before any step, with the values that AdamW would create in its first step.
 
-    DeepSpeed 0.19 connects parameters with that state after the first group's first step, and so only in that group.
+    DeepSpeed 0.19 links parameters to this state after the first group's first step, so it misses the other groups.
     """
     stage, optimizer = engine.zero_optimization_stage(), engine.optimizer
     if stage == 0:
         parts = [parameter for _, parameter in _trainable(engine)]
-    else:  # AdamW sees one flat tensor a group: this worker's part of the parameters, one after another
+    else:  # AdamW sees one flat tensor per group: this worker's parts of the parameters, concatenated
         parts = optimizer.fp32_partitioned_groups_flat if stage == 3 else optimizer.single_partition_of_fp32_groups
     for part in parts:
         step = torch.tensor(float(num_done), device=part.device)
@@ -223,7 +223,7 @@ def _set_moment(engine: Any, parameter: Any, moment: Tensor, key: str) -> None:
         engine.basic_optimizer.state[parameter][key].copy_(moment)
     elif not _is_partitioned(parameter):
         safe_set_full_optimizer_state(parameter, moment, key)
-    else:  # DeepSpeed's setter of whole tensors takes only those that all workers share evenly
+    else:  # DeepSpeed's setter for whole tensors accepts only tensors that divide evenly among the workers
         size, rank = parameter.ds_tensor.numel(), torch.distributed.get_rank()
         padded = torch.nn.functional.pad(moment.flatten(), (0, size * (rank + 1)))
         safe_set_local_optimizer_state(parameter, padded[size * rank : size * (rank + 1)], key)

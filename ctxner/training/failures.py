@@ -1,4 +1,4 @@
-"""What can go wrong on a worker, said so that a user knows what to do; and whether starting again can help."""
+"""Explains worker failures so that a user knows what to do, and decides whether a restart can help."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from ctxner.config import Config
 
 _MENDABLE = (ValueError, FloatingPointError, MemoryError, OSError)
-_LOST_PEER = (ConnectionError, TimeoutError)  # OSErrors: another worker is gone, which nobody can mend by settings
+_LOST_PEER = (ConnectionError, TimeoutError)  # OSErrors that mean another worker is gone; no setting repairs that
 
 
 @contextmanager
 def memory_explained(config: Config, where: str) -> Iterator[None]:
-    """Say what to lower when memory runs out, on a GPU or in main memory.
+    """Turn an out-of-memory error, on a GPU or in main memory, into one that says which settings to lower.
 
     Raises:
-        MemoryError: It ran out.
+        MemoryError: Memory ran out in the block.
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # PyTorch has a class of its own for GPUs only
+    except (RuntimeError, MemoryError) as error:  # PyTorch has a separate class for GPUs only
         ran_out = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not ran_out:
             raise
@@ -31,7 +31,7 @@ def memory_explained(config: Config, where: str) -> Iterator[None]:
 
 
 def memory_advice(config: Config) -> str:
-    """What lowers the memory of a worker, with the present values; the cheapest first."""
+    """Settings that lower a worker's memory, with their present values; the cheapest change first."""
     advice = [f"lower optim.batch_pieces ({config.optim.batch_pieces}) or model.max_pieces ({config.model.max_pieces})"]
     if not config.model.gradient_checkpointing:
         advice.append("set model.gradient_checkpointing=true")
@@ -46,12 +46,12 @@ def check_finite(sums: Sequence[Mapping[str, float]], num_skipped: int, where: s
     """Stop before a loss or a gradient that is not finite reaches a checkpoint.
 
     Args:
-        sums: Each worker's sums of losses, the same on all workers, so that all of them stop.
-        num_skipped: Steps that DeepSpeed left out for their gradients.
-        where: In the run.
+        sums: Loss sums of every worker; all workers pass the same, so that all of them stop.
+        num_skipped: Number of steps that DeepSpeed skipped because of their gradients.
+        where: Place in the run, for the error.
 
     Raises:
-        FloatingPointError: Names the workers.
+        FloatingPointError: A loss or a gradient is not finite; the error names the workers.
     """
     bad = {
         rank: names
@@ -69,7 +69,7 @@ def check_finite(sums: Sequence[Mapping[str, float]], num_skipped: int, where: s
 
 
 def mendable(failures: Mapping[int, BaseException]) -> Exception | None:
-    """The error that a user can mend, of the first worker that has one and naming it; None when workers were lost."""
+    """First worker's error that a user can repair, with the worker's number in its text; None if there is none."""
     for rank, error in sorted(failures.items()):
         if isinstance(error, _MENDABLE) and not isinstance(error, _LOST_PEER):
             kind = next(kind for kind in _MENDABLE if isinstance(error, kind))
@@ -79,6 +79,6 @@ def mendable(failures: Mapping[int, BaseException]) -> Exception | None:
 
 
 def is_loss(failures: Mapping[int, BaseException]) -> bool:
-    """Whether workers died, or failed as they do when another one has died, so that starting again may help."""
+    """Whether workers died, or failed because another worker died; then a restart may help."""
     own_fault = (TypeError, LookupError, AttributeError, AssertionError, ImportError, ArithmeticError)
     return not any(isinstance(error, own_fault) for error in failures.values())

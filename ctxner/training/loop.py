@@ -1,7 +1,7 @@
-"""The training loop: the steps of one epoch and the scores on dev, around an engine. It knows no Ray.
+"""The training loop: runs the steps of one epoch and scores the model on dev; it does not use Ray.
 
-An engine is DeepSpeed's (`ctxner.training.deepspeed_engine`) or anything with the same few methods. The step is
-`ctxner.training.step`, what a batch holds `ctxner.training.data.training_set`; checkpoints are written by the caller.
+The engine is DeepSpeed's (`ctxner.training.deepspeed_engine`) or any object with the same few methods. The step is in
+`ctxner.training.step`, the batches are in `ctxner.training.data.training_set`; the caller writes the checkpoints.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from ctxner.training.deepspeed_engine import reduce_gradients, whole_model
 from ctxner.training.failures import check_finite, memory_explained
 from ctxner.training.observe.recorder import Recorder
 
-_CHECK_STEPS = 50  # how often losses come to the host to be checked
+_CHECK_STEPS = 50  # optimizer steps between two copies of the losses to the host, to check them
 
 
 class Checkpoints(Protocol):
     """Decides when a checkpoint is due within an epoch, and writes it; all workers call both methods together."""
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint is due after so many steps of an epoch."""
+        """Whether a checkpoint is due after `step` optimizer steps of an epoch."""
 
     def write(self, progress: Progress) -> None:
-        """Write a checkpoint of where the run stands."""
+        """Write a checkpoint of the run's present state."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch's steps gave.
+    """Results of an epoch's steps.
 
     Attributes:
         losses: Mean of each loss over all sentences of the epoch.
-        num_sentences: Sentences of the epoch.
-        seconds: Seconds of training, those before a resume included.
+        num_sentences: Number of sentences in the epoch.
+        seconds: Training time in seconds, including the time before a resume.
     """
 
     losses: dict[str, float]
@@ -67,23 +67,23 @@ def train_epoch(
     checkpoints: Checkpoints,
     on_step: Callable[[], None] = lambda: None,
 ) -> Epoch:
-    """Run the steps of an epoch from where it stands; all workers call it together.
+    """Run the remaining steps of an epoch; all workers call it together.
 
     Args:
         engine: Engine around the cooperative step.
         data: Training sentences and their batches.
-        progress: Where the run stands: finished epochs, steps of this one, sums of its losses.
+        progress: State of the run: finished epochs, steps done in this epoch and the sums of their losses.
         config: Settings of the run.
         rank: Rank of this worker.
         world_size: Number of workers.
         device: Device of the model.
-        recorder: Counts losses, seconds and steps.
-        checkpoints: Writes checkpoints within the epoch.
-        on_step: Called after each optimizer step.
+        recorder: Recorder that counts losses, seconds and steps.
+        checkpoints: Writer of the checkpoints within the epoch.
+        on_step: Function called after each optimizer step.
 
     Raises:
         FloatingPointError: A loss or a gradient was not finite.
-        MemoryError: The memory ran out; says what to lower.
+        MemoryError: Memory ran out; the error says which settings to lower.
     """
     engine.train()
     started = time.perf_counter() - progress.seconds
@@ -134,7 +134,7 @@ def dev_scores(
     device: torch.device,
     world_size: int,
 ) -> dict[ViewName, Scores]:
-    """Scores of each view over the examples of all workers; the workers call it together, each with its share."""
+    """Score each view over the examples of all workers; all workers call it together, each with its share."""
     whole = whole_model(model)
     assert whole is not None
     tagger = Tagger(whole.to(device).eval(), tokenizer)  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ def dev_scores(
 
 
 def gather_sums(sums: Mapping[str, torch.Tensor], world_size: int) -> tuple[dict[str, float], ...]:
-    """The sums of every worker, on every worker."""
+    """Collect the loss sums of all workers on every worker, ordered by rank."""
     local = {name: value.item() for name, value in sums.items()}
     if world_size == 1:
         return (local,)

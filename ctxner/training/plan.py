@@ -1,6 +1,6 @@
-"""What a training run will do, before any worker starts: the arithmetic that `ctxner train --dry-run` prints.
+"""Computes what a training run will do, before any worker starts; `ctxner train --dry-run` prints it.
 
-It loads no weights. The model and the step are `ctxner.training.build`, the data `ctxner.training.data`.
+No weights are loaded. The model and the step are in `ctxner.training.build`, the data in `ctxner.training.data`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ctxner.views import ViewBuilder
 
 
 def plan(config: Config) -> dict[str, Any]:
-    """The arithmetic of a run: sentences, pieces, steps, padding, and what `sizing` says of memory and traffic.
+    """Sizes of a run: sentences, pieces, steps, padding, and the memory and traffic that `sizing` estimates.
 
     Raises:
-        ValueError: Whatever is wrong with the data, the contexts or the encoder.
+        ValueError: The data, the contexts or the encoder cannot be used.
     """
     (examples, unlabelled), dev = load_training(config.data), load_split(config.data, "dev")
     try:

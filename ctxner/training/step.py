@@ -1,6 +1,6 @@
-"""The cooperative step, in plain torch: both views forward, their losses, one sum to go backward from.
+"""The cooperative step in plain torch: forward passes of both views, their losses, and the sum to differentiate.
 
-Distribution, checkpoints and files are `ctxner.training.worker`'s; the losses themselves are `ctxner.model.losses`'.
+Distribution, checkpoints and files are in `ctxner.training.worker`; the loss functions are in `ctxner.model.losses`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ctxner.model.losses import LossWeights, cl_kl, cl_l2, nll
 from ctxner.model.tagger import EncoderCRF
 from ctxner.views import ViewBatch
 
-UNLABELLED = -1  # instead of the label ids of a sentence without gold tags
+UNLABELLED = -1  # replaces the label ids of a sentence without gold tags
 
 
 class CooperativeStep(nn.Module):
-    """Losses of one batch in both views; one forward, so that any data-parallel wrapper sees one call and one backward.
+    """Losses of one batch in both views, in one forward call, so that any data-parallel wrapper works around it.
 
     Args:
         model: Tagger that both views share.
-        mode: `plain`, `context`, `cl-l2` or `cl-kl`.
+        mode: Name of the mode: `plain`, `context`, `cl-l2` or `cl-kl`.
         weights: Weights of the losses.
-        bfloat16: Run the encoder and the head in bfloat16; the CRF stays float32.
+        bfloat16: Whether the encoder and the head run in bfloat16; the CRF does not.
     """
 
     def __init__(self, model: EncoderCRF, *, mode: str, weights: LossWeights, bfloat16: bool = False) -> None:
@@ -33,17 +33,17 @@ class CooperativeStep(nn.Module):
         self.model, self.mode, self.weights, self.narrow = model, mode, weights, bfloat16
 
     def forward(self, plain: ViewBatch | None, context: ViewBatch | None, weight_B: Tensor) -> dict[str, Tensor]:
-        """Weighted sums over the batch's sentences; the caller divides by the global number of sentences.
+        """Weighted loss sums over the batch's sentences; the caller divides by the global number of sentences.
 
-        A sentence without gold tags (`UNLABELLED`) has no negative log-likelihoods, only the cooperative loss.
+        A sentence without gold tags (`UNLABELLED`) has no negative log-likelihood, only the cooperative loss.
 
         Args:
             plain: The plain view; None in mode `context`.
             context: The context view of the same sentences in the same order; None in mode `plain`.
-            weight_B: 1.0, or 0.0 for a sentence that only fills up a rank's batch.
+            weight_B: Weight of each sentence: 1.0, or 0.0 for one that only fills an otherwise empty batch of a rank.
 
         Returns:
-            `loss` (scalar, what goes backward) and, detached, each loss that makes it up.
+            `loss`, the scalar to call backward on, and each of its terms, detached.
         """
         losses, crf = {}, self.model.crf
         views = [view for view in (plain, context) if view is not None]
@@ -94,7 +94,7 @@ def _nll(crf: LinearChainCRF, emissions_BTL: Tensor, view: ViewBatch) -> Tensor:
 def parameter_groups(
     model: EncoderCRF, *, encoder_lr: float, head_lr: float, crf_lr: float, weight_decay: float
 ) -> list[dict]:
-    """AdamW groups: encoder, head and CRF with their own rates; no decay on vectors (biases, norms) and the CRF."""
+    """AdamW's parameter groups: encoder, head and CRF at their rates; no decay of vectors (biases, norms) and CRF."""
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     rates = {"encoder": encoder_lr, "head": head_lr, "crf": crf_lr}
     for name, parameter in model.named_parameters():
@@ -109,7 +109,7 @@ def parameter_groups(
 
 
 def linear_schedule(num_steps: int, *, warmup: float) -> Callable[[int], float]:
-    """Factor of the learning rates at a step (from 0): up over the `warmup` share of steps, then linearly to zero."""
+    """Factor of the learning rates at a step (from 0): rises over the `warmup` share of steps, then falls to zero."""
     num_warmup = int(num_steps * warmup)
 
     def factor(step: int) -> float:

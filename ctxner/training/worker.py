@@ -1,7 +1,7 @@
-"""The Ray Train + DeepSpeed shell around the cooperative step: 1..N workers, on CPUs (gloo) or GPUs (NCCL).
+"""Runs the cooperative step with Ray Train and DeepSpeed: 1..N workers, on CPUs (gloo) or GPUs (NCCL).
 
-Every worker reads the whole data set, plans the same batches from (seed, epoch) and takes its share of each, so the
-number of workers changes nothing but the speed. The step itself is `ctxner.training.step`.
+Every worker reads the whole data set, plans the same batches from (seed, epoch) and takes its share of each batch, so
+the number of workers does not change the batches. The step itself is in `ctxner.training.step`.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run left.
+    """Results of a run.
 
     Attributes:
         model: Folder of the tagger with the best mean dev F1 of both views.
-        folder: The run's folder: `model/`, `config.json`, `history.json` and Ray Train's checkpoints.
-        best: The history entry of that model.
+        folder: Folder of the run: `model/`, `config.json`, `history.json` and Ray Train's checkpoints.
+        best: History entry of that model.
         history: One entry per epoch (see `ctxner.training.checkpoints.files.Progress`).
     """
 
@@ -75,19 +75,19 @@ class TrainResult:
 def train(
     config: Config, *, steps_by_epoch: Sequence[int] | None = None, watcher: Watcher | None = None
 ) -> TrainResult:
-    """Train by the config on Ray and publish the best model; goes on by itself when workers are lost.
+    """Train on Ray as the config says and publish the best model; continue by itself when workers are lost.
 
     Args:
         config: Settings of the run.
-        steps_by_epoch: Optimizer steps of each epoch, as `ctxner.training.plan.plan` says, so that workers need not
-            pack every epoch to know them; None: they do.
-        watcher: Who is told how far the run is.
+        steps_by_epoch: Optimizer steps of each epoch, from `ctxner.training.plan.plan`, so that workers need not
+            pack every epoch to count them; None: workers count them.
+        watcher: Functions that receive the run's progress.
 
     Raises:
-        ValueError: Nothing to train on, a run of that name exists without `resume` or with other settings (see
-            `check_resumable`), more CPUs or GPUs wanted than the cluster has, or a folder that cannot be written.
+        ValueError: There are no training sentences, a run of that name exists without `resume` or with other settings
+            (see `check_resumable`), the cluster has too few CPUs or GPUs, or a folder cannot be written.
         FloatingPointError: A loss or a gradient was not finite.
-        MemoryError: A worker's memory ran out; says what to lower.
+        MemoryError: A worker's memory ran out; the error says which settings to lower.
         OSError: A checkpoint could not be written.
         ray.train.v2.api.exceptions.TrainingFailedError: Workers were lost more often than `run.max_failures`, or one
             failed otherwise.
@@ -122,16 +122,16 @@ def train(
 
 
 def _fit(config: Config, folder: Path, given: Mapping[str, Any]) -> ray.train.Result:
-    """Train to the end, from the last checkpoint, and again from there when workers are lost.
+    """Train from the last checkpoint to the end, and restart from the newest checkpoint when workers are lost.
 
-    Ray Train could start them again too, but would do so for errors that come back, and not when its controller dies.
+    Ray Train's restarts are off: they also repeat errors that come back, and they do not cover a dead controller.
     """
     for num_failures in range(config.run.max_failures + 1):
         clean_up(folder)
         try:
             return _trainer(config, folder, given).fit()
         except ControllerError as error:
-            if isinstance(error.controller_failure, OSError):  # Ray Train's record of the checkpoints; mended later
+            if isinstance(error.controller_failure, OSError):  # writing Ray Train's record failed; repaired later
                 text = f"{folder}: cannot be written ({error.controller_failure}); free space there and go on with"
                 raise OSError(f"{text} run.resume=true") from error
             raise
@@ -168,18 +168,18 @@ def _trainer(config: Config, folder: Path, given: Mapping[str, Any]) -> TorchTra
             checkpoint_config=CheckpointConfig(
                 num_to_keep=run.keep_checkpoints, checkpoint_score_attribute="mean_f1", checkpoint_score_order="max"
             ),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # epochs are told by rank 0
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),  # rank 0 reports the epochs
             failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=3),  # type: ignore[call-arg]
         ),
     )
 
 
 def _worker(given: dict[str, Any]) -> None:
-    """One Ray Train worker, from files to reported checkpoints.
+    """Run one Ray Train worker, from reading files to reporting checkpoints.
 
     Args:
-        given: `config`, the tree of settings; `steps_by_epoch`, as the driver has planned them, or None; `board`, where
-            the first worker tells how far it is.
+        given: Dict of `config`, the tree of settings; `steps_by_epoch`, planned by the driver, or None; and `board`,
+            the actor to which the first worker reports its progress.
     """
     quiet_worker()
     config = parse_config(given["config"])
@@ -245,7 +245,7 @@ def _worker(given: dict[str, Any]) -> None:
 
 
 def _set_up_device(config: Config, world_size: int) -> torch.device:
-    """The device of the calling worker, with PyTorch and DeepSpeed set up for it."""
+    """Set up PyTorch and DeepSpeed for the calling worker's device, and return the device."""
     if config.run.gpus:
         return torch.device("cuda", torch.cuda.current_device())
     os.environ["DS_ACCELERATOR"] = "cpu"
@@ -256,7 +256,7 @@ def _set_up_device(config: Config, world_size: int) -> torch.device:
 
 
 def _check_resources(config: Config) -> None:
-    """Refuse what the cluster cannot schedule, instead of waiting for it."""
+    """Refuse a run that the cluster cannot schedule, because Ray would wait for resources forever."""
     if not ray.is_initialized():
         ray.init()
     have, run = ray.cluster_resources(), config.run

@@ -1,4 +1,4 @@
-"""The page of `ctxner audit`: shares of copies and of seen mentions, with examples; `jobs.audit` finds them."""
+"""The page of `ctxner audit`: shares of copies and of seen mentions, with examples; `jobs.audit` computes them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ctxner.retrieval.measure.leakage import CopyShares, SeenMentions, SentenceC
 from ctxner.schema import Sentence
 from jobs.pages.page import evenly, write_page
 
-MAX_EXAMPLES = 10  # sentences shown of each comparison
-MAX_EXACT = 3  # of these, with an exact copy
+MAX_EXAMPLES = 10  # sentences shown per comparison
+MAX_EXACT = 3  # of these, sentences with an exact copy
 
-Overlap = tuple[SeenMentions, dict[str, SeenMentions]]  # in all, by type
+Overlap = tuple[SeenMentions, dict[str, SeenMentions]]  # of all mentions, and by type
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Comparison:
 
     @property
     def shares(self) -> CopyShares:
-        """Of how many sentences there is a copy."""
+        """Shares of the sentences that have a copy."""
         return copy_shares(self.copies)
 
 
@@ -36,7 +36,7 @@ def write_audit_page(
 ) -> None:
     """Write the page of an audit: shares of copies and of seen mentions, with examples."""
     in_corpus = [comparison for comparison in reversed(comparisons) if comparison.where == "corpus"]
-    last = list(overlap)[-1:]  # test, when it is there
+    last = list(overlap)[-1:]  # the test split, if there is one
     write_page(
         out,
         "audit.html.j2",
@@ -61,7 +61,7 @@ def write_audit_page(
 
 
 def _examples(comparison: Comparison) -> list[tuple[str, str, SentenceCopies]]:
-    """Some sentences with exact copies, then some with near ones only, evenly from the closest to the least close."""
+    """Some sentences with exact copies, then some with only near copies, in even steps from closest to farthest."""
     rows = zip(texts_of(comparison.sentences), comparison.copies, strict=True)
     examples = [(id, text, copies) for (id, text), copies in rows if copies.closest]
     exact = [row for row in examples if row[2].num_exact][:MAX_EXACT]

@@ -19,14 +19,14 @@ _DIAGRAM = ("perfect", "before", "after")
 
 @dataclass(frozen=True, slots=True)
 class ViewReport:
-    """How good a view's confidences are; `after` is of entities that the scaling was not fitted on.
+    """How good a view's confidences are. Values after scaling are cross-fitted: no entity is scaled by its own fit.
 
     Attributes:
-        scaling: Fitted on all entities; None when there are too few.
-        num_entities: Predicted ones.
+        scaling: Scaling fitted on all entities; None when `fit_platt` finds none.
+        num_entities: Number of predicted entities.
         f1: Micro F1 of the view.
         ece: Expected calibration error before and after scaling, in 15 bins.
-        bins: The reliability diagram, before and after, in `BINS_SHOWN` bins.
+        bins: Reliability diagram before and after scaling, in `BINS_SHOWN` bins.
     """
 
     scaling: PlattScaling | None
@@ -45,14 +45,14 @@ def write_calibration_page(
     title: str,
     facts: Mapping[str, str],
 ) -> Path:
-    """Write the page aside, then rename it.
+    """Write the page under a temporary name, then rename it.
 
     Args:
-        path: The HTML file.
-        reports: By view.
+        path: HTML file to write.
+        reports: Reports by view.
         curve: Curve of `auto`; empty without contexts.
-        chosen: Its point that was chosen.
-        title: Heading.
+        chosen: Chosen point of the curve; None without contexts.
+        title: Heading of the page.
         facts: What a reader needs to repeat the run.
     """
     return write_page(
@@ -77,7 +77,7 @@ def write_calibration_page(
 
 
 def curve_panel(curve: Sequence[AutoPoint], chosen: AutoPoint) -> Panel | None:
-    """F1 in percent by the share looked up, in steps of 5%: of each step the nearest point of the curve."""
+    """F1 in percent by the share looked up, in steps of 5%; each step shows the nearest point of the curve."""
     shares = list(range(0, 101, _STEP))
     points = [min(curve, key=lambda point: abs(100 * point.share - share)) for share in shares]
     at_chosen = round(100 * chosen.share / _STEP)

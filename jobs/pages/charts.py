@@ -1,6 +1,6 @@
 """The geometry of the report's charts: ticks, lines and dots in the units of an SVG view box.
 
-Small multiples: a panel for each loss and for each view's dev F1, one line per mode. Colours are the page's.
+Small multiples: one panel per loss and one per view's dev F1, with one line per mode. The page sets the colours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOSSES = {
     "cl-l2": "Cooperation, CL-L2",
     "cl-kl": "Cooperation, CL-KL",
 }
-LOG_FROM = 30  # use a log scale when the greatest value is this many times the least
+LOG_FROM = 30  # use a log scale when the largest value is more than this many times the smallest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class EpochPoint:
 
     Attributes:
         mode: Training mode, e.g. `cl-kl`.
-        epoch: From 1.
+        epoch: Number of the epoch, from 1.
         losses: Mean of each loss over the epoch, by name.
         dev_f1: Dev F1 in [0, 1] of each view.
     """
@@ -41,7 +41,7 @@ class EpochPoint:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A point of a line: place in the view box and the sentence that a pointer or a screen reader gets."""
+    """A point of a line: its place in the view box, and its text for tooltips and screen readers."""
 
     x: float
     y: float
@@ -55,8 +55,8 @@ class Panel:
     Attributes:
         title: What is drawn.
         y_label: Unit of the vertical axis.
-        x_ticks: (x, text), epochs.
-        y_ticks: (y, text).
+        x_ticks: (x, text) of each tick of the horizontal axis.
+        y_ticks: (y, text) of each tick of the vertical axis.
         lines: (index of the mode, its dots by epoch).
         num_left_out: Values that are not finite and so are not drawn.
     """
@@ -70,7 +70,7 @@ class Panel:
 
 
 def panels(curves: Sequence[EpochPoint], modes: Sequence[str]) -> dict[str, list[Panel]]:
-    """The charts of both figures, `losses` (a panel each) and `f1` (a panel for each view, on one scale)."""
+    """The charts of both figures, `losses` (one panel per loss) and `f1` (one panel per view, on one scale)."""
     f1 = [100 * value for point in curves for value in point.dev_f1.values() if math.isfinite(value)]
     f1_range = (min(f1), max(f1)) if f1 else None
     figures = {
@@ -87,7 +87,7 @@ def panels(curves: Sequence[EpochPoint], modes: Sequence[str]) -> dict[str, list
 
 
 def loss_labels(curves: Sequence[EpochPoint]) -> dict[str, str]:
-    """The losses that occur and what they are called on the page; known ones first."""
+    """The losses that occur and their names on the page; known losses first."""
     occurring = {name: name for point in curves for name in point.losses}
     return {name: label for name, label in LOSSES.items() if name in occurring} | {
         name: LOSSES.get(name, name) for name in occurring
@@ -116,7 +116,7 @@ def panel(title: str, y_label: str, series: Series, y_range: tuple[float, float]
         title: What is drawn.
         y_label: Unit of the vertical axis.
         series: The points of each mode.
-        y_range: What the vertical axis shows at least; the values themselves when None.
+        y_range: Range that the vertical axis shows at least; None: the range of the values.
     """
     finite = {mode: sorted(point for point in points if math.isfinite(point[1])) for mode, points in series.items()}
     values = [value for points in finite.values() for _, value in points]
@@ -152,7 +152,7 @@ def _place(value: float, log: bool) -> float:
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    """The straight line from [low, high] to [start, end]; the middle when there is only one value."""
+    """The linear map from [low, high] to [start, end]; the middle of [start, end] when low equals high."""
     if high == low:
         return lambda value: (start + end) / 2
     return lambda value: round(start + (value - low) / (high - low) * (end - start), 1)

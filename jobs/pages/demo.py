@@ -18,9 +18,9 @@ from ctxner.schema import Entity, ScoredPassage, Span
 from jobs.pages.charts import VIEWS, EpochPoint, loss_labels, panels
 from jobs.pages.page import DROPPED, clip, write_page
 
-MAX_WORDS = 400  # of a sentence
+MAX_WORDS = 400  # per sentence
 MAX_WORD_LENGTH = 80  # characters
-MAX_PASSAGES = 20  # of a sentence
+MAX_PASSAGES = 20  # per sentence
 MAX_PASSAGE_LENGTH = 1200  # characters
 
 OUTCOMES = {
@@ -37,11 +37,11 @@ class TaggedSentence:
 
     Attributes:
         id: The sentence's id.
-        words: Its words; all spans and entities index them.
+        words: The sentence's words; all spans and entities index them.
         gold: True mentions.
         plain: Mentions found without passages.
         context: Mentions found with passages.
-        passages: What was retrieved, kept ones first.
+        passages: Retrieved passages, kept ones first.
     """
 
     id: str
@@ -78,16 +78,16 @@ def write_report(
     facts: Mapping[str, str],
     max_sentences: int = 200,
 ) -> Path:
-    """Write the page aside, then rename it into place; it asks the network for nothing.
+    """Write the page under a temporary name, then rename it; the page loads nothing from the network.
 
     Args:
-        path: The HTML file; its folder is made if need be.
+        path: HTML file to write; its folder is made if it is missing.
         title: Heading of the page.
         scores: mode -> view -> `precision`, `recall`, `f1`, in [0, 1]. The first mode is the baseline.
-        curves: One point a mode and epoch, in any order.
+        curves: One point per mode and epoch, in any order.
         sentences: Tagged sentences; the page counts all and shows `max_sentences`, evenly from the four outcomes.
         facts: What a reader needs to repeat the run: versions, sizes, timings.
-        max_sentences: Most sentences shown.
+        max_sentences: Largest number of sentences shown.
 
     Returns:
         `path`.
@@ -121,7 +121,7 @@ def write_report(
 
 
 def outcome(sentence: TaggedSentence) -> str:
-    """Which of `OUTCOMES`: a view is right when it finds all true mentions with their types and nothing else."""
+    """The key in `OUTCOMES`: a view is right when it finds all true mentions with their types and nothing else."""
     gold = {(span.start, span.end, span.type) for span in sentence.gold}
     plain_right, context_right = (
         {(entity.first_word, entity.last_word, entity.type) for entity in entities} == gold
@@ -167,7 +167,7 @@ def _in_order(sentence: TaggedSentence, unordered: Iterable[Mark]) -> list[Mark]
 
 
 def _segments(words: Sequence[str], ordered: Sequence[Mark]) -> list[tuple[str, Mark | None]]:
-    """The sentence in pieces, marked or not; joined by spaces they are its first `MAX_WORDS` words."""
+    """The sentence in marked and unmarked pieces; joined by spaces they are its first `MAX_WORDS` words."""
     cut = [clip(word, MAX_WORD_LENGTH) for word in words[:MAX_WORDS]]
     segments: list[tuple[str, Mark | None]] = []
     position = 0
@@ -204,7 +204,7 @@ def _card(sentence: TaggedSentence, types: Sequence[str]) -> dict[str, object]:
 
 
 def _hits(text: str, mentions: Iterable[str]) -> list[tuple[str, bool]]:
-    """A passage's text in pieces: those that repeat a mention of the sentence, and the others."""
+    """A passage's text in pieces; each says whether it repeats a mention of the sentence."""
     clipped = clip(text, MAX_PASSAGE_LENGTH)
     wanted = sorted((re.escape(mention) for mention in mentions if len(mention) > 1), key=len, reverse=True)
     if not wanted:
@@ -218,7 +218,7 @@ def _types(sentence: TaggedSentence) -> set[str]:
 
 
 def _choose(sentences: Sequence[TaggedSentence], max_sentences: int) -> list[TaggedSentence]:
-    """At most so many, taken in turn from each outcome, in their own order."""
+    """At most `max_sentences` sentences, taken in turn from each outcome, in their original order."""
     places: dict[str, list[int]] = {key: [] for key in OUTCOMES}
     for i, sentence in enumerate(sentences):
         places[outcome(sentence)].append(i)

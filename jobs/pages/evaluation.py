@@ -1,7 +1,7 @@
 """The page of `ctxner evaluate`: tables, charts, and the sentences as JSON, which `templates/evaluation.js` shows.
 
-The figures are those of the command's result; nothing is scored here. Text of the data reaches the page as JSON only
-and becomes text nodes there, so it is never markup.
+The figures come from the command's result; nothing is scored here. Texts from the data reach the page only as JSON and
+become text nodes there, so they are never markup.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from jobs.pages.charts import VIEWS, Panel
 from jobs.pages.page import DROPPED, clip, share_panel, write_page
 
 MAX_SENTENCES = 5000
-MAX_WORDS = 400  # of a sentence
+MAX_WORDS = 400  # per sentence
 MAX_WORD_LENGTH = 80  # characters
-MAX_PASSAGES = 10  # of a sentence
+MAX_PASSAGES = 10  # per sentence
 MAX_PASSAGE_LENGTH = 600  # characters
 
 VIEW_NAMES = {**VIEWS, "auto": "Auto"}
@@ -45,10 +45,10 @@ class EvaluatedSentence:
 
     Attributes:
         id: The sentence's id.
-        words: Its words; all spans and entities index them.
+        words: The sentence's words; all spans and entities index them.
         gold: True mentions.
-        views: Mentions found, by view: `plain` and, with passages, `context`.
-        passages: As the context view reads them: `num_pieces` where read, `dropped` where not.
+        views: Mentions that each view found: `plain` and, with passages, `context`.
+        passages: Passages of the context view, with `num_pieces` if it reads them and `dropped` if not.
         looked_up: Whether `auto` takes the context view; None when it is not scored.
     """
 
@@ -63,12 +63,12 @@ class EvaluatedSentence:
 def write_evaluation_page(
     path: Path, result: Mapping[str, Any], sentences: Sequence[EvaluatedSentence], *, facts: Mapping[str, str]
 ) -> Path:
-    """Write the page aside, then rename it.
+    """Write the page under a temporary name, then rename it.
 
     Args:
-        path: The HTML file.
-        result: What the command returns.
-        sentences: All of the split; the page holds `MAX_SENTENCES`, those that differ or have errors first.
+        path: HTML file to write.
+        result: Result of the command.
+        sentences: All sentences of the split; the page holds `MAX_SENTENCES`, first those with changes or errors.
         facts: What a reader needs to repeat the run.
     """
     views, details = list(result["scores"]), result["details"]
@@ -104,7 +104,7 @@ def write_evaluation_page(
 
 
 def f1(score: Mapping[str, Any]) -> Tally:
-    """A score as the share that its F1 is: twice the correct of predicted and gold."""
+    """F1 of a score as a share: twice the correct mentions over predicted plus gold mentions."""
     return Tally(2 * score["num_correct"], score["num_predicted"] + score["num_gold"])
 
 
@@ -127,7 +127,7 @@ def _bucket_panels(result: Mapping[str, Any]) -> dict[str, Panel | None]:
 
 
 def _reliability_panel(details: Mapping[str, Any]) -> Panel | None:
-    """The share of mentions that are right, by confidence; the last line is what it should be."""
+    """The share of mentions that are right, by confidence; the last line is perfect calibration."""
     bins = [bin for detail in details.values() for bin in detail["calibration"]["bins"]]
     if not bins:
         return None
@@ -145,7 +145,7 @@ def _reliability_panel(details: Mapping[str, Any]) -> Panel | None:
 
 
 def _record(sentence: EvaluatedSentence) -> dict[str, Any]:
-    """A sentence as the page's script reads it."""
+    """A sentence in the form that the page's script reads."""
     shown = [clip(word, MAX_WORD_LENGTH) for word in sentence.words[:MAX_WORDS]]
     views = {view: _marks(sentence.gold, entities) for view, entities in sentence.views.items()}
     outcome = None
@@ -203,7 +203,7 @@ def _passage(scored: ScoredPassage) -> dict[str, Any]:
 
 
 def _order(record: Mapping[str, Any]) -> int:
-    """Sentences where the views differ, then those with errors, then the others."""
+    """Sort key: sentences where the views differ, then sentences with errors, then the others."""
     if record["outcome"] not in (None, "same"):
         return 0
     return 2 if record["right"] else 1
@@ -214,5 +214,5 @@ def _span(entity: Entity) -> Span:
 
 
 def _finite(value: float | None, digits: int) -> float | None:
-    """Rounded for JSON, which has no other numbers."""
+    """The value, rounded; None if it is not finite, since JSON has only finite numbers."""
     return round(value, digits) if value is not None and math.isfinite(value) else None

@@ -1,6 +1,6 @@
-"""What the HTML pages share: writing them, what they call things, and charts over named places and bins.
+"""Shared parts of the HTML pages: writing a page, names of things, and charts over named places and bins.
 
-How a chart is laid out is `jobs.pages.charts`; how the pages look is `templates/page.css`.
+`jobs.pages.charts` lays out a chart; `templates/page.css` styles the pages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uff
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Render a template of `jobs/pages/templates`, aside, then rename; the page asks the network for nothing."""
+    """Render a template of `jobs/pages/templates` to a file, atomically; the page loads nothing from the network."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -49,27 +49,27 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
 
 
 def _csp_hash(script: str) -> str:
-    """What the page's security policy must name for this script, and no other one, to run."""
+    """The hash that the page's security policy must name so that this script, and no other, may run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def percent(tally: Tally) -> str:
-    """The share in percent with one decimal; a dash of nothing."""
+    """The share in percent with one decimal; a dash if there is no share."""
     return "–" if tally.share is None else f"{100 * tally.share:.1f}"
 
 
 def as_dict(tally: Tally) -> dict[str, float | None]:
-    """Plain data for JSON."""
+    """The tally as plain values for JSON."""
     return {"found": tally.found, "total": tally.total, "share": tally.share}
 
 
 def clip(text: str, most: int) -> str:
-    """The text, cut at so many characters."""
+    """The text, cut after `most` characters."""
     return text if len(text) <= most else f"{text[:most]}… (+{len(text) - most:,} characters)"
 
 
 def evenly(rows: Sequence[T], most: int) -> list[T]:
-    """At most so many rows, from the first to the last in even steps."""
+    """At most `most` rows, from the first to the last in even steps."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(place * (len(rows) - 1) / max(1, most - 1))] for place in range(most)]
@@ -81,7 +81,7 @@ def share_panel(title: str, names: Sequence[str], series: Mapping[int, Sequence[
     Args:
         title: What is drawn.
         names: Names of the places, e.g. each k.
-        series: A tally for each place, by the index of the line.
+        series: Tallies of each line, one per place, by the index of the line.
     """
     values = {
         line: [None if points.share is None else 100 * points.share for points in points]
@@ -91,13 +91,13 @@ def share_panel(title: str, names: Sequence[str], series: Mapping[int, Sequence[
 
 
 def histogram(title: str, unit: str, groups: Sequence[Sequence[float]], *, whole: bool = False) -> Panel | None:
-    """How many values fall into bins of a round width; None when there are none.
+    """How many values fall into bins of a round width; None when there are no finite values.
 
     Args:
         title: What is drawn.
         unit: Unit of what is counted, e.g. `passages`.
-        groups: The values of each line; all share the bins.
-        whole: The values are whole numbers.
+        groups: Values of each line; all lines share the bins.
+        whole: Whether the values are whole numbers.
     """
     finite = [[value for value in group if math.isfinite(value)] for group in groups]
     if not any(finite):
@@ -116,7 +116,7 @@ def histogram(title: str, unit: str, groups: Sequence[Sequence[float]], *, whole
 
 
 def _round_width(least: float, whole: bool) -> float:
-    """The least of 1, 2, 5, 10, ... times a power of ten that is at least so wide."""
+    """The smallest width of 1, 2 or 5 times a power of ten that is at least `least`."""
     if (whole and least <= 1) or least <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(least))
@@ -131,15 +131,15 @@ def named_panel(
     values: Mapping[int, Sequence[float | None]],
     y_range: tuple[float, float],
 ) -> Panel | None:
-    """A chart whose horizontal axis has named places in place of epochs.
+    """A chart whose horizontal axis has named places instead of epochs.
 
     Args:
         title: What is drawn.
         y_label: Unit of the vertical axis.
         ticks: Names of the places.
-        labels: What is said of a dot, by its place, before its value.
-        values: Values of each line, by its index, one per place; None draws nothing.
-        y_range: What the vertical axis shows at least.
+        labels: Beginning of a dot's text, one per place; the dot's value follows it.
+        values: Values of each line, by the index of the line, one per place; None draws nothing.
+        y_range: Range that the vertical axis shows at least.
     """
     points = {
         line: [(place, value) for place, value in enumerate(points) if value is not None]

@@ -12,10 +12,10 @@ from ctxner.schema import Example, ScoredPassage
 from jobs.pages.charts import Panel
 from jobs.pages.page import DROPPED, evenly, histogram, share_panel, write_page
 
-READ = "read"  # what became of a passage in the context view; for the others it is `ScoredPassage.dropped`
+READ = "read"  # fate of a passage in the context view; the fate of others is `ScoredPassage.dropped`
 FATES = {READ: "read, in the context view", **DROPPED}
 MAX_MISSING = 40  # mentions shown
-MAX_PASSAGES = 3  # shown of each
+MAX_PASSAGES = 3  # passages shown per mention
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Missing:
         id: Id of the sentence.
         type: Type of the mention.
         parts: The sentence before the mention, the mention, and the rest.
-        query: What was searched for.
-        passages: Kept ones, best first.
-        in_corpus: Whether the mention stands in the corpus; None when that was not looked at.
+        query: Query of the sentence.
+        passages: Kept passages, best first.
+        in_corpus: Whether the mention stands in the corpus; None when the corpus was not read.
     """
 
     id: str
@@ -45,14 +45,14 @@ class Findings:
 
     Attributes:
         coverage: Gold mentions found in the first k kept passages, by k, ascending.
-        words: Sentence words found there.
+        words: Sentence words found in the first k kept passages, by k.
         read: Gold mentions found in the passages of the context view.
-        read_words: Sentence words found there.
-        ceiling: Gold mentions that stand in the corpus; None when that was not looked at.
-        has_seen: Whether there is training data, so that seen and unseen mean anything.
-        most_kept: Passages that retrieval kept for a sentence, at most; more than so many add nothing to `coverage`.
+        read_words: Sentence words found in the passages of the context view.
+        ceiling: Gold mentions that stand in the corpus; None when the corpus was not read.
+        has_seen: Whether there is training data, so that mentions can be seen or unseen.
+        most_kept: Largest number of passages kept for a sentence; a larger k adds nothing to `coverage`.
         views: Sentences with their passages as the context view reads them.
-        pieces: Pieces of each passage, by its id.
+        pieces: Number of pieces of each passage, by its id.
         missing: All mentions that stand in no kept passage.
     """
 
@@ -68,7 +68,7 @@ class Findings:
     missing: Sequence[Missing]
 
     def fates(self) -> dict[str, list[ScoredPassage]]:
-        """The passages by what became of them, read ones first."""
+        """The passages by their fate, read ones first."""
         fates: dict[str, list[ScoredPassage]] = {READ: []}
         for view in self.views:
             for scored in view.passages:
@@ -76,20 +76,20 @@ class Findings:
         return fates
 
     def num_pieces(self, passages: Sequence[ScoredPassage]) -> int:
-        """Pieces of passages, whether they are read or not."""
+        """Number of pieces of passages, whether they are read or not."""
         return sum(self.pieces[scored.passage.id] for scored in passages)
 
 
 def write_retrieval_page(
     path: Path, findings: Findings, *, title: str, limits: tuple[int, int], facts: Mapping[str, str]
 ) -> Path:
-    """Write the page aside, then rename it.
+    """Write the page under a temporary name, then rename it.
 
     Args:
-        path: The HTML file.
-        findings: What is shown; of the missing mentions an even choice.
-        title: Heading.
-        limits: The context view's pieces and passages at most.
+        path: HTML file to write.
+        findings: Figures to show; the page shows at most `MAX_MISSING` missing mentions, in even steps.
+        title: Heading of the page.
+        limits: Largest numbers of pieces and of passages in the context view.
         facts: What a reader needs to repeat the run.
     """
     return write_page(
@@ -121,7 +121,7 @@ def _tiles(findings: Findings) -> list[tuple[str, Tally, str]]:
 
 
 def _coverage_panels(findings: Findings) -> dict[str, Any]:
-    """The charts by k, and what their lines are."""
+    """The charts by k, and the names of their lines."""
     coverage, types = findings.coverage.values(), list(findings.read.by_type)
     lines: dict[str, list[Tally]] = {"mentions": [cell.all for cell in coverage]}
     if findings.has_seen:
@@ -139,7 +139,7 @@ def _coverage_panels(findings: Findings) -> dict[str, Any]:
 
 
 def _fate_rows(findings: Findings) -> list[tuple[str, Tally, int]]:
-    """What became of passages, of how many of all, and their pieces."""
+    """For each fate: its name, its share of all passages, and the number of their pieces."""
     fates = findings.fates()
     total = sum(map(len, fates.values()))
     return [
@@ -149,7 +149,7 @@ def _fate_rows(findings: Findings) -> list[tuple[str, Tally, int]]:
 
 
 def _score_panels(findings: Findings) -> list[tuple[Panel, str]]:
-    """Histograms of both scores, of the passages that are read and of the others; (chart, horizontal axis)."""
+    """Histograms of both scores, for read passages and for the others; (chart, name of the horizontal axis)."""
     fates = findings.fates()
     groups = fates.pop(READ), [scored for fate in fates.values() for scored in fate]
     bm25 = [[scored.bm25_score for scored in group] for group in groups]

@@ -1,6 +1,6 @@
-"""The page of a training run: losses and both views' dev F1 by epoch, where the seconds went, what it was made from.
+"""The page of a training run: losses and dev F1 of both views by epoch, seconds per phase, settings and data.
 
-It is drawn from what the run's folder holds: `history.json` and the model's `training.json`.
+Its input is `history.json` in the run's folder, and the model's `training.json`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from jobs.pages.charts import LOSSES, VIEWS, Panel, panel
 from jobs.pages.page import write_page
 
 PAGE_FILE = "training.html"
-_LINE = 3  # of the losses: the palette's solid one
+_LINE = 3  # number of the losses' line: the solid one in the palette
 
 
 def write_training_page(folder: Path, model: Path) -> Path:
-    """Write `training.html` into a run's folder, aside, then renamed.
+    """Write `training.html` into a run's folder, under a temporary name that is then renamed.
 
     Args:
         folder: Folder of the run, with `history.json`.
@@ -46,7 +46,7 @@ def write_training_page(folder: Path, model: Path) -> Path:
 
 
 def f1_panel(history: Sequence[Mapping[str, Any]]) -> Panel | None:
-    """Dev F1 in percent, a line for each view."""
+    """Dev F1 in percent, one line per view."""
     series = {
         line: [(entry["epoch"], 100 * entry["dev_f1"][view]) for entry in history if view in entry["dev_f1"]]
         for line, view in enumerate(VIEWS)
@@ -55,7 +55,7 @@ def f1_panel(history: Sequence[Mapping[str, Any]]) -> Panel | None:
 
 
 def loss_panels(history: Sequence[Mapping[str, Any]]) -> list[Panel]:
-    """A chart for each loss."""
+    """One chart per loss."""
     occurring = list(dict.fromkeys(str(name) for entry in history for name in entry["losses"]))
     names = [name for name in LOSSES if name in occurring] + [name for name in occurring if name not in LOSSES]
     charts = [

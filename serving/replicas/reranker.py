@@ -1,4 +1,4 @@
-"""An encoder, and the sentences that it orders passages for, inside a retriever or in replicas of its own."""
+"""The re-ranker: an encoder that orders each sentence's passages, inside a retriever or in separate replicas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serving.settings import ServeSettings
 
 
 class RerankerReplica:
-    """An encoder, and the sentences that it orders passages for."""
+    """Orders each sentence's passages with an encoder, batch by batch in one thread."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         serve_settings = ServeSettings(**settings)
@@ -27,13 +27,13 @@ class RerankerReplica:
         self.thread.submit(self._check).result()
 
     async def check_health(self) -> None:
-        """The encoder scores."""
+        """Check that the encoder can score passages; its errors are raised."""
         await asyncio.get_running_loop().run_in_executor(self.thread, self._check)
 
     async def rerank(
         self, sentences: Sequence[Sentence], hits: Sequence[tuple[ScoredPassage, ...]], seconds: float
     ) -> list[tuple[ScoredPassage, ...]] | None:
-        """Each sentence's passages in order; None when their turn came after so many seconds."""
+        """Each sentence's passages, best first; None if their batch did not start within `seconds`."""
         return await self.batcher(Item((sentences, hits), len(sentences), time.time() + seconds))
 
     def _rerank(self, items: Sequence[Item]) -> list[list[tuple[ScoredPassage, ...]] | None]:

@@ -1,4 +1,4 @@
-"""An index in a JVM, and the passages that it finds and keeps for sentences that come again."""
+"""The retriever: searches an index in a JVM, and caches the passages for sentences that come again."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from serving.settings import ServeSettings, index_version
 
 
 class RetrieverReplica:
-    """An index in a JVM, and the passages that it finds.
+    """Searches an index in a JVM, has the passages re-ranked, and caches them.
 
     Args:
         settings: Settings of the application.
-        release: Not read; another one makes Serve roll in new replicas.
-        reranker: Replicas that order the passages; None: this one does.
+        release: Versions of what is served; not read, but a new value makes Serve roll in new replicas.
+        reranker: Replicas that order the passages; None: this replica orders them, if re-ranking is on.
     """
 
     def __init__(self, settings: dict[str, Any], release: str, reranker: DeploymentHandle | None) -> None:
         serve_settings = ServeSettings(**settings)
         assert serve_settings.index is not None
         self.settings, self.slow = serve_settings.retrieval, serve_settings.slow_ms / 1000
-        self.thread = ThreadPoolExecutor(1, "lucene")  # the JVM's only Python thread
+        self.thread = ThreadPoolExecutor(1, "lucene")  # the only Python thread that calls the JVM
         self.retriever = self.thread.submit(self._open, serve_settings).result()
         manifest = self.retriever.searcher.manifest
         self.index = index_version(manifest)
@@ -55,7 +55,7 @@ class RetrieverReplica:
         self.thread.submit(self._search, [Item(self.checks, 1, 0)]).result()
 
     def _open(self, serve_settings: ServeSettings) -> Retriever:
-        """The index, opened in the thread that will search it, and the first tagger where the settings name one."""
+        """Open the index in the thread that searches it, and load the first tagger if the settings name one."""
         folder: Any = serve_settings.index
         if source := serve_settings.index_source:
             folder = fetch_index(source, folder, index_manifest(folder, source))
@@ -67,10 +67,10 @@ class RetrieverReplica:
         return retriever
 
     async def check_health(self) -> None:
-        """The index answers, and the re-ranker inside.
+        """Check that the index answers, and the re-ranker if it is in this replica; errors of the re-ranker are raised.
 
         Raises:
-            RuntimeError: The index does not; the re-ranker raises what it fails with.
+            RuntimeError: The index cannot be searched.
         """
         if self.inside is not None:
             await self.inside.check_health()
@@ -82,8 +82,8 @@ class RetrieverReplica:
         """Passages for each sentence.
 
         Args:
-            sentences: To look up.
-            seconds: Time that there is; passages that cannot be re-ranked in them come as they were found.
+            sentences: Sentences to look up.
+            seconds: Time limit; passages that cannot be re-ranked within it come in the order of the search.
         """
         until = time.time() + seconds
         if self.slow:
@@ -95,7 +95,7 @@ class RetrieverReplica:
         return Retrieved([next(retrieved) if passages is None else passages for passages in known], self.index)
 
     async def describe(self) -> dict[str, Any]:
-        """What the index is."""
+        """The index's folder, its version, and its number of passages."""
         return {"index": self.folder, "version": self.index, "passages": self.num_documents}
 
     def _cached(self, sentence: Sentence) -> tuple[ScoredPassage, ...] | None:
@@ -127,12 +127,12 @@ class RetrieverReplica:
         return answers
 
     def _tries_anyway(self) -> bool:
-        """Now and then what seems too slow is tried all the same, as it may be faster now."""
+        """Whether to re-rank although it seems too slow: true now and then, as re-ranking may be faster now."""
         self.num_skipped += 1
         return self.num_skipped % POLICY.skips_per_try == 0
 
     def _search(self, items: Sequence[Item]) -> list[Any]:
-        """Results for each item; ids of different callers are the same, so each sentence gets one of its own."""
+        """Results for each item. Sentences get new ids, as different callers use the same ids."""
         flat = [
             Sentence(str(n), sentence.words)
             for n, sentence in enumerate(item_sentence for item in items for item_sentence in item.work)

@@ -1,4 +1,4 @@
-"""HTTP in front of the groups of replicas; which view answers is `serving.routing`."""
+"""The router: HTTP in front of the groups of replicas. `serving.routing` decides which view answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from serving.web import make_app
 
 
 class RouterReplica:
-    """HTTP, and which view answers.
+    """Serves HTTP and calls the groups of replicas.
 
     Args:
         settings: Settings of the application.
         threshold: Threshold of `auto`, in nats; None: `auto` looks everything up.
         plain: Replicas of the plain view.
         context: Replicas of the context view.
-        retriever: None: passages come from callers only.
+        retriever: Replicas of the retriever; None: passages come from callers only.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class RouterReplica:
                 calling(handle, "retrieve" if name == "retriever" else "tag"),
                 stall_seconds=None
                 if name == "plain"
-                else POLICY.stall_seconds,  # nobody can stand in for the plain view
+                else POLICY.stall_seconds,  # None: requests wait for the plain view
                 alive=calling(handle, "describe"),
             )
             for name, handle in self.handles.items()
@@ -58,7 +58,7 @@ class RouterReplica:
         self.described: tuple[float, dict[str, Any]] = (0.0, {})
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """The web application, made where it runs."""
+        """The web application, built in the process that runs it."""
         service = Service(
             self.routing,
             self.settings.limits,
@@ -70,7 +70,7 @@ class RouterReplica:
         return make_app(service, self.settings.keys)
 
     async def describe(self) -> dict[str, Any]:
-        """Models, index and settings, as replicas tell them; groups without a replica are not woken."""
+        """Models, index and settings, as the replicas describe them; groups without a running replica are not asked."""
         since, description = self.described
         if time.monotonic() - since > POLICY.described_seconds or not description:
             names = [name for name, up in (await self.ready()).items() if up]
@@ -88,7 +88,7 @@ class RouterReplica:
         return description
 
     async def ready(self) -> dict[str, bool]:
-        """By group, whether a replica of it runs."""
+        """For each group, by name, whether a replica runs and the group is not down."""
         return {
             name: handle.running_replicas_populated() and not self.groups[name].is_down
             for name, handle in self.handles.items()

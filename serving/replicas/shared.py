@@ -1,4 +1,4 @@
-"""What several replicas share: the thread in which a model computes, checks that they answer, calls of one another."""
+"""Shared by several replicas: a model's thread, the sentences of health checks, and calls of other replicas."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CHECKS = ("Marta Ilves moved from Tartu to Bergen .", "It rained .")
 
 
 def model_thread(settings: ServeSettings) -> ThreadPoolExecutor:
-    """The one thread in which a model computes; OpenMP's number of threads is a setting of the thread that asks."""
+    """The one thread in which a model computes; OpenMP's number of threads is set per calling thread."""
     import torch
 
     return ThreadPoolExecutor(1, "model", torch.set_num_threads, (settings.threads,))
 
 
 def calling(handle: DeploymentHandle, method: str) -> Any:
-    """A coroutine function that calls a method of a replica; cancelled, it cancels there too."""
+    """A coroutine function that calls a method of a replica; cancelling it also cancels the call in the replica."""
     remote = getattr(handle, method)
 
     async def call(*arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A model, and the batches that it tags, in a thread of its own so that health checks are not held up."""
+"""The tagger: a model that tags batches in a separate thread, so that the event loop is never blocked."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from serving.settings import ServeSettings, model_version
 
 
 class TaggerReplica:
-    """A model, and the batches that it tags.
+    """Tags sentences with one model, batch by batch.
 
     Args:
-        model: Folder or hub id.
+        model: Model folder or hub id.
         settings: Settings of the application.
-        release: Not read; another one makes Serve roll in new replicas.
+        release: Versions of what is served; not read, but a new value makes Serve roll in new replicas.
     """
 
     def __init__(self, model: str, settings: dict[str, Any], release: str) -> None:
@@ -40,11 +40,11 @@ class TaggerReplica:
     def _load(self, model: str, serve_settings: ServeSettings) -> Tagger:
         tagger = Tagger.from_pretrained(model, device=serve_settings.device, precision=serve_settings.precision)
         for weights in (*tagger.model.parameters(), *tagger.model.buffers()):
-            weights.data = weights.data.clone()  # a mapped file that is overwritten would take the process with it
+            weights.data = weights.data.clone()  # overwriting a memory-mapped file would crash the process
         return tagger
 
     def _warm(self) -> list[Sequence[str]]:
-        """Tags of the checks, after batches of some sizes, so that memory is had and kernels are chosen."""
+        """Tags of the check sentences; tags batches of several sizes first, to allocate memory and choose kernels."""
         filler = tuple(Passage(str(n), "", " ".join(CHECKS) * 8) for n in range(6))
         read = tuple(ScoredPassage(sentence, 0.0, n) for n, sentence in enumerate(filler, start=1))
         for batch in (1, 4, 1):
@@ -55,24 +55,24 @@ class TaggerReplica:
         return [prediction.tags for prediction in self.tagger.predict(self.checks, view="plain")]
 
     async def check_health(self) -> None:
-        """The model still says what it said when it was loaded.
+        """Check that the model tags the check sentences as it did when it was loaded.
 
         Raises:
-            RuntimeError: It does not.
+            RuntimeError: The tags differ.
         """
         if await asyncio.get_running_loop().run_in_executor(self.thread, self._tags) != self.known:
             raise RuntimeError(f"{self.model}: tags the same sentences otherwise than when it was loaded")
 
     async def tag(self, examples: Sequence[Example], view: str, seconds: float) -> Tagged:
-        """Predictions of a view.
+        """Predictions of one view.
 
         Args:
             examples: Sentences, with passages for the context view.
             view: `plain` or `context`.
-            seconds: After which they are of no use.
+            seconds: Time after which the predictions are of no use.
 
         Raises:
-            TimeoutError: Their turn came too late.
+            TimeoutError: A batch of the examples did not start in time.
         """
         until = time.time() + seconds
         items = [Item((chunk, view), size, until) for chunk, size in self._chunks(examples, view)]
@@ -84,7 +84,7 @@ class TaggerReplica:
         return Tagged(predictions, self.version)
 
     async def describe(self) -> dict[str, Any]:
-        """What the model is."""
+        """The model's folder or id, version, entity types, encoder, piece limit, and whether it is calibrated."""
         tagger = self.tagger
         return {
             "model": self.model,
@@ -96,7 +96,7 @@ class TaggerReplica:
         }
 
     def _chunks(self, examples: Sequence[Example], view: str) -> list[tuple[list[Example], int]]:
-        """The examples in parts that fit into a batch, with their pieces, about."""
+        """The examples in chunks that fit into a batch, each with its approximate number of pieces."""
         chunks: list[tuple[list[Example], int]] = []
         for example in examples:
             chars = sum(map(len, example.sentence.words))
@@ -111,7 +111,7 @@ class TaggerReplica:
         return chunks
 
     def _predict(self, items: Sequence[Item]) -> list[list[Prediction] | None]:
-        """Predictions for each item; None for what is too late already."""
+        """Predictions for each item; None for an item that is already too late."""
         started = time.perf_counter()
         predictions: dict[int, list[Prediction]] = {}
         for view in ("plain", "context"):

@@ -1,8 +1,8 @@
-"""What a training checkpoint holds: the tagger's folder, the optimizer's state and where the run stood.
+"""Reads and writes the files of a training checkpoint: the tagger, the optimizer's state and the run's progress.
 
-`model/` is a tagger that `Tagger.from_pretrained` loads; `optimizer-<share>-of-<shares>.safetensors` and
-`progress.json` continue the run, on any number of workers. No random state is needed: `step_seed` gives every step its
-own. Choosing and keeping checkpoints is Ray Train's, when to write one `ctxner.training.checkpoints.writer`'s.
+`model/` is a tagger that `Tagger.from_pretrained` loads. `optimizer-<share>-of-<shares>.safetensors` and
+`progress.json` continue the run on any number of workers. No random state is saved: `step_seed` seeds every step. Ray
+Train chooses and keeps checkpoints; `ctxner.training.checkpoints.writer` decides when to write one.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _SHARE = re.compile(r"optimizer-(\d+)-of-(\d+)\.safetensors")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
-        epoch: Epochs finished.
-        step: Optimizer steps done of the epoch under way.
-        sums: For each worker, each loss summed over its sentences of the epoch under way.
-        seconds: Spent on the epoch under way.
-        history: One dict an epoch: `epoch`, `losses`, `dev_f1` by view, `dev_scores` by view (all of
-            `ctxner.evaluation.scores.Scores`), `seconds` (of training), `seconds_by_phase` (since the entry before: a
-            checkpoint counts in the epoch after it), `sentences_per_second`.
+        epoch: Number of finished epochs.
+        step: Number of optimizer steps done in the current epoch.
+        sums: For each worker, each loss summed over its sentences of the current epoch.
+        seconds: Training time of the current epoch so far, in seconds.
+        history: One dict per epoch: `epoch`, `losses`, `dev_f1` by view, `dev_scores` by view (all of
+            `ctxner.evaluation.scores.Scores`), `seconds` (of training), `seconds_by_phase` (since the previous entry,
+            so a checkpoint at the end of an epoch counts in the next), `sentences_per_second`.
     """
 
     epoch: int = 0
@@ -49,7 +49,7 @@ class Progress:
     history: tuple[dict[str, Any], ...] = ()
 
     def metrics(self) -> dict[str, float]:
-        """What chooses among checkpoints: `mean_f1` of both views on dev, `UNSCORED` within an epoch."""
+        """Metrics that rank checkpoints: `mean_f1`, the mean dev F1 of both views; `UNSCORED` within an epoch."""
         where = {"epoch": self.epoch, "step": self.step}
         if self.step:
             return {**where, "mean_f1": UNSCORED}
@@ -61,13 +61,13 @@ class Progress:
         }
 
     def own_sums(self, rank: int, world_size: int) -> dict[str, float]:
-        """A worker's part of the sums; when their number has changed, all parts still add up to the same."""
+        """A worker's part of the sums; the parts add up to the same totals for any number of workers."""
         parts = self.sums[rank::world_size]
         return {name: sum(part[name] for part in parts) for name in (parts[0] if parts else ())}
 
 
 def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
-    """Seed of all that is random (dropout) in one step of one worker, so that a resumed step repeats exactly."""
+    """Seed of all randomness (dropout) in one step of one worker, so that a resumed step repeats exactly."""
     digest = hashlib.blake2b(f"{seed}-{epoch}-{step}-{rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1  # 63 bits: a signed integer
 
@@ -97,7 +97,7 @@ def write_share(folder: Path, moments: Mapping[str, Tensor], rank: int, world_si
 
 @contextmanager
 def open_shares(folder: Path) -> Iterator[Callable[[str], Tensor | None]]:
-    """The optimizer's state of a checkpoint by name; a tensor is read when it is asked for, None is not there.
+    """Yield a function from a name in the optimizer's state to its tensor, read at the call; None if it is absent.
 
     Raises:
         ValueError: A share is missing or damaged.
@@ -116,7 +116,7 @@ def open_shares(folder: Path) -> Iterator[Callable[[str], Tensor | None]]:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether every file of a checkpoint is there and as long as it says; uploads that broke off are not."""
+    """Whether a checkpoint has all its files in full length; after an interrupted upload it has not."""
     try:
         read_progress(folder)
         with open_shares(folder), safe_open(folder / MODEL_FOLDER / "model.safetensors", "pt"):
@@ -126,7 +126,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def publish_model(checkpoint: Path, target: Path) -> Path:
-    """Copy a checkpoint's model to where users load it from, in place of what is there."""
+    """Copy a checkpoint's model to the folder that users load it from, replacing the present one."""
     with new_folder(target) as aside:
         shutil.copytree(checkpoint / MODEL_FOLDER, aside, dirs_exist_ok=True)
     return target

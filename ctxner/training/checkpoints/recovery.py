@@ -1,7 +1,7 @@
-"""What a killed run leaves behind: checkpoints that nobody knows of, a damaged record, a lock.
+"""Cleans up after a killed run: removes unrecorded checkpoints, repairs the record; also locks a run's folder.
 
-Ray Train's record of a run's checkpoints (`checkpoint_manager_snapshot.json`) says from where a run goes on. It is not
-written in one piece, and a checkpoint is complete some seconds before the record names it.
+Ray Train's record of a run's checkpoints (`checkpoint_manager_snapshot.json`) decides where a run continues. Ray Train
+does not write it atomically, and a checkpoint is complete some seconds before the record names it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _LISTS = (
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other drivers out of a run's folder; the lock ends with the process.
+    """Keep other drivers out of a run's folder; the lock ends with the process at the latest.
 
     Raises:
-        ValueError: Another one holds it, or the folder cannot be written.
+        ValueError: Another process holds the lock, or the folder cannot be written.
     """
     with ExitStack() as stack:
         try:
@@ -49,9 +49,9 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def clean_up(folder: Path) -> None:
-    """Mend the record of a run's checkpoints if it is damaged, and remove what it does not name or is half published.
+    """Repair a damaged record of a run's checkpoints; remove checkpoints it does not name and half-published models.
 
-    Only for the one who holds the folder's lock (`alone`), while no worker is at work.
+    Call it only while holding the folder's lock (`alone`) and while no worker runs.
     """
     checkpoints = [path for path in sorted(folder.glob("checkpoint_*")) if path.is_dir()]
     named = _named(folder / RECORD_FILE)
@@ -67,7 +67,7 @@ def clean_up(folder: Path) -> None:
 
 
 def _named(record: Path) -> set[str] | None:
-    """Folders that the record names; None when it is missing, damaged or names what is not there."""
+    """Folders that the record names; None when the record or one of these folders is missing, or it is damaged."""
     try:
         results = json.loads(record.read_text())["checkpoint_results"]
         names = {result["checkpoint_dir_name"] for result in results}
@@ -77,7 +77,7 @@ def _named(record: Path) -> set[str] | None:
 
 
 def _write_record(record: Path, checkpoints: list[Path]) -> None:
-    """The record as Ray Train would have written it: worst checkpoint first, numbered by age."""
+    """Write the record as Ray Train would have written it: worst checkpoint first, numbered by age."""
     if not checkpoints:
         record.unlink(missing_ok=True)
         return

@@ -1,6 +1,6 @@
-"""Under which settings a run may go on: those that it was started with, which its folder keeps in `config.json`.
+"""Checks that a run continues under the settings that it was started with, kept in its folder's `config.json`.
 
-What training had reached is in the checkpoints (`ctxner.training.checkpoints.files`).
+The run's progress is in its checkpoints (`ctxner.training.checkpoints.files`).
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist a
 
 
 def check_resumable(saved: Config, given: Config, *, source: str) -> None:
-    """Refuse to go on with a run under settings that would make it another one.
+    """Refuse to continue a run under settings that would change its results.
 
-    What may differ is what training does not read (`index`, `retrieval`, `data.test`) and what says only where it runs,
-    on how many workers, in how much memory and how safely (`Runtime` settings of the config). Everything else stays. Of
-    that, two are easily taken for harmless:
+    Two kinds of settings may differ: those that training does not read (`index`, `retrieval`, `data.test`), and those
+    that only decide where it runs, on how many workers, in how much memory and how safely (`Runtime` settings of the
+    config). All others must be equal. Two of these look harmless but are not:
 
     - `optim.epochs`: the learning rates fall to zero over all epochs; more would raise them again, fewer cut them off.
-    - `run.gpus`: the other kind of device rounds otherwise.
+    - `run.gpus`: the other kind of device rounds differently.
 
     Args:
-        saved: What the run was started with.
-        given: What it is to go on with.
-        source: Where `saved` is, for the error.
+        saved: Settings that the run was started with.
+        given: Settings to continue with.
+        source: Location of `saved`, for the error.
 
     Raises:
-        ValueError: Other settings differ; each is named with both values.
+        ValueError: Settings differ that must be equal; the error names each with both values.
     """
     before, now = _settings(saved), _settings(given)
     differing = [key for key in now if now[key] != before[key]]
@@ -46,7 +46,7 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
 
 
 def absolute_paths(config: Config) -> Config:
-    """The config with absolute paths to what training reads: workers change directory, and so may who resumes."""
+    """The config with absolute paths of all inputs: workers, and perhaps a resumed run, have another directory."""
     data, model = _absolute(config.data), config.model
     also = tuple(further.model_copy(update=_absolute(further)) for further in config.data.also)
     starts = {
@@ -66,7 +66,7 @@ def _absolute(section: Section) -> dict[str, Path]:
     paths = {name: path for name, path in section if isinstance(path, Path)}
     return {
         name: path.resolve() for name, path in paths.items() if path.parts[:1] != ("~",)
-    }  # a home is each node's own
+    }  # `~` differs between nodes
 
 
 def _is_folder(path: str | None) -> bool:
@@ -74,7 +74,7 @@ def _is_folder(path: str | None) -> bool:
 
 
 def write_config(config: Config, folder: Path) -> None:
-    """Write `config.json`, with absolute paths, into a run's folder; the folder is made if need be."""
+    """Write `config.json`, with absolute paths, into a run's folder; creates the folder if it is absent."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / CONFIG_FILE, absolute_paths(config).model_dump_json(indent=1))
 
@@ -83,7 +83,7 @@ def read_config(folder: Path) -> Config:
     """Read `config.json` of a run's folder.
 
     Raises:
-        ValueError: It is missing, damaged or of another version.
+        ValueError: The file is missing, damaged or of another version.
     """
     path = folder / CONFIG_FILE
     try:
@@ -93,7 +93,7 @@ def read_config(folder: Path) -> Config:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """`section.key` -> value of the settings that a trained model depends on."""
+    """Settings that a trained model depends on, as `section.key` -> value."""
     sections = {name: section for name, section in absolute_paths(config) if name not in UNREAD_SECTIONS}
     return {
         f"{name}.{key}": value

@@ -1,7 +1,7 @@
-"""When a checkpoint is due, and its way from the workers to the run's folder, by Ray Train.
+"""Decides when a checkpoint is due, and has Ray Train copy it from the workers to the run's folder.
 
-Every worker writes its files into a folder of its own on its node, and training goes on while Ray Train copies them
-into one folder at `run.storage`. What the files hold is `ctxner.training.checkpoints.files`'s.
+Every worker writes its files into a temporary folder on its node, and training continues while Ray Train copies them
+into one folder at `run.storage`. The content of the files is described in `ctxner.training.checkpoints.files`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ctxner.training.export.model_folder import write_export
 
 
 class CheckpointWriter:
-    """A worker's part in all checkpoints of a run; the workers call each method together.
+    """Writes a worker's part of all checkpoints of a run; the workers call each method together.
 
     Args:
         engine: Engine around the step.
-        tokenizer: Goes with the model.
+        tokenizer: Tokenizer of the model.
         config: Settings of the run.
-        provenance: See `ctxner.training.export.model_folder.run_provenance`; only the first worker's is looked at.
+        provenance: Result of `ctxner.training.export.model_folder.run_provenance`; only the first worker's is used.
         rank: Rank of the worker.
         world_size: Number of workers.
     """
@@ -53,11 +53,11 @@ class CheckpointWriter:
         self.written, self.local = time.monotonic(), Path()
         where = f"{config.run.storage}/{ray.train.get_context().get_experiment_name()}"
         self.prefix = f"ctxner-{hashlib.sha256(where.encode()).hexdigest()[:12]}-{rank}-"
-        for left in Path(tempfile.gettempdir()).glob(f"{self.prefix}*"):  # by a worker that was killed
+        for left in Path(tempfile.gettempdir()).glob(f"{self.prefix}*"):  # left by a killed worker
             shutil.rmtree(left, ignore_errors=True)
 
     def due(self, step: int) -> bool:
-        """Whether to write a checkpoint after so many steps of an epoch; all workers get the same answer."""
+        """Whether a checkpoint is due after `step` optimizer steps of an epoch; all workers get the same answer."""
         steps, minutes = self.config.run.checkpoint_steps, self.config.run.checkpoint_minutes
         if steps and step % steps == 0:
             return True
@@ -69,17 +69,17 @@ class CheckpointWriter:
         return bool(late.item())
 
     def write(self, progress: checkpoints.Progress) -> None:
-        """Write a checkpoint and hand it over; at most one is on its way, so this may wait for the one before.
+        """Write a checkpoint and report it to Ray Train; first wait until the previous one has been copied.
 
         Args:
-            progress: Where the run stands, the same on all workers.
+            progress: Progress of the run, the same on all workers.
 
         Raises:
-            OSError: A file could not be written; what is at `run.storage` is as before.
+            OSError: A file could not be written; the files at `run.storage` are unchanged.
             FloatingPointError: The optimizer's state is not finite.
         """
         where = f"checkpoint of epoch {progress.epoch + bool(progress.step)}, step {progress.step or 'last'}"
-        while self.local.name and self.local.exists():  # Ray Train removes it when it has been copied
+        while self.local.name and self.local.exists():  # Ray Train removes the folder after copying it
             time.sleep(0.02)
         try:
             self.local = Path(tempfile.mkdtemp(prefix=self.prefix))
@@ -110,7 +110,7 @@ _ADVICE = "free space there and go on with run.resume=true"
 
 
 def _upload(local: Checkpoint, name: str) -> Checkpoint:
-    """Copy a worker's files to the run's folder, as Ray Train would, and say where it could not.
+    """Copy a worker's files to the run's folder, as Ray Train would; an error names the folder.
 
     Raises:
         OSError: The folder cannot be written.
@@ -125,7 +125,7 @@ def _upload(local: Checkpoint, name: str) -> Checkpoint:
 
 @contextmanager
 def last_checkpoint() -> Iterator[Path | None]:
-    """The checkpoint that the run goes on from, as a local folder; None at its start."""
+    """Yield the checkpoint from which the run continues, as a local folder; None at the start of a run."""
     last = ray.train.get_checkpoint()
     if last is None:
         yield None

@@ -1,4 +1,4 @@
-"""Views with the number of passages that an epoch shows; kept in memory or in a store, with their sizes as arrays."""
+"""Provides views with as many passages as an epoch shows; views and their sizes are kept in memory or in a store."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ctxner.views import View, ViewBuilder, keep_passages
 
 
 class ListedViews(list[View]):
-    """Views in memory."""
+    """Views kept in memory, with the sizes that `ShownViews` reads."""
 
     def passage_pieces(self, index: int) -> tuple[int, ...]:
-        """Pieces of each passage in a view's row, best first."""
+        """Number of pieces of each passage used in a view, best passage first."""
         return tuple(passage.num_pieces for passage in self[index].passages if passage.num_pieces is not None)
 
     @cached_property
     def num_rows(self) -> np.ndarray:
-        """Windows of each view."""
+        """Number of windows of each view, int64 [views]."""
         return np.array([view.num_rows for view in self], np.int64)
 
     @cached_property
     def longest_row(self) -> np.ndarray:
-        """Pieces of the longest window of each view."""
+        """Number of pieces in the longest window of each view, int64 [views]."""
         return np.array([view.longest_row for view in self], np.int64)
 
     @cached_property
     def num_passages(self) -> np.ndarray:
-        """Passages used in each view."""
+        """Number of passages used in each view, int64 [views]."""
         return np.array([len(self.passage_pieces(index)) for index in range(len(self))], np.int64)
 
 
@@ -42,18 +42,18 @@ StoredViews = ListedViews | ViewStore
 
 
 class ShownViews(Sequence[View]):
-    """Views with as many of their passages as an epoch shows.
+    """Views with only as many of their passages as an epoch shows.
 
     Args:
-        views: All of them.
-        kept: How many passages of each, best first, [views]; None: all.
+        views: Views with all their passages.
+        kept: Number of passages to keep in each view, best first, [views]; None: keep all.
     """
 
     def __init__(self, views: StoredViews, kept: np.ndarray | None = None) -> None:
         self._views, self._kept = views, kept
 
     def __len__(self) -> int:
-        """Views."""
+        """Number of views."""
         return len(self._views)
 
     @overload
@@ -61,7 +61,7 @@ class ShownViews(Sequence[View]):
     @overload
     def __getitem__(self, index: slice) -> list[View]: ...
     def __getitem__(self, index: int | slice) -> View | list[View]:
-        """One view, cut, or several."""
+        """One view, or a list of views, with only the kept passages."""
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         view = self._views[index]
@@ -70,7 +70,7 @@ class ShownViews(Sequence[View]):
         return keep_passages(view, self._views.passage_pieces(index), int(self._kept[index]))
 
     def shape(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and pieces of the longest row of each view."""
+        """Number of rows, and number of pieces in the longest row, of each view."""
         longest = self._views.longest_row
         if self._kept is not None:
             left_out = [
@@ -82,13 +82,13 @@ class ShownViews(Sequence[View]):
 
 
 def build_views(examples: Iterable[Example], builder: ViewBuilder, which: ViewName, cache: Path | None) -> StoredViews:
-    """One view of every example.
+    """Build one view of every example.
 
     Args:
-        examples: Can be gone through twice.
-        builder: Makes the views.
-        which: The view.
-        cache: Folder where they are kept (see `open_views`); None: they stay in memory.
+        examples: Examples in an iterable that can be read twice.
+        builder: Builder of the views.
+        which: Kind of view, plain or context.
+        cache: Folder where views are kept (see `open_views`); None: views stay in memory.
 
     Raises:
         ValueError: A sentence has no words, or the folder cannot be used.

@@ -1,6 +1,6 @@
-"""What a run trains on: both views of its sentences, the batches of every epoch, and how a batch is shared out.
+"""Holds the data of a run: both views of its sentences, the batches of every epoch, and each rank's part of a batch.
 
-Only `TrainingSet.share` depends on a rank, and nothing on Ray: every worker packs the same batches from (seed, epoch).
+Only `TrainingSet.share` depends on a rank: every worker packs the same batches from (seed, epoch). No code uses Ray.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, padding_sh
 
 
 class TrainingSet:
-    """Both views of the training sentences and the plan of every epoch; nothing here depends on the rank.
+    """Both views of the training sentences and the plan of every epoch; its state is the same on all ranks.
 
     Args:
         examples: Sentences with tags.
         labels: Labels of the model.
-        views: How views are built.
-        config: Its data, model, loss, optim and run sections.
-        unlabelled: Sentences whose tags, if any, are not looked at; their indices follow those of the examples.
-        cache: Folder where views are kept, for the next run and for all workers of a node; None: in memory.
+        views: Builder of the views.
+        config: Settings of the run; the data, model, loss, optim and run sections are read.
+        unlabelled: Sentences whose tags, if any, are ignored; their indices follow those of the examples.
+        cache: Folder that keeps the views for the next run and for all workers of a node; None: views stay in memory.
 
     Raises:
-        ValueError: A sentence without tags or words, or with a tag that is none of the labels.
+        ValueError: A sentence has no tags or no words, or a tag that is not among the labels.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class TrainingSet:
         every, mode = [*examples, *unlabelled], config.loss.mode
         self.plain = None if mode == "context" else ShownViews(build_views(every, views, "plain", cache))
         self.context = None if mode == "plain" else build_views(every, views, "context", cache)
-        self._shown: tuple[int, ShownViews | None] = (-1, None)  # an epoch's context views
-        self._packed: tuple[int, list[list[list[int]]]] = (-1, [])  # an epoch's steps
+        self._shown: tuple[int, ShownViews | None] = (-1, None)  # epoch and its context views
+        self._packed: tuple[int, list[list[list[int]]]] = (-1, [])  # epoch and its steps
         self._order = list(range(self.num_labelled, len(every)))
         random.Random(config.run.seed).shuffle(self._order)
 
     def steps(self, epoch: int) -> list[list[list[int]]]:
-        """The optimizer steps of an epoch, each a list of micro-batches of sentence indices."""
+        """Optimizer steps of an epoch, each a list of micro-batches of sentence indices."""
         if self._packed[0] != epoch:
             self._packed = (epoch, self._pack(epoch))
         return self._packed[1]
@@ -89,11 +89,11 @@ class TrainingSet:
         return [batches[first : first + optim.accumulate] for first in range(0, len(batches), optim.accumulate)]
 
     def steps_by_epoch(self) -> list[int]:
-        """Optimizer steps of each epoch."""
+        """Number of optimizer steps of each epoch."""
         return [len(self.steps(epoch)) for epoch in range(self.config.optim.epochs)]
 
     def num_pieces(self) -> dict[str, int]:
-        """Pieces of each view in the first epoch, padding not counted."""
+        """Number of pieces of each view in the first epoch, without padding."""
         indices = [index for step in self.steps(0) for batch in step for index in batch]
         return {name: sum(view[index].num_pieces for index in indices) for name, view in self.views().items()}
 
@@ -103,14 +103,14 @@ class TrainingSet:
         return {name: padding_share(view, batches) for name, view in self.views().items()}
 
     def views(self, epoch: int = 0) -> dict[str, ShownViews]:
-        """The views that the mode trains on, by name, as an epoch shows them."""
+        """Views that the mode trains on in an epoch, by name."""
         shown = {"plain": self.plain, "context": self._context(epoch)}
         return {name: views for name, views in shown.items() if views is not None}
 
     def share(
         self, batch: Sequence[int], rank: int, world_size: int, device: torch.device, *, epoch: int = 0
     ) -> tuple[ViewBatch | None, ViewBatch | None, torch.Tensor]:
-        """A rank's part of a micro-batch; a rank without a sentence gets one of weight zero, so that all take part."""
+        """A rank's part of a micro-batch; a rank without sentences gets one of weight 0, so that every rank works."""
         mine = list(batch[rank::world_size])
         weight_B = torch.ones(max(1, len(mine)), device=device)
         if not mine:
@@ -118,20 +118,20 @@ class TrainingSet:
         return self._collate(self.plain, mine, device), self._collate(self._context(epoch), mine, device), weight_B
 
     def _unlabelled(self, epoch: int) -> list[int]:
-        """An epoch's unlabelled sentences: the next ones of a shuffled order, around and around."""
+        """Indices of an epoch's unlabelled sentences: the next ones in a shuffled order that is repeated endlessly."""
         order = self._order
         number = min(len(order), round(self.num_labelled * self.config.data.unlabelled_ratio))
         return [order[(epoch * number + place) % len(order)] for place in range(number)]
 
     def _context(self, epoch: int) -> ShownViews | None:
-        """The context views as an epoch shows them, drawn from (seed, epoch)."""
+        """Context views of an epoch; the passages that it shows are drawn at random from (seed, epoch)."""
         settings = self.config.model
         if self.context is None:
             return None
         if self._shown[0] != epoch:
             kept = None
             if settings.context_dropout or settings.random_passages:
-                seed = self.config.run.seed % 2**64  # NumPy takes no negative ones
+                seed = self.config.run.seed % 2**64  # NumPy takes no negative seeds
                 chance, kept = np.random.default_rng((seed, epoch)), self.context.num_passages
                 if settings.random_passages:
                     kept = chance.integers(np.minimum(kept, 1), kept, endpoint=True)
@@ -148,15 +148,15 @@ class TrainingSet:
 
 
 def load_split(data: DataConfig, split: str) -> list[Example]:
-    """A configured split joined to its contexts; ValueError for whatever is wrong with its files."""
+    """Load a configured split joined to its contexts; ValueError if a file cannot be used."""
     return load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
 
 
 def load_training(data: DataConfig) -> tuple[list[Example], list[Example]]:
-    """What a run trains on, of all its data sets: sentences with tags, and those without.
+    """Load the training sentences of all data sets of a run: those with tags, and the unlabelled ones.
 
     Raises:
-        ValueError: Whatever is wrong with a file, or a data set without a sentence.
+        ValueError: A file cannot be used, or a data set of `data.also` has no sentences.
     """
     examples = load_split(data, "train")
     for further in data.also:

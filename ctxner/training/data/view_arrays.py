@@ -1,6 +1,6 @@
-"""The files of stored views: flat NumPy arrays that grow while they are written, and a manifest that finds any damage.
+"""Writes the files of stored views: flat NumPy arrays that grow while written, and a manifest that reveals damage.
 
-What they mean is `ctxner.training.data.view_store`'s.
+The meaning of the arrays is documented in `ctxner.training.data.view_store`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ctxner.training.data.view_key import VERSION
 
 MANIFEST = "store.json"
 ARRAYS = {"starts": "q", "rows": "q", "pieces": "H", "words": "i", "passages": "i", "ids": "B"}  # typecodes
-WIDE_PIECES = "i"  # for vocabularies above 2^16
+WIDE_PIECES = "i"  # typecode of pieces for vocabularies above 2^16
 
 
 def append(path: Path, values: array) -> None:
-    """Add values to the end of an array's file, which is made if need be; its header is right once it is in place."""
+    """Append values to an array's file, created if absent; `complete` later writes the true length in its header."""
     with path.open("ab") as file:
         if not file.tell():
             _write_header(file, np.dtype(values.typecode), 0)
@@ -30,7 +30,7 @@ def append(path: Path, values: array) -> None:
 
 
 def complete(folder: Path, key: str) -> None:
-    """Write the lengths of a store's arrays into their headers, and then the manifest."""
+    """Write the lengths of a store's arrays into their headers, then write the manifest."""
     for name in ARRAYS:
         with (folder / f"{name}.npy").open("r+b") as file:
             np.lib.format.read_magic(file)
@@ -42,14 +42,14 @@ def complete(folder: Path, key: str) -> None:
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
-    """NumPy leaves room in a header for the length to grow."""
+    """Write a header; NumPy reserves room in it, so that a longer length fits later."""
     np.lib.format.write_array_header_1_0(
         file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
     )
 
 
 def manifest_of(path: Path, key: str) -> bytes:
-    """What `store.json` says of the arrays that are there."""
+    """Content that `store.json` must have for the arrays as they are now."""
     arrays = {name: _length_and_crc(path / f"{name}.npy") for name in ARRAYS}
     return json.dumps({"version": VERSION, "key": key, "arrays": arrays}).encode()
 
@@ -63,5 +63,5 @@ def _length_and_crc(path: Path) -> tuple[int, int]:
 
 
 def mapped(path: Path) -> np.ndarray:
-    """An array as it lies on disk."""
-    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # slices quicker than np.memmap
+    """Map an array's file into memory, read-only."""
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # slices faster than np.memmap

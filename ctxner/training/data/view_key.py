@@ -1,4 +1,4 @@
-"""The key of stored views: a hash of all that they depend on, so that a store is never used for other ones."""
+"""Computes the key of stored views: a hash of everything they depend on, so that no other views share their store."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ctxner import views as views_module
 from ctxner.schema import Example, ViewName
 from ctxner.views import ViewBuilder
 
-VERSION = 1  # of the store's files; whatever makes the views different is in the key by itself
+VERSION = 1  # of the store's file format; changes of the views themselves change the key anyway
 
 
 def views_key(examples: Iterable[Example], builder: ViewBuilder, which: ViewName) -> str:
-    """SHA-256, in hexadecimal, of all that the views depend on: examples, tokenizer, limits, versions, `ctxner.views`.
+    """SHA-256, in hexadecimal, of all that views depend on: examples, tokenizer, limits, versions, `ctxner.views`.
 
-    A plain view depends on no passage: its key is the same with all contexts.
+    Plain views do not depend on passages, so their key does not change with the contexts.
     """
     digest = settings_hash(builder, which)
     for example in examples:
@@ -30,7 +30,7 @@ def views_key(examples: Iterable[Example], builder: ViewBuilder, which: ViewName
 
 
 def settings_hash(builder: ViewBuilder, which: ViewName) -> hashlib._Hash:
-    """A key's beginning: all but the examples."""
+    """Start a key with everything that the views depend on except the examples."""
     settings = {
         "version": VERSION,
         "which": which,
@@ -49,7 +49,7 @@ def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     digest = hashlib.sha256(f"{type(tokenizer)} {getattr(tokenizer, 'split_special_tokens', None)}".encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        backend.no_truncation()  # of its last call or its file; the builder's calls undo both as well
+        backend.no_truncation()  # left from its last call or its file; the builder turns both off too
         backend.no_padding()
         digest.update(backend.to_str().encode())
         return digest.hexdigest()
@@ -61,8 +61,8 @@ def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def hash_example(digest: hashlib._Hash, example: Example, which: ViewName) -> None:
-    """Add an example to a key."""
+    """Add an example to the hash of a key."""
     passages = example.passages if which == "context" else ()
     parts = [example.sentence.id, *example.sentence.words, *(scored.passage.text for scored in passages)]
-    sizes = f"{[len(part) for part in parts]}{[scored.dropped for scored in passages]}"  # where one part ends
+    sizes = f"{[len(part) for part in parts]}{[scored.dropped for scored in passages]}"  # end of each part
     digest.update((sizes + "".join(parts)).encode("utf-8", "surrogatepass"))

@@ -1,11 +1,11 @@
-"""Views of a data set tokenized once and kept on disk: workers map the same files and share their pages.
+"""Keeps tokenized views of a data set on disk: workers map the same files and share their memory pages.
 
-folder/KEY/*.npy             flat arrays; starts.npy says where in the others each view begins
-folder/KEY/store.json        version, key, length and CRC-32 of each array; held (flock, shared) while it is open
+folder/KEY/*.npy             flat arrays; starts.npy says where each view begins in the others
+folder/KEY/store.json        version, key, length and CRC-32 of each array; locked (flock, shared) while it is open
 folder/.KEY.*.aside          a store being written; renamed to KEY when it is complete
-folder/KEY.lock              held (flock) by the one process that writes or removes KEY
+folder/KEY.lock              locked (flock) by the one process that writes or removes KEY
 
-The folder is a cache on a local disk: it may be removed whenever nothing is being written. Batches are made elsewhere.
+The folder is a cache on a local disk: it may be removed whenever no process writes to it. Batches are made elsewhere.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ from ctxner.views import View, ViewBuilder
 
 logger = logging.getLogger(__name__)
 
-_VIEWS_PER_CHUNK = 1024  # written at once: some megabytes
+_VIEWS_PER_CHUNK = 1024  # views written together, a few megabytes
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class ViewStore(Sequence[View]):
-    """Views in the order of their examples, read-only; `open_views` makes one.
+    """Read-only sequence of views in the order of their examples; `open_views` creates it.
 
-    A view is made anew at each access and has no `passages`; `passage_pieces` has what training needs of them. The
-    store is not removed from its cache while an object like this lives. Each process opens its own.
+    Each access builds a new view, without `passages`; `passage_pieces` gives what training needs to know about them.
+    While this object lives, no process removes the store from its cache. Each process opens the store itself.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
-        """Map the arrays of a folder that was found whole; `lock` is a descriptor to close in the end."""
+        """Map the arrays of a folder that was checked; `lock` is a file descriptor, closed with this object."""
         self.path = path
         arrays = {name: mapped(path / f"{name}.npy") for name in ARRAYS}
-        self._starts = arrays["starts"].reshape(-1, 4)  # of each view, and the end: first row, word, passage, id's byte
+        self._starts = arrays["starts"].reshape(-1, 4)  # per view and for the end: first row, word, passage, id byte
         self._rows, self._pieces, self._words = arrays["rows"], arrays["pieces"], arrays["words"]
         self._passages, self._ids = arrays["passages"], arrays["ids"]
         finalize(self, os.close, lock)
 
     def __len__(self) -> int:
-        """Views."""
+        """Number of views."""
         return len(self._starts) - 1
 
     @overload
@@ -79,28 +79,28 @@ class ViewStore(Sequence[View]):
         return View(sentence_id, windows, tuple((window, place - ends[window]) for window, place in places))
 
     def passage_pieces(self, index: int) -> tuple[int, ...]:
-        """Pieces of each passage in a view's row, best first: they lie before its end piece, in this order."""
+        """Number of pieces of each passage in a view's row, best first; in the row they precede the end piece."""
         (_, _, first, _), (_, _, last, _) = self._bounds(index)
         return tuple(self._passages[first:last].tolist())
 
     @cached_property
     def num_rows(self) -> np.ndarray:
-        """Windows of each view, int64 [views]."""
+        """Number of windows of each view, int64 [views]."""
         return np.diff(self._starts[:, 0])
 
     @cached_property
     def num_passages(self) -> np.ndarray:
-        """Passages used in each view, int64 [views]."""
+        """Number of passages used in each view, int64 [views]."""
         return np.diff(self._starts[:, 2])
 
     @cached_property
     def num_pieces(self) -> np.ndarray:
-        """Pieces of all windows of each view, int64 [views]."""
+        """Number of pieces in all windows of each view, int64 [views]."""
         return np.diff(self._rows[self._starts[:, 0]])
 
     @cached_property
     def longest_row(self) -> np.ndarray:
-        """Pieces of the longest window of each view, int64 [views]."""
+        """Number of pieces in the longest window of each view, int64 [views]."""
         return np.maximum.reduceat(np.diff(self._rows), self._starts[:-1, 0])
 
     def _bounds(self, index: int) -> list[list[int]]:
@@ -110,25 +110,25 @@ class ViewStore(Sequence[View]):
         return self._starts[index : index + 2].tolist()
 
     def __reduce__(self) -> NoReturn:
-        """Refused: a copy would hold all arrays in memory."""
+        """Refuse pickling, because a copy would hold all arrays in memory."""
         raise TypeError(f"{self.path}: a store is not sent to another process; call open_views there")
 
 
 def open_views(
     folder: Path, key: str, examples: Iterable[Example], builder: ViewBuilder, which: ViewName, *, keep: int = 8
 ) -> ViewStore:
-    """The store of these views: the one in the cache when it is whole, else a new one.
+    """Open the store of these views: the one in the cache if it is intact, else a new one.
 
     Any number of processes may call this at once: one writes and the others wait for it. Every byte is checked at
-    opening (2 GB/s from the page cache). Memory does not grow with the examples.
+    opening (2 GB/s from the page cache). Memory use does not grow with the number of examples.
 
     Args:
-        folder: Cache folder on a local disk; made when absent.
-        key: `views_key` of the arguments that follow.
-        examples: Gone through only when the store must be written.
-        builder: Makes the views; of a plain view only its sentence counts.
-        which: The view.
-        keep: Stores in the cache at most, this one included; those used longest ago go, but none that is open.
+        folder: Cache folder on a local disk; created if absent.
+        key: Result of `views_key` for the arguments that follow.
+        examples: Examples to build views of; read only when the store must be written.
+        builder: Builder of the views; plain views are built from the sentence alone.
+        which: Kind of view, plain or context.
+        keep: Largest number of stores in the cache, with this one; those used longest ago are removed unless open.
 
     Raises:
         ValueError: The folder cannot be used, the key is not that of the arguments, or a sentence has no words.
@@ -157,7 +157,7 @@ def open_views(
 
 
 def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which: ViewName) -> None:
-    """Write a store aside and put it in place; the caller holds its lock."""
+    """Write a store into a temporary folder and rename that; the caller holds the store's lock."""
     aside, digest, num_views = aside_of(path), settings_hash(builder, which), -1
     logger.debug("%s: tokenizing %s views", path, which)
     try:
@@ -185,7 +185,7 @@ def _write(path: Path, examples: Iterable[Example], builder: ViewBuilder, which:
 def _chunks(
     examples: Iterable[Example], builder: ViewBuilder, which: ViewName, digest: hashlib._Hash
 ) -> Iterator[dict[str, array]]:
-    """The arrays, some views at a time; the examples are hashed on the way."""
+    """Yield the arrays in chunks of `_VIEWS_PER_CHUNK` views, and add each example to the hash `digest`."""
     small = max(builder.tokenizer.get_vocab().values()) < 1 << 16
     codes = ARRAYS if small else {**ARRAYS, "pieces": WIDE_PIECES}
     chunk = {name: array(code) for name, code in codes.items()}
@@ -197,7 +197,7 @@ def _chunks(
         view = builder.context(example) if which == "context" else builder.plain(example.sentence)
         used = [scored.num_pieces for scored in view.passages if scored.num_pieces is not None]
         sentence_id = view.sentence_id.encode("utf-8", "surrogatepass")
-        firsts = list(accumulate(map(len, view.windows), initial=0))  # of each window, in the view's pieces
+        firsts = list(accumulate(map(len, view.windows), initial=0))  # start of each window within the view's pieces
         chunk["pieces"].extend(chain.from_iterable(view.windows))
         chunk["rows"].extend(num_pieces + end for end in firsts[1:])
         chunk["words"].extend(firsts[window] + place for window, place in view.word_places)
@@ -214,16 +214,16 @@ def _chunks(
 
 
 def _open(path: Path, *, warn: bool = False) -> ViewStore | None:
-    """The store in a folder; None when it is not there, or is not byte for byte what was written."""
+    """Open the store in a folder; None if it is absent, or not byte for byte what was written."""
     with contextlib.ExitStack() as stack:
         try:
             lock = os.open(path / MANIFEST, os.O_RDONLY)
             stack.callback(os.close, lock)
-            fcntl.flock(lock, fcntl.LOCK_SH)  # waits only while it is being removed
+            fcntl.flock(lock, fcntl.LOCK_SH)  # waits only while another process removes the store
             if (path / MANIFEST).read_bytes() == manifest_of(path, path.name):
                 store = ViewStore(path, lock)
                 stack.pop_all()
-                with contextlib.suppress(OSError):  # another user's, or a disk that is only read
+                with contextlib.suppress(OSError):  # another user's store, or a read-only disk
                     os.utime(path / MANIFEST)
                 return store
         except FileNotFoundError:
@@ -234,7 +234,7 @@ def _open(path: Path, *, warn: bool = False) -> ViewStore | None:
 
 
 def _forget_old(folder: Path, keep: int) -> None:
-    """Remove the stores used longest ago, and what killed processes left; nothing that is open or being written."""
+    """Remove the stores used longest ago and leftovers of killed processes, but no store that is open or written to."""
     names = [path.name for path in folder.iterdir()]
     stores = sorted((folder / name for name in names if _KEY.fullmatch(name)), key=_last_use, reverse=True)
     for path in stores[keep:]:

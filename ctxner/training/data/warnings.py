@@ -13,10 +13,10 @@ from ctxner.training.export.provenance import has_passages, retrieval_manifests
 
 
 def check_passages(config: Config, examples: Sequence[Example]) -> None:
-    """Refuse to train a view with passages where there are none.
+    """Refuse to train a context view when no sentence has passages.
 
     Raises:
-        ValueError: The mode has a context view, and no sentence a passage.
+        ValueError: The mode has a context view, but no sentence has a passage.
     """
     if config.loss.mode != "plain" and not any(map(has_passages, examples)):
         raise ValueError(
@@ -27,12 +27,12 @@ def check_passages(config: Config, examples: Sequence[Example]) -> None:
 
 
 def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], labels: LabelSet) -> list[str]:
-    """Warnings, one sentence each; an empty list when nothing looks wrong.
+    """Warnings about the data, one sentence each; an empty list when nothing looks wrong.
 
     Args:
-        config: Settings; the data, index and run sections are read.
+        config: Settings of the run; the data, index and run sections are read.
         examples: Training sentences with tags.
-        dev: Examples of the split that chooses the model.
+        dev: Sentences of the dev split, whose scores choose the model.
         labels: Labels of the model.
     """
     warnings = []

@@ -1,4 +1,4 @@
-"""What fits on a machine, and what its workers send each other: by formula, nothing is measured."""
+"""Estimates which batch fits on a machine, and what its workers send: by formula, nothing is measured."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from ctxner.training.estimate.memory import EncoderShape, Precision, ViewSize, activation_bytes, state_bytes
 
 GIB = 2**30
-USABLE = 0.9  # of a GPU; the rest is CUDA's context, NCCL's buffers, temporary copies and fragments
+USABLE = 0.9  # share of a GPU's memory; CUDA's context, NCCL's buffers, temporary copies and fragments need the rest
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """GPUs of one kind, one worker each."""
+    """GPUs of one kind, each with one worker; `gib` is the memory per GPU in GiB."""
 
     gpus: int
     gib: int
@@ -22,7 +22,7 @@ class Machine:
 
 
 MACHINES = (Machine(1, 24), Machine(8, 80))
-PLAIN_PIECES, CONTEXT_PIECES, WORDS = 64, 512, 40  # of a sentence, where no data says it
+PLAIN_PIECES, CONTEXT_PIECES, WORDS = 64, 512, 40  # assumed sizes of a sentence, where no data are given
 
 
 def largest_batch_pieces(
@@ -41,10 +41,10 @@ def largest_batch_pieces(
 ) -> int | None:
     """The largest `optim.batch_pieces` (over all workers and both views) that fits, in whole sentences per worker.
 
-    A sentence has `PLAIN_PIECES` in the plain view, `CONTEXT_PIECES` in the context view, and `WORDS` words.
+    A sentence is assumed to have `PLAIN_PIECES` in the plain view, `CONTEXT_PIECES` in the context view and `WORDS`.
 
     Returns:
-        None when not even one sentence a worker fits.
+        Number of pieces; None if not even one sentence per worker fits.
     """
     states = state_bytes(
         num_parameters,
@@ -70,7 +70,7 @@ def largest_batch_pieces(
             frozen_layers=frozen_layers,
         )
 
-    fixed, each = 2 * kept(1) - kept(2), kept(2) - kept(1)  # the formula is a straight line in the sentences
+    fixed, each = 2 * kept(1) - kept(2), kept(2) - kept(1)  # memory is linear in the number of sentences
     sentences = int((room - fixed) // each)
     return sentences * sum(row) * machine.gpus if sentences > 0 else None
 
@@ -86,14 +86,14 @@ def sent_bytes(
     micro_batches: int,
     looked_up: int = 0,
 ) -> int:
-    """Bytes that a worker sends per optimizer step; collectives are rings: (N - 1) / N of the tensor, twice to sum.
+    """Bytes that a worker sends per optimizer step. A ring of N sends (N - 1) / N of a tensor, twice for an all-reduce.
 
-    Stage 0 sums the gradients: 2 Psi_t. Stages 1 and 2 sum them too (DeepSpeed combines the owners' parts in one
-    all-reduce, where the paper's reduce-scatter would send half) and gather the new parameters: 3 Psi_t; stage 2 sums
-    after every micro-batch. Stage 3 gathers the parameters for each view's forward and backward and scatters the
-    gradients, in every micro-batch: 2 V Psi + Psi_t, but of the piece embeddings (`looked_up` elements), which all
-    views look up at once, 2 + 1. That is at most: what stays gathered (`LIVE_ELEMENTS`), all of a small encoder, is not
-    gathered again.
+    Stage 0 sums the gradients: 2 Psi_t. Stages 1 and 2 also sum them (DeepSpeed combines the owners' parts in one
+    all-reduce; the paper's reduce-scatter would send half) and gather the new parameters: 3 Psi_t; stage 2 sums after
+    every micro-batch. Stage 3 gathers the parameters for each of V views' forward and backward and scatters the
+    gradients, in every micro-batch: 2 V Psi + Psi_t. All views look the piece embeddings (`looked_up` elements) up at
+    once, so V is 1 for them. Stage 3's figure is an upper bound: parameters that stay gathered (`LIVE_ELEMENTS`; a
+    small encoder's all do) are not gathered again.
 
     Source: Rajbhandari et al. (2020), section 7.
     """

@@ -1,7 +1,7 @@
-"""Memory of one training worker by formula: model states by ZeRO stage, and the activations of a micro-batch.
+"""Computes one training worker's memory by formula: model states per ZeRO stage, and a micro-batch's activations.
 
-Bytes are those of tensors; what an allocator loses to fragments, and copies made after the backward pass, when
-activations are gone, are not counted. Who trains on what is `ctxner.training.estimate.report`'s.
+Only the bytes of tensors count: not memory lost to fragmentation, nor copies made after the backward pass, when the
+activations are freed. The sizes of a run's model and batches come from `ctxner.training.estimate.report`.
 
 Sources: Rajbhandari et al. (2020), "ZeRO", section 3 and figure 1, for the states; Korthikanti et al. (2022), "Reducing
 Activation Recomputation in Large Transformer Models", section 4, for the activations.
@@ -13,17 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# float32: everything; autocast: float32 parameters, matrix products in bfloat16 (`run.precision=bfloat16`);
+# float32: everything is float32; autocast: float32 parameters, bfloat16 matrix products (`run.precision=bfloat16`);
 # bfloat16: parameters and gradients in bfloat16, float32 master weights in the optimizer (DeepSpeed's bf16 engine).
 Precision = Literal["float32", "autocast", "bfloat16"]
 STAGES = (0, 1, 2, 3)
 BUCKET_ELEMENTS = 25_000_000  # DeepSpeed's reduce_bucket_size; its default is 500 million
-LIVE_ELEMENTS = 50_000_000  # stage3_max_live_parameters and -_max_reuse_distance; at its 10^9 XLM-R-large stays whole
+LIVE_ELEMENTS = 50_000_000  # stage3_max_live_parameters, stage3_max_reuse_distance; at 10^9 XLM-R-large stays whole
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """Sizes of a BERT-like encoder without pooler."""
+    """Sizes of a BERT-like encoder without its pooler."""
 
     layers: int
     width: int
@@ -35,7 +35,7 @@ class EncoderShape:
 
     @classmethod
     def of(cls, config: Any) -> EncoderShape:
-        """From an encoder's Hugging Face config; one that names its feed-forward width otherwise has 4 H."""
+        """Read the sizes from an encoder's Hugging Face config; without `intermediate_size` that width is 4 H."""
         width = config.hidden_size
         return cls(
             config.num_hidden_layers,
@@ -49,17 +49,17 @@ class EncoderShape:
 
     @property
     def layer_weights(self) -> int:
-        """Weights of a layer's six matrices: query, key, value, output and the two of the feed-forward part."""
+        """Number of weights in a layer's six matrices: query, key, value, output and two of the feed-forward part."""
         return 4 * self.width**2 + 2 * self.width * self.intermediate
 
     @property
     def largest_parameter(self) -> int:
-        """Elements of the piece embeddings."""
+        """Number of elements of the piece embeddings."""
         return self.vocabulary * self.width
 
     @property
     def num_parameters(self) -> int:
-        """Embeddings and layers, with biases and norms."""
+        """Number of parameters of embeddings and layers, with biases and norms."""
         embeddings = (self.vocabulary + self.positions + self.token_types + 2) * self.width
         return embeddings + self.layers * (self.layer_weights + 9 * self.width + self.intermediate)
 
@@ -72,9 +72,9 @@ class ViewSize:
     """A worker's part of a micro-batch in one view, padding included.
 
     Attributes:
-        rows: Encoder rows.
-        pieces: Pieces of the longest row.
-        words: Sentences times words of the longest sentence.
+        rows: Number of encoder rows.
+        pieces: Number of pieces in the longest row.
+        words: Number of sentences times number of words in the longest sentence.
     """
 
     rows: int
@@ -83,19 +83,19 @@ class ViewSize:
 
     @property
     def num_pieces(self) -> int:
-        """Positions that the encoder works on."""
+        """Number of positions that the encoder computes."""
         return self.rows * self.pieces
 
 
 @dataclass(frozen=True, slots=True)
 class StateBytes:
-    """Bytes of a worker's model states.
+    """A worker's model states, in bytes.
 
     Attributes:
-        parameters: What forward and backward read.
-        gradients: Bytes of the trainable parameters' gradients.
+        parameters: Parameters that the forward and backward passes read.
+        gradients: Gradients of the trainable parameters.
         optimizer: AdamW's two moments, float32.
-        master_weights: The optimizer's own float32 copy of the parameters.
+        master_weights: Float32 copy of the parameters that the optimizer keeps.
         buffers: DeepSpeed's reduction bucket (stages 1 to 3) and parameters gathered from other workers (stage 3).
     """
 
@@ -107,7 +107,7 @@ class StateBytes:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Sum of all model states."""
         return self.parameters + self.gradients + self.optimizer + self.master_weights + self.buffers
 
 
@@ -125,12 +125,12 @@ def state_bytes(
 ) -> StateBytes:
     """Model states of a worker: Psi parameters, of which Psi_t are trained, on N workers.
 
-    Stage 0 holds all of them; stage 1 shares the optimizer's out, stage 2 the gradients too, stage 3 the parameters
-    too. With b bytes a parameter (4, or 2 in `bfloat16`): b Psi + b Psi_t + 8 Psi_t and 4 Psi_t of master weights, each
-    divided by N where it is shared; with b = 2 that is the ZeRO paper's 16 Psi. Float32 parameters are their own master
-    weights, unless they are offloaded. In DeepSpeed, stage 1 holds all gradients only when it `accumulates`
-    micro-batches, and there is a bucket for their reduction; in stage 3 whole parameters live as long as they are
-    expected to be needed again: up to `live_elements`, but at least the largest of them, gathered.
+    In stage 0 every worker holds all states; stage 1 partitions the optimizer's, stage 2 also the gradients, stage 3
+    also the parameters. With b bytes per parameter (4, or 2 in `bfloat16`) they are b Psi + b Psi_t + 8 Psi_t, plus
+    4 Psi_t of master weights in `bfloat16`, each divided by N where partitioned; b = 2 gives the ZeRO paper's 16 Psi.
+    Float32 parameters are their own master weights, unless they are offloaded. In DeepSpeed, stage 1 holds all
+    gradients only if it `accumulates` micro-batches, and stages 1 to 3 have a bucket to reduce them. Stage 3 keeps
+    gathered parameters that it expects to need again: `live_elements` at most, but at least the largest parameter.
     """
     width = 2 if precision == "bfloat16" else 4
     has_master = precision == "bfloat16"
@@ -161,38 +161,38 @@ def activation_bytes(
     checkpointing: bool,
     frozen_layers: int | None = None,
 ) -> int:
-    """What a cooperative step keeps of its forward pass for the backward pass, of all its views at once.
+    """Bytes that a cooperative step keeps from the forward pass for the backward pass, over all its views.
 
-    A layer keeps, for each piece of a row of P, with width H, feed-forward width F, A heads, m bytes an entry of a
-    matrix product, n of a norm (4, but 2 in `bfloat16`) and d of a dropout mask:
+    For each piece in a row of P pieces, a layer of width H, feed-forward width F and A heads keeps the bytes below. An
+    entry takes m bytes in a matrix product, n in a norm (4, but 2 in `bfloat16`) and d in a dropout mask.
 
-    - what goes into its matrices and the activation function: m (3 H + 2 F); autocast casts the layer's input once for
-      each of query, key and value: m (5 H + 2 F);
-    - query, key and value: 3 m H, log-sums of fused attention 4 A, its mask m P;
-    - what goes into its two norms: 2 n H, and their statistics 16;
+    - inputs of its matrices and of the activation function: m (3 H + 2 F); autocast casts the layer's input once each
+      for query, key and value: m (5 H + 2 F);
+    - query, key and value: 3 m H; log-sums of fused attention: 4 A; the attention mask: m P;
+    - inputs of its two norms: 2 n H; their statistics: 16;
     - with dropout, two masks: 2 d H (d is 1 on a GPU; on CPUs a mask has its tensor's type).
 
-    In `bfloat16` on a GPU with F = 4 H that is 34 H + 4 A + 2 P + 16: Korthikanti's 34 s b h, with fused attention in
-    place of their 5 A s. PyTorch has no fused attention with dropout for CPUs: there probabilities, mask and their
-    product are kept, 3 n A P, and query, key and value as scaled copies of n bytes.
+    In `bfloat16` on a GPU with F = 4 H the sum is 34 H + 4 A + 2 P + 16: Korthikanti's 34 s b h, with fused attention
+    in place of their 5 A s. On CPUs PyTorch has no fused attention with dropout: the probabilities, the mask and their
+    product are kept, 3 n A P, and query, key and value as scaled copies of n bytes per entry.
 
-    The last layer's feed-forward part, m (H + 2 F) + n H + d H + 8 of that, sees words only.
+    The last layer's feed-forward part, m (H + 2 F) + n H + d H + 8 of these bytes, runs on words only.
 
     With checkpointing each layer keeps its input, n H, and one layer at a time is computed again.
 
-    Beside the layers: the embeddings' norm, the words' vectors before the head, the CRF's messages in float64 (4 a view
-    and 3 of the KL, times words times tags), and autocast's bfloat16 copies of the weights, one per view.
-    `loss.kl=marginal` keeps more than is counted here.
+    Outside the layers the step keeps the embeddings' norm, the word vectors before the head, float64 messages of the
+    CRF (words times tags, 4 times per view and 3 times for the KL), and autocast's bfloat16 copies of the weights, one
+    per view. `loss.kl=marginal` keeps more than is counted here.
 
     Args:
         shape: Shape of the encoder.
-        views: Both views' parts of a micro-batch; one in the modes `plain` and `context`.
+        views: Worker's part of a micro-batch in each view; one view in the modes `plain` and `context`.
         num_tags: Number of the CRF's tags.
-        precision: See `Precision`.
+        precision: Precision of the encoder's arithmetic (see `Precision`).
         dropout: Whether the encoder's dropout is on.
-        on_gpu: Attention is fused there even with dropout.
-        checkpointing: Keep the layers' inputs only.
-        frozen_layers: Lowest layers that nothing goes backward through; None: the embeddings are trained too.
+        on_gpu: Whether the worker has a GPU, where attention is fused even with dropout.
+        checkpointing: Whether only the layers' inputs are kept.
+        frozen_layers: Number of lowest layers without a backward pass; None: the embeddings are trained too.
     """
     norm, matrix = (2 if precision == "bfloat16" else 4), (4 if precision == "float32" else 2)
     layers = shape.layers - (frozen_layers or 0)
@@ -217,7 +217,7 @@ def activation_bytes(
 
 
 def _layer_bytes(shape: EncoderShape, pieces: int, precision: Precision, *, dropout: bool, on_gpu: bool) -> int:
-    """Kept of a layer for each piece of rows of so many pieces; see `activation_bytes`."""
+    """Bytes that a layer keeps per piece, in rows of `pieces` pieces (see `activation_bytes`)."""
     norm, matrix = (2 if precision == "bfloat16" else 4), (4 if precision == "float32" else 2)
     casts = 5 if precision == "autocast" else 3
     products = matrix * (casts * shape.width + 2 * shape.intermediate)

@@ -1,6 +1,6 @@
-"""The plan of a run in bytes: a worker's memory and traffic for each ZeRO stage, and what would fit elsewhere.
+"""Estimates a run's memory and traffic per worker for each ZeRO stage, and the batches that fit other machines.
 
-`ctxner train --dry-run` prints it; the formulas are those of `ctxner.training.estimate.memory` and `capacity`.
+`ctxner train --dry-run` prints the result; the formulas are in `ctxner.training.estimate.memory` and `capacity`.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ def sizing(
     precision: Precision,
     accumulate: int,
 ) -> dict[str, Any]:
-    """What a run needs.
+    """Estimate the memory, traffic and step times of a run.
 
     Args:
-        model: As training builds it, with what is frozen marked so.
+        model: Model that training would build, with frozen parameters marked so; it needs no weights.
         views: Views of every sentence, by name of the view.
-        steps: The optimizer steps of an epoch, each a list of micro-batches of indices into the views.
+        steps: Optimizer steps of an epoch, each a list of micro-batches of indices into the views.
         workers: Number of workers.
         on_gpu: Whether each worker has a GPU.
         precision: Precision of the encoder's arithmetic.
-        accumulate: Micro-batches per step.
+        accumulate: Number of micro-batches per step.
 
     Returns:
         `parameters` by part; `global_batch` (means over the steps); `largest_micro_batch` of a worker; `zero_stages`,
-        one row of bytes for each: memory of a worker with and without gradient checkpointing, and what it sends per
+        one row per stage, in bytes: a worker's memory with and without gradient checkpointing, and what it sends per
         step; `fits`, the largest `optim.batch_pieces` by encoder, machine, checkpointing and ZeRO stage (None: nothing
-        fits); `step_times` by encoder, see `ctxner.training.estimate.step_time`.
+        fits); `step_times` by encoder (see `ctxner.training.estimate.step_time`).
     """
     shape = EncoderShape.of(model.encoder.config)
     parameters = count_parameters(model)
@@ -80,7 +80,7 @@ def sizing(
             workers=workers,
             precision=precision,
             accumulates=accumulate > 1,
-            # Main memory is taken when it is written to, a GPU's when it is asked for.
+            # Main memory is used only once it is written, a GPU's as soon as it is allocated.
             bucket_elements=BUCKET_ELEMENTS if on_gpu else min(BUCKET_ELEMENTS, parameters["trainable"]),
             largest_parameter=shape.largest_parameter,
         )
@@ -126,7 +126,7 @@ def sizing(
 
 
 def count_parameters(model: EncoderCRF) -> dict[str, int]:
-    """Parameters of `encoder`, `head` and `crf`, of `all`, and how many are `trainable`."""
+    """Number of parameters of `encoder`, `head`, `crf` and `all`, and of those that are `trainable`."""
     counts = dict.fromkeys(("encoder", "head", "crf"), 0)
     for name, parameter in model.named_parameters():
         counts[name.split(".", 1)[0]] += parameter.numel()
@@ -135,7 +135,7 @@ def count_parameters(model: EncoderCRF) -> dict[str, int]:
 
 
 def _sizes(views: Mapping[str, Sequence[View]], share: Sequence[int]) -> list[ViewSize]:
-    """A worker's part of a micro-batch as its tensors are padded."""
+    """Padded sizes of a worker's part of a micro-batch, one per view."""
     sizes = []
     for view in views.values():
         chosen = [view[index] for index in share]
@@ -146,7 +146,7 @@ def _sizes(views: Mapping[str, Sequence[View]], share: Sequence[int]) -> list[Vi
 
 
 def _frozen(model: EncoderCRF) -> int | None:
-    """Lowest layers that nothing goes backward through; None when the embeddings are trained."""
+    """Number of lowest layers without a backward pass; None when the embeddings are trained."""
     encoder = model.encoder
     embeddings = getattr(encoder, "embeddings", encoder.get_input_embeddings())
     if any(parameter.requires_grad for parameter in embeddings.parameters()):
@@ -158,7 +158,7 @@ def _frozen(model: EncoderCRF) -> int | None:
 def _fits(
     shape: EncoderShape, parameters: dict[str, int], settings: dict[str, Any], *, num_views: int
 ) -> list[dict[str, Any]]:
-    """Rows of the table of what fits: the configured encoder, and XLM-R-large with everything trained."""
+    """Table of the batches that fit, for the configured encoder and for XLM-R-large with all parameters trained."""
     added = parameters["head"] + parameters["crf"]
     large = XLM_R_LARGE.num_parameters + added
     encoders = {

@@ -1,9 +1,9 @@
-"""Expected time of an optimizer step on 1 to 64 GPUs: by formula, nothing is measured.
+"""Estimates the time of an optimizer step on 1 to 64 GPUs: by formula, nothing is measured.
 
-Assumed: `SENTENCES` a GPU and step, each `PLAIN_PIECES` and `CONTEXT_PIECES` long; `UTILIZATION` of the GPU's peak; one
-micro-batch; communication beside no computation (DeepSpeed hides a part of it), at the full rate of the slowest link of
-a ring through all GPUs; reading, the CRF, AdamW and what a collective takes to start cost nothing. So the share of
-communication is too high rather than too low, and with small encoders, where the rest counts, all is too fast.
+Assumptions: `SENTENCES` per GPU and step, of `PLAIN_PIECES` and `CONTEXT_PIECES`; `UTILIZATION` of the GPU's peak; one
+micro-batch; communication never overlaps computation (DeepSpeed hides a part) and runs at the full rate of the slowest
+link of a ring through all GPUs; reading, the CRF, AdamW and the start of a collective cost no time. So communication is
+overestimated rather than underestimated; for small encoders, where the omitted costs matter, the times are too short.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ UTILIZATION = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A kind of GPU in nodes of some.
+    """A kind of GPU, and the nodes that hold it.
 
     Attributes:
         name: Name of the kind of GPU.
-        flops: Dense bfloat16 operations a second, at most.
-        within: Bytes per second that one sends to another of its node.
-        across: Bytes per second that one sends to another node.
-        a_node: GPUs of a node.
+        flops: Peak rate of dense bfloat16 operations, per second.
+        within: Bytes per second that a GPU sends to another GPU in its node.
+        across: Bytes per second that a GPU sends to another node.
+        a_node: Number of GPUs per node.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Gpu:
     a_node: int
 
 
-# NVIDIA's data sheet of the H100 SXM: 989 TFLOPS, NVLink 900 GB/s both ways together; a port of 400 Gb/s for each GPU.
+# NVIDIA's data sheet of the H100 SXM: 989 TFLOPS, NVLink 900 GB/s in both directions together; 400 Gb/s port per GPU.
 H100 = Gpu("H100 SXM", 989e12, 450e9, 50e9, 8)
 
 
 def step_flops(shape: EncoderShape, views: Sequence[ViewSize], *, checkpointing: bool) -> float:
-    """Floating-point operations of the encoder in a step: forward, and twice as many backward.
+    """Floating-point operations of the encoder in a step: the forward pass, and twice as many for the backward pass.
 
-    All pieces are counted in all layers, though the last layer's feed-forward part sees words only.
+    All pieces are counted in all layers, although the last layer's feed-forward part runs on words only.
 
-    A piece costs 2 operations a weight of the layers' matrices, and 4 H a piece of its row for attention's two
-    products; with checkpointing, the forward pass is done twice.
+    In each layer, a piece costs 2 operations per weight of the matrices, and 4 H per piece of its row for attention's
+    two products; with checkpointing, the forward pass is done twice.
 
     Source: Narayanan et al. (2021), "Efficient Large-Scale Language Model Training on GPU Clusters Using Megatron-LM",
     appendix.
@@ -67,7 +67,7 @@ def step_times(
     num_views: int = 2,
     gpu: Gpu = H100,
 ) -> list[dict[str, float | list[float]]]:
-    """One row for each number of GPUs of `NUM_GPUS`: `gpus`, and by ZeRO stage `seconds` and `sentences_per_second`."""
+    """One row per number of GPUs in `NUM_GPUS`: `gpus`, and by ZeRO stage `seconds` and `sentences_per_second`."""
     row = (PLAIN_PIECES, CONTEXT_PIECES)[-num_views:]
     views = [ViewSize(SENTENCES, pieces, 0) for pieces in row]
     computing = step_flops(shape, views, checkpointing=checkpointing) / (gpu.flops * UTILIZATION)

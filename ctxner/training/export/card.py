@@ -1,6 +1,6 @@
-"""A model's README.md in Hugging Face's convention: YAML front matter with the scores, then what a reader wants.
+"""Writes a model's README.md as Hugging Face model cards are: YAML front matter with the scores, then the text.
 
-Everything in it comes from the model's `training.json` (`ctxner.training.export.provenance`); the text is
+Its facts come from the model and its `training.json` (`ctxner.training.export.provenance`); the text's template is
 `model_card.md.j2`.
 """
 
@@ -22,14 +22,14 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
 def model_card(run: Mapping[str, Any], *, name: str, data_set: str, model: Mapping[str, Any]) -> ModelCard:
-    """The card of a trained model.
+    """Create the card of a trained model.
 
     Args:
-        run: What `training.json` holds: `config`, `config_digest`, `data`, `versions`, `epoch`, and, unless
-            it was saved within an epoch, `dev_scores` by view as `ctxner.evaluation.scores.Scores.to_dict` gives them.
+        run: Content of `training.json`: `config`, `config_digest`, `data`, `versions`, `epoch`, and, unless the model
+            was saved within an epoch, `dev_scores` by view in the form of `ctxner.evaluation.scores.Scores.to_dict`.
         name: Name of the model.
-        data_set: What the training data is called.
-        model: Facts about the model itself: `types`, `parameters`, `max_pieces`, `max_passages`, `encoder_type`.
+        data_set: Name of the training data.
+        model: Facts about the model: `types`, `parameters`, `max_pieces`, `max_passages`, `encoder_type`.
     """
     config, scores = run["config"], run.get("dev_scores", {})
     indexes = _distinct(split.get("retrieval") for split in run["data"].values())
@@ -61,7 +61,7 @@ def write_card(card: ModelCard, folder: Path) -> None:
 
 
 def plain_text(value: Any) -> str:
-    """A value as text that Markdown shows as it is, on one line."""
+    """Text of a value on one line, escaped so that Markdown shows it unchanged."""
     return _MARKDOWN.sub(r"\\\1", " ".join(str(value).split()))
 
 
@@ -74,7 +74,7 @@ def _front_matter(run: Mapping[str, Any], name: str, data_set: str) -> ModelCard
             dataset_type=data_set,
             dataset_name=data_set,
             dataset_split="dev",
-            dataset_config=f"{view} view",  # what tells results apart
+            dataset_config=f"{view} view",  # tells the results of the two views apart
             metric_type=ratio,
             metric_name=f"{ratio} ({view} view)",
             metric_value=round(scores["micro"][ratio], 4),
@@ -93,7 +93,7 @@ def _front_matter(run: Mapping[str, Any], name: str, data_set: str) -> ModelCard
 
 
 def _score_rows(scores: Mapping[str, Any]) -> list[tuple[str, list[str], int]]:
-    """`all` and each type, with precision, recall and F1 in percent of each view, and how many gold mentions."""
+    """Rows for `all` and each type: precision, recall and F1 per view in percent, and the number of gold mentions."""
     types = sorted({type for score in scores.values() for type in score["per_type"]})
     rows = []
     for type in ("all", *types):

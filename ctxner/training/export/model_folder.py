@@ -1,4 +1,4 @@
-"""A trained model as users get it: weights, config and tokenizer, `training.json`, and the model card."""
+"""Writes a trained model's folder for users: weights, config, tokenizer, `training.json` and the model card."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ctxner.training.export.provenance import data_provenance, file_hashes, vers
 
 
 def run_provenance(config: Config, examples: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
-    """What all models of a run have in common: the config and its digest, data hashes and counts, versions.
+    """Provenance that all models of a run share: the config and its digest, data hashes and counts, versions.
 
     Args:
         config: Settings of the run.
-        examples: The sentences of the splits that training reads.
+        examples: Sentences of each split that training reads.
     """
     files = {split: config.data.path(split) for split in examples}
     return {
@@ -42,15 +42,15 @@ def write_export(
     provenance: Mapping[str, Any],
     entry: Mapping[str, Any],
 ) -> None:
-    """Write a model's folder: what `Tagger.from_pretrained` loads, `training.json` and `README.md`.
+    """Write a model's folder: the files that `Tagger.from_pretrained` loads, `training.json` and `README.md`.
 
     Args:
-        model: Whole.
-        tokenizer: The encoder's.
-        folder: To be made.
-        provenance: See `run_provenance`.
-        entry: The history entry of the epoch (see `ctxner.training.checkpoints.files.Progress`); within an epoch,
-            without scores, only `epoch`.
+        model: Model with all its parameters.
+        tokenizer: Tokenizer of the encoder.
+        folder: Folder to create.
+        provenance: Provenance of the run (see `run_provenance`).
+        entry: History entry of the epoch (see `ctxner.training.checkpoints.files.Progress`); within an epoch there are
+            no scores, and only `epoch` is required.
     """
     hashes = {split: facts["files"] for split, facts in provenance["data"].items()}
     short = {"config_digest": provenance["config_digest"], "files": hashes, "epoch": entry["epoch"]}
@@ -76,7 +76,7 @@ def write_export(
 def _write_model(
     model: EncoderCRF, tokenizer: PreTrainedTokenizerBase, folder: Path, provenance: Mapping[str, Any]
 ) -> None:
-    """Write the tagger's folder: config.json (with where it comes from), model.safetensors, tokenizer."""
+    """Write the tagger's files: config.json (with its provenance), model.safetensors, tokenizer."""
     model.config.provenance = dict(provenance)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,6 +1,6 @@
-"""What a model came from: its data files by hash, what is in them, the index that was searched, versions, the config.
+"""Describes a model's origin: hashes and counts of its data files, the index that was searched, versions, the config.
 
-Written beside every model as `training.json`; the model card (`ctxner.training.export.card`) is rendered from it.
+It is written beside every model as `training.json`; the model card (`ctxner.training.export.card`) is made from it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _INDEX_FACTS = ("version", "corpus_sha256", "corpus_files", "num_documents", "la
 def data_provenance(
     files: Mapping[str, Path], examples: Mapping[str, Sequence[Example]], contexts: Path | None
 ) -> dict[str, Any]:
-    """What each split holds, and the SHA-256 of the files that it was read from.
+    """Counts of each split, and the SHA-256 of the files that it was read from.
 
     Args:
         files: File, folder or pattern of each split.
-        examples: The sentences of each split, joined to their passages.
+        examples: Sentences of each split, joined to their passages.
         contexts: Folder of the contexts files; None without contexts.
 
     Returns:
-        Of each split `files` (name -> SHA-256), `sentences`, `words`, `mentions` (by type), `sentences_with_passages`,
-        and, with contexts, `contexts` (name -> SHA-256) and `retrieval` (its job's entry in `_SUCCESS`; None when there
-        is none).
+        For each split `files` (name -> SHA-256), `sentences`, `words`, `mentions` (by type), `sentences_with_passages`
+        and, if contexts are given, `contexts` (name -> SHA-256) and `retrieval` (facts from the retrieval job's entry
+        in `_SUCCESS`; None if there is no entry).
 
     Raises:
         OSError: A file cannot be read.
@@ -62,12 +62,12 @@ def data_provenance(
 
 
 def has_passages(example: Example) -> bool:
-    """Whether its context view has any."""
+    """Whether the example's context view has any passages."""
     return any(scored.dropped is None for scored in example.passages)
 
 
 def file_hashes(path: Path) -> dict[str, str]:
-    """SHA-256 of each file of a split by its name, or by its path from the folder that holds all of them."""
+    """SHA-256 of each file of a split, keyed by its path relative to the deepest folder that holds all of them."""
     files = list(sentence_files(path))
     above = os.path.commonpath([file.absolute().parent for file in files])
     return {file.absolute().relative_to(above).as_posix(): sha256(file) for file in files}
@@ -80,7 +80,7 @@ def sha256(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of ctxner, Python and the libraries that training runs on."""
+    """Versions of ctxner, Python and the libraries that training uses."""
     return {"ctxner": __version__, "python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
@@ -98,7 +98,7 @@ def _mentions(examples: Sequence[Example]) -> Counter[str]:
 
 
 def retrieval_manifests(contexts: Path | None) -> dict[str, Any]:
-    """The facts about each split's retrieval that decide what its passages are."""
+    """Facts about each split's retrieval that determine its passages: the index and the settings."""
     if contexts is None or not (contexts / SUCCESS).is_file():
         return {}
     manifests = json.loads((contexts / SUCCESS).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""A run's place in MLflow, for those who ask for it (`run.mlflow`): parameters, metrics and artifacts under one run id.
+"""Sends a run's parameters, metrics and artifacts to MLflow under one run id, if `run.mlflow` is set.
 
-MLflow is an extra (`pip install 'ctxner[mlflow]'`) and imported only here. The id is kept in the run's folder, so that
-a resumed run goes on under it.
+MLflow is an extra (`pip install 'ctxner[mlflow]'`) and is imported only here. The id is kept in the run's folder, so
+that a resumed run continues under it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 
 RUN_ID_FILE = "mlflow_run_id"
 EXPERIMENT = "ctxner"
-_MAX_PARAMS = 100  # MLflow's limit a request
-_MAX_VALUE = 500  # characters, of the oldest servers
+_MAX_PARAMS = 100  # MLflow's limit per request
+_MAX_VALUE = 500  # limit of the oldest servers, in characters
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_\-. :/]")
 
 
 def check_mlflow(tracking_uri: str | None) -> None:
-    """Refuse what a worker would fail on: MLflow is not installed, or a path that depends on the working directory.
+    """Check before training that workers can use MLflow; does nothing when `tracking_uri` is None.
 
     Raises:
-        ValueError: Either of these; nothing is wrong when no MLflow was asked for.
+        ValueError: MLflow is not installed, or the URI is a path that depends on the working directory.
     """
     if tracking_uri is None:
         return
@@ -46,14 +46,14 @@ def check_mlflow(tracking_uri: str | None) -> None:
 
 
 class MlflowRun:
-    """One run on a tracking server, begun or gone on with.
+    """One run on a tracking server: a new one, or the one that the folder's id names.
 
-    A server that stops answering later does not stop training: that is said once, and nothing more is sent to it.
+    A server that later stops answering does not stop training: one warning is logged, and no more metrics are sent.
 
     Args:
-        tracking_uri: See `check_mlflow`.
-        folder: The run's folder; its name is the run's name.
-        settings: The config's sections, logged as `section.key` when the run begins.
+        tracking_uri: Tracking URI (see `check_mlflow`).
+        folder: Folder of the run; its name is the run's name.
+        settings: Sections of the config, logged as `section.key` when the run begins.
 
     Raises:
         ValueError: The server cannot be reached.
@@ -87,7 +87,7 @@ class MlflowRun:
         id_file.write_text(self.id)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log metrics of a step; values that are not finite are left out."""
+        """Log the metrics of a step, without values that are not finite."""
         if not self._alive:
             return
         import mlflow
@@ -107,7 +107,7 @@ class MlflowRun:
             )
 
     def fail(self) -> None:
-        """Mark the run as failed, if the server still answers: the error that ends training is the one to be told."""
+        """Mark the run as failed, if the server still answers; MLflow's errors must not hide the error of training."""
         import mlflow
 
         if self._alive:
@@ -119,9 +119,9 @@ def finish_run(tracking_uri: str, folder: Path, artifacts: Iterable[Path]) -> No
     """Log files and folders as artifacts of a run whose workers are done, and mark it as finished.
 
     Args:
-        tracking_uri: Where the run is.
+        tracking_uri: Tracking URI of the server that has the run.
         folder: Folder of the run.
-        artifacts: What to upload.
+        artifacts: Files and folders to upload.
 
     Raises:
         ValueError: The server cannot be reached.

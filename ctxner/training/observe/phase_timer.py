@@ -1,7 +1,7 @@
-"""Where a run's seconds go: data, forward, backward, communication, step, evaluation, checkpoint.
+"""Measures a run's seconds per phase: data, forward, backward, communication, step, evaluation, checkpoint.
 
-Communication is the averaging of gradients without ZeRO; ZeRO's is inside the phases that wait for it: backward, step
-and, in stage 3, forward.
+Communication is the averaging of gradients without ZeRO. ZeRO's communication counts in the phases that wait for it:
+backward, step and, in stage 3, forward.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ PHASES = (*TRAINING_PHASES, "evaluation", "checkpoint")
 
 
 class PhaseTimer:
-    """A stopwatch with laps: `lap(phase)` counts the time since the lap before to a phase.
+    """A stopwatch with laps: `lap(phase)` adds the time since the previous lap to a phase.
 
-    A GPU works behind the Python that feeds it, so a lap there says something only after a synchronize. That is done in
-    the steps for which `exact` was set; their shares stand for all steps of the same time. On CPUs every step is exact.
+    A GPU runs behind the Python code that feeds it, so a lap is exact only after a synchronize, which the steps with
+    `exact` set do. `split` divides the time of all steps by the shares of those steps. On CPUs every step is exact.
 
     Args:
-        device: Where the model is.
+        device: Device of the model.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class PhaseTimer:
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
-        """Count the time since the last lap to `phase`."""
+        """Add the time since the previous lap to `phase`."""
         if self.exact and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
@@ -42,7 +42,7 @@ class PhaseTimer:
         self._last = now
 
     def set_exact(self, exact: bool) -> None:
-        """Whether the laps of the next step are synchronized; on CPUs they always are exact."""
+        """Choose whether the laps of the next step synchronize the GPU; on CPUs all laps are exact anyway."""
         if self.device.type != "cuda":
             return
         if exact:
@@ -50,7 +50,7 @@ class PhaseTimer:
         self.exact = exact
 
     def split(self) -> dict[str, float]:
-        """Seconds of each phase since the split before; their sum is the time that has gone by in laps."""
+        """Seconds of each phase since the previous split; their sum is the total time of all laps."""
         seconds_by_phase = dict(self._elapsed)
         exact = {phase: self._exact[phase] for phase in TRAINING_PHASES if phase in seconds_by_phase}
         if total := sum(exact.values()):

@@ -1,6 +1,6 @@
-"""What a person sees of a training run: how many steps are done, and one line per epoch.
+"""Shows a person the progress of a training run: how many steps are done, and one line per epoch.
 
-Rank 0 reports to a `Board`, an actor that the driver reads; whoever called `train` shows it (`jobs.train`: as a bar).
+Rank 0 reports to a `Board`, an actor that the driver reads; the caller of `train` shows it (`jobs.train`: as a bar).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-_SECONDS = 1.0  # between two reports of rank 0, and between two looks of the driver
+_SECONDS = 1.0  # between two reports of rank 0, and between two reads by the driver
 _TIMEOUT = 10.0  # seconds that the driver waits for the board
 
 
@@ -27,8 +27,8 @@ class Watcher:
     """Functions that the driver calls while workers train.
 
     Attributes:
-        on_step: Called with the optimizer steps done so far and those of the whole run.
-        on_epoch: Called with one line per epoch.
+        on_step: Function of the optimizer steps done so far and those of the whole run.
+        on_epoch: Function of one line of text, called once per epoch.
     """
 
     on_step: Callable[[int, int], None] = lambda done, total: None
@@ -36,32 +36,32 @@ class Watcher:
 
 
 class Board:
-    """Where the first worker says how far it is (a Ray actor)."""
+    """Ray actor that holds the progress that the first worker reports."""
 
     def __init__(self) -> None:
-        """Nothing is done yet."""
+        """Start with no steps and no lines."""
         self._steps, self._lines = (0, 0), list[str]()
 
     def steps(self, done: int, total: int) -> None:
-        """So many steps of the run are done."""
+        """Store how many steps of the run are done."""
         self._steps = (done, total)
 
     def line(self, text: str) -> None:
-        """An epoch has ended."""
+        """Add the line of an epoch that has ended."""
         self._lines.append(text)
 
     def read(self, num_seen: int) -> tuple[tuple[int, int], list[str]]:
-        """Steps, and the lines after those that were seen."""
+        """Return the steps (done, total), and the lines after the first `num_seen`."""
         return self._steps, self._lines[num_seen:]
 
 
 class StepReporter:
-    """Tells a board how many steps are done, about once per second; a worker without a board tells nobody.
+    """Reports to a board how many steps are done, about once per second; does nothing without a board.
 
     Args:
         board: Handle of the `Board`; None on all ranks but the first.
-        num_done: Steps that were done before.
-        num_steps: Steps of the whole run.
+        num_done: Number of steps done before.
+        num_steps: Number of steps of the whole run.
     """
 
     def __init__(self, board: Any | None, num_done: int, num_steps: int) -> None:
@@ -69,13 +69,13 @@ class StepReporter:
         self._tell()
 
     def step(self) -> None:
-        """One more step is done."""
+        """Count one more step."""
         self._done += 1
         if time.monotonic() - self._told >= _SECONDS or self._done == self._total:
             self._tell()
 
     def line(self, text: str) -> None:
-        """Tell a line, such as `epoch_line`."""
+        """Send a line, such as that of `epoch_line`, to the board."""
         if self._board is not None:
             self._board.line.remote(text)
 
@@ -87,7 +87,7 @@ class StepReporter:
 
 @contextmanager
 def watched(watcher: Watcher) -> Iterator[Any]:
-    """Give a board to workers, and pass on to `watcher` what they tell it, from a thread, until the block ends."""
+    """Yield a board for the workers; a thread passes what they report to `watcher` until the block ends."""
     board: Any = ray.remote(num_cpus=0)(Board).remote()
     ended, num_seen = threading.Event(), 0
 
@@ -95,7 +95,7 @@ def watched(watcher: Watcher) -> Iterator[Any]:
         nonlocal num_seen
         try:
             (done, total), lines = ray.get(board.read.remote(num_seen), timeout=_TIMEOUT)
-        except RayError:  # its node is gone; the run itself says what that means
+        except RayError:  # the board's node is gone; training itself raises the error
             return
         num_seen += len(lines)
         if total:
@@ -119,13 +119,13 @@ def watched(watcher: Watcher) -> Iterator[Any]:
 
 
 def quiet_worker() -> None:
-    """Warnings of all libraries and what ctxner says; Ray Train sets INFO, and tells every report."""
+    """Log only warnings of libraries, but INFO of ctxner; at Ray Train's default, INFO, every report is logged."""
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("ctxner").setLevel(logging.INFO)
 
 
 def epoch_line(entry: Mapping[str, Any], num_epochs: int, seconds_left: float, *, num_bytes: int) -> str:
-    """A history entry (see `ctxner.training.checkpoints.files.Progress`) on one line."""
+    """Format a history entry (see `ctxner.training.checkpoints.files.Progress`) as one line."""
     losses = " ".join(f"{name} {value:.3g}" for name, value in entry["losses"].items())
     f1 = " ".join(f"{view} {100 * value:.1f}" for view, value in entry["dev_f1"].items())
     total = sum(entry["seconds_by_phase"].values())
@@ -138,7 +138,7 @@ def epoch_line(entry: Mapping[str, Any], num_epochs: int, seconds_left: float, *
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process has had at most, on its device."""
+    """Peak memory of this process on its device, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

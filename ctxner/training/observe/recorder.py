@@ -1,7 +1,7 @@
-"""What a run looks like from outside: losses, learning rates, speed, padding, memory and seconds by phase.
+"""Records a run's losses, learning rates, speed, padding, memory and seconds per phase.
 
-They go to TensorBoard (`<run folder>/tensorboard`), and to MLflow when asked for, from rank 0: at log steps and at the
-end of every epoch.
+Rank 0 writes them to TensorBoard (`<run folder>/tensorboard`), and to MLflow if configured, at log steps and at the end
+of every epoch.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 
 class Recorder:
-    """Every rank holds one, as a log step's figures are summed over all ranks; rank 0 writes.
+    """Recorder of one rank; every rank has one, because figures are summed over all ranks; rank 0 writes.
 
     Args:
-        folder: The run's folder, reachable from rank 0.
-        settings: The config's sections, for MLflow.
+        folder: Folder of the run, reachable from rank 0.
+        settings: Sections of the config, for MLflow.
         rank: Rank of this worker.
-        world_size: Workers.
-        device: Where the model is.
-        log_steps: Optimizer steps between two log steps.
-        first_step: Steps that were done before; what TensorBoard has of later ones is void.
-        mlflow: Tracking URI, or None.
+        world_size: Number of workers.
+        device: Device of the model.
+        log_steps: Number of optimizer steps between two log steps.
+        first_step: Number of steps done before; TensorBoard drops its records of later steps.
+        mlflow: Tracking URI of MLflow; None: no MLflow.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Recorder:
             self._writer = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=first_step + 1)
             self._mlflow = MlflowRun(mlflow, folder, settings) if mlflow else None
         self._sums: dict[str, Tensor] = {}
-        self._seconds: defaultdict[str, float] = defaultdict(float)  # by phase, of this epoch up to the last log step
+        self._seconds: defaultdict[str, float] = defaultdict(float)  # per phase, of this epoch up to the last log step
         self._started = time.perf_counter()
 
     def __enter__(self) -> Recorder:
@@ -77,7 +77,7 @@ class Recorder:
     def add(
         self, losses: Mapping[str, Tensor], plain: ViewBatch | None, context: ViewBatch | None, weight_B: Tensor
     ) -> None:
-        """Count a micro-batch: what went into `CooperativeStep` and what came out. Nothing comes to the host."""
+        """Count a micro-batch: the inputs and the losses of `CooperativeStep`. No tensor is copied to the host."""
         self._count("sentences", weight_B.sum())
         for name, loss in losses.items():
             self._count(f"loss/{name}", loss.detach())
@@ -87,10 +87,10 @@ class Recorder:
                 self._count(f"positions/{name}", torch.tensor(view.attention_RP.numel(), device=self._device))
 
     def step(self, groups: Sequence[Mapping[str, Any]]) -> None:
-        """Count an optimizer step and, when it is a log step, write what was gathered since the last one.
+        """Count an optimizer step and, at a log step, write the figures since the previous log step.
 
         Args:
-            groups: The optimizer's parameter groups, with `name` and `lr`.
+            groups: Parameter groups of the optimizer, with `name` and `lr`.
         """
         self._step += 1
         self.timer.set_exact((self._step + 1) % self._log_steps == 0)
@@ -110,14 +110,14 @@ class Recorder:
         self._write(values | {"memory/peak_gib": peak_memory(self._device) / 2**30})
 
     def seconds_by_phase(self) -> dict[str, float]:
-        """Seconds of each phase since the last call; a checkpoint after it counts in the next one."""
+        """Seconds of each phase since the previous call; a checkpoint after this call counts in the next one."""
         self._add(self.timer.split())
         by_phase = {phase: self._seconds[phase] for phase in PHASES if phase in self._seconds}
         self._seconds.clear()
         return by_phase
 
     def epoch(self, entry: Mapping[str, Any]) -> None:
-        """Write an epoch's entry (`ctxner.training.checkpoints.files.Progress`); the next log step counts from now."""
+        """Write an epoch's entry (see `ctxner.training.checkpoints.files.Progress`) and restart the log step's sums."""
         values = {f"epoch/loss/{name}": value for name, value in entry["losses"].items()}
         values |= {f"dev_f1/{view}": value for view, value in entry["dev_f1"].items()}
         for view, scores in entry["dev_scores"].items():
@@ -145,7 +145,7 @@ class Recorder:
 
 
 def run_recorder(config: Config, *, rank: int, world_size: int, device: torch.device, first_step: int) -> Recorder:
-    """The recorder of a worker, in the run's folder."""
+    """Create a worker's recorder, which writes into the run's folder."""
     run = config.run
     assert run.name is not None, "training names its run before workers start"
     return Recorder(
@@ -161,7 +161,7 @@ def run_recorder(config: Config, *, rank: int, world_size: int, device: torch.de
 
 
 def _figures(totals: Mapping[str, float], seconds: float) -> dict[str, float]:
-    """Means over sentences, speeds and shares of padding, from sums over all ranks."""
+    """Compute means over sentences, speeds and shares of padding from sums over all ranks."""
     sentences = totals["sentences"]
     figures = {name: value / sentences for name, value in totals.items() if name.startswith("loss/")}
     figures["speed/sentences_per_second"] = sentences / seconds
