@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from ctxner.files.columns import ColumnFormat
+from ctxner.schema import VIEWS, ViewName
 from ctxner.settings_text import explain, override, read_yaml
 
 Mode = Literal["plain", "context", "cl-l2", "cl-kl"]
@@ -86,6 +87,8 @@ class DataConfig(Columns):
     # Further training sets. The label set is the union of all; dev and test stay those above.
     also: tuple[FurtherData, ...] = ()
     # Parquet of `ctxner retrieve` with untagged sentences; training makes their two views agree
+    train_sentences: PositiveInt | None = None  # only the first so many sentences of train; None: all
+    dev_sentences: PositiveInt | None = None  # the same for dev, in training
     unlabelled: Path | None = None
     unlabelled_ratio: PositiveFloat = 1.0  # unlabelled sentences per tagged one in an epoch; each epoch takes others
 
@@ -116,17 +119,21 @@ class IndexConfig(Section):
     source: str | None = None  # path or URI (s3://, gs://, ...) of an index; each node copies it under `folder` once
     language: str = "en"  # Lucene analyzer, for the corpus and the queries alike
     unit: Literal["paragraph", "sentence"] = "paragraph"  # passages of a MediaWiki dump; other files list passages
+    # Column by field (name, description, type, aliases, id, source) of CSV and TSV files with another header
+    columns: dict[str, str] = {}
     shards: Annotated[int, Field(gt=0, le=1000)] = 1  # more than one: built in parallel on Ray; scores stay equal
 
 
 class RetrievalConfig(Section):
     """Sentence -> query -> BM25 -> re-ranking."""
 
-    query: Literal["mentions", "weighted", "bag"] = "mentions"
-    tagger: str | None = None  # model whose plain view finds the mentions to look up first (`mentions` only)
+    # entries: what the sentence names, then texts; mentions: passages that cover most candidate mentions
+    query: Literal["entries", "mentions", "weighted", "bag"] = "entries"
+    tagger: str | None = None  # model whose plain view finds the mentions to look up first (not with weighted and bag)
     max_query_terms: Annotated[int, Field(gt=0, le=512)] = 64  # Lucene refuses more than 1,024 clauses
     k1: PositiveFloat = 0.9  # Anserini's default, not the textbook's 1.2
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
+    entries: PositiveInt = 12  # largest number of entries per sentence, kept before any text (`entries` only)
     depth: PositiveInt = 6  # passages per sentence for the re-ranker; with more, it drops good ones
     encoder: str | None = None  # encoder of the re-ranker; None: the packaged MiniLM
     layer: PositiveInt | None = None  # layer of its vectors; None: the last one
@@ -187,7 +194,8 @@ class ModelConfig(Section):
     gradient_checkpointing: Runtime[bool] = False
     legal_transitions: bool = True  # forbid tag sequences that BIOES forbids, in training and decoding
     max_pieces: PositiveInt = 512  # pieces per view, special pieces included; the encoder's limit is a further bound
-    max_passages: NonNegativeInt = 6
+    max_passages: NonNegativeInt = 6  # no text follows once so many passages are shown; entries are not bounded
+    mark_entries: bool = True  # marks around the words that name an entry, in the context view
 
     @model_validator(mode="after")
     def _one_start(self) -> ModelConfig:
@@ -241,6 +249,8 @@ class RunConfig(Section):
     # Number of times that the run continues by itself after losing a worker; after that, use run.resume
     max_failures: Runtime[NonNegativeInt] = 3
     resume: Runtime[bool] = False
+    # Views that are scored on dev after each epoch. trained: a run of one view scores that view
+    dev_views: Literal["trained", "both"] = "trained"
     log_steps: Runtime[PositiveInt] = 50  # optimizer steps between two points in TensorBoard
     mlflow: Runtime[str | None] = None  # tracking URI, such as http://host:5000; needs pip install 'ctxner[mlflow]'
 
@@ -271,6 +281,12 @@ class Config(Section):
                 f"{self.loss.mode} has one view; set loss.mode to cl-kl or cl-l2"
             )
         return self
+
+    def dev_views(self) -> tuple[ViewName, ...]:
+        """The views that are scored on dev after each epoch."""
+        if self.loss.mode.startswith("cl-") or self.run.dev_views == "both":
+            return VIEWS
+        return ("context",) if self.loss.mode == "context" else ("plain",)
 
     def digest(self) -> str:
         """Short SHA-256 over every setting."""

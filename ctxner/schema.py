@@ -6,6 +6,7 @@ Every record is frozen and cheap to build. Offsets are half open. `ctxner.files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +34,9 @@ Dropped = Literal[  # why a retrieved passage is not in the context view
 ]
 
 
+_MIN_TEXT = 300  # characters beside the title from which on an entry is searched as a text too
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
     """A typed mention over words: `words[start:end]`, end exclusive."""
@@ -52,6 +56,8 @@ class Sentence:
         tags: One tag per word, or None when unlabelled.
         offsets: (start, end) of each word in `text`, in characters; given if and only if `text` is.
         text: Source text; the sentence may be a part of it.
+        abbreviations: Short forms that its document defines in or before it, each with its long form; words of both
+            are joined by blanks.
     """
 
     id: str
@@ -59,6 +65,7 @@ class Sentence:
     tags: tuple[str, ...] | None = None
     offsets: tuple[tuple[int, int], ...] | None = None
     text: str | None = None
+    abbreviations: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("tags", "offsets"):
@@ -104,12 +111,28 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A unit of the corpus."""
+    """A unit of the corpus: a text or, when it has a title, an entry about what the title names.
+
+    Attributes:
+        id: Unique within a corpus.
+        source: Where it is from, e.g. the name of a data set.
+        text: What it says.
+        title: Name of what an entry is about; empty for a text.
+        aliases: Other names of the same.
+        type: Kind of thing that an entry is about, in the corpus's words, e.g. `film`.
+    """
 
     id: str
     source: str
     text: str
     title: str = ""
+    aliases: tuple[str, ...] = ()
+    type: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it says more than what its title names, so that searching its text is worth while."""
+        return not self.title or len(self.text) - len(self.title) >= _MIN_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +147,8 @@ class ScoredPassage:
         rerank_score: BERTScore F1 of passage and sentence, in [-1, 1]; None when not re-ranked.
         num_pieces: Number of pieces in the context view, or None before the view is built.
         dropped: Reason why the passage is not in the context view; None when it is.
+        named: Runs of the sentence's words that name this entry: first word and one past the last; empty for texts.
+        link_score: Estimated probability that the sentence means this entry; None for texts.
     """
 
     passage: Passage
@@ -132,6 +157,8 @@ class ScoredPassage:
     rerank_score: float | None = None
     num_pieces: int | None = None
     dropped: Dropped | None = None
+    named: tuple[tuple[int, int], ...] = ()
+    link_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +184,10 @@ def passage_struct() -> pa.StructType:
             ("bm25_rank", pa.int32()),
             ("rerank_score", pa.float32()),
             ("dropped", pa.string()),
+            ("aliases", pa.list_(pa.string())),
+            ("type", pa.string()),
+            ("named", pa.list_(pa.list_(pa.int32()))),
+            ("link_score", pa.float32()),
         ]
     )
 
@@ -188,15 +219,33 @@ def passage_row(scored: ScoredPassage) -> dict[str, object]:
         "bm25_rank": scored.bm25_rank,
         "rerank_score": scored.rerank_score,
         "dropped": scored.dropped,
+        "aliases": list(scored.passage.aliases),
+        "type": scored.passage.type,
+        "named": [list(run) for run in scored.named],
+        "link_score": scored.link_score,
     }
+
+
+def pairs_of(lists: Sequence[Sequence[str]] | None) -> tuple[tuple[str, str], ...]:
+    """Abbreviations of a sentence, from the lists in which a row keeps them."""
+    return tuple((short, long) for short, long in lists or ())
 
 
 def scored_passage(row: dict) -> ScoredPassage:
     """The inverse of `passage_row`."""
     return ScoredPassage(
-        Passage(row["id"], row["source"], row["text"], row["title"] or ""),
+        Passage(
+            row["id"],
+            row["source"],
+            row["text"],
+            row["title"] or "",
+            aliases=tuple(row.get("aliases") or ()),
+            type=row.get("type") or "",
+        ),
         row["bm25_score"],
         row["bm25_rank"],
         rerank_score=row["rerank_score"],
         dropped=row["dropped"],
+        named=tuple((start, end) for start, end in row.get("named") or ()),
+        link_score=row.get("link_score"),
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ctxner.config import Config
+from ctxner.config import Config, IndexConfig
 from ctxner.retrieval.corpus.reader import read_corpus
 from ctxner.retrieval.measure.leakage import (
     SeenMentions,
@@ -27,7 +27,7 @@ def run(config: Config, out: Path) -> dict[str, Any]:
     """Audit all configured splits, write the page, and return the figures and the ids of the copies."""
     started = time.perf_counter()
     splits, corpus = read_splits(config, ()), config.index.corpus
-    comparisons = compare(splits, corpus)
+    comparisons = compare(splits, config.index)
     overlap = {
         split: entity_overlap(splits["train"], sentences)
         for split, sentences in splits.items()
@@ -56,7 +56,7 @@ def plan(config: Config, out: Path) -> dict[str, Any]:
     splits, corpus = read_splits(config, ()), config.index.corpus
     return {
         "sentences": {split: len(sentences) for split, sentences in splits.items()},
-        "num_passages": sum(1 for _ in read_passages(corpus, "reading passages")) if corpus else 0,
+        "num_passages": sum(1 for _ in read_passages(config.index, "reading passages")) if corpus else 0,
         "report": str(out),
     }
 
@@ -79,12 +79,12 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def compare(splits: dict[str, list[Sentence]], corpus: Sequence[Path]) -> list[Comparison]:
+def compare(splits: dict[str, list[Sentence]], index: IndexConfig) -> list[Comparison]:
     """Compare every split with the corpus (in one pass over it), with the splits before it, and with itself."""
     everything = [sentence for split in splits.values() for sentence in split]
     comparisons = []
-    if corpus:
-        passages = read_passages(corpus, "comparing passages")
+    if index.corpus:
+        passages = read_passages(index, "comparing passages")
         copies = iter(find_copies(((passage.id, passage.text) for passage in passages), everything))
         for split, sentences in splits.items():
             comparisons.append(Comparison(split, "corpus", sentences, [next(copies) for _ in sentences]))
@@ -98,11 +98,11 @@ def compare(splits: dict[str, list[Sentence]], corpus: Sequence[Path]) -> list[C
     return comparisons
 
 
-def read_passages(corpus: Sequence[Path], description: str) -> Iterator[Passage]:
-    """The passages of corpus files, with a progress bar."""
+def read_passages(index: IndexConfig, description: str) -> Iterator[Passage]:
+    """The passages of an index's corpus files, with a progress bar."""
     with progress(description, None) as done:
         number = 0
-        for number, passage in enumerate(read_corpus(corpus), start=1):
+        for number, passage in enumerate(read_corpus(index.corpus, columns=index.columns), start=1):
             if number % 1000 == 0:
                 done(number)
             yield passage

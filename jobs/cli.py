@@ -16,6 +16,7 @@ from jobs.options import (
     NO_PATHS,
     NONE,
     AsJson,
+    ColumnMapping,
     ConfigFile,
     Corpus,
     DryRun,
@@ -46,6 +47,7 @@ def index(
     out: IndexOut = None,
     language: Language = None,
     unit: PassageUnit = None,
+    columns: ColumnMapping = None,
     shards: Shards = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
@@ -57,8 +59,8 @@ def index(
     Example: `ctxner index --corpus corpus.jsonl.gz --out runs/index`
     """
     if context.invoked_subcommand is None:
-        index_build(corpus, out, language, unit, shards, config, overrides, dry_run, json)
-    elif corpus or out or language or unit or shards or config or overrides or dry_run or json:
+        index_build(corpus, out, language, unit, columns, shards, config, overrides, dry_run, json)
+    elif corpus or out or language or unit or columns or shards or config or overrides or dry_run or json:
         raise ValueError(f"options go behind the sub-command: ctxner index {context.invoked_subcommand} --help")
 
 
@@ -68,6 +70,7 @@ def index_build(
     out: IndexOut = None,
     language: Language = None,
     unit: PassageUnit = None,
+    columns: ColumnMapping = None,
     shards: Shards = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
@@ -81,7 +84,7 @@ def index_build(
     from jobs import index as job
 
     given = {"corpus": corpus or None, "folder": out, "language": language, "unit": unit, "shards": shards}
-    settings = _with(load_config(config, overrides), "index", given)
+    settings = _with(load_config(config, overrides), "index", {**given, "columns": job.parse_columns(columns)})
     _require_corpus(settings)
     _finish(lambda: job.plan(settings) if dry_run else job.run(settings), json)
 
@@ -90,6 +93,7 @@ def index_build(
 def index_add(
     corpus: Corpus = NO_PATHS,
     folder: IndexFolder = None,
+    columns: ColumnMapping = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
     dry_run: DryRun = False,
@@ -101,7 +105,8 @@ def index_add(
     """
     from jobs import index as job
 
-    settings = _with(load_config(config, overrides), "index", {"corpus": corpus or None, "folder": folder})
+    given = {"corpus": corpus or None, "folder": folder, "columns": job.parse_columns(columns)}
+    settings = _with(load_config(config, overrides), "index", given)
     _require_corpus(settings)
     _finish(lambda: job.plan_add(settings) if dry_run else job.add(settings), json)
 
@@ -362,7 +367,7 @@ def tag_text(
 
 @app.command()
 def audit(
-    corpus: Annotated[list[Path], typer.Option("--corpus", help="JSONL, JSONL.gz, text or Parquet; repeatable.")] = [],  # noqa: B006
+    corpus: Annotated[list[Path], typer.Option("--corpus", help="Files as for `ctxner index`; repeatable.")] = [],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/audit.html"),
     config: ConfigFile = None,
     overrides: Overrides = NONE,

@@ -40,6 +40,7 @@ def run(config: Config) -> dict[str, Any]:
             config.index.folder,
             language=config.index.language,
             unit=config.index.unit,
+            columns=config.index.columns,
             num_shards=config.index.shards,
             write_shards=write_shards,
             on_progress=done,
@@ -71,7 +72,7 @@ def add(config: Config) -> dict[str, Any]:
     from ctxner.retrieval.index.changes import add_passages
 
     with _progress("adding passages") as done:
-        change = add_passages(config.index.corpus, config.index.folder, on_progress=done)
+        change = add_passages(config.index.corpus, config.index.folder, columns=config.index.columns, on_progress=done)
     return _changed(config, change)
 
 
@@ -147,7 +148,7 @@ def search(config: Config, text: str, depth: int) -> dict[str, Any]:
     hits = [
         {
             "rank": hit.bm25_rank,
-            "score": round(hit.bm25_score, 4),
+            "score": round(hit.bm25_score if hit.link_score is None else hit.link_score, 4),
             "id": hit.passage.id,
             "source": hit.passage.source,
             "title": hit.passage.title,
@@ -169,6 +170,16 @@ def show_hits(result: dict[str, Any]) -> None:
         out.print("no passage found")
 
 
+def parse_columns(text: str | None) -> dict[str, str] | None:
+    """The mapping in `--columns FIELD=COLUMN,FIELD=COLUMN`; None without the option."""
+    if text is None:
+        return None
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if faulty := next((field + equals for field, equals, column in pairs if not field.strip() or not column), None):
+        raise ValueError(f"--columns {text!r}: found {faulty!r}, wanted FIELD=COLUMN, with commas between the pairs")
+    return {field.strip(): column.strip() for field, _, column in pairs}
+
+
 def read_ids(path: Path) -> list[str]:
     """Ids from a file, one per line."""
     try:
@@ -187,8 +198,8 @@ def _read(config: Config, unit: Unit | None = None) -> Iterator[Passage]:
     from ctxner.files.unique_ids import IdHashes
     from ctxner.retrieval.corpus.reader import CorpusReader, check_corpus
 
-    unit = unit or config.index.unit
-    passages, hashes = CorpusReader(config.index.corpus, unit=unit), IdHashes()
+    unit, columns = unit or config.index.unit, config.index.columns
+    passages, hashes = CorpusReader(config.index.corpus, unit=unit, columns=columns), IdHashes()
     with _progress("reading passages") as done:
         for passage in passages:
             hashes.add(passage.id)
@@ -196,7 +207,7 @@ def _read(config: Config, unit: Unit | None = None) -> Iterator[Passage]:
                 done(len(hashes), passages.share_read)
             yield passage
         done(len(hashes), 1.0)
-    check_corpus(config.index.corpus, hashes, unit=unit)
+    check_corpus(config.index.corpus, hashes, unit=unit, columns=columns)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ Model = Annotated[str, typer.Argument(help="Model folder that `ctxner train` wro
 Corpus = Annotated[
     list[Path],
     typer.Option(
-        "--corpus", help="JSONL or text (also .gz, .zst), Parquet, MediaWiki XML (also .bz2, .gz, .zst); repeatable."
+        "--corpus",
+        help="JSONL, text, CSV, TSV, .names, OBO or MediaWiki XML (also .gz, .zst), .xml.bz2, Parquet; repeatable.",
     ),
 ]
 IndexOut = Annotated[Path | None, typer.Option("--out", "-o", help="Index folder (default: index.folder).")]
@@ -25,6 +26,12 @@ Language = Annotated[str | None, typer.Option(help="Lucene analyzer, e.g. en, de
 PassageUnit = Annotated[
     Literal["paragraph", "sentence"] | None,
     typer.Option(help="What a passage of a MediaWiki dump is (default: index.unit)."),
+]
+ColumnMapping = Annotated[
+    str | None,
+    typer.Option(
+        "--columns", metavar="FIELD=COLUMN,...", help="Names in the header of CSV and TSV files, e.g. name=Produktname."
+    ),
 ]
 Shards = Annotated[
     int | None, typer.Option(min=1, max=1000, help="Lucene indexes built at once on Ray (default: index.shards).")

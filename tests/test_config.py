@@ -27,16 +27,17 @@ def _leaves(section: BaseModel, prefix: tuple[str, ...] = ()):
 OTHER_VALUES = {
     "data.train": "a", "data.dev": "a", "data.test": "a", "data.contexts": "a", "data.scheme": "BIOES",
     "data.tag_column": 3, "index.corpus": ["a"], "index.folder": "a", "index.language": "de", "index.unit": "sentence",
+    "index.columns": {"name": "a"},
     "retrieval.query": "bag", "index.source": "a", "retrieval.threads": 3, "retrieval.tagger": "a",
     "retrieval.encoder": "a", "retrieval.layer": 2, "retrieval.dtype": "bfloat16", "retrieval.cache": "a",
     "tagging.view": "auto", "tagging.threshold": 0.5, "tagging.threads": 3, "tagging.work": "a",
     "tagging.precision": "bfloat16", "tagging.actors": 3, "tagging.batch_pieces": 512,
     "model.encoder": "a", "model.warm_start": "a", "data.also": ({"train": "a"},),
-    "data.unlabelled": "a", "data.cache": "a",
+    "data.unlabelled": "a", "data.cache": "a", "data.train_sentences": 3, "data.dev_sentences": 3,
     "model.encoder_dropout": 0.0,
     "loss.mode": "plain", "loss.preset": "released_code", "loss.kl": "marginal", "loss.temperature": 0.5,
     "run.storage": "a", "run.name": "a", "run.threads": 3, "run.precision": "bfloat16",
-    "run.checkpoint_steps": 3, "run.checkpoint_minutes": 0.5, "run.mlflow": "a",
+    "run.checkpoint_steps": 3, "run.checkpoint_minutes": 0.5, "run.mlflow": "a", "run.dev_views": "both",
 }  # fmt: skip
 NEEDED = {"run.offload": {"zero_stage": 1}}  # what must be set besides
 

@@ -141,6 +141,9 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (("index", "stats", "--index", "absent"), "absent: no such index folder"),
         (("index", "search", "x", "--index", "absent"), "absent: no such index folder"),
         (("index", "--corpus", "config.yaml"), "unknown corpus format"),
+        (("index", "--corpus", "shop.csv", "--columns", "name"), "--columns 'name': found 'name', wanted FIELD=COLUMN"),
+        (("index", "--corpus", "shop.csv", "--columns", "nmae=Produkt"), "unknown field 'nmae'"),
+        (("index", "--columns", "name=Produkt", "verify"), "options go behind the sub-command: ctxner index verify"),
         (("retrieve",), "no data set"),
         (("retrieve", "-c", "config.yaml", "--set", "index.folder=absent"), "absent: no such index folder"),
         (("retrieve", "-c", "config.yaml", "--split", "tset"), "split 'tset' has no file"),
@@ -179,6 +182,7 @@ def test_what_a_user_can_mend_is_one_message_on_stderr_and_exit_code_1(
     command: tuple[str, ...], message: str, folder: Path, model: str, call: Callable[..., Called]
 ) -> None:
     (folder / "empty.conll").write_text("")
+    (folder / "shop.csv").write_text("Produkt\n")
     (folder / "bare.jsonl").write_text('{"id": "test-0", "text": "No tags here"}\n')
     (folder / "bad.jsonl").write_text('{"text": "good"}\n{"text": 3}\n')
     before = listing(folder)
@@ -205,7 +209,7 @@ def test_an_index_is_built_changed_searched_and_checked_by_its_commands(folder: 
     assert (planned["num_added"], planned["num_replaced"]) == (1, 0)
     assert listing(folder) == before
     assert result("add", "--corpus", "more.jsonl", "--index", "made")["num_documents"] == built["num_documents"] + 1
-    found = result("search", "They met a zyxwv.", "--index", "made", "--depth", "2")
+    found = result("search", "They met Zyxwv.", "--index", "made", "--depth", "2")
     assert (found["hits"][0]["id"], found["hits"][0]["title"]) == ("new", "Zyxwv")
     assert found["hits"][0]["score"] > 0
     assert result("stats", "--index", "made")["sources"]["more"] == 1
@@ -214,6 +218,26 @@ def test_an_index_is_built_changed_searched_and_checked_by_its_commands(folder: 
     assert listing(folder) == before
     assert result("delete", "--ids-file", "ids.txt", "-i", "made")["corpus_sha256"] == built["corpus_sha256"]
     assert result("verify", "--index", "made")["num_documents"] == built["num_documents"]
+
+
+def test_columns_of_a_csv_file_are_named_on_the_command_line_or_in_the_config(folder: Path) -> None:
+    (folder / "shop.csv").write_text("Produkt,Synonyme\nVelmora 3,Blue Glow|V-300\n")
+    (folder / "more.csv").write_text("label,type\nHator,chair\n")
+
+    def result(*arguments: object) -> dict:
+        code, out, err = call_apart("index", *arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    corpus = ("--corpus", "shop.csv", "--columns", "name=Produkt, aliases = Synonyme")
+    assert result(*corpus, "--dry-run")["num_passages"] == 1
+    assert result(*corpus, "--out", "made")["num_names"] == 3
+    more = ("add", "--corpus", "more.csv", "--index", "made")
+    assert result(*more, "--columns", "name=label", "--dry-run")["num_added"] == 1
+    assert result(*more, "--set", "index.columns.name=label")["num_names"] == 4
+    code, _, err = call_apart("index", *more)
+    assert code == 1
+    assert "more.csv:1: the header, split at ',', has ['label', 'type']; wanted at least one of name, title" in err
 
 
 def test_verifying_a_damaged_index_is_exit_code_1_and_one_message(folder: Path) -> None:

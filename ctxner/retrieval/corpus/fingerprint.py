@@ -14,8 +14,9 @@ _CORPUS_MODULUS = 1 << 256
 
 
 def passage_hash(passage: Passage) -> int:
-    """SHA-256 over id, source, title and text, as a number."""
-    record = "\0".join((passage.id, passage.source, passage.title, passage.text))
+    """SHA-256 over all fields, as a number."""
+    fields = (passage.id, passage.source, passage.title, passage.text, passage.type, *passage.aliases)
+    record = "\0".join(fields if passage.type or passage.aliases else fields[:4])
     return int.from_bytes(hashlib.sha256(record.encode()).digest(), "big")
 
 

@@ -1,11 +1,12 @@
 """Streaming MediaWiki's XML dumps (Wikipedia's pages-articles) page by page, in constant memory.
 
 The parser, expat, refuses document types, so that a file cannot define entities. `ctxner.retrieval.corpus.wikitext`
-turns the markup of a page into plain text.
+turns the markup of a page into plain text, `ctxner.retrieval.corpus.redirects` turns redirects into aliases.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -22,6 +23,9 @@ _MEDIA_NAMESPACES = ("-2", "6", "14")  # Media, File, Category: links to them ar
 _MAX_TOKEN_BYTES = 1 << 26  # most that expat may buffer of a tag or comment that does not end
 _PAGE_FIELDS = ("title", "ns", "id")
 _TEXT_FIELDS = ("model", "text")
+_IS_REDIRECT = "#redirect"
+_MAX_REDIRECT_LENGTH = 1000  # characters, beyond those that a wiki allows for a title (255)
+_REDIRECT = re.compile(r"#redirect\s*:?\s*\[\[\s*:?([^\[\]|#]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,21 @@ class Page:
                 yield paragraph[start:end]
 
 
-def read_pages(stream: BinaryIO, name: str) -> Iterator[Page]:
-    """The articles of a dump, in order; other namespaces, redirects and pages that are not wikitext are left out.
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """A page of the main namespace that only points to another one.
+
+    Attributes:
+        title: Title of the redirect.
+        target: Title of the page that it points to, without a section.
+    """
+
+    title: str
+    target: str
+
+
+def read_pages(stream: BinaryIO, name: str) -> Iterator[Page | Redirect]:
+    """The articles and redirects of a dump, in order; other namespaces and other content than wikitext are left out.
 
     Args:
         stream: The decompressed dump.
@@ -72,10 +89,10 @@ class _Dump:
     """The parser, and the page that it is reading."""
 
     name: str
-    pages: list[Page] = field(default_factory=list)
+    pages: list[Page | Redirect] = field(default_factory=list)
     path: list[str] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
-    is_redirect: bool = False
+    target: str | None = None  # of the page, when it is a redirect
     text: list[str] | None = None  # characters of the element being read, when it is one of interest
     text_length: int = 0
     num_bytes: int = 0
@@ -90,7 +107,7 @@ class _Dump:
         self.parser.CharacterDataHandler = self._characters
         self.parser.StartDoctypeDeclHandler = self._doctype
 
-    def feed(self, chunk: bytes, *, is_last: bool = False) -> list[Page]:
+    def feed(self, chunk: bytes, *, is_last: bool = False) -> list[Page | Redirect]:
         """Pages that ended in this chunk."""
         try:
             self.parser.Parse(chunk, is_last)
@@ -111,9 +128,9 @@ class _Dump:
             raise self._fault(f"elements nested deeper than {_MAX_DEPTH}; a dump has 5 levels")
         parent = self.path[-2] if len(self.path) > 1 else ""
         if tag == "page":
-            self.fields, self.is_redirect = {}, False
+            self.fields, self.target = {}, None
         elif tag == "redirect" and parent == "page":
-            self.is_redirect = True
+            self.target = attributes.get("title", "")
         elif tag == "namespace":
             self.namespace_key = attributes.get("key", "")
             self.text = []
@@ -145,16 +162,33 @@ class _Dump:
         fields = {name: value.strip() for name, value in self.fields.items()}
         markup = fields.get("text", "")
         is_article = fields.get("ns", "0") == "0" and fields.get("model", "wikitext") == "wikitext"
-        if not is_article or self.is_redirect or markup[:9].lower() == "#redirect":
+        if not is_article:
+            return
+        title = clean_text(fields.get("title", ""))
+        if self.target is not None or markup[: len(_IS_REDIRECT)].lower() == _IS_REDIRECT:
+            if target := _target(self.target, markup):
+                self.pages.append(Redirect(title, target))
             return
         if not fields.get("id", "").isdecimal():
-            raise self._fault(f"page {fields.get('title', '')!r} has no number in <id>")
-        self.pages.append(
-            Page(fields["id"], clean_text(fields.get("title", "")), markup, frozenset(self.dropped_links))
-        )
+            raise self._fault(f"page {title!r} has no number in <id>")
+        self.pages.append(Page(fields["id"], title, markup, frozenset(self.dropped_links)))
 
     def _doctype(self, *_: object) -> None:
         raise self._fault("declares a document type, which a MediaWiki dump never does (it may define entities)")
 
     def _fault(self, message: str) -> ValueError:
         return ValueError(f"{self.name}:{self.parser.CurrentLineNumber}: {message}")
+
+
+def _target(attribute: str | None, markup: str) -> str:
+    """Title that a redirect points to, as pages have it; empty when it names none.
+
+    Args:
+        attribute: The title in `<redirect title="...">`; old dumps have none.
+        markup: Wikitext of the redirect: `#REDIRECT [[title#section]]`.
+    """
+    if attribute:
+        return clean_text(attribute.partition("#")[0]).strip()
+    match = _REDIRECT.match(markup[:_MAX_REDIRECT_LENGTH])
+    target = " ".join(clean_text(match[1]).replace("_", " ").split()) if match else ""
+    return target[:1].upper() + target[1:]

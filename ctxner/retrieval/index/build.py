@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctxner.files.unique_ids import IdHashes
 from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.corpus.reader import CorpusReader, Unit, check_corpus
+from ctxner.retrieval.index.names import NamesWriter, ShardNames, write_names
 from ctxner.retrieval.index.versions import FORMAT_VERSION, IndexManifest, new_version, now, shard_folders
 from ctxner.retrieval.lucene.jvm import anserini_version
 from ctxner.retrieval.lucene.shard_writer import ShardWriter, analyzer_for, lucene_version
@@ -32,12 +33,14 @@ class ShardPlan:
         language: Language of the analyzer.
         unit: Passage unit of a MediaWiki dump.
         num_shards: Number of shards that the corpus is split into.
+        columns: Column by field of CSV and TSV files.
     """
 
     corpus_paths: tuple[Path, ...]
     language: str
     unit: Unit
     num_shards: int
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,15 @@ class WrittenShard:
 
     Attributes:
         id_hashes: Hashes of the ids, eight bytes per passage.
+        num_texts: Number of passages that are searched as texts.
+        names: Names of its entries.
         corpus_hash: Corpus hash of this shard's passages, hexadecimal.
         lucene_version: Version of Lucene that wrote the shard.
     """
 
     id_hashes: bytes
+    num_texts: int
+    names: ShardNames
     corpus_hash: str
     lucene_version: str
 
@@ -77,19 +84,23 @@ def write_shard(plan: ShardPlan, folder: Path, shard: int, on_progress: OnProgre
     target = shard_folders(folder, plan.num_shards)[shard]
     shutil.rmtree(target, ignore_errors=True)  # left by a killed attempt
     target.mkdir()
-    passages = CorpusReader(plan.corpus_paths, unit=plan.unit, part=shard, num_parts=plan.num_shards)
-    hashes, corpus_hash = IdHashes(), CorpusHash()
+    passages = CorpusReader(
+        plan.corpus_paths, unit=plan.unit, columns=plan.columns, part=shard, num_parts=plan.num_shards
+    )
+    hashes, corpus_hash, names, num_texts = IdHashes(), CorpusHash(), NamesWriter(plan.language), 0
     with ShardWriter(target, analyzer_for(plan.language)) as writer:
         for num_passages, passage in enumerate(passages, 1):
             hashes.add(passage.id)
             corpus_hash.add(passage)
+            names.add(passage)
+            num_texts += passage.is_text
             writer.add(passage)
             if on_progress and num_passages % PROGRESS_EVERY == 0:
                 on_progress(num_passages, passages.share_read)
         writer.merge()
     if on_progress:
         on_progress(len(hashes), 1.0)
-    return WrittenShard(hashes.to_bytes(), corpus_hash.hex(), lucene_version())
+    return WrittenShard(hashes.to_bytes(), num_texts, names.names(), corpus_hash.hex(), lucene_version())
 
 
 def write_shards_in_turn(plan: ShardPlan, folder: Path, on_progress: OnProgress | None) -> list[WrittenShard]:
@@ -112,6 +123,7 @@ def build_index(
     *,
     language: str = "en",
     unit: Unit = "paragraph",
+    columns: Mapping[str, str] | None = None,
     num_shards: int = 1,
     write_shards: ShardWriters = write_shards_in_turn,
     on_progress: OnProgress | None = None,
@@ -125,6 +137,7 @@ def build_index(
         folder: Index folder; created when missing. Other files in it are refused.
         language: Code of Anserini's analyzer, e.g. `en`, `de`, `zh`.
         unit: Passage unit of a MediaWiki dump.
+        columns: Column by field of CSV and TSV files (see `CorpusReader`).
         num_shards: Number of Lucene indexes that the corpus is split into.
         write_shards: Function that writes all shards, here in turn; `ctxner.batch.index_shards` has a parallel one.
         on_progress: Called with the number of passages indexed so far, and the share of the corpus read.
@@ -134,12 +147,13 @@ def build_index(
         BlockingIOError: Another process is writing into the folder.
     """
     started = time.perf_counter()
-    CorpusReader(corpus_paths, unit=unit, num_parts=num_shards)
-    plan = ShardPlan(tuple(map(Path, corpus_paths)), language, unit, num_shards)
+    CorpusReader(corpus_paths, unit=unit, columns=columns, num_parts=num_shards)
+    plan = ShardPlan(tuple(map(Path, corpus_paths)), language, unit, num_shards, columns or {})
     with new_version(Path(folder)) as version:
         written = write_shards(plan, version.building, on_progress)
         hashes = IdHashes(shard.id_hashes for shard in written)
-        check_corpus(corpus_paths, hashes, unit=unit)
+        check_corpus(corpus_paths, hashes, unit=unit, columns=columns)
+        num_names = write_names(version.building, [shard.names for shard in written])
         manifest = IndexManifest(
             format_version=FORMAT_VERSION,
             version=version.name,
@@ -150,6 +164,9 @@ def build_index(
             unit=unit,
             num_documents=len(hashes),
             num_shards=num_shards,
+            shard_documents=tuple(shard.num_passages for shard in written),
+            num_texts=sum(shard.num_texts for shard in written),
+            num_names=num_names,
             corpus_sha256=CorpusHash(shard.corpus_hash for shard in written).hex(),
             corpus_files=tuple(Path(path).name for path in corpus_paths),
             created_at=now(),

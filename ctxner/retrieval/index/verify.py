@@ -8,12 +8,14 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ctxner.files.unique_ids import IdHashes
 from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.index.build import PROGRESS_EVERY, OnProgress
+from ctxner.retrieval.index.names import Names, NamesWriter
 from ctxner.retrieval.index.versions import IndexManifest, read_manifest
 from ctxner.retrieval.lucene.documents import CONTENTS, stored_passages
 from ctxner.retrieval.lucene.jvm import java_class
@@ -36,7 +38,7 @@ def verify_index(folder: str | Path, *, on_progress: OnProgress | None = None) -
     Raises:
         FileNotFoundError: No index, or files of it are gone.
         ValueError: A fault in CURRENT, the manifest or Lucene's files, another number of passages, an id used twice, or
-            passages that are not those that were indexed.
+            passages or names that are not those that were indexed.
     """
     manifest = read_manifest(folder)
     shards = manifest.shard_folders(folder)
@@ -50,15 +52,22 @@ def verify_index(folder: str | Path, *, on_progress: OnProgress | None = None) -
                 f"{manifest.num_documents} in the manifest; build the index again"
             )
         hashes, corpus_hash = IdHashes(), CorpusHash()
-        for passage in _reported(reader, on_progress):
+        ends, current = list(accumulate(manifest.shard_documents)), 0
+        names = [NamesWriter(manifest.language) for _ in ends]
+        for number, passage in enumerate(_reported(reader, on_progress)):
             hashes.add(passage.id)
             corpus_hash.add(passage)
+            while current < len(ends) - 1 and number >= ends[current]:
+                current += 1
+            names[current].add(passage)
     finally:
         reader.close()
     if hashes.repeated():
         raise ValueError(f"{folder}: ids are not unique; build the index again")
     if corpus_hash.hex() != manifest.corpus_sha256:
         raise ValueError(f"{folder}: the stored passages are not those of the manifest's hash; build the index again")
+    if not Names(Path(folder, manifest.version)).same_as([writer.names() for writer in names]):
+        raise ValueError(f"{folder}: the names are not those of the stored passages; build the index again")
     return manifest
 
 

@@ -3,6 +3,7 @@
     folder/CURRENT               names the current version; replaced atomically, once that version is complete
     folder/v000002/manifest.json what the version is
     folder/v000002/shard-000/    Lucene's files
+    folder/v000002/names/        names of entries (`ctxner.retrieval.index.names`)
     folder/v000001/              the version before, for searchers that have it open
     folder/.v000003.*.aside/     a version being written, or left by a writer that was killed
     folder/.lock                 locked by the one process that may write
@@ -26,7 +27,7 @@ from ctxner.files.atomic import aside_of, put_in_place, remove, target_of, write
 from ctxner.files.locks import exclusive
 from ctxner.retrieval.corpus.reader import Unit
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _CURRENT = "CURRENT"
 _MANIFEST = "manifest.json"
 _LOCK = ".lock"
@@ -49,8 +50,11 @@ class IndexManifest:
         unit: Passage unit of MediaWiki dumps in the corpus.
         num_documents: Number of passages.
         num_shards: Number of Lucene indexes; they are searched as one.
-        corpus_sha256: Sum of the hashes of all passages (id, source, title, text). It does not depend on their order,
-            the shards, or the format and compression of the files.
+        shard_documents: Number of passages in each of them.
+        num_texts: Number of passages that are searched as texts; the others are found by name only.
+        num_names: Number of names of entries, aliases included.
+        corpus_sha256: Sum of the hashes of all passages (all their fields). It does not depend on their order, the
+            shards, or the format and compression of the files.
         corpus_files: Names of the corpus files, those added later included.
         created_at: Time in UTC, ISO 8601.
         seconds: Duration of the build or change.
@@ -65,6 +69,9 @@ class IndexManifest:
     unit: Unit
     num_documents: int
     num_shards: int
+    shard_documents: tuple[int, ...]
+    num_texts: int
+    num_names: int
     corpus_sha256: str
     corpus_files: tuple[str, ...]
     created_at: str
@@ -125,7 +132,8 @@ def parse_manifest(text: bytes, where: str, version: str) -> IndexManifest:
             f"{where}: index format {format_version}, this version reads {FORMAT_VERSION}; build the index again"
         )
     try:
-        manifest = IndexManifest(**{**fields, "corpus_files": tuple(fields["corpus_files"])})
+        tuples = {name: tuple(fields[name]) for name in ("corpus_files", "shard_documents")}
+        manifest = IndexManifest(**{**fields, **tuples})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{where}: damaged manifest ({error!r}); build the index again") from error
     if manifest.version != version:

@@ -2,6 +2,7 @@
 
     id        indexed unchanged and stored; also a doc value, which orders equal scores
     contents  title, newline, text; analyzed, with positions, so that exact phrases can be looked up; not stored
+    kind      `text` for passages that are searched for, `entry` for those that are found by name only
     raw       the whole passage as JSON; stored
 
 A batch of passages crosses between Python and Java as one string (see `ctxner.retrieval.lucene.method_handles`).
@@ -32,6 +33,8 @@ from ctxner.schema import Passage
 
 CONTENTS = "contents"
 ID = "id"
+KIND = "kind"
+TEXT = "text"
 _RAW = "raw"
 _DOCUMENT_END = "\x1e"  # neither is in a passage: control characters are replaced when a corpus is read
 _FIELD_END = "\x1f"
@@ -48,11 +51,15 @@ def document_text(passage: Passage) -> str:
     """The string form of a passage for Java: id, contents and raw."""
     contents = f"{passage.title}\n{passage.text}" if passage.title else passage.text
     title = f', "title": {encode_basestring(passage.title)}' if passage.title else ""
+    if passage.type:
+        title += f', "type": {encode_basestring(passage.type)}'
+    if passage.aliases:
+        title += f', "aliases": [{", ".join(map(encode_basestring, passage.aliases))}]'
     raw = (
         f'{{"id": {encode_basestring(passage.id)}, "contents": {encode_basestring(contents)}, '
         f'"source": {encode_basestring(passage.source)}{title}}}'
     )
-    return f"{passage.id}{_FIELD_END}{contents}{_FIELD_END}{raw}"
+    return _FIELD_END.join((passage.id, contents, TEXT if passage.is_text else "entry", raw))
 
 
 def java_documents(texts: Sequence[str]) -> Any:
@@ -65,7 +72,7 @@ def java_documents(texts: Sequence[str]) -> Any:
         ValueError: A passage contains a separator, which `read_corpus` would have replaced.
     """
     joined = _DOCUMENT_END.join(texts)
-    if joined.count(_DOCUMENT_END) != len(texts) - 1 or joined.count(_FIELD_END) != 2 * len(texts):
+    if joined.count(_DOCUMENT_END) != len(texts) - 1 or joined.count(_FIELD_END) != 3 * len(texts):
         raise ValueError("a passage holds the control character U+001E or U+001F; replace it by a blank")
     split = java_class("java.util.regex.Pattern").compile(_DOCUMENT_END)
     return split.splitAsStream(characters(joined)).map(_document_maker()).toList()
@@ -76,7 +83,8 @@ def stored_passage(raw: str) -> Passage:
     record = json.loads(raw)
     title = record.get("title", "")
     text = record[CONTENTS][len(title) + 1 :] if title else record[CONTENTS]
-    return Passage(record[ID], record["source"], text, title=title)
+    aliases = tuple(record.get("aliases", ()))
+    return Passage(record[ID], record["source"], text, title, aliases=aliases, type=record.get("type", ""))
 
 
 def stored_passages(reader: Any) -> Iterator[Passage]:
@@ -108,6 +116,8 @@ def _document_maker() -> Any:
     id_value = handles().filterArguments(id_value, 0, constructor(_BYTES, "java.lang.CharSequence"))
     contents = bound(constructor(_FIELDS + "Field", STRING, "java.lang.CharSequence", _TYPE), 0, CONTENTS)
     contents = bound(contents, 1, _contents_type())
+    kind = bound(constructor(_FIELDS + "StringField", STRING, STRING, _STORE), 0, KIND)
+    kind = bound(kind, 1, java_class(_STORE).NO)
     raw = bound(constructor(_FIELDS + "StoredField", STRING, STRING), 0, _RAW)
 
     add = method(_DOCUMENT, "add", "void", "org.apache.lucene.index.IndexableField")
@@ -115,7 +125,7 @@ def _document_maker() -> Any:
     fill = handles().dropArguments(
         handles().identity(java_type(_DOCUMENT)), 1, strings
     )  # (document, parts) -> document
-    for part, field in ((2, raw), (1, contents), (0, id_value), (0, id_field)):  # the last is added first
+    for part, field in ((3, raw), (2, kind), (1, contents), (0, id_value), (0, id_field)):  # the last is added first
         place = java_class("java.lang.Integer")(part)  # pyjnius crashes on a Python number here
         of_part = bound(handles().arrayElementGetter(strings), 1, place)
         add_field = handles().filterArguments(add, 1, as_type(field, "org.apache.lucene.index.IndexableField", STRING))

@@ -13,7 +13,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
-from ctxner.retrieval.lucene.documents import CONTENTS, ID, raw_reader, stored_passage
+from ctxner.retrieval.lucene.documents import CONTENTS, ID, KIND, TEXT, raw_reader, stored_passage
 from ctxner.retrieval.lucene.jvm import java_class
 from ctxner.retrieval.lucene.method_handles import (
     STRING,
@@ -53,7 +53,17 @@ _ANALYZER = "org.apache.lucene.analysis.Analyzer"
 class Lookups:
     """Batches of lookups in one index."""
 
-    def __init__(self, reader: Any, analyzer: Any, *, k1: float, b: float, max_clauses: int, num_threads: int):
+    def __init__(
+        self,
+        reader: Any,
+        analyzer: Any,
+        *,
+        k1: float,
+        b: float,
+        max_clauses: int,
+        num_threads: int,
+        texts_only: bool = False,
+    ):
         """Prepare the searches.
 
         Args:
@@ -63,6 +73,7 @@ class Lookups:
             b: BM25's length normalisation.
             max_clauses: Most terms per query.
             num_threads: Number of Java threads that search.
+            texts_only: Whether searches pass over entries that say no more than their names.
         """
         import jnius
 
@@ -72,7 +83,7 @@ class Lookups:
         searcher.setMaxClauseCount(max_clauses)
         searcher.setSimilarity(java_class(_SEARCH + "similarities.BM25Similarity")(k1, b))
         self._searcher = jnius.cast(_OBJECT, searcher)
-        self._num_threads = num_threads
+        self._num_threads, self._texts_only = num_threads, texts_only
         self._pool = java_class("java.util.concurrent.ForkJoinPool")(num_threads)  # its threads end with the process
         self._analysis = _batched(self._analyze())
         self._frequencies = _batched(self._document_frequency())
@@ -161,6 +172,7 @@ class Lookups:
         search = method(_SEARCH + "IndexSearcher", "search", _TOP, _QUERY, "int").bindTo(self._searcher)
         search = self._ordered_search(depth) if by_id else bound(search, 1, _integer(depth))
         documents = as_type(getter(_TOP, "scoreDocs", f"[{_SEARCH}ScoreDoc"), f"[{_OBJECT}", _TOP)
+        search = chain(self._of_texts(), search) if self._texts_only else search
         hits = chain(search, documents, static_method("java.util.Arrays", "toString", STRING, f"[{_OBJECT}"))
         is_null = as_type(static_method("java.util.Objects", "isNull", "boolean", _OBJECT), "boolean", _QUERY)
         nothing = handles().dropArguments(handles().constant(java_type(STRING), ""), 0, java_type(_QUERY))
@@ -170,6 +182,16 @@ class Lookups:
             bound(method(STRING, "concat", STRING, STRING), 0, java_class(STRING)(_FAILED)),
         )
         return _batched(handles().catchException(answer, java_type(_THROWABLE), failure))
+
+    def _of_texts(self) -> Any:
+        """Query -> the same query, for texts only; scores stay."""
+        occurs = java_class(_SEARCH + "BooleanClause$Occur")
+        is_text = java_class(_SEARCH + "TermQuery")(java_class(_TERM)(KIND, TEXT))
+        builder = _SEARCH + "BooleanQuery$Builder"
+        add = method(builder, "add", builder, _QUERY, _SEARCH + "BooleanClause$Occur")
+        add_query = handles().foldArguments(bound(add, 2, occurs.MUST), constructor(builder))
+        build = as_type(method(builder, "build", _SEARCH + "BooleanQuery"), _QUERY, builder)
+        return chain(add_query, bound(add, 1, is_text, occurs.FILTER), build)
 
     def _query(self, kind: QueryKind) -> Any:
         """Text -> query."""

@@ -70,10 +70,15 @@ class PassageFinder:
 
     def __call__(self, passage_id: str) -> Passage | None:
         """The passage with this id, or None."""
+        located = self.locate(passage_id)
+        return located and located[1]
+
+    def locate(self, passage_id: str) -> tuple[int, Passage] | None:
+        """Lucene's document number, counted over all shards, and the passage with this id, or None."""
         hits = self._searcher.search(id_query(passage_id), 1).scoreDocs
         if not hits:
             return None
-        return stored_passage(self._stored.document(hits[0].doc).get("raw"))
+        return hits[0].doc, stored_passage(self._stored.document(hits[0].doc).get("raw"))
 
     def __enter__(self) -> PassageFinder:
         """The finder itself."""

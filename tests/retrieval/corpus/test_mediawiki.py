@@ -42,7 +42,7 @@ DUMP = (
     + "</mediawiki>\n"
 )
 PASSAGES = [
-    Passage("12-1", "wiki", "Baroka is a port. It is old.", "Baroka"),
+    Passage("12-1", "wiki", "Baroka is a port. It is old.", "Baroka", aliases=("Baroca", "Old redirect")),
     Passage("12-2", "wiki", "Named & loved.", "Baroka"),
     Passage("25-1", "wiki", "A band 🎸.", "AC/DC & Ünï"),
 ]

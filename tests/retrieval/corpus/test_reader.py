@@ -69,7 +69,7 @@ def test_control_characters_and_lone_surrogates_become_printable(tmp_path):
         ("c.txt", b"fine\n\x00\x01\x02", ":2", "binary"),
         ("c.txt", "", "", "corpus is empty"),
         ("c.jsonl", "\n\n", "", "corpus is empty"),
-        ("c.csv", "a,b", "", "unknown corpus format"),
+        ("c.doc", "a,b", "", "unknown corpus format"),
         ("c.parquet", "not parquet", "", "not readable as Parquet"),
     ],
 )

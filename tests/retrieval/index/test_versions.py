@@ -72,7 +72,7 @@ def test_a_damaged_current_is_an_error_that_says_what_to_do(built):
 def test_an_index_of_the_first_format_is_named_so_and_replaced_by_a_build(tmp_path):
     (tmp_path / "index" / "lucene-0123456789ab").mkdir(parents=True)
     (tmp_path / "index" / "manifest.json").write_text('{"format_version": 1}')
-    with pytest.raises(ValueError, match="index format 1, this version reads 2; build the index again"):
+    with pytest.raises(ValueError, match="index format 1, this version reads 3; build the index again"):
         read_manifest(tmp_path / "index")
     (tmp_path / "c.jsonl").write_text('{"contents": "baroka"}')
     build_index([tmp_path / "c.jsonl"], tmp_path / "index")

@@ -1,0 +1,119 @@
+"""CSV and TSV files with a header -> records.
+
+The header says which column is which field; a mapping from the user says it for columns of other names. The records
+become passages in `ctxner.retrieval.corpus.records`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+
+COLUMNS = {  # field of an entry -> names of its column; the header's first one in this order counts
+    "name": ("name", "title"),
+    "description": ("description", "text", "contents"),
+    "type": ("type",),
+    "aliases": ("aliases",),
+    "id": ("id",),
+    "source": ("source",),
+}
+_FIELD_OF = {name: field for field, names in COLUMNS.items() for name in names}
+_RECORD_NAMES = {"name": "title", "description": "contents"}  # others have the same name in a record
+_MAX_FIELD_LENGTH = 1 << 24  # characters, as of a page in a dump; a quote that nobody closes ends there
+
+
+def check_columns(columns: Mapping[str, str]) -> dict[str, str]:
+    """The user's mapping, with each field under its first name in `COLUMNS`.
+
+    Args:
+        columns: Column of the file by field: any name in `COLUMNS`.
+
+    Raises:
+        ValueError: Unknown field, or two names of one field.
+    """
+    checked: dict[str, str] = {}
+    for name, column in columns.items():
+        if name not in _FIELD_OF:
+            raise ValueError(f"columns: unknown field {name!r} (for column {column!r}); valid: {', '.join(_FIELD_OF)}")
+        if _FIELD_OF[name] in checked:
+            raise ValueError(f"columns: {' and '.join(COLUMNS[_FIELD_OF[name]])} are one field; give it one column")
+        checked[_FIELD_OF[name]] = column.strip()
+    return checked
+
+
+def read_table(
+    lines: Iterable[str], name: str, *, delimiter: str, columns: Mapping[str, str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a table that are not empty, each with its first line.
+
+    A row may have fewer fields than the header; the missing ones are empty. Columns of other names are ignored.
+
+    Args:
+        lines: All lines, with their ends.
+        name: Name of the file in errors.
+        delimiter: Character between fields.
+        columns: Checked mapping of the user (see `check_columns`).
+
+    Raises:
+        ValueError: A header without a needed or mapped column, broken quoting, a field that is too long, a row with
+            more fields than the header, or one with neither name nor text; with the line.
+    """
+    csv.field_size_limit(_MAX_FIELD_LENGTH)  # holds for the whole process; csv knows no limit per reader
+    rows = _rows(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True), name)
+    header_line, header = next(rows, (1, []))
+    fields = _places(header, columns, f"{name}:{header_line}", delimiter)
+    for line_no, row in rows:
+        if len(row) > len(header):
+            raise ValueError(
+                f"{name}:{line_no}: {len(row)} fields, but the header has {len(header)}; quote fields that contain "
+                f"{delimiter!r}"
+            )
+        record = {field: row[place] for field, place in fields.items() if place < len(row)}
+        if not any(record.get(field, "").strip() for field in ("title", "contents")):
+            raise ValueError(
+                f"{name}:{line_no}: neither a name nor a text (row {row!s:.200}); an entry needs one of them"
+            )
+        yield line_no, record
+
+
+def _rows(rows: Iterator[list[str]], name: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows with a field that is not blank, and the line on which each begins."""
+    while True:
+        line_no = rows.line_num + 1  # type: ignore[attr-defined]
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"{name}:{line_no}: broken quoting, or a field above {_MAX_FIELD_LENGTH} characters ({error}); wanted "
+                'a quote at each end of a quoted field, and "" for one within it'
+            ) from None
+        if row is None:
+            return
+        if any(field.strip() for field in row):
+            yield line_no, row
+
+
+def _places(header: list[str], columns: Mapping[str, str], place: str, delimiter: str) -> dict[str, int]:
+    """For each field of a record the index of its column."""
+    names = [name.strip() for name in header]
+    shown = f"{names!s:.500}"
+    unmapped = ["" if name in columns.values() else name.casefold() for name in names]
+    places: dict[str, int] = {}
+    for field, known in COLUMNS.items():
+        is_mapped = field in columns
+        candidates, wanted = (names, (columns[field],)) if is_mapped else (unmapped, known)
+        column = next((name for name in wanted if name in candidates), None)
+        if is_mapped and column is None:
+            raise ValueError(f"{place}: no column {columns[field]!r} for {field!r}; the header has {shown}")
+        if column is None:
+            continue
+        if candidates.count(column) > 1:
+            raise ValueError(f"{place}: column {column!r} occurs twice in the header {shown}; rename one of them")
+        places[_RECORD_NAMES.get(field, field)] = candidates.index(column)
+    if "title" not in places and "contents" not in places:
+        raise ValueError(
+            f"{place}: the header, split at {delimiter!r}, has {shown}; wanted at least one of "
+            f"{', '.join((*COLUMNS['name'], *COLUMNS['description']))} (others: type, aliases, id, source), or "
+            "index.columns or --columns name=COLUMN to say which column it is"
+        )
+    return places

@@ -1,0 +1,167 @@
+"""CSV and TSV: each row is an entry, columns are found by the header or the user's mapping, faults have a line."""
+
+import csv
+import gzip
+import io
+
+import pyarrow as pa
+import pytest
+
+from ctxner.retrieval.corpus import tables
+from ctxner.retrieval.corpus.reader import CorpusReader, read_corpus
+from ctxner.schema import Passage
+
+HEADER = ["id", "name", "description", "type", "aliases", "source"]
+ROWS = [
+    ["p1", "Velmora 3", 'A lamp, "the third".\nIt is blue.', "product", "Velmora Three | V3", "shop"],
+    ["p2", "Größe", "", "", "", ""],
+    ["", "", 'A text without a name; 5" wide', "", "", ""],
+]
+
+
+def write(path, text, encoding="utf-8"):
+    content = text.encode(encoding)
+    if path.suffix == ".gz":
+        content = gzip.compress(content)
+    if path.suffix == ".zst":
+        content = pa.compress(content, codec="zstd", asbytes=True)
+    path.write_bytes(content)
+    return path
+
+
+def table(rows, *, delimiter=",", end="\r\n"):
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator=end).writerows(rows)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".TSV"])
+def test_rows_are_entries_with_quotes_and_line_breaks_within_fields(tmp_path, suffix, end, encoding):
+    delimiter = "\t" if "tsv" in suffix.lower() else ","
+    path = write(tmp_path / f"shop{suffix}", table([HEADER, *ROWS], delimiter=delimiter, end=end), encoding)
+    assert list(read_corpus([path])) == [
+        Passage(
+            "p1",
+            "shop",
+            'A lamp, "the third".\nIt is blue.',
+            "Velmora 3",
+            aliases=("Velmora Three", "V3"),
+            type="product",
+        ),
+        Passage("p2", "shop", "", "Größe"),
+        Passage("shop-5", "shop", 'A text without a name; 5" wide'),  # the lamp takes lines 2 and 3
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "passages"),
+    [
+        ("title,text\nA,one\n", [Passage("c-2", "c", "one", "A")]),
+        ("contents\none\n", [Passage("c-2", "c", "one")]),
+        (" Name , TYPE,other\nA,city,x\n", [Passage("c-2", "c", "", "A", type="city")]),
+        ("title,name\nB,A\n", [Passage("c-2", "c", "", "A")]),
+        ("\n\nname\n\nA\n , \n\nB\n".replace(" , ", " "), [Passage("c-5", "c", "", "A"), Passage("c-8", "c", "", "B")]),
+        ("name,type,aliases\nA\nB,city\n", [Passage("c-2", "c", "", "A"), Passage("c-3", "c", "", "B", type="city")]),
+        ('name, text\nA, "x, y"\n', [Passage("c-2", "c", "x, y", "A")]),
+        ("name,x,x\nA,1,2\n", [Passage("c-2", "c", "", "A")]),
+    ],
+    ids=["title-text", "text-only", "case-blanks", "name-before-title", "blank", "short", "blank-quote", "ignored"],
+)
+def test_the_header_names_the_columns(tmp_path, content, passages):
+    assert list(read_corpus([write(tmp_path / "c.csv", content)])) == passages
+
+
+@pytest.mark.parametrize(
+    ("columns", "passage"),
+    [
+        (
+            {"name": "Produktname", "aliases": "Synonyme"},
+            Passage("c-2", "c", "Lampe", "Velmora", aliases=("V", "V3")),
+        ),
+        ({"title": "Synonyme"}, Passage("c-2", "c", "Lampe", "V|V3")),
+        ({"text": "Produktname"}, Passage("c-2", "c", "Velmora")),
+        ({"name": "text"}, Passage("c-2", "c", "", "Lampe")),
+    ],
+)
+def test_the_user_says_which_column_is_which_field(tmp_path, columns, passage):
+    path = write(tmp_path / "c.csv", "Produktname,Synonyme,text\nVelmora,V|V3,Lampe\n")
+    assert list(read_corpus([path], columns=columns)) == [passage]
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted"),
+    [
+        (
+            {"nmae": "x"},
+            "columns: unknown field 'nmae' (for column 'x'); valid: name, title, description, text, contents, type, "
+            "aliases, id, source",
+        ),
+        ({"name": "a", "title": "b"}, "columns: name and title are one field"),
+        ({"text": "a", "contents": "b"}, "columns: description and text and contents are one field"),
+    ],
+)
+def test_a_mapping_of_unknown_fields_lists_the_valid_ones(tmp_path, columns, wanted):
+    with pytest.raises(ValueError, match="columns: ") as error:
+        CorpusReader([write(tmp_path / "c.csv", "a\nb\n")], columns=columns)
+    assert wanted in str(error.value)
+
+
+def test_a_mapped_column_that_the_header_lacks_is_named_with_the_header(tmp_path):
+    path = write(tmp_path / "c.csv", "\nProdukt,name\nx,y\n")
+    with pytest.raises(ValueError, match="no column") as error:
+        list(CorpusReader([path], columns={"aliases": "Synonyme"}))
+    assert str(error.value) == f"{path}:2: no column 'Synonyme' for 'aliases'; the header has ['Produkt', 'name']"
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "wanted"),
+    [
+        ("Produktname;Synonyme\nx;y\n", 1, "the header, split at ',', has ['Produktname;Synonyme']; wanted at least"),
+        ("", 1, "the header, split at ',', has []; wanted at least one of name, title, description, text, contents"),
+        ("type,aliases\nx,y\n", 1, "has ['type', 'aliases']"),
+        ("name,Name\nx,y\n", 1, "column 'name' occurs twice in the header ['name', 'Name']"),
+        ('name,text\n"a\nb",c\nd,e,f\n', 4, "3 fields, but the header has 2"),
+        ('name\na\n"b\nc\n', 3, "broken quoting, or a field above 16777216 characters (unexpected end of data)"),
+        ('name\na\n"b" c\n', 3, "broken quoting"),
+        ("name,text,type\na,b,c\n,,c\n", 3, "neither a name nor a text (row ['', '', 'c'])"),
+        ("text,aliases\na,b\n", 2, "'aliases' without a title"),
+        ("name\n" + "a\0\n", 2, "NUL byte"),
+        ("name\na\rb\n", 2, "broken quoting"),
+    ],
+)
+def test_a_fault_is_named_with_its_line(tmp_path, content, line, wanted):
+    path = write(tmp_path / "c.csv", content)
+    with pytest.raises(ValueError, match="c\\.csv") as error:
+        list(read_corpus([path]))
+    assert str(error.value).startswith(f"{path}:{line}: ")
+    assert wanted in str(error.value)
+
+
+def test_another_encoding_and_damage_are_named_with_their_line(tmp_path):
+    with pytest.raises(ValueError, match=r"c\.csv:3: not UTF-8"):
+        list(read_corpus([write(tmp_path / "c.csv", "name\na\nGröße\n", "latin-1")]))
+    whole = gzip.compress(table([["name"], *([str(n)] for n in range(9999))]).encode())
+    (tmp_path / "c.csv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"c\.csv\.gz:\d+: damaged or not gzip"):
+        list(read_corpus([tmp_path / "c.csv.gz"]))
+
+
+def test_a_quote_that_nobody_closes_ends_at_the_longest_field(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_MAX_FIELD_LENGTH", 1000)
+    path = write(tmp_path / "c.csv", 'name\nfine\n"open\n' + "x" * 100 + "\n" * 2000)
+    with pytest.raises(ValueError, match=r"c\.csv:3: broken quoting, or a field above 1000 characters"):
+        list(read_corpus([path]))
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 5, 9])
+def test_parts_share_out_the_rows_whatever_lines_they_take(tmp_path, num_parts):
+    rows = [[f"name {n}", "line\n" * n] for n in range(7)]
+    path = write(tmp_path / "c.csv", table([["name", "text"], *rows]))
+    parts = [CorpusReader([path], part=part, num_parts=num_parts) for part in range(num_parts)]
+    titles = [[passage.title for passage in part] for part in parts]
+    assert titles == [[f"name {n}" for n in range(part, 7, num_parts)] for part in range(num_parts)]
+    assert [part.share_read for part in parts] == [1.0] * num_parts
+    whole = {passage.id: passage for passage in CorpusReader([path])}
+    assert {passage.id: passage for part in parts for passage in part} == whole
