@@ -54,6 +54,7 @@ class Retriever:
             b=self.settings.b,
             query_mode=self.settings.query,
             max_query_terms=self.settings.max_query_terms,
+            max_entries=self.settings.entries,
             drop_near_duplicates=self.settings.drop_near_duplicates,
             num_threads=self._num_threads,
         )
@@ -104,29 +105,53 @@ class Retriever:
         return self.searcher.search(sentences, depth=self.settings.depth, predicted=predicted)
 
     def keep(self, sentences: Sequence[Sentence], hits: Sequence[Passages]) -> list[Passages]:
-        """The hits of each sentence, re-ranked if the settings say so: kept passages first, dropped ones last."""
-        if not self.settings.rerank:
-            return self.keep_as_found(sentences, hits)
-        return self.reranker.rerank(
-            sentences, hits, depth=self.settings.keep, drop_near_duplicates=self.settings.drop_near_duplicates
+        """The hits of each sentence, re-ranked if the settings say so: kept passages first, dropped ones last.
+
+        Entries that the sentence names stay first, in the order of its words. In the query mode `entries`, texts are
+        re-ranked only where more were found than there is room for.
+        """
+        kept = self.keep_as_found(sentences, hits)
+        rooms = [self.settings.keep - _num_named(passages) for passages in hits]
+        asked = [
+            n
+            for n, (passages, room) in enumerate(zip(hits, rooms, strict=True))
+            if self.settings.rerank
+            and (self.settings.query != "entries" or (len(passages) > self.settings.keep and room > 0))
+        ]
+        if not asked:
+            return kept
+        reranked = self.reranker.rerank(
+            [sentences[n] for n in asked],
+            [hits[n][_num_named(hits[n]) :] for n in asked],
+            depth=[rooms[n] for n in asked],
+            drop_near_duplicates=self.settings.drop_near_duplicates,
         )
+        for n, texts in zip(asked, reranked, strict=True):
+            kept[n] = (*hits[n][: _num_named(hits[n])], *texts)
+        return kept
 
     def keep_as_found(self, sentences: Sequence[Sentence], hits: Sequence[Passages]) -> list[Passages]:
         """The hits of each sentence in the order of the search: kept passages first, dropped ones last."""
-        settings = self.settings
-        return [
-            keep_first(
+        settings, kept = self.settings, []
+        for sentence, passages in zip(sentences, hits, strict=True):
+            num_named = _num_named(passages)
+            texts = keep_first(
                 " ".join(sentence.words),
-                passages,
-                depth=settings.keep,
+                passages[num_named:],
+                depth=max(0, settings.keep - num_named),
                 drop_near_duplicates=settings.drop_near_duplicates,
             )
-            for sentence, passages in zip(sentences, hits, strict=True)
-        ]
+            kept.append((*passages[:num_named], *texts))
+        return kept
 
     def retrieve(self, sentences: Sequence[Sentence]) -> list[Passages]:
         """Search, then keep: the passages of each sentence, kept ones first, dropped ones last."""
         return self.keep(sentences, [result.hits for result in self.search(sentences)])
+
+
+def _num_named(passages: Passages) -> int:
+    """Number of entries that the sentence names; they come first."""
+    return sum(1 for passage in passages if passage.named)
 
 
 def decided(settings: RetrievalConfig) -> RetrievalConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ctxner.files.abbreviations import with_abbreviations
 from ctxner.files.words import split_sentences, split_words
 from ctxner.schema import Passage, ScoredPassage, Sentence
 
@@ -28,7 +29,7 @@ def sentences_of(
         if offsets:
             words = tuple(text[first:last] for first, last in offsets)
             sentences.append(Sentence(f"{name}-{len(sentences)}", words, offsets=offsets, text=text))
-    return sentences
+    return list(with_abbreviations(sentences))
 
 
 def as_scored(passages: Iterable[str | Passage | ScoredPassage]) -> tuple[ScoredPassage, ...]:

@@ -19,7 +19,7 @@ from ctxner.files.contexts import Context, context_row
 from ctxner.retrieval.index.fetch import fetch_index
 from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import Retriever
-from ctxner.schema import Sentence, passage_row, scored_passage
+from ctxner.schema import Sentence, pairs_of, passage_row, scored_passage
 
 Rows = Sequence[dict[str, Any]]  # each row has `sentence_id`, `words` and the values of earlier actors
 
@@ -109,4 +109,7 @@ def _on_device(settings: RetrievalConfig) -> Retriever:
 
 
 def _sentences(rows: Rows) -> list[Sentence]:
-    return [Sentence(row["sentence_id"], tuple(row["words"])) for row in rows]
+    return [
+        Sentence(row["sentence_id"], tuple(row["words"]), abbreviations=pairs_of(row.get("abbreviations")))
+        for row in rows
+    ]

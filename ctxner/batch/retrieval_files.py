@@ -32,7 +32,14 @@ _ROWS_PER_FILE = 4096
 
 def sentence_schema() -> pa.Schema:
     """Schema of a staged sentence: `sentence_id` begins with the split, `position` is its place in the whole job."""
-    return pa.schema([context_schema().field("sentence_id"), context_schema().field("words"), ("position", pa.int64())])
+    return pa.schema(
+        [
+            context_schema().field("sentence_id"),
+            context_schema().field("words"),
+            ("abbreviations", pa.list_(pa.list_(pa.string()))),
+            ("position", pa.int64()),
+        ]
+    )
 
 
 def row_schema() -> pa.Schema:
@@ -141,12 +148,18 @@ def _write_sentences(splits: Mapping[str, Iterable[Sentence]], folder: Path) -> 
         while chunk := list(islice(rest, _ROWS_PER_FILE)):
             keys = [f"{split}\t{sentence.id}" for sentence in chunk]
             words = [storable(sentence.words) for sentence in chunk]
-            lines = ("\0".join((key, *word)) for key, word in zip(keys, words, strict=True))
+            short_forms = [[list(storable(pair)) for pair in sentence.abbreviations] for sentence in chunk]
+            lines = (
+                "\0".join((key, *word, *(form for pair in pairs for form in ("\1", *pair))))
+                for key, word, pairs in zip(keys, words, short_forms, strict=True)
+            )
             digest.update("".join(f"{line}\n" for line in lines).encode())
             for sentence in chunk:
                 hashes.add(sentence.id)
             positions = np.arange(position, position + len(chunk))
-            table = pa.table([keys, pa.array(words, pa.list_(pa.string())), positions], schema=sentence_schema())
+            table = pa.table(
+                [keys, pa.array(words, pa.list_(pa.string())), short_forms, positions], schema=sentence_schema()
+            )
             pq.write_table(table, folder / f"{position:012d}.parquet")
             position += len(chunk)
         refuse_repeats(hashes, _places(split, folder))

@@ -203,6 +203,7 @@ def _looked_up_struct() -> pa.StructType:
     pair = pa.list_(pa.int32(), 2)
     fields = [("number", pa.int32()), ("sentence_id", pa.string()), ("words", pa.list_(pa.string()))]
     fields += [("offsets", pa.list_(pair))]  # of the words in the part's text; null if the document was given as words
+    fields += [("abbreviations", pa.list_(pa.list_(pa.string())))]
     added = [context_schema().field(name) for name in ("query", "passages", "error")]
     return pa.struct([*fields, ("predicted", pa.list_(pair)), *added])
 
@@ -218,6 +219,7 @@ def _looked_up(
                 "sentence_id": f"{row['row']}-{n}",
                 "words": list(part_sentences[n].words),
                 "offsets": part_sentences[n].offsets,
+                "abbreviations": part_sentences[n].abbreviations,
             }
             for n in numbers
         ]

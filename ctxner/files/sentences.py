@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ctxner.files.abbreviations import with_abbreviations
 from ctxner.files.columns import ColumnFormat, iter_columns
 from ctxner.files.jsonl import iter_jsonl
 from ctxner.files.lines import ReadCounts, ReadResult
@@ -83,7 +84,7 @@ def _iter_files(
 ) -> Iterator[Sentence]:
     for file, prefix in files.items():
         file_counts = ReadCounts()
-        yield from _iter_file(file, kinds[file], format, prefix, file_counts)
+        yield from with_abbreviations(_iter_file(file, kinds[file], format, prefix, file_counts))
         if counts is not None:
             counts.add(file_counts)
 

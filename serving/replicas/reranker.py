@@ -21,8 +21,8 @@ class RerankerReplica:
     def __init__(self, settings: dict[str, Any]) -> None:
         serve_settings = ServeSettings(**settings)
         self.settings, self.thread = serve_settings.retrieval, model_thread(serve_settings)
-        retriever = Retriever(serve_settings.retrieval, device=serve_settings.device)
-        self.reranker = self.thread.submit(lambda: retriever.reranker).result()
+        self.retriever = Retriever(serve_settings.retrieval, device=serve_settings.device)
+        self.reranker = self.thread.submit(lambda: self.retriever.reranker).result()
         self.batcher = Batcher(self._rerank, POLICY.batch_sentences, self.thread)
         self.thread.submit(self._check).result()
 
@@ -39,11 +39,9 @@ class RerankerReplica:
     def _rerank(self, items: Sequence[Item]) -> list[list[tuple[ScoredPassage, ...]] | None]:
         timely = [item for item in items if not item.is_late]
         answers = iter(
-            self.reranker.rerank(
+            self.retriever.keep(
                 [work for item in timely for work in item.work[0]],
                 [work for item in timely for work in item.work[1]],
-                depth=self.settings.keep,
-                drop_near_duplicates=self.settings.drop_near_duplicates,
             )
         )
         return [[next(answers) for _ in item.work[0]] if item in timely else None for item in items]

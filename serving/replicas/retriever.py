@@ -25,6 +25,8 @@ from serving.replicas.reranker import RerankerReplica
 from serving.replicas.shared import CHECKS
 from serving.settings import ServeSettings, index_version
 
+Key = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]  # words and abbreviations of a sentence
+
 
 class RetrieverReplica:
     """Searches an index in a JVM, has the passages re-ranked, and caches them.
@@ -47,7 +49,7 @@ class RetrieverReplica:
         self.inside = RerankerReplica(settings) if serve_settings.retrieval.rerank and reranker is None else None
         self.rerank: Any = self.inside.rerank if self.inside else reranker and reranker.rerank.remote
         self.reranking, self.num_skipped = Latency(), 0
-        self.cache: OrderedDict[tuple[str, ...], tuple[ScoredPassage, ...]] = OrderedDict()
+        self.cache: OrderedDict[Key, tuple[ScoredPassage, ...]] = OrderedDict()
         self.most_cached = serve_settings.cached_sentences
         self.meter = BatchMeter()
         self.checks = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(CHECKS)]
@@ -99,9 +101,9 @@ class RetrieverReplica:
         return {"index": self.folder, "version": self.index, "passages": self.num_documents}
 
     def _cached(self, sentence: Sentence) -> tuple[ScoredPassage, ...] | None:
-        if sentence.words in self.cache:
-            self.cache.move_to_end(sentence.words)
-        return self.cache.get(sentence.words)
+        if (key := _key(sentence)) in self.cache:
+            self.cache.move_to_end(key)
+        return self.cache.get(key)
 
     async def _retrieve(self, sentences: Sequence[Sentence], until: float) -> list[tuple[ScoredPassage, ...] | None]:
         results = await self.search(Item(sentences, len(sentences), until))
@@ -121,7 +123,7 @@ class RetrieverReplica:
         for sentence, result, passages in zip(sentences, results, kept, strict=True):
             answers.append(None if result.error else passages)
             if is_whole and not result.error and self.most_cached:
-                self.cache[sentence.words] = passages
+                self.cache[_key(sentence)] = passages
                 if len(self.cache) > self.most_cached:
                     self.cache.popitem(last=False)
         return answers
@@ -134,8 +136,12 @@ class RetrieverReplica:
     def _search(self, items: Sequence[Item]) -> list[Any]:
         """Results for each item. Sentences get new ids, as different callers use the same ids."""
         flat = [
-            Sentence(str(n), sentence.words)
+            Sentence(str(n), sentence.words, abbreviations=sentence.abbreviations)
             for n, sentence in enumerate(item_sentence for item in items for item_sentence in item.work)
         ]
         results = iter(self.retriever.search(flat))
         return [[next(results) for _ in item.work] for item in items]
+
+
+def _key(sentence: Sentence) -> Key:
+    return sentence.words, sentence.abbreviations

@@ -93,7 +93,7 @@ class BERTScoreReranker:
         sentences: Sequence[Sentence],
         hits: Sequence[Hits],
         *,
-        depth: int,
+        depth: int | Sequence[int],
         drop_near_duplicates: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[tuple[ScoredPassage, ...]]:
@@ -102,7 +102,7 @@ class BERTScoreReranker:
         Args:
             sentences: Their words are joined by blanks.
             hits: Passages found for each sentence, best first.
-            depth: Passages kept a sentence.
+            depth: Passages kept per sentence; one number for all, or one for each.
             drop_near_duplicates: Drop passages that nearly repeat the sentence (these are not scored) or a better
                 passage.
             on_progress: Called with (distinct passages encoded, all of them).
@@ -114,14 +114,15 @@ class BERTScoreReranker:
             raise ValueError(
                 f"{len(sentences)} sentences but hits for {len(hits)}; give one sequence of hits a sentence"
             )
-        if depth < 1:
+        depths = [depth] * len(hits) if isinstance(depth, int) else depth
+        if min(depths, default=1) < 1:
             raise ValueError(f"depth is {depth}; wanted at least 1")
         texts = [clean_text(" ".join(sentence.words)) for sentence in sentences]
         runs = _passage_runs(hits) if drop_near_duplicates else {}
         fresh = [_fresh(text, candidates, runs) for text, candidates in zip(texts, hits, strict=True)]
         scores = self._score(texts, fresh, on_progress)
         return [
-            _ordered(candidates, {hit.passage.id: scores[n, hit.passage.text] for hit in kept}, runs, depth)
+            _ordered(candidates, {hit.passage.id: scores[n, hit.passage.text] for hit in kept}, runs, depths[n])
             for n, (candidates, kept) in enumerate(zip(hits, fresh, strict=True))
         ]
 

@@ -109,7 +109,11 @@ def compared_words(passage: Passage) -> ComparedWords:
 
 
 def choose(
-    mentions: Mapping[Tokens, float], passages: Mapping[D, ComparedWords], refuse: Callable[[D], bool]
+    mentions: Mapping[Tokens, float],
+    passages: Mapping[D, ComparedWords],
+    refuse: Callable[[D], bool],
+    *,
+    least_gain: float = 0.0,
 ) -> Iterator[D]:
     """The passages that together cover most of the weight, in the order of choice; a mention counts less each time.
 
@@ -121,6 +125,7 @@ def choose(
             no mention is covered.
         refuse: Function that is called with the best remaining passage; True skips it and leaves its mentions
             uncovered.
+        least_gain: Gain below which nothing more is chosen.
     """
     needles = [(mention, f" {' '.join(mention)} ") for mention in mentions]
     covers = {key: [mention for mention, needle in needles if needle in words.all] for key, words in passages.items()}
@@ -137,6 +142,8 @@ def choose(
         if -(now := gain(key)) != before:  # gains only shrink: the first entry with an up-to-date gain is best
             heapq.heapreplace(queue, (-now, place, key))
             continue
+        if now < least_gain:
+            return
         heapq.heappop(queue)
         if not refuse(key):
             left.update({mention: _AGAIN * left[mention] for mention in covers[key]})

@@ -15,7 +15,7 @@ from typing import Literal
 
 from ctxner.retrieval.text import clean_text, is_address
 
-QueryMode = Literal["mentions", "weighted", "bag"]
+QueryMode = Literal["entries", "mentions", "weighted", "bag"]
 MAX_QUERY_TERMS = 512
 MAX_WORD_LENGTH = 64  # characters of a word that are searched for
 _CAPITAL_BOOST = 1.5  # 2 is as good on tweets, but worse on PubMed, where capitals mostly begin sentences

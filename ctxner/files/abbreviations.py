@@ -1,0 +1,69 @@
+"""Abbreviations that a document defines, such as "puromycin aminonucleoside (PAN)", for the sentences that use them.
+
+The rule is Schwartz and Hearst's (2003): the letters of the short form occur in this order in the words before the
+bracket, and the first of them begins a word.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from ctxner.schema import Sentence
+
+_BRACKETS = {"(": ")", "[": "]"}
+_MAX_SHORT_WORDS = 3
+_MAX_SHORT_CHARS = 10
+# Sentences for which a definition holds, its own among them, where nothing tells one document from the next. On
+# BC5CDR's training set 12 are as good as 20; 6 lose a quarter of the gain.
+REACH = 13
+
+
+def with_abbreviations(sentences: Iterable[Sentence], *, reach: int = REACH) -> Iterator[Sentence]:
+    """The sentences of one document, in order, each with the abbreviations defined in it or before it.
+
+    Args:
+        sentences: Sentences in the order of the text.
+        reach: Number of sentences for which a definition holds, counted from the one that gives it.
+    """
+    recent: deque[list[tuple[str, str]]] = deque(maxlen=reach)
+    for sentence in sentences:
+        recent.append(definitions(sentence.words))
+        known = dict(pair for pairs in recent for pair in pairs)  # a later definition replaces an earlier one
+        yield replace(sentence, abbreviations=tuple(known.items())) if known else sentence
+
+
+def definitions(words: Sequence[str]) -> list[tuple[str, str]]:
+    """(short form, long form) of each abbreviation that a sentence defines, as words joined by blanks."""
+    pairs = []
+    for start, word in enumerate(words):
+        if word not in _BRACKETS:
+            continue
+        inside = words[start + 1 : start + 2 + _MAX_SHORT_WORDS]
+        ends = [n for n, other in enumerate(inside) if other in (_BRACKETS[word], ";", ",")]
+        short = "".join(inside[: ends[0]]) if ends else ""
+        if not 2 <= len(short) <= _MAX_SHORT_CHARS or short.lower() == short or not short[0].isalnum():
+            continue
+        before = words[max(0, start - min(len(short) + 5, 2 * len(short))) : start]
+        length = _long_form(short, before)
+        if length and short not in before[-length:]:
+            pairs.append((" ".join(inside[: ends[0]]), " ".join(before[-length:])))
+    return pairs
+
+
+def _long_form(short: str, before: Sequence[str]) -> int:
+    """Number of words at the end of `before` that the short form stands for; 0 when it stands for none of them."""
+    text = " ".join(before)
+    place = len(text)
+    letters = [letter for letter in short.lower() if letter.isalnum()]
+    for n in range(len(letters) - 1, -1, -1):
+        place -= 1
+        while place >= 0 and not (
+            text[place].lower() == letters[n] and (n or place == 0 or not text[place - 1].isalnum())
+        ):
+            place -= 1
+        if place < 0:
+            return 0
+    long = text[text.rfind(" ", 0, place) + 1 :]
+    return len(long.split(" ")) if len(long) > len(short) else 0

@@ -1,0 +1,43 @@
+"""Abbreviations: Schwartz and Hearst's rule, and how far a definition reaches."""
+
+import pytest
+
+from ctxner.files.abbreviations import REACH, definitions, with_abbreviations
+from ctxner.schema import Sentence
+from ctxner.texts import sentences_of
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("Puromycin aminonucleoside ( PAN ) was given", [("PAN", "Puromycin aminonucleoside")]),
+        ("levels of heat shock protein [ HSP ] rose", [("HSP", "heat shock protein")]),
+        ("the angiotensin converting enzyme ( ACE ; kininase II ) fell", [("ACE", "angiotensin converting enzyme")]),
+        ("3 , 4 - methylenedioxymethamphetamine ( MDMA )", [("MDMA", "methylenedioxymethamphetamine")]),
+        (
+            "acute renal failure ( ARF ) and nitric oxide ( NO )",
+            [("ARF", "acute renal failure"), ("NO", "nitric oxide")],
+        ),
+        ("5 - hydroxytryptamine ( 5 - HT ) release", [("5 - HT", "5 - hydroxytryptamine")]),
+        ("we saw patients ( see below )", []),
+        ("two groups ( n = 12 )", []),
+        ("no bracket is closed ( NB", []),
+        ("letters do not occur in order ( XQZ )", []),
+        ("( ABC )", []),
+        ("", []),
+    ],
+)
+def test_short_forms_stand_for_the_words_whose_letters_they_have_in_order(text, pairs):
+    assert definitions(text.split()) == pairs
+
+
+def test_a_definition_holds_in_its_sentence_and_the_next_ones_and_a_later_one_replaces_it():
+    texts = ["cyclosporin A ( CSA )", *["CSA"] * (REACH + 1), "coronary stent angioplasty ( CSA )", "CSA"]
+    sentences = list(with_abbreviations([Sentence(str(n), tuple(text.split())) for n, text in enumerate(texts)]))
+    known = [dict(sentence.abbreviations).get("CSA") for sentence in sentences]
+    assert known == [*["cyclosporin A"] * REACH, None, None, *["coronary stent angioplasty"] * 2]
+
+
+def test_a_text_that_is_split_knows_its_abbreviations():
+    _, second = sentences_of("She has acute renal failure (ARF). ARF is bad.", "t")
+    assert second.abbreviations == (("ARF", "acute renal failure"),)
