@@ -23,7 +23,7 @@ from ctxner.model.calibration_file import Calibration, auto_threshold
 from ctxner.model.tagger import EncoderCRF, load_tagger
 from ctxner.schema import Entity, Example, Passage, Reason, ScoredPassage, Sentence, Span, ViewName
 from ctxner.texts import as_scored, sentences_of
-from ctxner.views import View, ViewBuilder, pack_batches
+from ctxner.views import View, pack_batches
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
@@ -87,6 +87,7 @@ class Tagger:
         batch_pieces: Pieces per forward pass, padding included; None: a number that suits the model's device.
         window: Number of sentences that are sorted by length together, and whose views are in memory at once.
         calibration: Scaling of the confidences, and threshold of `auto`; None: confidences are not scaled.
+        bfloat16: Whether a float32 encoder computes in bfloat16, as a training step of that precision does.
     """
 
     def __init__(
@@ -97,15 +98,15 @@ class Tagger:
         batch_pieces: int | None = None,
         window: int = 512,
         calibration: Calibration | None = None,
+        bfloat16: bool = False,
     ) -> None:
         if window < 1:
             raise ValueError(f"window is {window} sentences; wanted at least 1")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.batch_pieces = batch_pieces or (_CPU_PIECES if model.device.type == "cpu" else _GPU_PIECES)
         self.call_pieces = _CPU_CALL_PIECES if model.device.type == "cpu" else None
-        self.window, self.calibration = window, calibration
-        config = model.config
-        self.views = ViewBuilder(tokenizer, max_pieces=config.max_pieces, max_passages=config.max_passages)
+        self.window, self.calibration, self.bfloat16 = window, calibration, bfloat16
+        self.views = model.view_builder(tokenizer)
 
     @classmethod
     def from_pretrained(
@@ -287,7 +288,8 @@ class Tagger:
     ) -> tuple[list[_Path], list[float], list[list[tuple[float, _Path]]]]:
         """The best path, the sequence entropy, and the `n_best` paths with their probabilities, per view."""
         batch = self.views.collate(views).to(self.model.device)
-        _, emissions_BTL = self.model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bfloat16):  # not the CRF
+            _, emissions_BTL = self.model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
         crf, mask_BT = self.model.crf, batch.mask_BT
         best_BT, _ = crf.viterbi(emissions_BTL, mask_BT)
         entropies = crf.entropy(emissions_BTL, mask_BT).tolist()

@@ -9,19 +9,30 @@ that does not fit whole is left out and marked. Passages are given; `ctxner.retr
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ctxner.schema import Example, ScoredPassage, Sentence
+from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 
 MAX_WORD_CHARS = 1000  # longer words are cut before tokenizing: only the first piece of a word is pooled
 MAX_WORD_PIECES = 32  # for the same reason
 MAX_PASSAGE_CHARS = 20_000
 _CACHED_WORDS = 200_000
+_SHOWN_ALIASES = 4
+_TYPE_PIECES = 3  # of an entry's type, beside the words that name it
+_DEFINITION = re.compile(r"(?:,|\b(?:is|was|are|were)) (?:an?|the|one of the) ((?:[\w-]+ ?){1,4})")
+_DEFINITION_CHARS = 120  # behind the title, within which a definition is looked for
+_AFTER_TYPE = re.compile(r"\b(?:in|on|at|of|by|for|from|with|who|that|which|whose|where|named|called|located|based)\b")
+_UNUSED = ("[unused1]", "[unused2]")  # BERT's vocabularies have pieces that no text becomes
+
+
+Run = tuple[int, int]  # first word and one past the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +44,14 @@ class View:
         windows: Pieces of each row, special pieces included.
         word_places: Window and position of each word's first piece.
         passages: Passages of the example, with `num_pieces` if used and `dropped` if not; empty in the plain view.
+        marks: Position of each mark around words that name an entry, and the entry's place among the used passages.
     """
 
     sentence_id: str
     windows: tuple[tuple[int, ...], ...]
     word_places: tuple[tuple[int, int], ...]
     passages: tuple[ScoredPassage, ...] = ()
+    marks: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -93,19 +106,38 @@ class ViewBatch:
         )
 
 
+def marks(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int] | None:
+    """The pieces before and after words that name an entry: pieces that no text has; None if there are none."""
+    vocabulary = tokenizer.get_vocab()
+    unused = [vocabulary[piece] for piece in _UNUSED if piece in vocabulary]
+    if len(unused) == 2:
+        return unused[0], unused[1]
+    mask = tokenizer.mask_token_id
+    return None if mask is None else (int(mask), int(mask))
+
+
 class ViewBuilder:
     """Builds views with one tokenizer and one piece budget.
 
     Args:
         tokenizer: Any Hugging Face tokenizer with a start and an end piece.
         max_pieces: Most pieces per row, special pieces included.
-        max_passages: Most passages in the context view.
+        max_passages: Most passages in the context view; entries that the sentence names are not bounded, but no text
+            follows once there are so many passages.
+        mark_entries: Whether marks stand around words that name an entry.
 
     Raises:
         ValueError: The tokenizer lacks special pieces, or `max_pieces` is too small to hold a word.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_pieces: int = 512, max_passages: int = 6) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_pieces: int = 512,
+        max_passages: int = 6,
+        mark_entries: bool = True,
+    ) -> None:
         start = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
         end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
         if start is None or end is None or tokenizer.unk_token_id is None or tokenizer.pad_token_id is None:
@@ -115,7 +147,9 @@ class ViewBuilder:
         self.tokenizer, self.start, self.end = tokenizer, int(start), int(end)
         self.unknown, self.pad = int(tokenizer.unk_token_id), int(tokenizer.pad_token_id)
         self.max_pieces, self.max_passages = max_pieces, max_passages
+        self.marks = marks(tokenizer) if mark_entries else None
         self._word_pieces: dict[str, tuple[int, ...]] = {}
+        self._pieces_of_types: dict[str, tuple[int, ...]] = {"": ()}
 
     def plain(self, sentence: Sentence) -> View:
         """The sentence alone; in overlapping windows if it is longer than a row.
@@ -137,25 +171,68 @@ class ViewBuilder:
     def context(self, example: Example) -> View:
         """The sentence followed by the passages that fit whole: `start words end passages end`.
 
-        A sentence without a usable passage has its plain view's pieces. Passages that retrieval dropped stay dropped.
+        Marks stand around the words that name a used entry. Entries do not count towards `max_passages`. A sentence
+        without a usable passage has its plain view's pieces. Passages that retrieval dropped stay dropped.
         """
         plain = self.plain(example.sentence)
         room = self.max_pieces - len(plain.windows[0]) - 1 if plain.num_rows == 1 else 0
-        row, passages, num_used = list(plain.windows[0]), list[ScoredPassage](), 0
-        texts = [scored.passage.text[:MAX_PASSAGE_CHARS] for scored in example.passages]
+        used, passages = list[list[int]](), list[ScoredPassage]()
+        marked: dict[Run, int] = {}  # run of words -> place of its first entry among the used passages
+        types: dict[int, tuple[int, ...]] = {}  # pieces of the type of each of these entries
+        texts = [shown_text(scored.passage)[:MAX_PASSAGE_CHARS] for scored in example.passages]
         for scored, pieces in zip(example.passages, self._encode(texts), strict=True):
-            reason = scored.dropped or ("below_depth" if num_used >= self.max_passages else None)
-            if reason is None and (not pieces or len(pieces) > room):
+            runs = [run for run in scored.named if run not in marked and run[1] <= len(plain.word_places)]
+            type_pieces = self._type_pieces(entry_type(scored.passage)) if runs else ()
+            size = len(pieces) + (2 + len(type_pieces)) * len(runs) * (self.marks is not None)
+            is_full = not scored.named and len(used) >= self.max_passages
+            reason = scored.dropped or ("below_depth" if is_full else None)
+            if reason is None and (not pieces or size > room):
                 reason = "piece_budget" if pieces else "no_pieces"
             if reason is not None:
                 passages.append(replace(scored, dropped=reason, num_pieces=None))
                 continue
-            row.extend(pieces)
-            room, num_used = room - len(pieces), num_used + 1
+            if runs:
+                marked |= dict.fromkeys(runs, len(used))
+                types[len(used)] = type_pieces
+            used.append(pieces)
+            room -= size
             passages.append(replace(scored, num_pieces=len(pieces)))
-        if not num_used:
+        if not used:
             return replace(plain, passages=tuple(passages))
-        return View(plain.sentence_id, ((*row, self.end),), plain.word_places, tuple(passages))
+        row, places, marks = self._marked(plain, marked, types)
+        row = (*row, *(piece for pieces in used for piece in pieces), self.end)
+        return View(plain.sentence_id, (row,), places, tuple(passages), marks)
+
+    def _marked(
+        self, plain: View, marked: Mapping[Run, int], types: Mapping[int, tuple[int, ...]]
+    ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
+        """The plain row with marks around runs of words: the row, each word's place, and the marks (see `View`)."""
+        [row] = plain.windows
+        if self.marks is None or not marked:
+            return row, plain.word_places, ()
+        opening, closing = self.marks
+        firsts = [place for _, place in plain.word_places]
+        stops = [*firsts[1:], len(row) - 1]  # one past the last piece of each word
+        insertions = sorted(
+            insertion
+            for (start, end), used in marked.items()
+            for insertion in ((stops[end - 1], 0, (closing, *types[used]), used), (firsts[start], 1, (opening,), used))
+        )
+        pieces, marks, at, before = list[int](), list[tuple[int, int]](), list[int](), 0
+        for place, _, inserted, used in insertions:
+            pieces += row[before:place]
+            marks += [(len(pieces) + n, used) for n in range(len(inserted))]
+            pieces += inserted
+            at += [place] * len(inserted)
+            before = place
+        places = tuple((0, first + bisect_right(at, first)) for first in firsts)
+        return (*pieces, *row[before:]), places, tuple(marks)
+
+    def _type_pieces(self, type: str) -> tuple[int, ...]:
+        """First pieces of an entry's type, which stand behind the words that name it."""
+        if type not in self._pieces_of_types:
+            self._pieces_of_types[type] = tuple(self._encode([type[:MAX_WORD_CHARS]])[0][:_TYPE_PIECES])
+        return self._pieces_of_types[type]
 
     def collate(self, views: Sequence[View], tags: Sequence[Sequence[int]] | None = None) -> ViewBatch:
         """Pad views (and their label ids) to one batch; a sentence's row never attends to another's."""
@@ -196,7 +273,9 @@ class ViewBuilder:
         if not texts:
             return []
         clean = [text.encode("utf-8", "replace").decode() for text in texts]  # lone surrogates crash tokenizers
-        return self.tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+        # "[SEP]" in a text is text, never the control piece
+        encoded = self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return encoded["input_ids"]
 
 
 def keep_passages(view: View, pieces: Sequence[int], number: int) -> View:
@@ -214,7 +293,38 @@ def keep_passages(view: View, pieces: Sequence[int], number: int) -> View:
         return view
     [row] = view.windows
     without = row[: len(row) - 1 - sum(pieces[number:])]
-    return View(view.sentence_id, ((*without, row[-1]) if number else without,), view.word_places)
+    gone = [position for position, used in view.marks if used >= number]
+    left = [piece for position, piece in enumerate(without) if position not in gone] if gone else without
+    places = view.word_places
+    if gone:
+        places = tuple((0, place - bisect_left(gone, place)) for _, place in places)
+    return View(view.sentence_id, ((*left, row[-1]) if number else tuple(left),), places)
+
+
+def entry_type(passage: Passage) -> str:
+    """Kind of thing that an entry is about: its type, else what an English definition in its text calls it.
+
+    "Velmora is a coastal town in the south" is about a `coastal town`, and so is "they met in Velmora, a coastal town".
+    At most four words are taken, up to the first preposition.
+    """
+    if passage.type or not passage.title:
+        return passage.type
+    _, _, behind = passage.text.partition(passage.title)
+    definition = _DEFINITION.search((behind or passage.text)[:_DEFINITION_CHARS])
+    return _AFTER_TYPE.split(definition[1])[0].strip() if definition else ""
+
+
+def shown_text(passage: Passage) -> str:
+    """What the context view shows of a passage: its text; of an entry also its title, type and aliases."""
+    if not passage.title:
+        return passage.text
+    begins = passage.text.casefold().startswith(passage.title.casefold())
+    also = [passage.type] if passage.type else []
+    also += [f"also {', '.join(passage.aliases[:_SHOWN_ALIASES])}"] if passage.aliases else []
+    about = f" ({'; '.join(also)})" if also else ""
+    if begins:
+        return f"{passage.text[: len(passage.title)]}{about}{passage.text[len(passage.title) :]}"
+    return f"{passage.title}{about}: {passage.text}" if passage.text else f"{passage.title}{about}"
 
 
 def pack_batches(

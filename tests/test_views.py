@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
-from ctxner.views import MAX_WORD_PIECES, View, ViewBuilder, _cut, epoch_batches, pack_batches, padding_share
+from ctxner.views import (
+    MAX_WORD_PIECES,
+    View,
+    ViewBuilder,
+    _cut,
+    entry_type,
+    epoch_batches,
+    keep_passages,
+    marks,
+    pack_batches,
+    padding_share,
+    shown_text,
+)
 
 NO_PIECES = ["\x00\x1f", "\ufe0f", "", "\u200b", "\x07", " "]
 HOSTILE = [*NO_PIECES, "\ud83d", "a\udc00b", "👍🏽", "❤️", "🇩🇪" * 50, "x" * 100_000, "日" * 100_000, "e\u0301"]
@@ -334,3 +346,134 @@ def test_a_batch_pads_no_more_than_another_call_would_cost(lengths, max_pieces, 
         own = [lengths[index] for index in batch]
         assert max(own) * len(own) <= max_pieces or len(own) == 1
         assert max(own) * len(own) - sum(own) <= call_pieces
+
+
+def _entry(number, title, *named, text="It is known.", **fields) -> ScoredPassage:
+    return ScoredPassage(
+        Passage(f"e{number}", "s", text, title, **fields), 0.0, number + 1, named=named, link_score=0.9
+    )
+
+
+ENTRIES = (
+    _entry(0, "lactic acid", (1, 3), (6, 7)),
+    _entry(1, "acid house", (1, 3)),  # the same words: one pair of marks
+    _entry(2, "york", (4, 5), type="city"),
+    ScoredPassage(Passage("t", "s", "A text about York."), 1.0, 4),
+)
+NAMING = Sentence("s", ("Some", "lactic", "acid", "in", "York", "unaffiliated", "acids"))
+
+
+def test_marks_stand_around_the_words_that_name_an_entry_and_word_places_stay_true(tokenizer):
+    builder = ViewBuilder(tokenizer)
+    view = builder.context(Example(NAMING, ENTRIES))
+    pieces = tokenizer.convert_ids_to_tokens(view.windows[0])
+    end = pieces.index("[SEP]")
+    wanted = (
+        "[CLS] some [unused1] lac ##tic acid [unused2] in [unused1] york [unused2] city una ##ffi ##lia ##ted "
+        "[unused1] acids"
+    )
+    assert " ".join(pieces[:end]) == f"{wanted} [unused2]"
+    words = [pieces[place] for _, place in view.word_places]
+    assert words == ["some", "lac", "acid", "in", "york", "una", "acids"]
+    assert [(pieces[position], used) for position, used in view.marks] == [
+        *(("[unused1]", 0), ("[unused2]", 0), ("[unused1]", 2), ("[unused2]", 2), ("city", 2)),
+        *(("[unused1]", 0), ("[unused2]", 0)),
+    ]
+    shown = tokenizer.decode(view.windows[0][end + 1 : -1])
+    assert (
+        shown == "lactic acid : it is known. acid house : it is known. york ( city ) : it is known. a text about york."
+    )
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("mark_entries", [True, False])
+def test_keeping_passages_gives_the_view_of_those_passages(tokenizer, number, mark_entries):
+    builder = ViewBuilder(tokenizer, mark_entries=mark_entries)
+    view = builder.context(Example(NAMING, ENTRIES))
+    sizes = [scored.num_pieces for scored in view.passages]
+    kept = keep_passages(view, sizes, number)
+    wanted = builder.context(Example(NAMING, ENTRIES[:number]))
+    assert (kept.windows, kept.word_places) == (wanted.windows, wanted.word_places)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=12),
+    runs=st.lists(st.tuples(st.integers(0, 11), st.integers(1, 3)), max_size=5),
+    max_pieces=st.integers(8, 60),
+    number=st.integers(0, 6),
+)
+def test_marks_never_move_a_word_or_exceed_the_limit(tokenizer, words, runs, max_pieces, number):
+    spans = [(start, min(len(words), start + length)) for start, length in runs if start < len(words)]
+    disjoint = [run for n, run in enumerate(spans) if all(run[1] <= old[0] or old[1] <= run[0] for old in spans[:n])]
+    example = Example(Sentence("s", tuple(words)), tuple(_entry(n, "x", run) for n, run in enumerate(disjoint)))
+    builder = ViewBuilder(tokenizer, max_pieces=max_pieces)
+    plain, view = builder.plain(example.sentence), builder.context(example)
+    assert view.longest_row <= max_pieces
+    used = [scored.num_pieces for scored in view.passages if scored.num_pieces is not None]
+    for shown in (view, keep_passages(view, used, number)):
+        pieces = [shown.windows[window][place] for window, place in shown.word_places]
+        assert pieces == [plain.windows[window][place] for window, place in plain.word_places]
+    assert len(view.marks) == 2 * len(used)
+    left = [piece for piece in view.windows[0] if piece not in builder.marks]
+    assert left[: len(plain.windows[0])] == list(plain.windows[0])
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "type"),
+    [
+        ("dyspnea", "dyspnea is a disease or symptom (infection).", "disease or symptom"),
+        ("Velm", "Velm is a coastal town in the south.", "coastal town"),
+        ("Velm", "They met in Velm, a small brewery.", "small brewery"),
+        ("Obama", "Barack Obama was an American politician who served.", "American politician"),
+        ("Velm", "Velm rose.", ""),
+        ("Velm", "", ""),
+        ("", "It is a town.", ""),
+    ],
+)
+def test_the_type_of_an_entry_is_read_from_its_definition(title, text, type):
+    assert entry_type(Passage("p", "s", text, title)) == type
+    assert entry_type(Passage("p", "s", text, title, type="drug")) == "drug"
+
+
+def test_an_entry_is_shown_with_its_names_and_type_once():
+    passages = [
+        Passage("1", "s", "Velm is a city.", "Velm", aliases=("Velmora", "City of Bells"), type="city"),
+        Passage("2", "s", "It lies at sea.", "Velm", type="city"),
+        Passage("3", "s", "", "Velm"),
+        Passage("4", "s", "", "Velm", type="city"),
+        Passage("5", "s", "No title."),
+        Passage("6", "s", "VELM rose.", "Velm"),
+    ]
+    assert [shown_text(passage) for passage in passages] == [
+        "Velm (city; also Velmora, City of Bells) is a city.",
+        "Velm (city): It lies at sea.",
+        "Velm",
+        "Velm (city)",
+        "No title.",
+        "VELM rose.",
+    ]
+
+
+@pytest.mark.parametrize("control", ["[SEP]", "[CLS]", "[MASK]", "[PAD]", "[unused1]"])
+def test_a_control_piece_written_in_a_text_is_text(tokenizer, control):
+    builder = ViewBuilder(tokenizer)
+    hostile = ScoredPassage(Passage("p", "s", f"before {control} after", control), 0.0, 1, named=((1, 2),))
+    view = builder.context(Example(Sentence("s", ("a", control, "b")), (hostile,)))
+    (row,) = view.windows
+    control_id = tokenizer.convert_tokens_to_ids(control)
+    own = {"[SEP]": 2, "[CLS]": 1, "[unused1]": 1}.get(control, 0)
+    assert row.count(control_id) == own
+
+
+def test_a_tokenizer_without_unused_pieces_marks_by_its_mask_and_one_without_any_not_at_all(tokenizer):
+    class Bare:
+        mask_token_id = 7
+
+        def get_vocab(self):
+            return {"a": 0}
+
+    bare = Bare()
+    assert marks(bare) == (7, 7)
+    bare.mask_token_id = None
+    assert marks(bare) is None

@@ -20,11 +20,13 @@ from transformers import (
     AutoModel,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
 from ctxner.encoders import drop_pooler, dropouts, encoder_layers, position_limit, refuse_gaps
 from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
+from ctxner.views import ViewBuilder
 
 _PLAIN_LAYERS = frozenset(["bert", "camembert", "electra", "roberta", "xlm-roberta"])  # last part: feed-forward
 
@@ -41,6 +43,7 @@ class EncoderCRFConfig(PreTrainedConfig):
     legal_transitions: bool = True
     max_pieces: int = 512
     max_passages: int = 6
+    mark_entries: bool = False  # models saved by earlier versions read no marks
     provenance: dict | None = None  # config and data hashes, scores, versions; written by training
 
 
@@ -83,6 +86,7 @@ class EncoderCRF(PreTrainedModel):
         legal_transitions: bool = True,
         max_pieces: int = 512,
         max_passages: int = 6,
+        mark_entries: bool = True,
     ) -> EncoderCRF:
         """Create a tagger that begins with an encoder's weights (see `load_encoder`).
 
@@ -93,7 +97,8 @@ class EncoderCRF(PreTrainedModel):
             word_dropout: Share of words whose vector is zeroed, in training.
             legal_transitions: Whether to forbid the transitions that BIOES forbids.
             max_pieces: Largest number of pieces in a row of a view; lowered to the encoder's position limit.
-            max_passages: Largest number of passages in a context view.
+            max_passages: Largest number of passages in a context view (see `ViewBuilder`).
+            mark_entries: Whether marks stand around words that name an entry.
         """
         config = EncoderCRFConfig(
             encoder=_plain_config(encoder.config),
@@ -103,8 +108,18 @@ class EncoderCRF(PreTrainedModel):
             legal_transitions=legal_transitions,
             max_pieces=min(max_pieces, position_limit(encoder)),
             max_passages=max_passages,
+            mark_entries=mark_entries,
         )
         return cls(config, encoder)
+
+    def view_builder(self, tokenizer: PreTrainedTokenizerBase) -> ViewBuilder:
+        """The builder of the views that this tagger reads."""
+        return ViewBuilder(
+            tokenizer,
+            max_pieces=self.config.max_pieces,
+            max_passages=self.config.max_passages,
+            mark_entries=self.config.mark_entries,
+        )
 
     @torch.no_grad()
     def take_tags(self, other: EncoderCRF) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ def _on_encoder(encoder: PreTrainedModel, config: Config, labels: LabelSet) -> E
         legal_transitions=settings.legal_transitions,
         max_pieces=settings.max_pieces,
         max_passages=settings.max_passages,
+        mark_entries=settings.mark_entries,
     )
     embeddings = getattr(model.encoder, "embeddings", model.encoder.get_input_embeddings())
     embeddings.requires_grad_(not settings.freeze_embeddings)

@@ -133,16 +133,29 @@ def dev_scores(
     examples: Sequence[Example],
     device: torch.device,
     world_size: int,
+    *,
+    views: Sequence[ViewName] = VIEWS,
+    bfloat16: bool = False,
 ) -> dict[ViewName, Scores]:
-    """Score each view over the examples of all workers; all workers call it together, each with its share."""
+    """Score views over the examples of all workers; all workers call it together, each with its share.
+
+    Args:
+        model: Model in training.
+        tokenizer: Its tokenizer.
+        examples: This worker's share of the examples.
+        device: Device of the model.
+        world_size: Number of workers.
+        views: Views to score.
+        bfloat16: Whether the encoder runs in bfloat16, as in a training step of that precision.
+    """
     whole = whole_model(model)
     assert whole is not None
-    tagger = Tagger(whole.to(device).eval(), tokenizer)  # type: ignore[arg-type]
-    counts = {view: _count_predictions(tagger, examples, view) for view in VIEWS}
+    tagger = Tagger(whole.to(device).eval(), tokenizer, bfloat16=bfloat16)  # type: ignore[arg-type]
+    counts = {view: _count_predictions(tagger, examples, view) for view in views}
     if world_size > 1:
         gathered: list[Any] = [None] * world_size
         torch.distributed.all_gather_object(gathered, counts)
-        counts = {view: sum((worker[view] for worker in gathered[1:]), start=gathered[0][view]) for view in VIEWS}
+        counts = {view: sum((worker[view] for worker in gathered[1:]), start=gathered[0][view]) for view in views}
     return {view: view_counts.scores() for view, view_counts in counts.items()}
 
 

@@ -14,7 +14,6 @@ from ctxner.training.build import planned_model, start_path
 from ctxner.training.data.training_set import TrainingSet, load_split, load_training
 from ctxner.training.data.warnings import check_passages, doubts
 from ctxner.training.estimate.report import sizing
-from ctxner.views import ViewBuilder
 
 
 def plan(config: Config) -> dict[str, Any]:
@@ -30,11 +29,7 @@ def plan(config: Config) -> dict[str, Any]:
         raise ValueError(f"{config.data.path('train')}: {error}") from None
     check_passages(config, [*examples, *unlabelled])
     model = planned_model(config, labels)
-    views = ViewBuilder(
-        load_tokenizer(start_path(config)),
-        max_pieces=model.config.max_pieces,
-        max_passages=model.config.max_passages,
-    )
+    views = model.view_builder(load_tokenizer(start_path(config)))
     data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
     steps_by_epoch = data.steps_by_epoch()
     return {

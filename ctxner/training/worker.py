@@ -50,7 +50,6 @@ from ctxner.training.loop import dev_scores, train_epoch
 from ctxner.training.observe.mlflow import check_mlflow
 from ctxner.training.observe.progress import StepReporter, Watcher, epoch_line, peak_memory, quiet_worker, watched
 from ctxner.training.observe.recorder import run_recorder
-from ctxner.views import ViewBuilder
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +189,7 @@ def _worker(given: dict[str, Any]) -> None:
     torch.manual_seed(config.run.seed)
     model = build_model(config, labels)
     tokenizer = load_tokenizer(start_path(config))
-    views = ViewBuilder(tokenizer, max_pieces=model.config.max_pieces, max_passages=model.config.max_passages)
+    views = model.view_builder(tokenizer)
     data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
     steps_by_epoch = given["steps_by_epoch"] or data.steps_by_epoch()
     num_steps = sum(steps_by_epoch)
@@ -224,7 +223,15 @@ def _worker(given: dict[str, Any]) -> None:
                 checkpoints=writer,
                 on_step=reporter.step,
             )
-            scores = dev_scores(model, tokenizer, dev[rank::world_size], device, world_size)
+            scores = dev_scores(
+                model,
+                tokenizer,
+                dev[rank::world_size],
+                device,
+                world_size,
+                views=config.dev_views(),
+                bfloat16=config.run.precision == "bfloat16",
+            )
             recorder.timer.lap("evaluation")
             entry = {
                 "epoch": epoch + 1,

@@ -22,6 +22,10 @@ class ListedViews(list[View]):
         """Number of pieces of each passage used in a view, best passage first."""
         return tuple(passage.num_pieces for passage in self[index].passages if passage.num_pieces is not None)
 
+    def mark_places(self, index: int) -> tuple[int, ...]:
+        """For each mark in a view's row, the place of its entry among the used passages."""
+        return tuple(used for _, used in self[index].marks)
+
     @cached_property
     def num_rows(self) -> np.ndarray:
         """Number of windows of each view, int64 [views]."""
@@ -74,7 +78,9 @@ class ShownViews(Sequence[View]):
         longest = self._views.longest_row
         if self._kept is not None:
             left_out = [
-                sum(self._views.passage_pieces(index)[kept:]) + (kept == 0)
+                sum(self._views.passage_pieces(index)[kept:])
+                + (kept == 0)
+                + sum(used >= kept for used in self._views.mark_places(index))
                 for index, kept in enumerate(self._kept.tolist())
             ]
             longest = longest - np.where(self._kept < self._views.num_passages, left_out, 0)

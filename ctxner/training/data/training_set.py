@@ -148,8 +148,9 @@ class TrainingSet:
 
 
 def load_split(data: DataConfig, split: str) -> list[Example]:
-    """Load a configured split joined to its contexts; ValueError if a file cannot be used."""
-    return load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
+    """Load a configured split joined to its contexts, as much of it as is set; ValueError if a file is unusable."""
+    examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
+    return examples[: {"train": data.train_sentences, "dev": data.dev_sentences}.get(split)]
 
 
 def load_training(data: DataConfig) -> tuple[list[Example], list[Example]]:

@@ -17,7 +17,15 @@ import numpy as np
 from ctxner.training.data.view_key import VERSION
 
 MANIFEST = "store.json"
-ARRAYS = {"starts": "q", "rows": "q", "pieces": "H", "words": "i", "passages": "i", "ids": "B"}  # typecodes
+ARRAYS = {
+    "starts": "q",
+    "rows": "q",
+    "pieces": "H",
+    "words": "i",
+    "passages": "i",
+    "marks": "i",
+    "ids": "B",
+}  # typecodes
 WIDE_PIECES = "i"  # typecode of pieces for vocabularies above 2^16
 
 

@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ctxner import views as views_module
 from ctxner.schema import Example, ViewName
-from ctxner.views import ViewBuilder
+from ctxner.views import ViewBuilder, shown_text
 
-VERSION = 1  # of the store's file format; changes of the views themselves change the key anyway
+VERSION = 2  # of the store's file format; changes of the views themselves change the key anyway
 
 
 def views_key(examples: Iterable[Example], builder: ViewBuilder, which: ViewName) -> str:
@@ -36,6 +36,7 @@ def settings_hash(builder: ViewBuilder, which: ViewName) -> hashlib._Hash:
         "which": which,
         "max_pieces": builder.max_pieces,
         "max_passages": builder.max_passages if which == "context" else None,
+        "marks": builder.marks if which == "context" else None,
         "special": (builder.start, builder.end, builder.unknown, builder.pad),
         "limits": {name: value for name, value in vars(views_module).items() if name.startswith("MAX_")},
         "code": hashlib.sha256(Path(views_module.__file__).read_bytes()).hexdigest(),
@@ -63,6 +64,7 @@ def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 def hash_example(digest: hashlib._Hash, example: Example, which: ViewName) -> None:
     """Add an example to the hash of a key."""
     passages = example.passages if which == "context" else ()
-    parts = [example.sentence.id, *example.sentence.words, *(scored.passage.text for scored in passages)]
-    sizes = f"{[len(part) for part in parts]}{[scored.dropped for scored in passages]}"  # end of each part
+    parts = [example.sentence.id, *example.sentence.words, *(shown_text(scored.passage) for scored in passages)]
+    # end of each part
+    sizes = f"{[len(part) for part in parts]}{[(scored.dropped, scored.named) for scored in passages]}"
     digest.update((sizes + "".join(parts)).encode("utf-8", "surrogatepass"))

@@ -52,9 +52,11 @@ class ViewStore(Sequence[View]):
         """Map the arrays of a folder that was checked; `lock` is a file descriptor, closed with this object."""
         self.path = path
         arrays = {name: mapped(path / f"{name}.npy") for name in ARRAYS}
-        self._starts = arrays["starts"].reshape(-1, 4)  # per view and for the end: first row, word, passage, id byte
+        self._starts = arrays["starts"].reshape(
+            -1, 5
+        )  # per view, and for the end: first row, word, passage, mark, byte
         self._rows, self._pieces, self._words = arrays["rows"], arrays["pieces"], arrays["words"]
-        self._passages, self._ids = arrays["passages"], arrays["ids"]
+        self._passages, self._marks, self._ids = arrays["passages"], arrays["marks"].reshape(-1, 2), arrays["ids"]
         finalize(self, os.close, lock)
 
     def __len__(self) -> int:
@@ -69,18 +71,20 @@ class ViewStore(Sequence[View]):
         """The view of one example, or of several."""
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
-        (row, word, _, byte), (last_row, last_word, _, last_byte) = self._bounds(index)
+        (row, word, _, mark, byte), (last_row, last_word, _, last_mark, last_byte) = self._bounds(index)
         ends = self._rows[row : last_row + 1].tolist()
         pieces = self._pieces[ends[0] : ends[-1]].tolist()
         ends = [end - ends[0] for end in ends]
         windows = tuple(tuple(pieces[first:last]) for first, last in pairwise(ends))
         places = [(bisect_right(ends, place) - 1, place) for place in self._words[word:last_word].tolist()]
         sentence_id = self._ids[byte:last_byte].tobytes().decode("utf-8", "surrogatepass")
-        return View(sentence_id, windows, tuple((window, place - ends[window]) for window, place in places))
+        words = tuple((window, place - ends[window]) for window, place in places)
+        marks = tuple((position, used) for position, used in self._marks[mark:last_mark].tolist())
+        return View(sentence_id, windows, words, marks=marks)
 
     def passage_pieces(self, index: int) -> tuple[int, ...]:
         """Number of pieces of each passage in a view's row, best first; in the row they precede the end piece."""
-        (_, _, first, _), (_, _, last, _) = self._bounds(index)
+        (_, _, first, *_), (_, _, last, *_) = self._bounds(index)
         return tuple(self._passages[first:last].tolist())
 
     @cached_property
@@ -92,6 +96,11 @@ class ViewStore(Sequence[View]):
     def num_passages(self) -> np.ndarray:
         """Number of passages used in each view, int64 [views]."""
         return np.diff(self._starts[:, 2])
+
+    def mark_places(self, index: int) -> tuple[int, ...]:
+        """For each mark in a view's row, the place of its entry among the used passages."""
+        (*_, first, _), (*_, last, _) = self._bounds(index)
+        return tuple(self._marks[first:last, 1].tolist())
 
     @cached_property
     def num_pieces(self) -> np.ndarray:
@@ -189,7 +198,8 @@ def _chunks(
     small = max(builder.tokenizer.get_vocab().values()) < 1 << 16
     codes = ARRAYS if small else {**ARRAYS, "pieces": WIDE_PIECES}
     chunk = {name: array(code) for name, code in codes.items()}
-    ends, num_pieces = (0, 0, 0, 0), 0
+    ends: tuple[int, ...] = (0, 0, 0, 0, 0)
+    num_pieces = 0
     chunk["starts"].extend(ends)
     chunk["rows"].append(0)
     for number, example in enumerate(examples, 1):
@@ -202,9 +212,10 @@ def _chunks(
         chunk["rows"].extend(num_pieces + end for end in firsts[1:])
         chunk["words"].extend(firsts[window] + place for window, place in view.word_places)
         chunk["passages"].extend(used)
+        chunk["marks"].extend(chain.from_iterable(view.marks))
         chunk["ids"].frombytes(sentence_id)
-        row, word, passage, byte = ends
-        ends = (row + view.num_rows, word + len(view.word_places), passage + len(used), byte + len(sentence_id))
+        sizes = (view.num_rows, len(view.word_places), len(used), len(view.marks), len(sentence_id))
+        ends = tuple(map(sum, zip(ends, sizes, strict=True)))
         num_pieces += firsts[-1]
         chunk["starts"].extend(ends)
         if number % _VIEWS_PER_CHUNK == 0:

@@ -31,7 +31,7 @@ from ctxner.training.data.view_store import open_views
 from ctxner.views import ViewBuilder
 
 FORK = multiprocessing.get_context("fork")
-ARRAYS = ("starts", "rows", "pieces", "words", "passages", "ids")
+ARRAYS = ("starts", "rows", "pieces", "words", "passages", "marks", "ids")
 WORDS = ["Internationalisation", "of", "Müller", "日本", "👍🏽", "\ud83d", "\u200b", "x" * 200]
 TEXTS = st.sampled_from(["", "Paris is a city .", "日本 " * 9, "\udc00 lone", "a b c d e f g"]) | st.text(max_size=30)
 SENTENCES = st.lists(st.sampled_from(WORDS) | st.text(min_size=1, max_size=6), min_size=1, max_size=40)
@@ -50,15 +50,19 @@ def builder(tokenizer):
 
 def _example(words, *passages, id="s") -> Example:
     scored = (
-        ScoredPassage(Passage(f"p{n}", "wiki", text), 1.0, n + 1, dropped=dropped)
-        for n, (text, dropped) in enumerate(passages)
+        ScoredPassage(Passage(f"p{n}", "wiki", text), 1.0, n + 1, dropped=dropped, named=named)
+        for n, (text, dropped, *named) in enumerate(passages)
     )
     return Example(Sentence(id, tuple(words)), tuple(scored))
 
 
 def _examples(num: int) -> list[Example]:
     return [
-        _example(["Some", "words", f"w{n % 7}"] * (1 + n % 9), ("Paris is", None), ("no", "below_depth"), id=f"s{n}")
+        _example(
+            ["Some", "words", f"w{n % 7}"] * (1 + n % 9),
+            *(("Paris", None, (0, 1), (2, 3)), ("is", None, (1, 2)) if n % 2 else ("is", None), ("no", "below_depth")),
+            id=f"s{n}",
+        )
         for n in range(num)
     ]
 
@@ -173,13 +177,22 @@ def test_a_damaged_store_is_written_anew(tmp_path, builder, caplog, name, damage
         assert path.read_bytes() == before
 
 
+def test_marks_are_stored_too(tmp_path, builder):
+    examples = _examples(6)
+    views = _views(examples, builder, "context")
+    assert sum(len(view.marks) for view in views) > 6
+    store = _open(tmp_path, examples, builder)
+    assert [view.marks for view in store] == [view.marks for view in views]
+    assert [store.mark_places(n) for n in range(6)] == [tuple(used for _, used in view.marks) for view in views]
+
+
 def test_a_store_of_another_version_is_written_anew(tmp_path, builder):
     examples = _examples(3)
     path = _open(tmp_path, examples, builder).path / "store.json"
     text = path.read_text()
-    path.write_text(text.replace('"version": 1', '"version": 0'))
+    path.write_text(text.replace('"version": 2', '"version": 0'))
     _open(tmp_path, examples, builder)
-    assert path.read_text() == text != text.replace('"version": 1', '"version": 0')
+    assert path.read_text() == text != text.replace('"version": 2', '"version": 0')
 
 
 def test_an_open_store_outlives_damage_and_its_replacement(tmp_path, builder):
@@ -381,7 +394,7 @@ def test_the_key_changes_with_the_limits_the_libraries_and_the_code(builder, tok
         ("ctxner.views", "MAX_WORD_PIECES", 31),
         ("ctxner.views", "MAX_PASSAGE_CHARS", 19_999),
         ("ctxner.views", "__file__", str(code)),
-        ("ctxner.training.data.view_key", "VERSION", 2),
+        ("ctxner.training.data.view_key", "VERSION", 9),
         ("ctxner.training.data.view_key", "version", lambda name: "0" if name == "tokenizers" else "1"),
         ("ctxner.training.data.view_key", "version", lambda name: "1" if name == "tokenizers" else "0"),
     ):
