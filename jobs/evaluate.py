@@ -179,9 +179,8 @@ def read_inputs(config: Config, split: str) -> Inputs:
     examples = gold_examples(config, split)
     seen = None
     if data.train and split != "train":
-        seen = mention_forms(
-            sentence for sentence in read_sentences(data.train, format).sentences if sentence.tags is not None
-        )
+        training = read_sentences(data.train, format).sentences[: data.train_sentences]
+        seen = mention_forms(sentence for sentence in training if sentence.tags is not None)
     gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
     return Inputs(examples, gold, seen, data.contexts is not None)
 

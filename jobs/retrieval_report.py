@@ -1,4 +1,4 @@
-"""`ctxner retrieval-report`: gold tags and contexts -> mentions that retrieval found, and passages that it dropped."""
+"""`ctxner retrieval-report`: gold tags and contexts -> what the passages are about, and which ones were dropped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from ctxner.retrieval.measure.coverage import (
     tally,
     word_coverage,
 )
-from ctxner.schema import Example
+from ctxner.retrieval.measure.links import SeenTally, corresponding_types, measure_links, pieces_spent
+from ctxner.schema import Example, Sentence
 from jobs.audit import read_passages
 from jobs.console import progress
 from jobs.pages.page import as_dict
@@ -38,11 +39,15 @@ class Inputs:
         examples: Tagged sentences with their retrieved passages.
         contexts: Contexts by sentence id.
         seen: Mentions of the training data; None without training data.
+        gold_types: Gold type of each corpus type, learned from the training data and its contexts; None when unknown.
+        why_no_types: Reason why `gold_types` is None; else None.
     """
 
     examples: list[Example]
     contexts: Mapping[str, Context]
     seen: frozenset[Surface] | None
+    gold_types: Mapping[str, str] | None
+    why_no_types: str | None
 
 
 def run(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, out: Path) -> dict[str, Any]:
@@ -68,6 +73,7 @@ def run(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, ou
         "coverage": {str(k): _row(cell, measures.words[k], measures.has_seen) for k, cell in measures.coverage.items()},
         "context_view": _row(measures.read, measures.read_words, measures.has_seen),
         "ceiling": _row(measures.ceiling, None, measures.has_seen) if measures.ceiling else None,
+        **_link_rows(measures),
         "passages": {
             fate: {"passages": len(passages), "pieces": measures.num_pieces(passages)}
             for fate, passages in measures.fates().items()
@@ -99,15 +105,29 @@ def plan(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, o
 
 
 def summary(result: dict[str, Any]) -> dict[str, str]:
-    """A short result for people: one line per number of passages."""
+    """A short result for people: one line per measure and per number of passages."""
+
+    def share(cell: dict[str, Any]) -> str:
+        return f"{'–':>6}" if cell["share"] is None else f"{cell['share']:6.1%}"
 
     def line(row: dict[str, Any]) -> str:
-        cells = {name: row[name] for name in ("all", "seen", "unseen", "words") if name in row}
-        return "  ".join(f"{name} {cell['share'] or 0:6.1%}" for name, cell in cells.items())
+        return "  ".join(f"{name} {share(row[name])}" for name in ("all", "seen", "unseen", "words") if name in row)
 
+    links, pieces, right_type = result["links"], result["pieces"], result["right_type"]
     whole = {"whole corpus": line(result["ceiling"])} if result["ceiling"] else {}
     return {
         "gold mentions": f"{result['context_view']['all']['total']:,}",
+        "mentions with own entry": line(result["own_entry"]),
+        "entries about a mention": line(result["about"]["entries"]),
+        "passages about a mention": line(result["about"]["passages"]),
+        "links": f"{links['number']:,}",
+        "links that are mentions": line(links["precision"]),
+        "mentions that are linked": line(links["recall"]),
+        "entries of right type": line(right_type) if right_type else f"not measured: {result['why_no_right_type']}",
+        "pieces per sentence": (
+            f"entries {pieces['entries']:.1f}  texts {pieces['texts']:.1f}  "
+            f"about a mention {pieces['entries_about']['all']:.1f}"
+        ),
         **{f"first {k}": line(row) for k, row in result["coverage"].items()},
         "context view": line(result["context_view"]),
         **whole,
@@ -117,7 +137,7 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
 
 
 def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
-    """The split, its contexts and the training mentions.
+    """The split, its contexts, the training mentions, and the types that correspond in training.
 
     Raises:
         ValueError: No contexts folder, no gold tags, no corpus though one is needed, or a faulty file.
@@ -134,23 +154,54 @@ def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
     sentences, contexts = read_sentences(path, format).sentences, read_contexts(contexts_path)
     if not any(sentence.tags for sentence in sentences):
         raise ValueError(f"{path}: no sentence has gold tags; nothing to look for")
-    seen = surfaces(read_sentences(data.train, format).sentences) if data.train and split != "train" else None
-    return Inputs(join_contexts(sentences, contexts), contexts, seen)
+    training = sentences if split == "train" else read_sentences(data.train, format).sentences if data.train else None
+    seen = None
+    if training is not None and split != "train":
+        seen = surfaces(training[: data.train_sentences])
+    examples = join_contexts(sentences, contexts)
+    gold_types, why_no_types = _gold_types(examples, training, data.contexts_path("train"))
+    return Inputs(examples, contexts, seen, gold_types, why_no_types)
+
+
+def _gold_types(
+    examples: Sequence[Example], training: Sequence[Sentence] | None, contexts: Path | None
+) -> tuple[dict[str, str] | None, str | None]:
+    """The gold type of each corpus type in training, or the reason why it is not known.
+
+    Args:
+        examples: Sentences that are measured.
+        training: Sentences of the training data.
+        contexts: Contexts of the training data.
+    """
+    if not any(scored.named for example in examples for scored in example.passages):
+        return None, "no sentence names an entry"
+    if training is None:
+        return None, "data.train is not set"
+    if contexts is None or not contexts.exists():
+        return None, f"{contexts} is missing; make it with `ctxner retrieve`"
+    gold_types = corresponding_types(join_contexts(training, read_contexts(contexts)))
+    return (gold_types, None) if gold_types else (None, f"{contexts} has no entry that exactly a gold mention names")
 
 
 def read_by_tagger(config: Config, examples: Sequence[Example]) -> tuple[list[Example], dict[str, int]]:
     """The examples with their passages as the context view reads them, and the pieces of each passage by id."""
     from ctxner.encoders import load_tokenizer
-    from ctxner.views import MAX_PASSAGE_CHARS, ViewBuilder
+    from ctxner.views import MAX_PASSAGE_CHARS, ViewBuilder, shown_text
 
     tokenizer = load_tokenizer(config.model.encoder or packaged_encoder())
-    builder = ViewBuilder(tokenizer, max_pieces=config.model.max_pieces, max_passages=config.model.max_passages)
+    limits = config.model
+    builder = ViewBuilder(
+        tokenizer,
+        max_pieces=limits.max_pieces,
+        max_passages=limits.max_passages,
+        mark_entries=limits.mark_entries,
+    )
     views: list[Example] = []
     sizes: dict[str, int] = {}
     with progress("building context views", len(examples)) as done:
         for number, example in enumerate(examples, start=1):
             views.append(Example(example.sentence, builder.context(example).passages))
-            texts = {scored.passage.id: scored.passage.text[:MAX_PASSAGE_CHARS] for scored in example.passages}
+            texts = {scored.passage.id: shown_text(scored.passage)[:MAX_PASSAGE_CHARS] for scored in example.passages}
             for passage_id in texts.keys() - sizes.keys():
                 pieces = tokenizer(texts[passage_id], add_special_tokens=False, verbose=False)["input_ids"]
                 sizes[passage_id] = len(pieces)
@@ -166,7 +217,7 @@ def measure(config: Config, inputs: Inputs, ks: Sequence[int], *, with_ceiling: 
     all_read = max(1, config.model.max_passages)
     in_corpus = None
     if with_ceiling:
-        passages = read_passages(config.index.corpus, "looking for mentions in passages")
+        passages = read_passages(config.index, "looking for mentions in passages")
         in_corpus = locate_in_corpus(passages, [example.sentence for example in examples])
     return Findings(
         coverage=coverage,
@@ -179,6 +230,10 @@ def measure(config: Config, inputs: Inputs, ks: Sequence[int], *, with_ceiling: 
         views=views,
         pieces=pieces,
         missing=_missing(inputs, in_corpus),
+        links=measure_links(examples, seen=seen, gold_types=inputs.gold_types),
+        pieces_spent=pieces_spent(views, seen=seen),
+        gold_types=inputs.gold_types,
+        why_no_types=inputs.why_no_types,
     )
 
 
@@ -210,6 +265,31 @@ def _row(mentions: MentionTally, words: Tally | None, has_seen: bool) -> dict[st
         row |= {"seen": as_dict(mentions.seen), "unseen": as_dict(mentions.unseen)}
     row |= {"words": as_dict(words)} if words else {}
     return row | {"by_type": {type: as_dict(tally) for type, tally in mentions.by_type.items()}}
+
+
+def _link_rows(measures: Findings) -> dict[str, Any]:
+    """The measures of entries, links, types and pieces; seen and unseen only with training data."""
+    links, spent = measures.links, measures.pieces_spent
+
+    def row(tallies: SeenTally) -> dict[str, Any]:
+        names = ("all", "seen", "unseen") if measures.has_seen else ("all",)
+        return {name: as_dict(getattr(tallies, name)) for name in names}
+
+    about = {"all": spent.about}
+    about |= {"seen": spent.about_seen, "unseen": spent.about_unseen} if measures.has_seen else {}
+    return {
+        "own_entry": _row(links.own_entry, None, measures.has_seen),
+        "about": {"entries": row(links.about_entries), "passages": row(links.about_passages)},
+        "links": {
+            "number": links.num_links,
+            "precision": row(links.precision),
+            "recall": _row(links.recall, None, measures.has_seen),
+        },
+        "right_type": row(links.right_type) | {"without_type": links.num_untyped} if links.right_type else None,
+        "why_no_right_type": measures.why_no_types,
+        "gold_types": dict(measures.gold_types) if measures.gold_types else None,
+        "pieces": {"entries": spent.entries, "texts": spent.texts, "entries_about": about},
+    }
 
 
 def _facts(config: Config, split: str, inputs: Inputs) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.retrieval.measure.coverage import MentionTally, Tally
+from ctxner.retrieval.measure.links import LinkMeasures, PiecesSpent, SeenTally
 from ctxner.schema import Example, ScoredPassage
 from jobs.pages.charts import Panel
 from jobs.pages.page import DROPPED, evenly, histogram, share_panel, write_page
@@ -54,6 +55,10 @@ class Findings:
         views: Sentences with their passages as the context view reads them.
         pieces: Number of pieces of each passage, by its id.
         missing: All mentions that stand in no kept passage.
+        links: Whether the kept passages are about the gold mentions.
+        pieces_spent: Pieces per sentence that passages take in the context view.
+        gold_types: Gold type of each corpus type, learned from training; None when it is not known.
+        why_no_types: Reason why `gold_types` is None; else None.
     """
 
     coverage: Mapping[int, MentionTally]
@@ -66,6 +71,10 @@ class Findings:
     views: Sequence[Example]
     pieces: Mapping[str, int]
     missing: Sequence[Missing]
+    links: LinkMeasures
+    pieces_spent: PiecesSpent
+    gold_types: Mapping[str, str] | None
+    why_no_types: str | None
 
     def fates(self) -> dict[str, list[ScoredPassage]]:
         """The passages by their fate, read ones first."""
@@ -100,6 +109,8 @@ def write_retrieval_page(
         tiles=_tiles(findings),
         found=findings,
         types=list(findings.read.by_type),
+        about=_about_rows(findings),
+        spent=_piece_rows(findings),
         **_coverage_panels(findings),
         fates=_fate_rows(findings),
         scores=_score_panels(findings),
@@ -113,11 +124,60 @@ def write_retrieval_page(
 
 def _tiles(findings: Findings) -> list[tuple[str, Tally, str]]:
     deepest = max(findings.coverage)
-    tiles = [
+    own = findings.links.own_entry.all
+    tiles = [("Own entry", own, "of the gold mentions have it beside them")] if findings.links.num_entries else []
+    tiles += [
         (f"First {deepest} passages", findings.coverage[deepest].all, "of the gold mentions stand in them"),
         ("Context view", findings.read.all, "stand in the passages that the tagger reads"),
     ]
     return tiles + ([("Whole corpus", findings.ceiling.all, "stand in it anywhere")] if findings.ceiling else [])
+
+
+def _about_rows(findings: Findings) -> list[tuple[str, str, MentionTally | SeenTally]]:
+    """The measures of what is shown: the name of each, what it is a share of, and its tallies."""
+    links = findings.links
+    rows: list[tuple[str, str, MentionTally | SeenTally]] = [
+        (
+            "Mentions with their own entry",
+            "Of the gold mentions, those beside which an entry about them is shown.",
+            links.own_entry,
+        ),
+        ("Entries about a mention", "Of the shown entries, those that are about a gold mention.", links.about_entries),
+        (
+            "Passages about a mention",
+            "Of all shown passages; one that was found by its text also counts when it contains a mention's words.",
+            links.about_passages,
+        ),
+        (
+            "Links that are mentions",
+            "Of the runs of words that name an entry, those that are exactly a gold mention (precision).",
+            links.precision,
+        ),
+        (
+            "Mentions that are linked",
+            "Of the gold mentions, those whose words are exactly such a run (recall).",
+            links.recall,
+        ),
+    ]
+    if links.right_type:
+        means = "Of the entries about a mention, those whose corpus type corresponds to the mention's gold type."
+        if links.num_untyped == 1:
+            means += " 1 entry whose type training does not link is left out."
+        elif links.num_untyped:
+            means += f" {links.num_untyped:,} entries whose types training does not link are left out."
+        rows.append(("Entries of the right type", means, links.right_type))
+    return rows
+
+
+def _piece_rows(findings: Findings) -> list[tuple[str, str, list[float | None]]]:
+    """Pieces per sentence: of which passages, what that means, and the numbers for all, seen and unseen mentions."""
+    spent = findings.pieces_spent
+    about: list[float | None] = [spent.about, spent.about_seen, spent.about_unseen]
+    return [
+        ("Pieces of entries", "Per sentence, in the context view.", [spent.entries, None, None]),
+        ("Pieces of texts", "Per sentence, in the context view.", [spent.texts, None, None]),
+        ("Pieces of entries about a mention", "Per sentence, in the context view; part of the entries' pieces.", about),
+    ]
 
 
 def _coverage_panels(findings: Findings) -> dict[str, Any]:

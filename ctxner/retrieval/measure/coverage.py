@@ -96,6 +96,17 @@ def locate_mentions(examples: Iterable[Example]) -> list[LocatedMention]:
     return located
 
 
+def mentions_in(passage: Passage, sentence: Sentence) -> list[Surface]:
+    """The sentence's gold mentions whose words stand in a passage, title and text, by the rules of `locate_mentions`.
+
+    None stand in a passage that shares most words with the sentence.
+    """
+    if _repeats(passage, set(_sentence_words(sentence))):
+        return []
+    text = _between_blanks(_title_and_text(passage))
+    return [surface for _, surface in gold_mentions(sentence) if _between_blanks(surface[0]) in text]
+
+
 def mention_coverage(
     examples: Iterable[Example], ks: Sequence[int], *, seen: Collection[Surface] = frozenset()
 ) -> dict[int, MentionTally]:
@@ -213,8 +224,13 @@ def _others(example: Example) -> Iterator[Passage]:
     """The kept passages that do not share most words with the sentence."""
     words = set(_sentence_words(example.sentence))
     for scored in example.passages:
-        if scored.dropped is None and not shares_most_words(words, set(normalised_words(scored.passage.text))):
+        if scored.dropped is None and not _repeats(scored.passage, words):
             yield scored.passage
+
+
+def _repeats(passage: Passage, words: Set[str]) -> bool:
+    """Whether a passage shares most words with a sentence of these words."""
+    return shares_most_words(words, set(normalised_words(passage.text)))
 
 
 def _sentence_words(sentence: Sentence) -> list[str]:
