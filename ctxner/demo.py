@@ -188,8 +188,13 @@ def write_world(world: World, folder: Path) -> None:
     for split in ("train", "dev", "test"):
         blocks = (_conll_block(sentence) for sentence in getattr(world, split))
         _write_aside(folder / f"{split}.conll", blocks)
-    rows = ({"id": p.id, "source": p.source, "title": p.title, "contents": p.text} for p in world.corpus)
-    _write_aside(folder / "corpus.jsonl", (json.dumps(row) + "\n" for row in rows))
+    write_passages(world.corpus, folder / "corpus.jsonl")
+
+
+def write_passages(passages: Iterable[Passage], path: Path) -> None:
+    """Write passages as JSON lines, all or nothing."""
+    rows = ({"id": p.id, "source": p.source, "title": p.title, "contents": p.text} for p in passages)
+    _write_aside(path, (json.dumps(row) + "\n" for row in rows))
 
 
 def _names(rng: random.Random, num_sentences: int, used_words: set[str]) -> list[_Name]:
