@@ -197,10 +197,8 @@ def _add_knowledge(config: Config, model: str, seed: int) -> dict[str, float]:
     after = tagger.predict(_looked_up(config, world.test), view="context")
     f1 = [count_spans(gold, [answer.spans for answer in answers]).scores().f1 for answers in (before, after)]
     changed = [n for n, spans in enumerate(gold) if spans and set(before[n].spans) != set(spans) == set(after[n].spans)]
-    console.print(
-        Text(f"{len(names)} names that the index lacked; {num_added} entries added, nothing trained: ", style="bold")
-        + Text(f"context view F1 {100 * f1[0]:.1f} before, {100 * f1[1]:.1f} after")
-    )
+    console.print(Text(f"{len(names)} names that the index lacked; {num_added} entries added, nothing trained:"))
+    console.print(Text(f"  context view F1 {100 * f1[0]:.1f} before, {100 * f1[1]:.1f} after", style="bold"))
     for n in changed[:1]:
         console.print(Text(" ".join(world.test[n].words), style="bold"))
         for when, answer in (("before", before[n]), ("after", after[n])):

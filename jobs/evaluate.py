@@ -31,11 +31,14 @@ from ctxner.evaluation.errors import (
     surface_scores,
 )
 from ctxner.evaluation.scores import (
+    Spans,
     bootstrap_interval,
     mention_forms,
     paired_significance,
     score_spans,
+    scores_by,
     scores_by_seen,
+    surface_form,
 )
 from ctxner.labels import tags_to_spans
 from ctxner.schema import VIEWS, Example, Span
@@ -264,7 +267,26 @@ def _view_details(inputs: Inputs, tagged: Tagged, view: str, buckets: Mapping[st
     if inputs.seen is not None:
         by_seen = scores_by_seen(sentences, predicted, inputs.seen)
         details["seen"] = {name: score.to_dict() for name, score in by_seen.items()}
+    if any(passage.named for example in inputs.examples for passage in example.passages):
+        details["entries"] = _by_entry(inputs, predicted)
     return details
+
+
+def _by_entry(inputs: Inputs, predicted: Spans) -> dict[str, Any]:
+    """Scores of mentions that an entry names exactly and of others; also of those not seen in training, if known."""
+    sentences = [example.sentence for example in inputs.examples]
+    named = [{run for passage in example.passages for run in passage.named} for example in inputs.examples]
+
+    def group_of(number: int, span: Span) -> str:
+        entry = "with entry" if (span.start, span.end) in named[number] else "without entry"
+        form = surface_form(sentences[number].words[span.start : span.end])
+        return entry if inputs.seen is None or form in inputs.seen else f"unseen, {entry}"
+
+    groups = [f"{seen}{entry}" for seen in ("", "unseen, ") for entry in ("with entry", "without entry")]
+    scores = scores_by(sentences, predicted, groups, group_of)
+    for entry in groups[:2]:
+        scores[entry] += scores[f"unseen, {entry}"]
+    return {name: score.to_dict() for name, score in scores.items() if inputs.seen is not None or name in groups[:2]}
 
 
 def _buckets(inputs: Inputs, tagged: Tagged) -> dict[str, Buckets]:

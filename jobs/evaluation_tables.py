@@ -40,16 +40,17 @@ def type_table(scores: Mapping[str, Any]) -> Table:
 
 
 def error_table(details: Mapping[str, Any]) -> Table:
-    """Kinds of errors, and recall of seen and unseen mentions, one column per view."""
+    """Kinds of errors, and recall of seen and unseen mentions, with and without an entry, one column per view."""
     table = Table("mentions", *details)
     for kind in KINDS:
         table.add_row(kind.replace("_", " "), *(f"{detail['kinds'][kind]:,}" for detail in details.values()))
-    if all("seen" in detail for detail in details.values()):
-        for name in ("seen", "unseen"):
-            scores = [detail["seen"][name] for detail in details.values()]
-            table.add_row(
-                f"recall, {name}", *(f"{_percent(score['recall'])} of {score['num_gold']:,}" for score in scores)
-            )
+    for key in ("seen", "entries"):
+        if all(key in detail for detail in details.values()):
+            for name in next(iter(details.values()))[key]:
+                scores = [detail[key][name] for detail in details.values()]
+                table.add_row(
+                    f"recall, {name}", *(f"{_percent(score['recall'])} of {score['num_gold']:,}" for score in scores)
+                )
     return table
 
 

@@ -259,13 +259,35 @@ def scores_by_seen(
         predicted: Predicted mentions of each sentence, in the same order.
         train_mentions: Surface forms from `mention_forms`.
     """
+
+    def group_of(number: int, span: Span) -> str:
+        words = gold_sentences[number].words[span.start : span.end]
+        return "seen" if surface_form(words) in train_mentions else "unseen"
+
+    return scores_by(gold_sentences, predicted, ("seen", "unseen"), group_of)
+
+
+def scores_by(
+    gold_sentences: Sequence[Sentence],
+    predicted: Spans,
+    groups: Sequence[str],
+    group_of: Callable[[int, Span], str],
+) -> dict[str, Score]:
+    """Scores of groups of mentions, which add up to those of all.
+
+    Args:
+        gold_sentences: Tagged sentences.
+        predicted: Predicted mentions of each sentence, in the same order.
+        groups: Names of the groups.
+        group_of: Group of a mention, gold or predicted, given the number of its sentence.
+    """
     _check_lengths(gold_sentences, predicted)
-    scores = {"seen": Score(), "unseen": Score()}
-    for sentence, answers in zip(gold_sentences, map(set, predicted), strict=True):
+    scores = {group: Score() for group in groups}
+    for number, (sentence, answers) in enumerate(zip(gold_sentences, map(set, predicted), strict=True)):
         gold = _gold(sentence)
         for span in gold | answers:
-            name = "seen" if surface_form(sentence.words[span.start : span.end]) in train_mentions else "unseen"
-            scores[name] += Score(int(span in gold and span in answers), int(span in answers), int(span in gold))
+            score = Score(int(span in gold and span in answers), int(span in answers), int(span in gold))
+            scores[group_of(number, span)] += score
     return scores
 
 

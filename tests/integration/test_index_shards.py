@@ -50,8 +50,8 @@ def test_shards_on_ray_make_the_index_of_one_process(tmp_path: Path) -> None:
     duplicate, bad = found["errors"]
     assert "twice.jsonl:2: id 'p7' was used before at c.jsonl:8" in duplicate
     assert (
-        bad
-        == f"{tmp_path / 'bad.jsonl'}:2: no text in 'contents' or 'text' (fields ['contents']); every passage needs one"
+        bad == f"{tmp_path / 'bad.jsonl'}:2: no text in 'contents' or 'text', and no 'title' (fields ['contents']); "
+        "a passage needs a text, and an entry a title"
     )
 
     one = build_index([corpus], tmp_path / "one")

@@ -20,9 +20,10 @@ from ctxner.batch.retrieve import retrieve  # noqa: E402
 from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
 from ctxner.files.contexts import join_contexts, read_contexts  # noqa: E402
+from ctxner.labels import tags_to_spans  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.retrieval.rerank.reranker import SCORE_DECIMALS  # noqa: E402
-from ctxner.retriever import decided  # noqa: E402
+from ctxner.retriever import Retriever, decided  # noqa: E402
 from ctxner.schema import Sentence, context_schema  # noqa: E402
 from tests.closeness import assert_same_ranking  # noqa: E402
 
@@ -44,7 +45,7 @@ def config(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     subprocess.run(build, check=True, capture_output=True)
     assert not ray.is_initialized()
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    retrieval = {"depth": 8, "keep": 2, "cache": str(folder / "cache")}
+    retrieval = {"query": "mentions", "depth": 8, "keep": 2, "cache": str(folder / "cache")}
     yield parse_config({"index": {"folder": str(folder / "index")}, "retrieval": retrieval})
     ray.shutdown()
 
@@ -243,6 +244,29 @@ def test_what_a_tagger_predicts_is_looked_up_first(
     arguments = [json.dumps(predicting.model_dump(mode="json")), str(tmp_path / "staged.parquet")]
     alone = subprocess.run([sys.executable, "-c", SEARCH, *arguments], check=True, capture_output=True, text=True)
     assert found == json.loads(alone.stdout)
+
+
+def test_entries_of_what_is_named_come_first_and_abbreviations_cross_ray(
+    config: Config, world: World, tmp_path: Path
+) -> None:
+    """And the rows are those of the same retriever in one process."""
+    name = world.corpus[0].title
+    splits = {"dev": (*world.dev, Sentence("short", ("VQX", "sank"), abbreviations=(("VQX", name),)))}
+    settings = _with(config, query="entries")
+    retrieve(splits, settings, tmp_path)
+    rows = read_contexts(tmp_path / "dev.parquet")
+    for sentence in world.dev:
+        passages = rows[sentence.id].passages
+        named = {run for scored in passages for run in scored.named}
+        assert {(span.start, span.end) for span in tags_to_spans(sentence.tags)} <= named
+        assert [bool(scored.named) for scored in passages] == sorted((bool(p.named) for p in passages), reverse=True)
+    assert {scored.passage.title for scored in rows["short"].passages} == {name}
+    assert {scored.named for scored in rows["short"].passages} == {((0, 1),)}
+    retriever = Retriever(settings.retrieval, folder=config.index.folder)
+    for row, passages in zip(rows.values(), retriever.retrieve(splits["dev"]), strict=True):
+        assert [(scored.passage, scored.named) for scored in row.passages] == [
+            (scored.passage, scored.named) for scored in passages
+        ]
 
 
 def _with(config: Config, **settings: object) -> Config:
