@@ -171,8 +171,8 @@ class ViewBuilder:
     def context(self, example: Example) -> View:
         """The sentence followed by the passages that fit whole: `start words end passages end`.
 
-        Marks stand around the words that name a used entry. Entries do not count towards `max_passages`. A sentence
-        without a usable passage has its plain view's pieces. Passages that retrieval dropped stay dropped.
+        Marks stand around the words that name a used entry, and its type behind them. A sentence without a usable
+        passage has its plain view's pieces. Passages that retrieval dropped stay dropped.
         """
         plain = self.plain(example.sentence)
         room = self.max_pieces - len(plain.windows[0]) - 1 if plain.num_rows == 1 else 0
@@ -231,6 +231,8 @@ class ViewBuilder:
     def _type_pieces(self, type: str) -> tuple[int, ...]:
         """First pieces of an entry's type, which stand behind the words that name it."""
         if type not in self._pieces_of_types:
+            if len(self._pieces_of_types) > _CACHED_WORDS:
+                self._pieces_of_types = {"": ()}
             self._pieces_of_types[type] = tuple(self._encode([type[:MAX_WORD_CHARS]])[0][:_TYPE_PIECES])
         return self._pieces_of_types[type]
 
