@@ -303,11 +303,13 @@ def _buckets(inputs: Inputs, tagged: Tagged) -> dict[str, Buckets]:
 
 
 def _comparisons(inputs: Inputs, tagged: Tagged, other: Tagged | None, name: str | None) -> list[dict[str, Any]]:
-    """Each view compared with the plain view, and with the same view of the other model."""
+    """Each view compared with the plain view, and with the same view and the plain view of the other model."""
     pairs = [(view, "plain", tagged.spans(view), tagged.spans("plain")) for view in tagged.views if view != "plain"]
     if other:
         both = [view for view in tagged.views if view in other.views]
         pairs += [(view, f"{view} of {name}", tagged.spans(view), other.spans(view)) for view in both]
+        if "context" in tagged.views:
+            pairs.append(("context", f"plain of {name}", tagged.spans("context"), other.spans("plain")))
     return [
         {
             "first": first,

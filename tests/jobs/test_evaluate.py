@@ -137,11 +137,14 @@ def test_views_are_compared_in_pairs_and_with_another_model(evaluated):
         ("context", "plain"),
         ("auto", "plain"),
         *((view, f"{view} of model") for view in ("plain", "context", "auto")),
+        ("context", "plain of model"),
     }
     own = pairs["context", "plain"]
     f1 = {view: scores["micro"]["f1"] for view, scores in found["scores"].items()}
     assert (own["f1_a"], own["f1_b"]) == pytest.approx((f1["context"], f1["plain"]))
     assert own["interval"][0] <= own["difference"] <= own["interval"][1]
+    across = pairs["context", "plain of model"]
+    assert (across["difference"], across["p_value"]) == (own["difference"], own["p_value"])
     same = pairs["context", "context of model"]
     assert (same["difference"], same["p_value"], same["interval"]) == (0.0, 1.0, [0.0, 0.0])
 
