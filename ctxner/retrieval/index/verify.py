@@ -80,9 +80,9 @@ def index_stats(folder: str | Path, *, num_terms: int = 20, on_progress: OnProgr
         on_progress: Called with the number of passages read so far, and their share.
 
     Returns:
-        The version, its number of passages and shards, its bytes on disk and those of all versions (hard links counted
-        once), its parts by source, the mean length in terms and in characters, the number of distinct terms, and the
-        terms in most passages with their document frequencies.
+        The version, its number of passages, shards, texts and names of entries, its bytes on disk and those of all
+        versions (hard links counted once), its parts by source, the mean length in terms and in characters, the number
+        of distinct terms, and the terms in most passages with their document frequencies.
 
     Raises:
         FileNotFoundError, ValueError: See `read_manifest`.
@@ -106,6 +106,8 @@ def index_stats(folder: str | Path, *, num_terms: int = 20, on_progress: OnProgr
         "language": manifest.language,
         "num_documents": manifest.num_documents,
         "num_shards": manifest.num_shards,
+        "num_texts": manifest.num_texts,
+        "num_names": manifest.num_names,
         "bytes": _num_bytes(folder / manifest.version),
         "bytes_all_versions": _num_bytes(folder),
         "mean_terms": round(num_words / manifest.num_documents, 2),
