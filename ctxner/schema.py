@@ -58,6 +58,7 @@ class Sentence:
         text: Source text; the sentence may be a part of it.
         abbreviations: Short forms that its document defines in or before it, each with its long form; words of both
             are joined by blanks.
+        document: Id of the document that the sentence is a part of; None when the data do not tell.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Sentence:
     offsets: tuple[tuple[int, int], ...] | None = None
     text: str | None = None
     abbreviations: tuple[tuple[str, str], ...] = ()
+    document: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("tags", "offsets"):

@@ -16,7 +16,7 @@ def sentences_of(
 
     Args:
         text: Text to split, or words that are split already.
-        name: Beginning of the ids of all new sentences.
+        name: Beginning of the ids of all new sentences, and the id of the document that a split text is.
         bounds: (start, end) of the sentences of a text, if they are known.
     """
     if isinstance(text, Sentence):
@@ -28,7 +28,8 @@ def sentences_of(
         offsets = tuple((start + first, start + last) for first, last in split_words(text[start:end]))
         if offsets:
             words = tuple(text[first:last] for first, last in offsets)
-            sentences.append(Sentence(f"{name}-{len(sentences)}", words, offsets=offsets, text=text))
+            id = f"{name}-{len(sentences)}"
+            sentences.append(Sentence(id, words, offsets=offsets, text=text, document=name))
     return list(with_abbreviations(sentences))
 
 

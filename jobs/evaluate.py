@@ -40,11 +40,12 @@ from ctxner.evaluation.scores import (
     scores_by_seen,
     surface_form,
 )
+from ctxner.evaluation.units import Units, units_of
 from ctxner.labels import tags_to_spans
 from ctxner.schema import VIEWS, Example, Span
 from jobs.console import console, progress
 from jobs.console import show as show_result
-from jobs.evaluation_tables import error_table, in_words, overview, type_table
+from jobs.evaluation_tables import error_table, in_words, overview, type_table, units_in_words
 from jobs.pages.evaluation import EvaluatedSentence, write_evaluation_page
 
 if TYPE_CHECKING:
@@ -60,12 +61,14 @@ class Inputs:
         gold: Gold mentions of each sentence.
         seen: Surface forms of the training mentions; None without training data.
         has_contexts: Whether there is a context view to score.
+        units: Documents or sentences that intervals draw and paired tests exchange.
     """
 
     examples: list[Example]
     gold: list[tuple[Span, ...]]
     seen: frozenset[str] | None
     has_contexts: bool
+    units: Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,8 @@ def run(
         "model": model,
         "split": split,
         "sentences": len(inputs.examples),
+        **inputs.units.to_dict(),
+        "unit_reason": inputs.units.reason,
         "scores": {view: score_spans(inputs.gold, tagged.spans(view)).to_dict() for view in tagged.views},
         "details": _details(inputs, tagged),
         "auto": _auto(inputs, tagged),
@@ -146,6 +151,7 @@ def plan(
         "types": types_by_model[model],
         "split": split,
         "sentences": len(inputs.examples),
+        **inputs.units.to_dict(),
         "views": views,
         "threshold": threshold,
         "against": against,
@@ -157,6 +163,7 @@ def show(result: dict[str, Any]) -> None:
     """Print the result for people: tables, then the path of the page."""
     Console().print(overview(result), type_table(result["scores"]), error_table(result["details"]))
     rest = {
+        "intervals and p": units_in_words(result),
         **{
             f"{comparison['first']} against {comparison['second']}": in_words(comparison)
             for comparison in result["comparisons"]
@@ -185,7 +192,8 @@ def read_inputs(config: Config, split: str) -> Inputs:
         training = read_sentences(data.train, format).sentences[: data.train_sentences]
         seen = mention_forms(sentence for sentence in training if sentence.tags is not None)
     gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
-    return Inputs(examples, gold, seen, data.contexts is not None)
+    units = units_of([example.sentence for example in examples])
+    return Inputs(examples, gold, seen, data.contexts is not None, units)
 
 
 def gold_examples(config: Config, split: str) -> list[Example]:
@@ -245,7 +253,8 @@ def _view_details(inputs: Inputs, tagged: Tagged, view: str, buckets: Mapping[st
     cells = confusion(matches)
     types: list[str | None] = [*sorted({type for pair in cells for type in pair if type is not None}), None]
     details: dict[str, Any] = {
-        "interval": bootstrap_interval(gold, predicted),
+        "interval": bootstrap_interval(gold, predicted, groups=inputs.units.groups),
+        **inputs.units.to_dict(),
         "surface": surface_scores(sentences, gold, predicted).to_dict(),
         "kinds": {kind: sum(match.kind == kind for match in matches) for kind in KINDS},
         "kinds_by_type": count_kinds(matches),
@@ -310,12 +319,14 @@ def _comparisons(inputs: Inputs, tagged: Tagged, other: Tagged | None, name: str
         pairs += [(view, f"{view} of {name}", tagged.spans(view), other.spans(view)) for view in both]
         if "context" in tagged.views:
             pairs.append(("context", f"plain of {name}", tagged.spans("context"), other.spans("plain")))
+    groups = inputs.units.groups
     return [
         {
             "first": first,
             "second": second,
-            **asdict(paired_significance(inputs.gold, *spans)),
-            "interval": bootstrap_interval(inputs.gold, spans[0], baseline=spans[1]),
+            **asdict(paired_significance(inputs.gold, *spans, groups=groups)),
+            "interval": bootstrap_interval(inputs.gold, spans[0], baseline=spans[1], groups=groups),
+            **inputs.units.to_dict(),
         }
         for first, second, *spans in pairs
     ]

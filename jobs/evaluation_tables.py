@@ -18,7 +18,7 @@ def _percent(fraction: float) -> str:
 
 def overview(result: dict[str, Any]) -> Table:
     """One line per view."""
-    table = Table("view", "P", "R", "F1", "95% interval", "surface F1", "ECE", "looked up")
+    table = Table("view", "P", "R", "F1", f"95% interval, by {result['unit']}", "surface F1", "ECE", "looked up")
     shares: dict[str, float | None] = {"plain": 0.0, "context": 1.0, "auto": result["auto"].get("share")}
     for view, detail in result["details"].items():
         micro, share = result["scores"][view]["micro"], shares[view]
@@ -59,5 +59,11 @@ def in_words(comparison: dict[str, Any]) -> str:
     low, high = comparison["interval"]
     return (
         f"F1 {100 * comparison['difference']:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}, "
-        f"p = {comparison['p_value']:.4f}"
+        f"p = {comparison['p_value']:.4f}, by {comparison['unit']}"
     )
+
+
+def units_in_words(result: Mapping[str, Any]) -> str:
+    """What intervals draw and paired tests exchange, and why, as one line."""
+    units = f"by {result['unit']}, {result['num_units']:,} {result['unit']}s"
+    return f"{units}, since {result['unit_reason']}" if result["unit_reason"] else units

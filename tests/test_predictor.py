@@ -266,6 +266,11 @@ def test_offsets_are_exact_on_thousands_of_texts(tagger, text):
     _check_offsets(tagger, text)
 
 
+def test_the_sentences_of_a_text_name_it_as_their_document():
+    assert [(own.id, own.document) for own in sentences_of("He ran. She too.", "t")] == [("t-0", "t"), ("t-1", "t")]
+    assert sentences_of(["He", "ran"], "t")[0].document is None  # a sentence, of which nothing tells the document
+
+
 def test_offsets_run_through_all_sentences_of_a_text(tagger):
     text = "Paris Hilton sings.\r\n\r\n👍🏽 Mu\u0308ller thinks so! Is 日本 far?\nYes, London is. " * 6
     found = tagger.tag(text)

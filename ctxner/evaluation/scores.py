@@ -1,7 +1,7 @@
 """Span scores: counts that add up, precision / recall / F1, significance, seen against unseen mentions.
 
 A prediction is correct when its words and its type are exactly those of a gold mention. Every ratio with a zero
-denominator is 0.0. `ctxner.labels` turns tags into spans.
+denominator is 0.0. `ctxner.labels` turns tags into spans; `ctxner.evaluation.units` finds the documents of sentences.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ctxner.schema import Sentence, Span
 
 Spans = Sequence[Sequence[Span]]  # the mentions of each sentence
 
-_CHUNK_CELLS = 4_000_000  # rounds x sentences held at once: 32 MB of int64
+_CHUNK_CELLS = 4_000_000  # rounds x units held at once: 32 MB of int64
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,27 @@ class Significance:
 
 
 def paired_significance(
-    gold: Spans, predictions_a: Spans, predictions_b: Spans, *, num_rounds: int = 10_000, seed: int = 0
+    gold: Spans,
+    predictions_a: Spans,
+    predictions_b: Spans,
+    *,
+    groups: Sequence[int] | None = None,
+    num_rounds: int = 10_000,
+    seed: int = 0,
 ) -> Significance:
-    """Whether two systems' micro F1 differ, by approximate randomisation over sentences.
+    """Whether two systems' micro F1 differ, by approximate randomisation over documents or sentences.
 
-    Each round swaps the two outputs of every sentence with probability 1/2. p is (1 + rounds with at least the observed
+    Each round swaps the two outputs of every unit with probability 1/2. p is (1 + rounds with at least the observed
     difference) / (1 + rounds), so it is never 0. It compares only these two outputs, not other training seeds.
+
+    Args:
+        gold: Gold mentions of each sentence.
+        predictions_a: Mentions that the first system predicts.
+        predictions_b: Mentions that the second system predicts.
+        groups: Unit of each sentence, such as the index of its document; None: each sentence is a unit. If sentences of
+            a document tend to be right or wrong together, p is too small with sentences as units.
+        num_rounds: Number of rounds.
+        seed: Seed of the swaps.
 
     Raises:
         ValueError: The numbers of sentences differ, or there are no rounds.
@@ -175,7 +190,7 @@ def paired_significance(
     Source: Noreen (1989); Yeh, "More accurate tests for the statistical significance of result differences" (2000).
     """
     _check_rounds(num_rounds)
-    counts_a, counts_b = sentence_counts(gold, predictions_a), sentence_counts(gold, predictions_b)
+    counts_a, counts_b = (_unit_counts(gold, predicted, groups) for predicted in (predictions_a, predictions_b))
     total_a, total_b = counts_a.sum(0), counts_b.sum(0)
     delta = (counts_a - counts_b)[(counts_a != counts_b).any(1)]
     observed = _f1(total_a) - _f1(total_b)
@@ -197,16 +212,18 @@ def bootstrap_interval(
     predicted: Spans,
     *,
     baseline: Spans | None = None,
+    groups: Sequence[int] | None = None,
     confidence: float = 0.95,
     num_rounds: int = 1_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of the micro F1 over sentences drawn with replacement.
+    """Percentile interval of the micro F1 over documents or sentences drawn with replacement.
 
     Args:
         gold: Gold mentions of each sentence.
         predicted: Mentions that a system predicts.
         baseline: Mentions that another system predicts; the interval is then of the F1 difference on the same draws.
+        groups: Unit of each sentence, as in `paired_significance`; a unit is drawn whole.
         confidence: Share of the draws that lie inside the interval.
         num_rounds: Number of draws.
         seed: Seed of the draws.
@@ -219,8 +236,8 @@ def bootstrap_interval(
         raise ValueError(f"confidence is {confidence}; wanted a number between 0 and 1, e.g. 0.95")
     if not gold:
         raise ValueError("no sentences to draw from; a bootstrap needs at least one")
-    counts = sentence_counts(gold, predicted)
-    other = None if baseline is None else sentence_counts(gold, baseline)
+    counts = _unit_counts(gold, predicted, groups)
+    other = None if baseline is None else _unit_counts(gold, baseline, groups)
     f1s: list[np.ndarray] = []
 
     def draw(rng: np.random.Generator, rounds: int) -> None:
@@ -317,16 +334,27 @@ def sentence_counts(gold: Spans, predicted: Spans) -> np.ndarray:
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
+def _unit_counts(gold: Spans, predicted: Spans, groups: Sequence[int] | None) -> np.ndarray:
+    """Counts of each unit, [units, (correct, predicted, gold)], int64; the units are in the order of their indices."""
+    counts = sentence_counts(gold, predicted)
+    if groups is None:
+        return counts
+    if len(groups) != len(counts):
+        raise ValueError(f"{len(groups)} groups for {len(counts)} sentences; wanted the unit of each sentence")
+    indices, places = np.unique(np.asarray(groups), return_inverse=True)
+    totals = np.zeros((len(indices), 3), dtype=np.int64)
+    np.add.at(totals, places, counts)
+    return totals
+
+
 def _f1(counts: np.ndarray) -> np.ndarray:
     """[..., (correct, predicted, gold)] -> [...]."""
     total = counts[..., 1] + counts[..., 2]
     return 2 * counts[..., 0] / np.maximum(total, 1)
 
 
-def _in_chunks(
-    step: Callable[[np.random.Generator, int], None], num_rounds: int, num_sentences: int, seed: int
-) -> None:
+def _in_chunks(step: Callable[[np.random.Generator, int], None], num_rounds: int, num_units: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK_CELLS // max(1, num_sentences))
+    chunk = max(1, _CHUNK_CELLS // max(1, num_units))
     for start in range(0, num_rounds, chunk):
         step(rng, min(chunk, num_rounds - start))

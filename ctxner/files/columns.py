@@ -64,7 +64,9 @@ def iter_columns(
 ) -> Iterator[Sentence]:
     """Read a column file: one word per line, a blank line between sentences; ids are `{id_prefix}-{n}` from 0.
 
-    Of a cell with several tags, the tag that continues the mention before it is taken, else the first that is not O.
+    A line with `-DOCSTART-` begins a document; documents are `{id_prefix}-document-{n}` from 0. Sentences before the
+    first such line have none. Of a cell with several tags, the tag that continues the mention before it is taken, else
+    the first that is not O.
 
     Args:
         path: File; `.gz` and `.zst` are decompressed.
@@ -77,7 +79,7 @@ def iter_columns(
             `format.repair`), with file:line; at the end, no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
-    for number, rows in enumerate(_sentence_rows(path, format, counts)):
+    for number, (document_no, rows) in enumerate(_sentence_rows(path, format, counts)):
         words = visible_words([cells[format.token_column] for _, cells in rows], format.empty_token, counts)
         tags = None
         if format.tag_column is not None:
@@ -85,7 +87,8 @@ def iter_columns(
             places = [f"{path}:{line_no}" for line_no, _ in rows]
             tags = file_tags(raw_tags, format.scheme, format.repair, places, counts)
         counts.num_sentences += 1
-        yield Sentence(f"{prefix}-{number}", words, tags)
+        document = None if document_no is None else f"{prefix}-document-{document_no}"
+        yield Sentence(f"{prefix}-{number}", words, tags, document=document)
     counts.check(path, "one word with its columns per line, and a blank line after each sentence")
 
 
@@ -97,9 +100,9 @@ def read_columns(path: str | Path, format: ColumnFormat, *, id_prefix: str | Non
 
 
 def write_columns(sentences: Iterable[Sentence], path: str | Path, *, scheme: str = "IOB2") -> None:
-    """Write `word<tab>tag` lines (words alone where untagged) that `read_columns` gives back; ids are not written.
+    """Write `word<tab>tag` lines (words alone where untagged) that `read_columns` gives back.
 
-    The file is written all or nothing. `.gz` and `.zst` compress.
+    Ids and documents are not written. The file is written all or nothing. `.gz` and `.zst` compress.
 
     Raises:
         ValueError: A sentence has no words, or a word would be read back differently (tab, line break, blank,
@@ -116,21 +119,27 @@ def _is_comment(line: str, format: ColumnFormat) -> bool:
     return format.comment_prefix is not None and line.startswith(format.comment_prefix) and "\t" not in line
 
 
-def _sentence_rows(path: str | Path, format: ColumnFormat, counts: ReadCounts) -> Iterator[list[tuple[int, list[str]]]]:
+def _sentence_rows(
+    path: str | Path, format: ColumnFormat, counts: ReadCounts
+) -> Iterator[tuple[int | None, list[tuple[int, list[str]]]]]:
+    """The number of each sentence's document, None before the first `-DOCSTART-`, and its lines as cells."""
+    document_no: int | None = None
     rows: list[tuple[int, list[str]]] = []
     for line_no, line in lines_of(path):
         cells = _cells(line)
         if not line.strip() or _DOCUMENT_START in cells:
             if rows:
-                yield rows
+                yield document_no, rows
             rows = []
+            if _DOCUMENT_START in cells:
+                document_no = 0 if document_no is None else document_no + 1
         elif not rows and _is_comment(line, format):
             counts.num_comments += 1
         else:
             _check_columns(cells, rows[0][1] if rows else cells, format, f"{path}:{line_no}")
             rows.append((line_no, cells))
     if rows:
-        yield rows
+        yield document_no, rows
 
 
 def _check_columns(cells: list[str], first: list[str], format: ColumnFormat, where: str) -> None:

@@ -30,7 +30,8 @@ def iter_jsonl(
     `{"id", "words", "tags", "scheme", "offsets"}`. Without `entities` or `tags` a sentence is unlabelled; `scheme`
     beats the argument. A word is split further where a mention begins or ends inside it, so mentions are exact.
     Lone surrogates become U+FFFD (offsets stay). A text without words is skipped and counted. Ids that the file does
-    not give are `{id_prefix}-{n}` from 0.
+    not give are `{id_prefix}-{n}` from 0. `document_id` or `doc_id` (string or integer) names the document that the
+    sentence is a part of; the same id in another line or file is the same document.
 
     Args:
         path: File; `.gz` and `.zst` are decompressed.

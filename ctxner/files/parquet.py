@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxner.files.lines import ReadCounts, bare_name
-from ctxner.files.records import Record, iter_records
+from ctxner.files.records import DOCUMENT_IDS, Record, iter_records
 from ctxner.schema import Sentence
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def iter_parquet(
 
     Required is a column `words` (list of strings) or `text` (string, split into words as in JSON lines); in a row with
     both, `words` is used. Optional are `id` or `sentence_id` (string or integer), `tags` (list of strings), `scheme`
-    (string), `entities` (list of start, end and type; with `text`) and `offsets` (list of pairs). Other columns are
-    not read. Null means absent. Rows without an id get `{id_prefix}-{n}`, n being the row from 0.
+    (string), `entities` (list of start, end and type; with `text`), `offsets` (list of pairs), and `document_id` or
+    `doc_id` (string or integer; see `iter_jsonl`). Other columns are not read. Null means absent. Rows without an id
+    get `{id_prefix}-{n}`, n being the row from 0.
 
     Args:
         path: File.
@@ -92,6 +93,7 @@ def _columns(schema: pa.Schema, path: str | Path) -> list[str]:
 
     wanted = {
         **dict.fromkeys(_IDS, ("string or integer", is_id)),
+        **dict.fromkeys(DOCUMENT_IDS, ("string or integer", lambda kind: True)),  # records check it; tagging ignores it
         **dict.fromkeys(("words", "tags"), ("list<string>", is_texts)),
         **dict.fromkeys(("text", "scheme"), ("string", is_text)),
         **dict.fromkeys(("entities", "offsets"), ("list", is_list)),

@@ -17,6 +17,7 @@ from ctxner.labels import SCHEMES, convert, first_error, first_malformed, repair
 from ctxner.schema import Sentence, Span
 
 Record = tuple[str, str, Mapping[str, Any]]  # place as errors name it, id, fields
+DOCUMENT_IDS = ("document_id", "doc_id")  # fields that name the document of a record; the first that has a value counts
 
 
 def iter_records(
@@ -48,14 +49,15 @@ def iter_records(
 
 
 def text_sentence(id: str, record: Mapping[str, Any], where: str) -> Sentence:
-    """The sentence of a record `{"text", "entities": [{"start", "end", "type"}]}`; it may have no word.
+    """The sentence of a record `{"text", "entities": [{"start", "end", "type"}], "document_id"}`; it may have no word.
 
     Offsets are half open, in code points. Without `entities` the sentence is unlabelled. A word is split further if a
     mention begins or ends inside it, so that mentions are exact. Lone surrogates become U+FFFD (offsets stay).
+    `doc_id` is read where there is no `document_id`.
 
     Args:
         id: Id of the sentence.
-        record: Fields of the record; other keys than these two are ignored.
+        record: Fields of the record; other keys than these are ignored.
         where: Place of the record in errors, e.g. file:line.
 
     Raises:
@@ -69,24 +71,27 @@ def text_sentence(id: str, record: Mapping[str, Any], where: str) -> Sentence:
     cuts = {cut for entity in entities or [] for cut in _character_range(entity, text, where)}
     offsets = [piece for word in split_words(text) for piece in _cut(word, cuts)]
     words = tuple(text[start:end] for start, end in offsets)
+    document = _document(record, where)
     if entities is None:
-        return Sentence(id, words, offsets=tuple(offsets))
+        return Sentence(id, words, offsets=tuple(offsets), document=document)
     spans = [_word_span(entity, offsets, text, where) for entity in entities]
     try:
         tags = spans_to_tags(spans, len(words))
     except ValueError as error:
         raise ValueError(f"{where}: entities {entities}: {error}") from error
-    return Sentence(id, words, tags, tuple(offsets))
+    return Sentence(id, words, tags, tuple(offsets), document=document)
 
 
 def words_sentence(
     id: str, record: Mapping[str, Any], where: str, *, scheme: str, repair_tags: bool, counts: ReadCounts
 ) -> Sentence:
-    """The sentence of a record `{"words", "tags", "scheme", "offsets"}`; only `words` is required.
+    """The sentence of a record `{"words", "tags", "scheme", "offsets", "document_id"}`; only `words` is required.
+
+    `doc_id` is read where there is no `document_id`.
 
     Args:
         id: Id of the sentence.
-        record: Fields of the record; other keys than these four are ignored.
+        record: Fields of the record; other keys than these are ignored.
         where: Place of the record in errors, e.g. file:line.
         scheme: Tag scheme of a record without `scheme`; tags become BIOES.
         repair_tags: Whether an illegal tag sequence is mended and counted, instead of refused.
@@ -110,7 +115,8 @@ def words_sentence(
     if tags is not None:
         places = [f"{where}: word {index}" for index in range(len(words))]
         tags = file_tags([_clean(tag) for tag in tags], scheme, repair_tags, places, counts)
-    return Sentence(id, visible, tags, None if offsets is None else tuple((start, end) for start, end in offsets))
+    ranges = None if offsets is None else tuple((start, end) for start, end in offsets)
+    return Sentence(id, visible, tags, ranges, document=_document(record, where))
 
 
 def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) -> tuple[str, ...]:
@@ -150,6 +156,16 @@ def _is_ranges(value: object) -> bool:
     if not isinstance(value, list) or not all(isinstance(item, list) and len(item) == 2 for item in value):
         return False
     return all(type(number) is int for item in value for number in item)
+
+
+def _document(record: Mapping[str, Any], where: str) -> str | None:
+    for name in DOCUMENT_IDS:
+        value = record.get(name)
+        if type(value) not in (str, int, type(None)):
+            raise ValueError(f"{where}: {name!r} is {value!r:.80}; wanted a string or an integer")
+        if value not in (None, ""):
+            return _clean(str(value))
+    return None
 
 
 def _clean(text: str) -> str:

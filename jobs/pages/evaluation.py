@@ -80,7 +80,7 @@ def write_evaluation_page(
         title=f"How good the tagger is on {result['split']}",
         eyebrow="ctxner evaluation",
         tiles=[
-            (VIEW_NAMES[view], f1(scores["micro"]), _interval(details[view]["interval"]))
+            (VIEW_NAMES[view], f1(scores["micro"]), _interval(details[view]))
             for view, scores in result["scores"].items()
         ],
         result=result,
@@ -108,9 +108,9 @@ def f1(score: Mapping[str, Any]) -> Tally:
     return Tally(2 * score["num_correct"], score["num_predicted"] + score["num_gold"])
 
 
-def _interval(interval: Sequence[float]) -> str:
-    low, high = interval
-    return f"F1, 95% interval {100 * low:.1f} to {100 * high:.1f}"
+def _interval(detail: Mapping[str, Any]) -> str:
+    low, high = detail["interval"]
+    return f"F1, 95% interval {100 * low:.1f} to {100 * high:.1f}, by {detail['unit']}"
 
 
 def _bucket_panels(result: Mapping[str, Any]) -> dict[str, Panel | None]:

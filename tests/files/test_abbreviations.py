@@ -38,6 +38,13 @@ def test_a_definition_holds_in_its_sentence_and_the_next_ones_and_a_later_one_re
     assert known == [*["cyclosporin A"] * REACH, None, None, *["coronary stent angioplasty"] * 2]
 
 
+def test_a_definition_holds_to_the_end_of_a_named_document_and_no_further():
+    texts = ["cyclosporin A ( CSA )", *["CSA"] * (REACH + 1)]
+    first = [Sentence(f"a{n}", tuple(text.split()), document="a") for n, text in enumerate(texts)]
+    sentences = list(with_abbreviations([*first, Sentence("b", ("CSA",), document="b"), Sentence("c", ("CSA",))]))
+    assert [bool(sentence.abbreviations) for sentence in sentences] == [True] * len(first) + [False, False]
+
+
 def test_a_text_that_is_split_knows_its_abbreviations():
     _, second = sentences_of("She has acute renal failure (ARF). ARF is bad.", "t")
     assert second.abbreviations == (("ARF", "acute renal failure"),)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctxner.files.columns import ColumnFormat
+from ctxner.files.documents import iter_documents
 from ctxner.files.lines import ReadCounts
 from ctxner.files.parquet import iter_parquet
 from ctxner.files.sentences import read_sentences
@@ -42,6 +43,18 @@ def test_texts_are_split_into_words_and_their_entities_are_exact(tmp_path):
     ]
     assert result.sentences[0].offsets == ((0, 2), (2, 4), (4, 5), (6, 8))
     assert result.num_empty_texts == 1
+
+
+@pytest.mark.parametrize("name", ["document_id", "doc_id"])
+def test_a_column_names_the_documents(tmp_path, name):
+    path = parquet(tmp_path, {"text": ["a", "b", "c"], name: [4, None, 4]})
+    assert [own.document for own in iter_parquet(path)] == ["4", None, "4"]
+    path = parquet(tmp_path, {"words": [["a"], ["b"]], name: ["x", "y"]})
+    assert [own.document for own in iter_parquet(path)] == ["x", "y"]
+    path = parquet(tmp_path, {"text": ["a"], name: [0.5]})
+    assert [document.text for document in iter_documents(path)] == ["a"]  # tagging does not use it
+    with pytest.raises(ValueError, match=rf"some\.parquet: row 1: '{name}' is 0\.5; wanted a string or an integer"):
+        list(iter_parquet(path))
 
 
 def test_where_a_row_has_words_they_count(tmp_path):

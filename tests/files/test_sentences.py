@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,6 +60,22 @@ def test_layouts_found_in_the_wild_read_the_same(tmp_path, content):
     path = columns(tmp_path, content)
     assert read(path) == [("Bo ran", "S-per O"), ("Hi", "O")]
     assert [sentence.id for sentence in read_sentences(path).sentences] == ["some-0", "some-1"]
+
+
+def test_docstart_lines_of_column_files_begin_documents(tmp_path):
+    mark = "-DOCSTART- -X- O\n"
+    content = f"{mark}\na NN O\n \t \nb NN O\n{mark}c NN O\n\n{mark}{mark}d NN O\n"
+    (tmp_path / "other.conll").write_text(f"e NN O\n\n{mark}f NN O\n")
+    path = columns(tmp_path, content)
+    assert [(own.words[0], own.document) for own in read_sentences(tmp_path).sentences] == [
+        ("e", None),  # nothing tells where its document began
+        ("f", "other-document-0"),
+        ("a", "some-document-0"),
+        ("b", "some-document-0"),
+        ("c", "some-document-1"),
+        ("d", "some-document-3"),
+    ]
+    assert next(iter_sentences(path, id_prefix="x")).document == "x-document-0"
 
 
 @pytest.mark.parametrize(
@@ -260,6 +277,21 @@ def test_words_with_tags_are_read_in_their_scheme(tmp_path):
     assert result.num_empty_tokens == 2
 
 
+def test_records_of_both_forms_name_their_document(tmp_path):
+    records = [
+        {"text": "a", "document_id": "d1"},
+        {"text": "b", "entities": [], "doc_id": 7},
+        {"words": ["c"], "doc_id": "d1"},
+        {"words": ["d"], "document_id": None, "doc_id": "x\ud800"},
+        {"words": ["e"], "document_id": ""},
+        {"words": ["f"], "document_id": 0, "doc_id": 1},
+        {"text": "g"},
+    ]
+    sentences = read_jsonl(jsonl(tmp_path, *records)).sentences
+    assert [own.document for own in sentences] == ["d1", "7", "d1", "x\ufffd", None, "0", None]
+    assert [own.id for own in sentences] == [f"some-{number}" for number in range(7)]
+
+
 def test_illegal_json_tags_are_repaired_only_when_asked(tmp_path):
     path = jsonl(tmp_path, {"words": ["x", "y"], "tags": ["O", "I-p"]})
     with pytest.raises(ValueError, match=r"some.jsonl:1: word 1: tag 'I-p' after 'O'"):
@@ -290,6 +322,8 @@ def test_texts_without_words_are_skipped_and_counted(tmp_path):
         ({"text": "abc", "entities": [{"start": 0.0, "end": 1, "type": "x"}]}, "wanted 0 <= start"),
         ({"text": "a  b", "entities": [entity(1, 3)]}, "covers no word, only '  '"),
         ({"text": "a b c", "entities": [entity(0, 3), entity(2, 5)]}, "overlaps"),
+        ({"text": "a", "doc_id": 1.0}, "'doc_id' is 1.0; wanted a string or an integer"),
+        ({"words": ["a"], "document_id": True}, "'document_id' is True; wanted a string or an integer"),
         ({"words": "ab", "tags": ["O"]}, "lists of strings"),
         ({"words": ["a", "b"], "tags": ["O"]}, "1 tags for 2 words"),
         ({"words": ["a"], "offsets": [["0", 1]]}, "list of .start, end"),
@@ -451,4 +485,19 @@ def test_shared_data_reads_strictly_as_iob2_with_its_documented_sizes(tmp_path, 
         assert len(result.sentences) == wanted
         assert result.num_repaired_tags == result.num_empty_tokens == result.num_multi_tags == 0
     write_columns(result.sentences, tmp_path / "test.tsv", scheme="BMEWO")
-    assert read_sentences(tmp_path / "test.tsv", ColumnFormat(scheme="BMEWO")).sentences == result.sentences
+    again = read_sentences(tmp_path / "test.tsv", ColumnFormat(scheme="BMEWO")).sentences
+    # columns are written without documents, which tell how far an abbreviation reaches
+    bare = [[replace(own, document=None, abbreviations=()) for own in read] for read in (again, result.sentences)]
+    assert bare[0] == bare[1]
+
+
+@pytest.mark.data
+def test_shared_news_data_names_all_documents(tmp_path):
+    if not (SHARED / "conllpp").is_dir():
+        pytest.skip("needs the data set conllpp in ../shared/data")
+    documents = {
+        split: [s.document for s in read_sentences(SHARED / "conllpp" / f"{split}.conll").sentences]
+        for split in ("train", "dev", "test")
+    }
+    assert {split: len(set(ids)) for split, ids in documents.items()} == {"train": 946, "dev": 216, "test": 231}
+    assert all(id is not None for ids in documents.values() for id in ids)

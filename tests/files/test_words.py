@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ctxner.files.words import split_sentences, split_words
 
-IGNORED = dict.fromkeys([*range(0xFE00, 0xFE10), *range(0xFFF0, 0x10000)])  # printable to Python, but never in a word
+# printable to Python, but never in a word
+IGNORED = dict.fromkeys([*range(0xFE00, 0xFE10), *range(0xFFF0, 0x10000), *range(0xE0100, 0xE01F0)])
 TEXT = st.text(max_size=60) | st.text(alphabet="aZ9 .,'’-_@#:/&;s\n\t\ud800\u200d\u200b\u0301日👍🏽ि", max_size=60)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ctxner.files.columns import column_lines
 from ctxner.files.contexts import Context
 from ctxner.files.jsonl import write_jsonl
 from ctxner.model.calibration_file import Calibration
@@ -147,6 +148,63 @@ def test_views_are_compared_in_pairs_and_with_another_model(evaluated):
     assert (across["difference"], across["p_value"]) == (own["difference"], own["p_value"])
     same = pairs["context", "context of model"]
     assert (same["difference"], same["p_value"], same["interval"]) == (0.0, 1.0, [0.0, 0.0])
+
+
+def visible(path: str | Path) -> str:
+    """The text of a page, without markup and scripts."""
+    page = Path(path).read_text(encoding="utf-8")
+    return " ".join(re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", page, flags=re.S).split())
+
+
+@pytest.mark.parametrize("form", ["jsonl", "conll"])
+def test_figures_are_by_document_where_the_data_name_documents(evaluated, examples, form):
+    """Eight documents of five sentences, in JSON lines with ids or in columns with `-DOCSTART-`."""
+    by_sentence = evaluated("--against", "model")
+    if form == "jsonl":
+        rows = [json.loads(line) for line in Path("test.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = [json.dumps(row | {"document_id": number // 5}) for number, row in enumerate(rows)]
+    else:
+        lines = ["" if number % 5 else "-DOCSTART-\tO" for number in range(NUM_SENTENCES)]
+        lines = [
+            line
+            for mark, example in zip(lines, examples, strict=True)
+            for line in (mark, *column_lines(example.sentence))
+        ]
+    Path(f"test.{form}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = evaluated("--against", "model", "--set", f"data.test=test.{form}")
+    shown_with = [found, *found["details"].values(), *found["comparisons"]]
+    assert {(part["unit"], part["num_units"]) for part in shown_with} == {("document", 8)}
+    assert found["unit_reason"] is None
+    assert found["scores"] == by_sentence["scores"]
+    pairs = [(part["details"]["plain"]["interval"], part["comparisons"][0]["p_value"]) for part in (found, by_sentence)]
+    assert all(by_document != single for by_document, single in zip(*pairs, strict=True))
+    text = visible("runs/evaluation.html")
+    for part in (
+        "The interval is of 8 documents drawn with replacement.",
+        "95% interval, by document",
+        "p, by document",
+        "outputs of each document are exchanged at random (8 documents;",
+    ):
+        assert part in text
+    assert "by sentence" not in text
+
+
+def test_figures_are_by_sentence_otherwise_and_say_why(evaluated, folder, call):
+    found = evaluated()
+    shown_with = [found, *found["details"].values(), *found["comparisons"]]
+    assert {(part["unit"], part["num_units"]) for part in shown_with} == {("sentence", NUM_SENTENCES)}
+    assert found["unit_reason"] == "the data name no documents"
+    text = visible("runs/evaluation.html")
+    assert "40 sentences drawn with replacement, since the data name no documents." in text
+    assert "by document" not in text
+    out = " ".join(call("evaluate", "model", "-c", "config.yaml")[1].split())
+    assert "by sentence, 40 sentences, since the data name no documents" in out
+    assert re.search(r"p = \d\.\d+, by sentence", out)
+    first, *rest = (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = [first, *(json.dumps(json.loads(line) | {"doc_id": number % 2}) for number, line in enumerate(rest))]
+    (folder / "test.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = evaluated()
+    assert (found["unit"], found["unit_reason"]) == ("sentence", "1 of 40 sentences name no document")
 
 
 def test_without_contexts_there_is_one_view_and_a_page(folder, call):
