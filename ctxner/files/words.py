@@ -17,7 +17,7 @@ _MARKS = r"\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u0900-\u0963\u09
 _JOINERS = r"\u00ad\u200c\u200d"
 # Never in a word: controls, format characters, variation selectors, lone surrogates, the replacement character.
 _VOID = (
-    r"\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff0-\uffff\U000e0100-\U000e01ef"
+    r"\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff0-\uffff"
     r"\ud800-\udfff\U000e0000-\U000e0fff"
 )
 _EMOJI = r"[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]"
