@@ -82,16 +82,22 @@ def train_epoch(
         on_step: Function called after each optimizer step.
 
     Raises:
+        ValueError: No step of the epoch is left, so the checkpoint belongs to other data.
         FloatingPointError: A loss or a gradient was not finite.
         MemoryError: Memory ran out; the error says which settings to lower.
     """
+    lap, steps = recorder.timer.lap, data.steps(progress.epoch)
+    if progress.step >= len(steps):
+        raise ValueError(
+            f"epoch {progress.epoch + 1}: the checkpoint is after step {progress.step} of an epoch that has "
+            f"{len(steps)} steps now; restore the training data, or choose another run.name to train anew"
+        )
     engine.train()
     started = time.perf_counter() - progress.seconds
     sums = {
         name: torch.tensor(value, dtype=torch.float64, device=device)
         for name, value in progress.own_sums(rank, world_size).items()
     }
-    lap, steps = recorder.timer.lap, data.steps(progress.epoch)
     for number, step in enumerate(steps[progress.step :], start=progress.step + 1):
         where = f"epoch {progress.epoch + 1}, step {number}"
         torch.manual_seed(step_seed(config.run.seed, progress.epoch, number, rank))  # dropout

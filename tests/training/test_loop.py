@@ -137,6 +137,12 @@ def test_an_epoch_that_goes_on_from_a_checkpoint_ends_where_the_whole_one_does(
     assert_close(dict(cut.module.model.state_dict()), dict(whole.module.model.state_dict()), tolerance=1e-5)
 
 
+def test_a_checkpoint_from_a_longer_epoch_is_refused(small_model, data, config, tmp_path) -> None:
+    num_steps = len(data.steps(0))
+    with pytest.raises(ValueError, match=rf"after step {num_steps} of an epoch that has {num_steps} steps now"):
+        run(engine_of(small_model), data, config, tmp_path, Progress(step=num_steps))
+
+
 def test_a_loss_that_is_not_finite_ends_the_epoch(small_model, data, config, tmp_path) -> None:
     engine = engine_of(small_model)
     with torch.no_grad():

@@ -22,6 +22,7 @@ from ctxner.labels import tags_to_spans
 from ctxner.schema import Example
 
 PROVENANCE_FILE = "training.json"
+_START_FILES = ("config.json", "*.safetensors", "tokenizer*", "vocab*", "merges.txt", "*token*.json", "*.model")
 _LIBRARIES = ("torch", "transformers", "deepspeed", "ray")
 _INDEX_FACTS = ("version", "corpus_sha256", "corpus_files", "num_documents", "language", "unit", "lucene_version")
 
@@ -71,6 +72,12 @@ def file_hashes(path: Path) -> dict[str, str]:
     files = list(sentence_files(path))
     above = os.path.commonpath([file.absolute().parent for file in files])
     return {file.absolute().relative_to(above).as_posix(): sha256(file) for file in files}
+
+
+def start_hashes(path: str) -> dict[str, str]:
+    """SHA-256 of the config, weights and tokenizer in a model's folder; empty for a hub id."""
+    files = {file for pattern in _START_FILES for file in Path(path).glob(pattern) if file.is_file()}
+    return {file.name: sha256(file) for file in sorted(files)}
 
 
 def sha256(path: Path) -> str:
