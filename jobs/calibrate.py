@@ -20,7 +20,7 @@ from ctxner.evaluation.calibration import (
     reliability_bins,
 )
 from ctxner.evaluation.scores import Spans, score_spans
-from ctxner.labels import tags_to_spans
+from ctxner.labels import gold_spans
 from ctxner.model.calibration_file import Calibration
 from ctxner.schema import Example
 from jobs.console import console, progress
@@ -60,7 +60,7 @@ def run(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) ->
     from ctxner.predictor import Tagger
 
     folder, examples = _checked(config, model, split, wanted)
-    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+    gold = [gold_spans(example.sentence) for example in examples]
     tagger = Tagger.from_pretrained(folder, calibrated=False)
     predictions: dict[str, list[Prediction]] = {}
     for view in _views(config):

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ctxner.config import Config
 from ctxner.evaluation.scores import Scores, SpanCounts, count_spans
-from ctxner.labels import tags_to_spans
+from ctxner.labels import gold_spans
 from ctxner.model.tagger import EncoderCRF
 from ctxner.predictor import Tagger
 from ctxner.schema import VIEWS, Example, ViewName
@@ -153,6 +153,9 @@ def dev_scores(
         world_size: Number of workers.
         views: Views to score.
         bfloat16: Whether the encoder runs in bfloat16, as in a training step of that precision.
+
+    Raises:
+        ValueError: An example has no gold tags.
     """
     whole = whole_model(model)
     assert whole is not None
@@ -176,5 +179,5 @@ def gather_sums(sums: Mapping[str, torch.Tensor], world_size: int) -> tuple[dict
 
 
 def _count_predictions(tagger: Tagger, examples: Sequence[Example], view: ViewName) -> SpanCounts:
-    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+    gold = [gold_spans(example.sentence) for example in examples]
     return count_spans(gold, [prediction.spans for prediction in tagger.predict(examples, view=view)])

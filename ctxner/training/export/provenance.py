@@ -18,7 +18,7 @@ from typing import Any
 from ctxner import __version__
 from ctxner.files.contexts import SUCCESS
 from ctxner.files.paths import sentence_files
-from ctxner.labels import tags_to_spans
+from ctxner.labels import gold_spans
 from ctxner.schema import Example
 
 PROVENANCE_FILE = "training.json"
@@ -97,11 +97,7 @@ def write_provenance(provenance: Mapping[str, Any], folder: Path) -> None:
 
 
 def _mentions(examples: Sequence[Example]) -> Counter[str]:
-    return Counter(
-        span.type
-        for example in examples
-        for span in tags_to_spans(example.sentence.tags or (), source=example.sentence.id)
-    )
+    return Counter(span.type for example in examples for span in gold_spans(example.sentence))
 
 
 def retrieval_manifests(contexts: Path | None) -> dict[str, Any]:
