@@ -8,7 +8,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from ctxner.labels import LabelSet
+from ctxner.labels import LabelSet, tags_to_spans
 from ctxner.model import forward_backward
 from ctxner.model.crf import ILLEGAL_SCORE, LinearChainCRF
 
@@ -43,13 +43,13 @@ def _batch(num_tags, lengths=LENGTHS, scale=2.0, seed=0):
     return emissions_BTL, tags_BT, torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
 
 
-def _paths(crf, emissions_TL, temperature=1.0) -> tuple[Tensor, Tensor]:
+def _paths(crf, emissions_TL, temperature=1.0, illegal=ILLEGAL_SCORE) -> tuple[Tensor, Tensor]:
     """Every path [Y, T] and its score [Y], in float64, one plain sum at a time; differentiable."""
     start, step, end = (p.double() / temperature for p in (crf.start_transitions, crf.transitions, crf.end_transitions))
     if crf.legal_transitions is not None:
         legal_start, legal, legal_end = (torch.tensor(part) for part in crf.legal_transitions)
-        start, end = start + ILLEGAL_SCORE * ~legal_start, end + ILLEGAL_SCORE * ~legal_end
-        step = step + ILLEGAL_SCORE * ~legal
+        start, end = start.where(legal_start, start + illegal), end.where(legal_end, end + illegal)
+        step = step.where(legal, step + illegal)
     emissions_TL = emissions_TL.double() / temperature
     paths = list(itertools.product(range(crf.num_tags), repeat=len(emissions_TL)))
     scores = [
@@ -70,9 +70,9 @@ def _close(found, wanted):
     torch.testing.assert_close(found.double(), wanted.double(), atol=1e-5, rtol=1e-5)
 
 
-def _sentences(crf, emissions_BTL, mask_BT, temperature=1.0):
+def _sentences(crf, emissions_BTL, mask_BT, temperature=1.0, illegal=ILLEGAL_SCORE):
     for row, length in enumerate(mask_BT.sum(1).tolist()):
-        yield row, length, *_paths(crf, emissions_BTL[row, :length], temperature)
+        yield row, length, *_paths(crf, emissions_BTL[row, :length], temperature, illegal)
 
 
 @pytest.mark.parametrize(("num_tags", "constrained"), SHAPES)
@@ -287,9 +287,43 @@ def test_padding_and_neighbours_change_nothing(garbage):
 def test_large_scores_equal_enumeration(scale, constrained):
     crf, (emissions_BTL, _, mask_BT) = _crf(4, constrained, scale=20.0), _batch(4, scale=scale)
     log_z_B, unary_BTL = crf.log_partition(emissions_BTL, mask_BT), crf.marginals(emissions_BTL, mask_BT)
-    for row, length, paths_YT, scores_Y in _sentences(crf, emissions_BTL, mask_BT):
+    for row, length, paths_YT, scores_Y in _sentences(crf, emissions_BTL, mask_BT, illegal=-math.inf):
         _close(log_z_B[row], scores_Y.logsumexp(0))
         _close(unary_BTL[row, :length], _unary(paths_YT, scores_Y.softmax(0), 4))
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e6, 1e30])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_forbidden_transitions_stay_forbidden_at_any_scale_of_scores(scale, offset):
+    """Emissions and the CRF's scores all pull to illegal paths; the oracle gives these no weight at all."""
+    labels = LabelSet(("x",))
+    crf = LinearChainCRF(len(labels), legal_transitions=labels.legal_transitions())
+    torch.manual_seed(0)
+    for parameter in crf.parameters():
+        torch.nn.init.normal_(parameter, std=scale)
+    emissions_BTL = ((torch.randn(60, 4, len(labels)) + offset) * scale).requires_grad_()
+    emissions_BTL.data[0, :2] = scale * torch.tensor(
+        [[tag == wanted for tag in labels.tags] for wanted in ("I-x", "E-x")]
+    )
+    mask_BT = torch.arange(4) < torch.randint(1, 5, (60, 1))
+    mask_BT[0] = torch.tensor([True, True, False, False])
+    best_BT, best_B = crf.viterbi(emissions_BTL, mask_BT)
+    ranked_BNT, _ = crf.n_best(emissions_BTL, mask_BT, 1)
+    log_z_B, unary_BTL = crf.log_partition(emissions_BTL, mask_BT), crf.marginals(emissions_BTL, mask_BT)
+    assert ranked_BNT[:, 0].equal(best_BT)
+    for row, length, paths_YT, scores_Y in _sentences(crf, emissions_BTL.detach(), mask_BT, illegal=-math.inf):
+        tags_to_spans(labels.decode(best_BT[row, :length].tolist()))  # raises on an illegal sequence
+        assert best_BT[row, :length].equal(paths_YT[scores_Y.argmax()])
+        _close(best_B[row], scores_Y.max())
+        _close(log_z_B[row], scores_Y.logsumexp(0))
+        _close(unary_BTL[row, :length], _unary(paths_YT, scores_Y.softmax(0), len(labels)))
+    gold_BT, teacher_BTL = best_BT.clone(), emissions_BTL.detach().flip(0, 1)
+    gold_BT[1] = labels.encode(["I-x"])[0]  # illegal: its loss is finite all the same
+    losses = crf.nll(emissions_BTL, gold_BT, mask_BT), crf.kl(teacher_BTL, emissions_BTL, mask_BT)
+    for loss_B in losses:
+        assert loss_B.isfinite().all()
+        gradients = torch.autograd.grad(loss_B.sum(), [emissions_BTL, *crf.parameters()], retain_graph=True)
+        assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0, 20.0, 60.0])
