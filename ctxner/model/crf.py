@@ -192,15 +192,31 @@ class LinearChainCRF(nn.Module):
         """Sum over words of KL(teacher's || student's tag marginals), [B], in nats; no gradient for the teacher.
 
         Unlike the sequence KL, it ignores how neighbouring tags depend on each other. The released code minimises it.
-        `temperature` divides every score of both chains; the result is not multiplied by its square here.
+        With temperature T it compares `softmax(log p_t / T)`, where `p_t` are the marginals of word t in the chain at
+        temperature 1: forward-backward comes first. The result is not multiplied by T squared here.
+        """
+        with torch.no_grad():
+            teacher = self._scores(teacher_emissions_BTL, mask_BT)
+            log_p_TBL = forward_backward.log_probability(forward_backward.posterior(teacher).unary_TBL)
+        log_q_TBL = forward_backward.log_unary(self._scores(student_emissions_BTL, mask_BT))
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; wanted a positive number")
+        if temperature != 1.0:
+            log_p_TBL, log_q_TBL = (forward_backward.soften(x, temperature) for x in (log_p_TBL, log_q_TBL))
+        return _summed_kl(log_p_TBL, log_q_TBL, teacher.mask_TB).to(_result_dtype(student_emissions_BTL))
+
+    def marginal_chain_kl(
+        self, teacher_emissions_BTL: Tensor, student_emissions_BTL: Tensor, mask_BT: Tensor, *, temperature: float = 1.0
+    ) -> Tensor:
+        """As `marginal_kl`, but the temperature divides every score of both chains before forward-backward.
+
+        It compares the tag marginals of the chains at temperature T; at T = 1 both are the same.
         """
         with torch.no_grad():
             teacher = self._scores(teacher_emissions_BTL, mask_BT, temperature)
-            p_TBL = forward_backward.posterior(teacher).unary_TBL
-        student = self._scores(student_emissions_BTL, mask_BT, temperature)
-        log_q_TBL = forward_backward.log_unary(student)
-        kl_B = (torch.xlogy(p_TBL, p_TBL) - p_TBL * log_q_TBL).sum((0, 2))
-        return kl_B.to(_result_dtype(student_emissions_BTL))
+            log_p_TBL = forward_backward.log_probability(forward_backward.posterior(teacher).unary_TBL)
+        log_q_TBL = forward_backward.log_unary(self._scores(student_emissions_BTL, mask_BT, temperature))
+        return _summed_kl(log_p_TBL, log_q_TBL, teacher.mask_TB).to(_result_dtype(student_emissions_BTL))
 
     def _scores(
         self, emissions_BTL: Tensor, mask_BT: Tensor, temperature: float = 1.0, *, dtype: torch.dtype = torch.float64
@@ -272,6 +288,12 @@ class LinearChainCRF(nn.Module):
             outlier = lowest if lowest < 0 else highest
             raise ValueError(f"a word has tag id {outlier}; wanted 0..{self.num_tags - 1}")
         return tags_TB
+
+
+def _summed_kl(log_p_TBL: Tensor, log_q_TBL: Tensor, mask_TB: Tensor) -> Tensor:
+    """KL(p || q) of each word's tag distributions, summed over the words of each sentence, [B]."""
+    p_TBL = log_p_TBL.exp().masked_fill(~mask_TB.unsqueeze(2), 0.0)
+    return (p_TBL * (log_p_TBL - log_q_TBL)).sum((0, 2))
 
 
 def _result_dtype(emissions_BTL: Tensor) -> torch.dtype:

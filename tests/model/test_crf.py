@@ -143,7 +143,7 @@ def test_both_kl_divergences_equal_enumeration(num_tags, constrained, temperatur
     crf, (teacher_BTL, _, mask_BT) = _crf(num_tags, constrained), _batch(num_tags)
     student_BTL = _batch(num_tags, seed=1)[0]
     kl_B = crf.kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
-    marginal_B = crf.marginal_kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
+    marginal_B = crf.marginal_chain_kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
     students = _sentences(crf, student_BTL, mask_BT, temperature)
     for (row, _, paths_YT, p_Y), (*_, q_Y) in zip(
         _sentences(crf, teacher_BTL, mask_BT, temperature), students, strict=True
@@ -153,6 +153,43 @@ def test_both_kl_divergences_equal_enumeration(num_tags, constrained, temperatur
         p_TL, q_TL = (_unary(paths_YT, x.exp(), num_tags) for x in (log_p_Y, log_q_Y))
         terms_TL = torch.where(p_TL > 1e-300, p_TL * (p_TL.clamp_min(1e-300).log() - q_TL.clamp_min(1e-300).log()), 0)
         _close(marginal_B[row], terms_TL.sum())
+
+
+def _released_kl(teacher_Y, student_Y, paths_YT, num_tags, temperature):
+    """The released code's KL from path scores: forward-backward at temperature 1, then each word alone is softened."""
+    p_TL, q_TL = (_unary(paths_YT, scores_Y.softmax(0), num_tags) for scores_Y in (teacher_Y, student_Y))
+    possible_TL = (p_TL > 0) & (q_TL > 0)
+    log_p_TL, log_q_TL = (
+        torch.where(possible_TL, x_TL.where(possible_TL, 1.0).log() / temperature, -math.inf).log_softmax(1)
+        for x_TL in (p_TL, q_TL)
+    )
+    terms_TL = log_p_TL.exp() * (log_p_TL.where(possible_TL, 0.0) - log_q_TL.where(possible_TL, 0.0))
+    return terms_TL.sum()
+
+
+@pytest.mark.parametrize(("num_tags", "constrained"), SHAPES)
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 2.0, 50.0])
+def test_marginal_kl_softens_each_words_marginals_after_forward_backward(num_tags, constrained, temperature):
+    crf, (teacher_BTL, _, mask_BT) = _crf(num_tags, constrained).double(), _batch(num_tags)
+    teacher_BTL, student_BTL = teacher_BTL.double(), _batch(num_tags, seed=1)[0].double().requires_grad_()
+    kl_B = crf.marginal_kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
+    wanted_B = torch.stack(
+        [
+            _released_kl(teacher_Y.detach(), student_Y, paths_YT, num_tags, temperature)
+            for (*_, paths_YT, teacher_Y), (*_, student_Y) in zip(
+                _sentences(crf, teacher_BTL, mask_BT), _sentences(crf, student_BTL, mask_BT), strict=True
+            )
+        ]
+    )
+    _close(kl_B, wanted_B)
+    leaves = [student_BTL, *crf.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad(kl_B.sum(), leaves), torch.autograd.grad(wanted_B.sum(), leaves), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-7)
+    chain_B = crf.marginal_chain_kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
+    has_one_path = (num_tags, constrained) == (2, True)
+    assert torch.allclose(chain_B, kl_B) == (temperature == 1.0 or has_one_path)
 
 
 @pytest.mark.parametrize("constrained", [False, True])
@@ -424,6 +461,8 @@ def test_bad_arguments_are_refused():
     crf, (emissions_BTL, tags_BT, mask_BT) = _crf(3), _batch(3)
     with pytest.raises(ValueError, match="temperature is 0"):
         crf.kl(emissions_BTL, emissions_BTL, mask_BT, temperature=0)
+    with pytest.raises(ValueError, match="temperature is 0"):
+        crf.marginal_kl(emissions_BTL, emissions_BTL, mask_BT, temperature=0)
     with pytest.raises(ValueError, match="at least 1 path"):
         crf.n_best(emissions_BTL, mask_BT, 0)
     with pytest.raises(ValueError, match="row 1, words 0:2"):
