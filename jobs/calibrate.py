@@ -132,6 +132,9 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
     }
     if auto := result["auto"]:
         lines["auto"] = f"F1 {100 * auto['f1']:.2f}  looks up {auto['share']:.1%} of {result['sentences']:,} sentences"
+        share = result["wanted"].get("share", auto["share"])
+        if round(abs(auto["share"] - share) * result["sentences"], 6) > 0.5:  # no nearer one: more than rounding
+            lines["auto"] += f", the nearest to {share:.1%} that equal entropies allow"
         lines["threshold"] = f"{result['threshold']:.4g} nats"
     return {**lines, "calibration": result["calibration"], "report": result["report"]}
 
