@@ -225,7 +225,9 @@ class LossConfig(Section):
 
     mode: Mode = "cl-kl"
     preset: Literal["paper", "released_code"] = "paper"
-    kl: Literal["sequence", "marginal"] | None = None  # None: the preset's
+    # The temperature divides each word's log-marginals (marginal, as the released code) or, before them, the chain's
+    # scores (marginal_chain). None: the preset's
+    kl: Literal["sequence", "marginal", "marginal_chain"] | None = None
     temperature: PositiveFloat | None = None  # None: the preset's
 
 

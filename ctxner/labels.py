@@ -77,6 +77,17 @@ def tags_to_spans(tags: Sequence[str], scheme: str = "BIOES", *, source: str = "
     return _spans(_parse_all(tags, scheme_name(scheme)))
 
 
+def gold_spans(sentence: Sentence) -> tuple[Span, ...]:
+    """The gold mentions of a tagged sentence, in order of position.
+
+    Raises:
+        ValueError: The sentence has no tags (which does not mean that it has no mentions), or they break the scheme.
+    """
+    if sentence.tags is None:
+        raise ValueError(f"sentence {sentence.id!r} has no gold tags; tag it or leave it out")
+    return tags_to_spans(sentence.tags, source=f"sentence {sentence.id!r}")
+
+
 def lenient_spans(tags: Sequence[str]) -> tuple[Span, ...]:
     """The mentions in any mix of BIOES and IOB tags, legal or not, by conlleval's rules.
 

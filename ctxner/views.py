@@ -148,8 +148,10 @@ class ViewBuilder:
         self.unknown, self.pad = int(tokenizer.unk_token_id), int(tokenizer.pad_token_id)
         self.max_pieces, self.max_passages = max_pieces, max_passages
         self.marks = marks(tokenizer) if mark_entries else None
+        # Threads may share the builder: no entry is read twice, because another thread may replace a full cache.
         self._word_pieces: dict[str, tuple[int, ...]] = {}
         self._pieces_of_types: dict[str, tuple[int, ...]] = {"": ()}
+        self._encode(["a"])  # a first call changes the tokenizer's truncation and padding; later calls only read them
 
     def plain(self, sentence: Sentence) -> View:
         """The sentence alone; in overlapping windows if it is longer than a row.
@@ -230,11 +232,13 @@ class ViewBuilder:
 
     def _type_pieces(self, type: str) -> tuple[int, ...]:
         """First pieces of an entry's type, which stand behind the words that name it."""
-        if type not in self._pieces_of_types:
+        pieces = self._pieces_of_types.get(type)
+        if pieces is None:
+            pieces = tuple(self._encode([type[:MAX_WORD_CHARS]])[0][:_TYPE_PIECES])
             if len(self._pieces_of_types) > _CACHED_WORDS:
                 self._pieces_of_types = {"": ()}
-            self._pieces_of_types[type] = tuple(self._encode([type[:MAX_WORD_CHARS]])[0][:_TYPE_PIECES])
-        return self._pieces_of_types[type]
+            self._pieces_of_types[type] = pieces
+        return pieces
 
     def collate(self, views: Sequence[View], tags: Sequence[Sequence[int]] | None = None) -> ViewBatch:
         """Pad views (and their label ids) to one batch; a sentence's row never attends to another's."""
@@ -262,14 +266,17 @@ class ViewBuilder:
     def _pieces_of_words(self, sentence: Sentence) -> list[tuple[int, ...]]:
         if not sentence.words:
             raise ValueError(f"sentence {sentence.id!r} has no words; drop it before building views")
-        new = [word for word in dict.fromkeys(sentence.words) if word not in self._word_pieces]
-        if len(self._word_pieces) + len(new) > _CACHED_WORDS:
-            self._word_pieces.clear()
-            new = list(dict.fromkeys(sentence.words))
+        cached = {word: self._word_pieces.get(word) for word in sentence.words}
+        pieces = {word: word_pieces for word, word_pieces in cached.items() if word_pieces is not None}
+        new = [word for word in cached if word not in pieces]
         limit = min(MAX_WORD_PIECES, self.max_pieces - 2)
-        for word, pieces in zip(new, self._encode([word[:MAX_WORD_CHARS] for word in new]), strict=True):
-            self._word_pieces[word] = tuple(pieces[:limit]) or (self.unknown,)
-        return [self._word_pieces[word] for word in sentence.words]
+        encoded = self._encode([word[:MAX_WORD_CHARS] for word in new])
+        made = {word: tuple(ids[:limit]) or (self.unknown,) for word, ids in zip(new, encoded, strict=True)}
+        if len(self._word_pieces) + len(made) > _CACHED_WORDS:
+            self._word_pieces = {}
+        self._word_pieces.update(made)
+        pieces |= made
+        return [pieces[word] for word in sentence.words]
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:

@@ -20,7 +20,7 @@ from ctxner.evaluation.calibration import (
     reliability_bins,
 )
 from ctxner.evaluation.scores import Spans, score_spans
-from ctxner.labels import tags_to_spans
+from ctxner.labels import gold_spans
 from ctxner.model.calibration_file import Calibration
 from ctxner.schema import Example
 from jobs.console import console, progress
@@ -60,7 +60,7 @@ def run(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) ->
     from ctxner.predictor import Tagger
 
     folder, examples = _checked(config, model, split, wanted)
-    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+    gold = [gold_spans(example.sentence) for example in examples]
     tagger = Tagger.from_pretrained(folder, calibrated=False)
     predictions: dict[str, list[Prediction]] = {}
     for view in _views(config):
@@ -132,6 +132,9 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
     }
     if auto := result["auto"]:
         lines["auto"] = f"F1 {100 * auto['f1']:.2f}  looks up {auto['share']:.1%} of {result['sentences']:,} sentences"
+        share = result["wanted"].get("share", auto["share"])
+        if round(abs(auto["share"] - share) * result["sentences"], 6) > 0.5:  # no nearer one: more than rounding
+            lines["auto"] += f", the nearest to {share:.1%} that equal entropies allow"
         lines["threshold"] = f"{result['threshold']:.4g} nats"
     return {**lines, "calibration": result["calibration"], "report": result["report"]}
 

@@ -275,7 +275,12 @@ def evaluate(
 def calibrate(
     model: Annotated[str, typer.Argument(help="Model folder; calibration.json is written into it.")],
     split: Annotated[str, typer.Option(help="Which file of the data section; not the one to report on.")] = "dev",
-    share: Annotated[float | None, typer.Option(min=0, max=1, help="Sentences to look up; 0.5 by default.")] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Part of the sentences to look up, as near as equal entropies allow; 0.5 by default."
+        ),
+    ] = None,
     f1: Annotated[float | None, typer.Option(min=0, max=1, help="F1 to reach, looking up as few as can be.")] = None,
     gain: Annotated[
         float | None, typer.Option(min=0, max=1, help="Part of the context view's gain in F1 to keep, e.g. 0.9.")

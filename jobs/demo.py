@@ -148,7 +148,7 @@ def _clear(out: Path) -> None:
 def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any], list[dict], list[TaggedSentence]]:
     """Train one mode; returns test scores by view, the history, and the test sentences as both views tag them."""
     from ctxner.evaluation.scores import count_spans
-    from ctxner.labels import tags_to_spans
+    from ctxner.labels import gold_spans
     from ctxner.predictor import Tagger
     from ctxner.schema import VIEWS
     from ctxner.training.data.training_set import load_split
@@ -160,7 +160,7 @@ def _train_and_test(config: Config, mode: str, seed: int) -> tuple[dict[str, Any
     with progress(f"training {mode}", None) as done:
         result = train(config.model_copy(update={"run": run, "loss": loss}), watcher=Watcher(on_step=done))
     tagger, test = Tagger.from_pretrained(result.model), load_split(config.data, "test")
-    gold = [tags_to_spans(example.sentence.tags or ()) for example in test]
+    gold = [gold_spans(example.sentence) for example in test]
     predictions = {view: tagger.predict(test, view=view) for view in VIEWS}
     scores: dict[str, Any] = {
         view: count_spans(gold, [prediction.spans for prediction in predictions[view]]).scores().to_dict()
@@ -182,14 +182,14 @@ def _add_knowledge(config: Config, model: str, seed: int) -> dict[str, float]:
     """
     from ctxner.demo import make_world, write_passages
     from ctxner.evaluation.scores import count_spans
-    from ctxner.labels import tags_to_spans
+    from ctxner.labels import gold_spans
     from ctxner.predictor import Tagger
 
     world, path = make_world(seed=seed + _OTHER_WORLD), config.index.corpus[0].with_name("new-names.jsonl")
-    names = {" ".join(s.words[span.start : span.end]) for s in world.test for span in tags_to_spans(s.tags or ())}
+    names = {" ".join(s.words[span.start : span.end]) for s in world.test for span in gold_spans(s)}
     entries = [replace(entry, id=f"new-{entry.id}") for entry in world.corpus if entry.title in names]
     write_passages(entries, path)
-    gold = [tags_to_spans(sentence.tags or ()) for sentence in world.test]
+    gold = [gold_spans(sentence) for sentence in world.test]
     tagger = Tagger.from_pretrained(model)
     before = tagger.predict(_looked_up(config, world.test), view="context")
     add = config.index.model_copy(update={"corpus": (path,)})

@@ -41,7 +41,7 @@ from ctxner.evaluation.scores import (
     surface_form,
 )
 from ctxner.evaluation.units import Units, units_of
-from ctxner.labels import tags_to_spans
+from ctxner.labels import gold_spans
 from ctxner.schema import VIEWS, Example, Span
 from jobs.console import console, progress
 from jobs.console import show as show_result
@@ -191,7 +191,7 @@ def read_inputs(config: Config, split: str) -> Inputs:
     if data.train and split != "train":
         training = read_sentences(data.train, format).sentences[: data.train_sentences]
         seen = mention_forms(sentence for sentence in training if sentence.tags is not None)
-    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+    gold = [gold_spans(example.sentence) for example in examples]
     units = units_of([example.sentence for example in examples])
     return Inputs(examples, gold, seen, data.contexts is not None, units)
 
@@ -203,13 +203,11 @@ def gold_examples(config: Config, split: str) -> list[Example]:
         ValueError: A sentence of the split has no gold tags, or a file is faulty.
     """
     from ctxner.files.contexts import load_examples
+    from ctxner.files.sentences import refuse_untagged
 
     data = config.data
     examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
-    if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
-        raise ValueError(
-            f"{data.path(split)}: {len(untagged)} sentences have no gold tags, first {untagged[0]!r}; they are needed"
-        )
+    refuse_untagged((example.sentence for example in examples), data.path(split))
     return examples
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ctxner.config import Config
 from ctxner.encoders import packaged_encoder
 from ctxner.files.contexts import Context, join_contexts, read_contexts
-from ctxner.files.sentences import read_sentences
+from ctxner.files.sentences import read_sentences, refuse_untagged
 from ctxner.retrieval.measure.coverage import (
     LocatedMention,
     MentionTally,
@@ -152,8 +152,7 @@ def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
         if not corpus.is_file():
             raise ValueError(f"{corpus}: no such corpus file; give --corpus FILE or set index.corpus")
     sentences, contexts = read_sentences(path, format).sentences, read_contexts(contexts_path)
-    if not any(sentence.tags for sentence in sentences):
-        raise ValueError(f"{path}: no sentence has gold tags; nothing to look for")
+    refuse_untagged(sentences, path)
     training = sentences if split == "train" else read_sentences(data.train, format).sentences if data.train else None
     seen = None
     if training is not None and split != "train":

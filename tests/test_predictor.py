@@ -3,12 +3,15 @@
 import dataclasses
 import itertools
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ctxner.views
 from ctxner.evaluation.calibration import PlattScaling
 from ctxner.labels import tags_to_spans
 from ctxner.model.calibration_file import Calibration
@@ -72,6 +75,24 @@ def test_predictions_do_not_depend_on_batches_windows_or_order(tagger, examples,
     other = Tagger(tagger.model, tagger.tokenizer, batch_pieces=batch_pieces, window=window)
     found = other.predict([examples[index] for index in order], view=view)
     _assert_same([found[order.index(index)] for index in range(len(examples))], wanted)
+
+
+def test_threads_that_share_a_tagger_get_the_answers_of_one_thread(tagger, examples, monkeypatch):
+    """Every answer is compared, with a cache of words so small that threads replace it under each other."""
+    monkeypatch.setattr(ctxner.views, "_CACHED_WORDS", 3)
+    entry = dataclasses.replace(as_scored([Passage("p", "s", "It is", "Paris", type="city")])[0], named=((0, 1),))
+    short = [Example(Sentence(f"t-{n}", tuple(WORDS[n : n + 4])), (entry,)) for n in range(8)]
+    asked = [[example] for example in short] + [list(examples[n : n + 3]) for n in range(0, 24, 3)]
+    alone = [tagger.predict(batch, view="context") for batch in asked]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda batch: tagger.predict(batch, view="context"), asked * 20))
+    finally:
+        sys.setswitchinterval(before)
+    for answer, wanted in zip(answers, alone * 20, strict=True):
+        _assert_same(answer, wanted)
 
 
 @pytest.mark.parametrize("view", ["plain", "context"])

@@ -102,6 +102,23 @@ def test_a_full_cache_of_words_changes_nothing(tokenizer, monkeypatch):
         assert builder.plain(sentence) == ViewBuilder(tokenizer).plain(sentence)
 
 
+def test_a_cache_that_another_thread_replaces_meanwhile_changes_nothing(tokenizer, monkeypatch):
+    """The other thread's call is placed where it hurts: after the cached words were found, before they are used."""
+    monkeypatch.setattr("ctxner.views._CACHED_WORDS", 3)
+    first, second, other = (Sentence("s", tuple(words)) for words in (WORDS[:2], WORDS[1:3], WORDS[4:7]))
+    builder = ViewBuilder(tokenizer)
+    encode = builder._encode
+    builder.plain(first)
+
+    def interrupted(texts):
+        monkeypatch.setattr(builder, "_encode", encode)
+        builder.plain(other)
+        return encode(texts)
+
+    monkeypatch.setattr(builder, "_encode", interrupted)
+    assert builder.plain(second) == ViewBuilder(tokenizer).plain(second)
+
+
 def test_a_tokenizer_without_special_pieces_is_refused(minilm):
     tokenizer = AutoTokenizer.from_pretrained(minilm)
     tokenizer.pad_token = None

@@ -210,11 +210,13 @@ def auto_curve(gold: Spans, plain: Spans, context: Spans, entropies: Sequence[fl
 def choose_threshold(
     curve: Sequence[AutoPoint], *, share: float | None = None, f1: float | None = None, gain: float | None = None
 ) -> AutoPoint:
-    """The point with the smallest share that reaches the target.
+    """The point whose share is nearest to the wanted one, or the point with the smallest share that reaches F1 or gain.
+
+    Sentences with equal entropies are looked up together, so a threshold cannot give every share.
 
     Args:
         curve: Points from `auto_curve`.
-        share: Share of the sentences to look up at least, in [0, 1].
+        share: Share of the sentences to look up, in [0, 1]; of two equally near shares the larger is chosen.
         f1: F1 to reach, in [0, 1].
         gain: Part of the F1 gain of the context view over the plain view to keep, e.g. 0.9.
 
@@ -229,7 +231,7 @@ def choose_threshold(
     if not 0 <= value <= 1:
         raise ValueError(f"{name} is {value}; wanted a number from 0 to 1")
     if name == "share":
-        return next(point for point in curve if point.share >= value)
+        return min(curve, key=lambda point: (round(abs(point.share - value), 12), -point.share))
     plain, context = curve[0].f1, curve[-1].f1
     if name == "gain" and context <= plain:
         raise ValueError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ctxner.labels import tags_to_spans
+from ctxner.labels import gold_spans
 from ctxner.schema import Sentence, Span
 
 Spans = Sequence[Sequence[Span]]  # the mentions of each sentence
@@ -128,10 +128,10 @@ def count_spans(gold: Spans, predicted: Spans) -> SpanCounts:
     correct: Counter[str] = Counter()
     predicted_counts: Counter[str] = Counter()
     wanted: Counter[str] = Counter()
-    for gold_spans, predicted_spans in zip(map(set, gold), map(set, predicted), strict=True):
-        correct.update(span.type for span in gold_spans & predicted_spans)
+    for sentence_gold, predicted_spans in zip(map(set, gold), map(set, predicted), strict=True):
+        correct.update(span.type for span in sentence_gold & predicted_spans)
         predicted_counts.update(span.type for span in predicted_spans)
-        wanted.update(span.type for span in gold_spans)
+        wanted.update(span.type for span in sentence_gold)
     return SpanCounts(
         {
             type: Score(correct[type], predicted_counts[type], wanted[type])
@@ -309,9 +309,7 @@ def scores_by(
 
 
 def _gold(sentence: Sentence) -> set[Span]:
-    if sentence.tags is None:
-        raise ValueError(f"sentence {sentence.id!r} has no tags; its gold mentions are needed here")
-    return set(tags_to_spans(sentence.tags, source=f"sentence {sentence.id!r}"))
+    return set(gold_spans(sentence))
 
 
 def _check_lengths(gold: Sequence[object], predicted: Sequence[object]) -> None:

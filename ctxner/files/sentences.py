@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ctxner.files.abbreviations import with_abbreviations
@@ -77,6 +77,22 @@ def read_sentences(
             raise ValueError(f"{paths}: two of the files give the sentence id {sentence.id!r}; ids must be unique")
         seen.add(sentence.id)
     return result
+
+
+def refuse_untagged(sentences: Iterable[Sentence], source: Path) -> None:
+    """Refuse sentences without gold tags where gold is needed: they are not sentences without mentions.
+
+    Args:
+        sentences: Sentences to check.
+        source: File, folder or pattern that they were read from, for the error.
+
+    Raises:
+        ValueError: A sentence has no gold tags; the error names the first and tells how many there are.
+    """
+    if untagged := [sentence.id for sentence in sentences if sentence.tags is None]:
+        raise ValueError(
+            f"{source}: {len(untagged)} sentences have no gold tags, first {untagged[0]!r}; tag them or leave them out"
+        )
 
 
 def _iter_files(

@@ -20,8 +20,8 @@ from ctxner.model.forward_backward import Scores
 
 # B batch, T words, L tags, N paths or spans
 
-# Added to the score of an illegal start, step or end: it puts the path far below any legal one, but it is finite, so
-# that a gold path that breaks the rules has a finite loss instead of NaN.
+# Least penalty added to the score of an illegal start, step or end. It is finite, so that a gold path that breaks the
+# rules has a finite loss instead of NaN. With large scores it grows (see `_illegal_score`): no illegal path may win.
 ILLEGAL_SCORE = -1e4
 
 _MAX_MIXING_STEPS = 32  # with more steps, usual scores leave the range of the scaled recursion
@@ -88,7 +88,7 @@ class LinearChainCRF(nn.Module):
         return log_z_B.to(_result_dtype(emissions_BTL))
 
     def path_score(self, emissions_BTL: Tensor, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Score of one tag path per sentence, [B], in nats; an illegal path scores about -10,000."""
+        """Score of one tag path per sentence, [B], in nats; an illegal path scores about `ILLEGAL_SCORE` or less."""
         scores = self._scores(emissions_BTL, mask_BT)
         return decoding.path_score(scores, self._tags(tags_BT, mask_BT)).to(_result_dtype(emissions_BTL))
 
@@ -123,7 +123,8 @@ class LinearChainCRF(nn.Module):
 
         Returns:
             Tags [B, N, T], best first, 0 on padding, and scores [B, N]. If a sentence has fewer than `n` paths, the
-            other rows score -inf and their tags are meaningless; paths that break a constraint score about -10,000.
+            other rows score -inf and their tags are meaningless; paths that break a constraint score about
+            `ILLEGAL_SCORE` or less, and below all others.
         """
         if n < 1:
             raise ValueError(f"n_best wants at least 1 path, not {n}")
@@ -191,15 +192,31 @@ class LinearChainCRF(nn.Module):
         """Sum over words of KL(teacher's || student's tag marginals), [B], in nats; no gradient for the teacher.
 
         Unlike the sequence KL, it ignores how neighbouring tags depend on each other. The released code minimises it.
-        `temperature` divides every score of both chains; the result is not multiplied by its square here.
+        With temperature T it compares `softmax(log p_t / T)`, where `p_t` are the marginals of word t in the chain at
+        temperature 1: forward-backward comes first. The result is not multiplied by T squared here.
+        """
+        with torch.no_grad():
+            teacher = self._scores(teacher_emissions_BTL, mask_BT)
+            log_p_TBL = forward_backward.log_probability(forward_backward.posterior(teacher).unary_TBL)
+        log_q_TBL = forward_backward.log_unary(self._scores(student_emissions_BTL, mask_BT))
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; wanted a positive number")
+        if temperature != 1.0:
+            log_p_TBL, log_q_TBL = (forward_backward.soften(x, temperature) for x in (log_p_TBL, log_q_TBL))
+        return _summed_kl(log_p_TBL, log_q_TBL, teacher.mask_TB).to(_result_dtype(student_emissions_BTL))
+
+    def marginal_chain_kl(
+        self, teacher_emissions_BTL: Tensor, student_emissions_BTL: Tensor, mask_BT: Tensor, *, temperature: float = 1.0
+    ) -> Tensor:
+        """As `marginal_kl`, but the temperature divides every score of both chains before forward-backward.
+
+        It compares the tag marginals of the chains at temperature T; at T = 1 both are the same.
         """
         with torch.no_grad():
             teacher = self._scores(teacher_emissions_BTL, mask_BT, temperature)
-            p_TBL = forward_backward.posterior(teacher).unary_TBL
-        student = self._scores(student_emissions_BTL, mask_BT, temperature)
-        log_q_TBL = forward_backward.log_unary(student)
-        kl_B = (torch.xlogy(p_TBL, p_TBL) - p_TBL * log_q_TBL).sum((0, 2))
-        return kl_B.to(_result_dtype(student_emissions_BTL))
+            log_p_TBL = forward_backward.log_probability(forward_backward.posterior(teacher).unary_TBL)
+        log_q_TBL = forward_backward.log_unary(self._scores(student_emissions_BTL, mask_BT, temperature))
+        return _summed_kl(log_p_TBL, log_q_TBL, teacher.mask_TB).to(_result_dtype(student_emissions_BTL))
 
     def _scores(
         self, emissions_BTL: Tensor, mask_BT: Tensor, temperature: float = 1.0, *, dtype: torch.dtype = torch.float64
@@ -212,9 +229,12 @@ class LinearChainCRF(nn.Module):
         start, steps, end = (x.to(dtype) for x in parameters)
         if temperature != 1.0:
             emissions_TBL, start, steps, end = (x / temperature for x in (emissions_TBL, start, steps, end))
-        interval = self._interval(mask_TB, emissions_TBL, steps, start, end)
+        interval, illegal_score = self._bounds(mask_TB, emissions_TBL, steps, start, end)
         if self.penalties is not None:
-            start, steps, end = start + self.penalties[0], steps + self.penalties[1:-1], end + self.penalties[-1]
+            penalties = self.penalties.to(dtype)
+            if illegal_score != ILLEGAL_SCORE:
+                penalties = penalties * (illegal_score / ILLEGAL_SCORE)
+            start, steps, end = start + penalties[0], steps + penalties[1:-1], end + penalties[-1]
         return Scores(emissions_TBL, start, steps, end, mask_TB, interval)
 
     def _check(self, emissions_BTL: Tensor, mask_BT: Tensor, temperature: float) -> None:
@@ -233,26 +253,30 @@ class LinearChainCRF(nn.Module):
             raise ValueError(f"temperature is {temperature}; wanted a positive number")
 
     @torch.no_grad()
-    def _interval(self, mask_TB: Tensor, *parts: Tensor) -> int | None:
-        """Rescaling interval of the scaled recursion; the same host transfer also checks the mask's contents."""
+    def _bounds(self, mask_TB: Tensor, *parts: Tensor) -> tuple[int | None, float]:
+        """Rescaling interval of the scaled recursion and penalty of illegal transitions, from the scores' ranges.
+
+        The same host transfer also checks the mask's contents.
+        """
         broken_TB = mask_TB.clone()  # True at word 0 of a sentence without words, and at words after padding
         broken_TB[0] = ~mask_TB[0]
         broken_TB[1:] &= ~mask_TB[:-1]
-        has_broken, emission, step, *edges = torch.stack(
-            (broken_TB.any(), *(x.max() - x.min() for x in parts))
-        ).tolist()
+        has_broken, *extremes = torch.stack((broken_TB.any(), *(x for part in parts for x in part.aminmax()))).tolist()
         if has_broken:
             rows = broken_TB.any(0).nonzero().flatten().tolist()
             raise ValueError(
                 f"mask rows {rows} hold no word, or padding before a word; wanted words first, at least one"
             )
-        return forward_backward.rescale_interval(
+        lowest, highest = extremes[::2], extremes[1::2]
+        emission, step, *edges = (high - low for low, high in zip(lowest, highest, strict=True))
+        interval = forward_backward.rescale_interval(
             emission_range=emission,
             transition_range=step,
             edge_range=max(edges),
             num_tags=self.num_tags,
             mixing_steps=self._mixing_steps,
         )
+        return interval, _illegal_score(lowest, highest, len(mask_TB), parts[0].dtype)
 
     def _tags(self, tags_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Check the tags and return them as [T, B], 0 on padding."""
@@ -266,8 +290,31 @@ class LinearChainCRF(nn.Module):
         return tags_TB
 
 
+def _summed_kl(log_p_TBL: Tensor, log_q_TBL: Tensor, mask_TB: Tensor) -> Tensor:
+    """KL(p || q) of each word's tag distributions, summed over the words of each sentence, [B]."""
+    p_TBL = log_p_TBL.exp().masked_fill(~mask_TB.unsqueeze(2), 0.0)
+    return (p_TBL * (log_p_TBL - log_q_TBL)).sum((0, 2))
+
+
 def _result_dtype(emissions_BTL: Tensor) -> torch.dtype:
     return torch.promote_types(emissions_BTL.dtype, torch.float32)
+
+
+def _illegal_score(lowest: list[float], highest: list[float], num_words: int, dtype: torch.dtype) -> float:
+    """The penalty of an illegal transition, in nats: below minus twice the largest difference of two path scores.
+
+    One half is room for rounding and keeps the weight of illegal paths in sums at 0. Zero counts as a score, so that
+    the bound also covers scores that are large and alike. NaN scores keep the least penalty.
+
+    Args:
+        lowest: Lowest score of emissions, transitions, starts and ends.
+        highest: Highest score of each.
+        num_words: Number of words of the longest sentence.
+        dtype: Type of the scores; the penalty stays finite in it.
+    """
+    word, step, *edges = (max(high, 0.0) - min(low, 0.0) for low, high in zip(lowest, highest, strict=True))
+    needed = 2 * (num_words * (word + step) + sum(edges))
+    return -min(needed, torch.finfo(dtype).max / 4) if needed > -ILLEGAL_SCORE else ILLEGAL_SCORE
 
 
 def _mixing_steps(legal_transitions: LegalTransitions) -> int | None:

@@ -154,7 +154,21 @@ def log_unary(scores: Scores) -> Tensor:
             emissions_TBL = emissions_TBL.detach().requires_grad_()
         log_z_B = log_partition_in_log_space(scores._replace(emissions_TBL=emissions_TBL))
         unary_TBL = torch.autograd.grad(log_z_B.sum(), emissions_TBL, create_graph=True)[0]
+    return log_probability(unary_TBL)
+
+
+def log_probability(unary_TBL: Tensor) -> Tensor:
+    """Logarithm of probabilities; about -700 for a probability of 0, without gradient."""
     return unary_TBL.clamp_min(_TINY).log()
+
+
+def soften(log_p_TBL: Tensor, temperature: float) -> Tensor:
+    """Log of each word's tag distribution with its log-probabilities divided by the temperature, normalised again.
+
+    What is impossible (see `log_probability`) stays so at any temperature.
+    """
+    possible_TBL = log_p_TBL > math.log(_TINY) + 1e-6
+    return torch.where(possible_TBL, log_p_TBL / temperature, log_p_TBL).log_softmax(2)
 
 
 @torch.enable_grad()

@@ -17,7 +17,7 @@ from ctxner.model.crf import LinearChainCRF
 
 # B batch, T words, L tags, H hidden width
 
-KLKind = Literal["sequence", "marginal"]
+KLKind = Literal["sequence", "marginal", "marginal_chain"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,11 @@ class LossWeights:
         plain: Weight of the plain view's NLL.
         context: Weight of the context view's NLL.
         cl: Weight of the cooperative term, L2 or KL.
-        kl: Kind of KL: over whole tag sequences, or summed over each word's tag marginals.
-        temperature: Divisor of both views' scores inside the KL.
+        kl: Kind of KL: over whole tag sequences, or summed over each word's tag marginals (see `cl_kl`).
+        temperature: Temperature of both views inside the KL; `kl` decides what it divides.
         scale_by_temperature_squared: Whether to multiply the KL by temperature ** 2, which keeps its gradient's size.
         l2_divide_by_width: Whether to divide the L2 term by the hidden width H.
+        cl_unlabelled: Weight of the cooperative term of sentences without gold tags, which have no NLL.
     """
 
     plain: float = 1.0
@@ -41,11 +42,13 @@ class LossWeights:
     temperature: float = 1.0
     scale_by_temperature_squared: bool = False
     l2_divide_by_width: bool = False
+    cl_unlabelled: float = 1.0
 
 
 PRESETS = {
     "paper": LossWeights(),
-    # The right temperature depends on the data set (0.3 on WNUT-17, 2.0 on NCBI-disease), so replace it.
+    # The right temperature depends on the data set (0.3 on WNUT-17, 2.0 on NCBI-disease), so replace it. Unlabelled
+    # batches weigh CL by 1 there too.
     "released_code": LossWeights(
         context=0.5, cl=0.5, kl="marginal", scale_by_temperature_squared=True, l2_divide_by_width=True
     ),
@@ -105,9 +108,12 @@ def cl_kl(
         context_BTL: Emissions of the sentence's words in the context view.
         plain_BTL: Emissions of the same words in the plain view.
         mask_BT: True on words.
-        kind: Kind of KL: `sequence` compares whole tag sequences exactly (the paper's formula); `marginal` sums the KL
-            between tag marginals over words (the released code's formula).
-        temperature: Divisor of emissions and transitions in both views.
+        kind: Kind of KL, with p and q the distributions of the context and the plain view. `sequence`: KL of whole tag
+            sequences, exactly (the paper's formula). `marginal`: sum over words t of
+            `KL(softmax(log p_t / T) || softmax(log q_t / T))`, with the marginals p_t and q_t of the chains at
+            temperature 1 (the released code's formula). `marginal_chain`: the same sum of `KL(p_t || q_t)`, with the
+            marginals of the chains at temperature T.
+        temperature: T. It divides emissions and transitions of both views; with `marginal` each word's log-marginals.
         scale_by_temperature_squared: Whether to multiply by temperature ** 2 (Hinton et al., 2015; the released code).
 
     Raises:
@@ -115,8 +121,8 @@ def cl_kl(
     """
     if context_BTL.shape != plain_BTL.shape:
         raise ValueError(f"context emissions have shape {tuple(context_BTL.shape)}, plain {tuple(plain_BTL.shape)}")
-    if kind not in ("sequence", "marginal"):
-        raise ValueError(f"kind of KL is {kind!r}; wanted 'sequence' or 'marginal'")
-    divergence = crf.kl if kind == "sequence" else crf.marginal_kl
-    loss_B = divergence(context_BTL, plain_BTL, mask_BT, temperature=temperature)
+    divergences = {"sequence": crf.kl, "marginal": crf.marginal_kl, "marginal_chain": crf.marginal_chain_kl}
+    if kind not in divergences:
+        raise ValueError(f"kind of KL is {kind!r}; wanted {', '.join(map(repr, divergences))}")
+    loss_B = divergences[kind](context_BTL, plain_BTL, mask_BT, temperature=temperature)
     return loss_B * temperature**2 if scale_by_temperature_squared else loss_B

@@ -69,6 +69,7 @@ class EncoderCRF(PreTrainedModel):
         self.labels = LabelSet(tuple(config.types))
         self.encoder = AutoModel.from_config(AutoConfig.for_model(**config.encoder)) if encoder is None else encoder
         drop_pooler(self.encoder)
+        self.narrows = _narrow_last_layer(self.encoder)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.encoder.config.hidden_size, len(self.labels))
         legal = self.labels.legal_transitions() if config.legal_transitions else None
@@ -155,9 +156,9 @@ class EncoderCRF(PreTrainedModel):
             pieces_RPH: Input embeddings of the pieces, if already computed (see `piece_vectors`).
         """
         given = {"input_ids": input_ids_RP} if pieces_RPH is None else {"inputs_embeds": pieces_RPH}
-        with _last_layer_on(self.encoder, word_index_BT) as narrowed:
-            hidden = self.encoder(**given, attention_mask=attention_RP).last_hidden_state
-        return hidden if narrowed else hidden.flatten(0, 1)[word_index_BT]
+        if self.narrows:
+            return self.encoder(**given, attention_mask=attention_RP, word_index_BT=word_index_BT).last_hidden_state
+        return self.encoder(**given, attention_mask=attention_RP).last_hidden_state.flatten(0, 1)[word_index_BT]
 
     def emissions(self, word_BTH: Tensor) -> Tensor:
         """Tag scores [B, T, L] in nats, float32; applies word dropout and dropout, in training only."""
@@ -182,24 +183,25 @@ class EncoderCRF(PreTrainedModel):
             module.reset_parameters()
 
 
-@contextmanager
-def _last_layer_on(encoder: PreTrainedModel, word_index_BT: Tensor) -> Iterator[bool]:
-    """Run the last layer's feed-forward part on the words' first pieces only, because no other output is used.
+def _narrow_last_layer(encoder: PreTrainedModel) -> bool:
+    """Let the encoder's last layer go on with words only, as no other output of it is used; returns whether it does.
 
-    Yields whether it does so; the encoder's output is then [B, T, H]. It does not for encoders whose layers use that
-    part's output further, nor with gradient checkpointing, which runs the layer again after this block.
+    A hook is set once and keeps no state: it reads `word_index_BT` from the arguments of each call, so that threads may
+    share the model, a layer may run again under gradient checkpointing, and calls without the argument see no change.
+    Layers of other architectures use the outputs of all pieces further, and chunked layers expect all pieces.
     """
     layer: Any = next(reversed(encoder_layers(encoder)), None)
-    again = encoder.training and getattr(layer, "gradient_checkpointing", False)
-    if layer is None or again or encoder.config.model_type not in _PLAIN_LAYERS:
-        yield False
-        return
-    forward = layer.feed_forward_chunk
-    layer.feed_forward_chunk = lambda pieces_RPH: forward(pieces_RPH.flatten(0, 1)[word_index_BT])
-    try:
-        yield True
-    finally:
-        del layer.feed_forward_chunk
+    if layer is None or encoder.config.model_type not in _PLAIN_LAYERS or layer.chunk_size_feed_forward:
+        return False
+    if _keep_words not in layer.attention._forward_hooks.values():  # another tagger may have had this encoder
+        layer.attention.register_forward_hook(_keep_words, with_kwargs=True)
+    return True
+
+
+def _keep_words(attention: nn.Module, args: Any, given: dict[str, Any], output: tuple[Tensor, ...]) -> Any:
+    """Reduce an attention block's output [R, P, H] to the words' first pieces [B, T, H], if a call names them."""
+    word_index_BT = given.get("word_index_BT")
+    return output if word_index_BT is None else (output[0].flatten(0, 1)[word_index_BT], *output[1:])
 
 
 def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> EncoderCRF:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ctxner.config import Config
 from ctxner.evaluation.scores import Scores, SpanCounts, count_spans
-from ctxner.labels import tags_to_spans
+from ctxner.labels import gold_spans
 from ctxner.model.tagger import EncoderCRF
 from ctxner.predictor import Tagger
 from ctxner.schema import VIEWS, Example, ViewName
@@ -82,16 +82,22 @@ def train_epoch(
         on_step: Function called after each optimizer step.
 
     Raises:
+        ValueError: No step of the epoch is left, so the checkpoint belongs to other data.
         FloatingPointError: A loss or a gradient was not finite.
         MemoryError: Memory ran out; the error says which settings to lower.
     """
+    lap, steps = recorder.timer.lap, data.steps(progress.epoch)
+    if progress.step >= len(steps):
+        raise ValueError(
+            f"epoch {progress.epoch + 1}: the checkpoint is after step {progress.step} of an epoch that has "
+            f"{len(steps)} steps now; restore the training data, or choose another run.name to train anew"
+        )
     engine.train()
     started = time.perf_counter() - progress.seconds
     sums = {
         name: torch.tensor(value, dtype=torch.float64, device=device)
         for name, value in progress.own_sums(rank, world_size).items()
     }
-    lap, steps = recorder.timer.lap, data.steps(progress.epoch)
     for number, step in enumerate(steps[progress.step :], start=progress.step + 1):
         where = f"epoch {progress.epoch + 1}, step {number}"
         torch.manual_seed(step_seed(config.run.seed, progress.epoch, number, rank))  # dropout
@@ -147,6 +153,9 @@ def dev_scores(
         world_size: Number of workers.
         views: Views to score.
         bfloat16: Whether the encoder runs in bfloat16, as in a training step of that precision.
+
+    Raises:
+        ValueError: An example has no gold tags.
     """
     whole = whole_model(model)
     assert whole is not None
@@ -170,5 +179,5 @@ def gather_sums(sums: Mapping[str, torch.Tensor], world_size: int) -> tuple[dict
 
 
 def _count_predictions(tagger: Tagger, examples: Sequence[Example], view: ViewName) -> SpanCounts:
-    gold = [tags_to_spans(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+    gold = [gold_spans(example.sentence) for example in examples]
     return count_spans(gold, [prediction.spans for prediction in tagger.predict(examples, view=view)])

@@ -55,7 +55,7 @@ class CooperativeStep(nn.Module):
             context_BTH, context_BTL = self._forward(context, next(pieces))
             losses["nll_ext"] = self.weights.context * _nll(crf, context_BTL, context)
         if plain is not None and context is not None:
-            losses[self.mode] = self.weights.cl * (
+            losses[self.mode] = self._cl_weight(plain) * (
                 cl_l2(context_BTH, plain_BTH, plain.mask_BT, divide_by_width=self.weights.l2_divide_by_width)
                 if self.mode == "cl-l2"
                 else self._kl(context_BTL, plain_BTL, plain.mask_BT)
@@ -65,6 +65,12 @@ class CooperativeStep(nn.Module):
             "loss": torch.stack(list(sums.values())).sum(),
             **{name: value.detach() for name, value in sums.items()},
         }
+
+    def _cl_weight(self, view: ViewBatch) -> Tensor:
+        """Weight [B] of the cooperative term: sentences without gold tags may have another."""
+        assert view.tags_BT is not None, "training batches carry tags"
+        has_gold_B = view.tags_BT[:, 0] != UNLABELLED
+        return torch.where(has_gold_B, self.weights.cl, self.weights.cl_unlabelled)
 
     def _kl(self, context_BTL: Tensor, plain_BTL: Tensor, mask_BT: Tensor) -> Tensor:
         weights = self.weights

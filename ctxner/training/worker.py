@@ -36,7 +36,14 @@ from ctxner.training.checkpoints.files import (
     read_progress,
 )
 from ctxner.training.checkpoints.recovery import LOCK_FILE, alone, clean_up
-from ctxner.training.checkpoints.resume import absolute_paths, check_resumable, read_config, write_config
+from ctxner.training.checkpoints.resume import (
+    absolute_paths,
+    check_inputs,
+    check_resumable,
+    input_hashes,
+    read_config,
+    write_config,
+)
 from ctxner.training.checkpoints.writer import CheckpointWriter, last_checkpoint
 from ctxner.training.data.training_set import TrainingSet, load_split, load_training
 from ctxner.training.deepspeed_engine import (
@@ -83,8 +90,9 @@ def train(
         watcher: Functions that receive the run's progress.
 
     Raises:
-        ValueError: There are no training sentences, a run of that name exists without `resume` or with other settings
-            (see `check_resumable`), the cluster has too few CPUs or GPUs, or a folder cannot be written.
+        ValueError: There are no training sentences, a run of that name exists without `resume`, with other settings
+            or with other files (see `check_resumable` and `check_inputs`), the cluster has too few CPUs or GPUs, or a
+            folder cannot be written.
         FloatingPointError: A loss or a gradient was not finite.
         MemoryError: A worker's memory ran out; the error says which settings to lower.
         OSError: A checkpoint could not be written.
@@ -127,6 +135,7 @@ def _fit(config: Config, folder: Path, given: Mapping[str, Any]) -> ray.train.Re
     """
     for num_failures in range(config.run.max_failures + 1):
         clean_up(folder)
+        check_inputs(folder, config)
         try:
             return _trainer(config, folder, given).fit()
         except ControllerError as error:
@@ -203,7 +212,9 @@ def _worker(given: dict[str, Any]) -> None:
         if folder:
             with open_shares(folder) as read:
                 restore_moments(engine, read)
-    provenance = run_provenance(config, {"train": examples, "dev": dev}) if rank == 0 else {}
+    provenance = {}
+    if rank == 0:
+        provenance = run_provenance(config, {"train": examples, "dev": dev}) | {"inputs": input_hashes(config)}
     writer = CheckpointWriter(engine, tokenizer, config, provenance, rank, world_size)
     reporter = StepReporter(given["board"] if rank == 0 else None, num_done, num_steps)
     with run_recorder(config, rank=rank, world_size=world_size, device=device, first_step=num_done) as recorder:

@@ -22,7 +22,7 @@ from pathlib import Path
 from ctxner.config import Config, load_config
 from ctxner.evaluation.scores import count_spans, surface_form
 from ctxner.files.sentences import read_sentences
-from ctxner.labels import tags_to_spans
+from ctxner.labels import gold_spans
 from ctxner.predictor import Tagger
 from ctxner.retrieval.index.changes import add_passages
 from ctxner.retrieval.index.names import Names
@@ -36,7 +36,7 @@ from ctxner.views import entry_type
 def main(model: str, config: Config, number: int) -> dict[str, object]:
     """Figures before and after."""
     sentences = read_sentences(config.data.path("test"), config.data.column_format()).sentences
-    gold = [set(tags_to_spans(sentence.tags or ())) for sentence in sentences]
+    gold = [set(gold_spans(sentence)) for sentence in sentences]
     tagger = Tagger.from_pretrained(model)
     examples = _looked_up(config, sentences)
     before = [set(prediction.spans) for prediction in tagger.predict(examples, view="context")]

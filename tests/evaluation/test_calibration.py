@@ -178,6 +178,23 @@ def test_the_threshold_is_that_of_the_smallest_share_that_reaches_what_is_wanted
 
 
 @pytest.mark.parametrize(
+    ("entropies", "share", "chosen"),
+    [
+        ([3.0, 2.0, 0.0, 0.0, 0.0], 0.5, 0.4),  # 0, 0.2, 0.4 and 1 can be had
+        ([3.0, 2.0, 0.0, 0.0, 0.0], 0.7, 1.0),  # equally near to both: the larger
+        ([3.0, 2.0, 0.0, 0.0, 0.0], 0.69, 0.4),
+        ([1.0] * 5, 0.4, 0.0),
+        ([1.0] * 5, 0.5, 1.0),
+        ([4.0, 3.0, 2.0, 1.0, 0.0], 0.3, 0.4),
+        ([4.0, 3.0, 2.0, 1.0, 0.0], 0.29, 0.2),
+    ],
+)
+def test_with_ties_the_share_nearest_to_the_wanted_one_is_chosen(entropies, share, chosen):
+    nothing = [[]] * len(entropies)
+    assert choose_threshold(auto_curve(nothing, nothing, nothing, entropies), share=share).share == chosen
+
+
+@pytest.mark.parametrize(
     ("wanted", "message"),
     [
         ({}, "exactly one of share, f1 and gain, found none"),

@@ -230,5 +230,5 @@ def test_scores_are_told_apart_by_forms_seen_in_training():
 
 
 def test_untagged_gold_is_refused():
-    with pytest.raises(ValueError, match="'u' has no tags"):
+    with pytest.raises(ValueError, match="'u' has no gold tags"):
         mention_forms([Sentence("u", ("x",))])

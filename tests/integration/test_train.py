@@ -226,6 +226,19 @@ def test_run_is_not_resumed_with_other_settings(one: TrainResult, tree: dict[str
         train(config_of(tree, name="one", resume=True, seed=4))
 
 
+def test_run_is_not_resumed_on_changed_training_data(one: TrainResult, tree: dict[str, dict]) -> None:
+    path = Path(tree["data"]["train"])
+    whole = path.read_text()
+    sentences = whole.strip().split("\n\n")
+    _cut(one.folder, "changed", epoch=1, step=4)
+    try:
+        path.write_text("\n\n".join(reversed(sentences[:8])) + "\n")
+        with pytest.raises(ValueError, match=r"(?s)files are not those.*data\.train: train\.conll has changed"):
+            train(config_of(tree, name="changed", workers=1, resume=True))
+    finally:
+        path.write_text(whole)
+
+
 def test_more_workers_than_cpus_are_refused_at_once(local_ray: None, tree: dict[str, dict]) -> None:
     started = time.perf_counter()
     with pytest.raises(ValueError, match=r"run\.workers=99 wants 99 CPUs but the cluster has 2; lower run\.workers"):

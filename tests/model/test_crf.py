@@ -8,7 +8,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from ctxner.labels import LabelSet
+from ctxner.labels import LabelSet, tags_to_spans
 from ctxner.model import forward_backward
 from ctxner.model.crf import ILLEGAL_SCORE, LinearChainCRF
 
@@ -43,13 +43,13 @@ def _batch(num_tags, lengths=LENGTHS, scale=2.0, seed=0):
     return emissions_BTL, tags_BT, torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
 
 
-def _paths(crf, emissions_TL, temperature=1.0) -> tuple[Tensor, Tensor]:
+def _paths(crf, emissions_TL, temperature=1.0, illegal=ILLEGAL_SCORE) -> tuple[Tensor, Tensor]:
     """Every path [Y, T] and its score [Y], in float64, one plain sum at a time; differentiable."""
     start, step, end = (p.double() / temperature for p in (crf.start_transitions, crf.transitions, crf.end_transitions))
     if crf.legal_transitions is not None:
         legal_start, legal, legal_end = (torch.tensor(part) for part in crf.legal_transitions)
-        start, end = start + ILLEGAL_SCORE * ~legal_start, end + ILLEGAL_SCORE * ~legal_end
-        step = step + ILLEGAL_SCORE * ~legal
+        start, end = start.where(legal_start, start + illegal), end.where(legal_end, end + illegal)
+        step = step.where(legal, step + illegal)
     emissions_TL = emissions_TL.double() / temperature
     paths = list(itertools.product(range(crf.num_tags), repeat=len(emissions_TL)))
     scores = [
@@ -70,9 +70,9 @@ def _close(found, wanted):
     torch.testing.assert_close(found.double(), wanted.double(), atol=1e-5, rtol=1e-5)
 
 
-def _sentences(crf, emissions_BTL, mask_BT, temperature=1.0):
+def _sentences(crf, emissions_BTL, mask_BT, temperature=1.0, illegal=ILLEGAL_SCORE):
     for row, length in enumerate(mask_BT.sum(1).tolist()):
-        yield row, length, *_paths(crf, emissions_BTL[row, :length], temperature)
+        yield row, length, *_paths(crf, emissions_BTL[row, :length], temperature, illegal)
 
 
 @pytest.mark.parametrize(("num_tags", "constrained"), SHAPES)
@@ -143,7 +143,7 @@ def test_both_kl_divergences_equal_enumeration(num_tags, constrained, temperatur
     crf, (teacher_BTL, _, mask_BT) = _crf(num_tags, constrained), _batch(num_tags)
     student_BTL = _batch(num_tags, seed=1)[0]
     kl_B = crf.kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
-    marginal_B = crf.marginal_kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
+    marginal_B = crf.marginal_chain_kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
     students = _sentences(crf, student_BTL, mask_BT, temperature)
     for (row, _, paths_YT, p_Y), (*_, q_Y) in zip(
         _sentences(crf, teacher_BTL, mask_BT, temperature), students, strict=True
@@ -153,6 +153,43 @@ def test_both_kl_divergences_equal_enumeration(num_tags, constrained, temperatur
         p_TL, q_TL = (_unary(paths_YT, x.exp(), num_tags) for x in (log_p_Y, log_q_Y))
         terms_TL = torch.where(p_TL > 1e-300, p_TL * (p_TL.clamp_min(1e-300).log() - q_TL.clamp_min(1e-300).log()), 0)
         _close(marginal_B[row], terms_TL.sum())
+
+
+def _released_kl(teacher_Y, student_Y, paths_YT, num_tags, temperature):
+    """The released code's KL from path scores: forward-backward at temperature 1, then each word alone is softened."""
+    p_TL, q_TL = (_unary(paths_YT, scores_Y.softmax(0), num_tags) for scores_Y in (teacher_Y, student_Y))
+    possible_TL = (p_TL > 0) & (q_TL > 0)
+    log_p_TL, log_q_TL = (
+        torch.where(possible_TL, x_TL.where(possible_TL, 1.0).log() / temperature, -math.inf).log_softmax(1)
+        for x_TL in (p_TL, q_TL)
+    )
+    terms_TL = log_p_TL.exp() * (log_p_TL.where(possible_TL, 0.0) - log_q_TL.where(possible_TL, 0.0))
+    return terms_TL.sum()
+
+
+@pytest.mark.parametrize(("num_tags", "constrained"), SHAPES)
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 2.0, 50.0])
+def test_marginal_kl_softens_each_words_marginals_after_forward_backward(num_tags, constrained, temperature):
+    crf, (teacher_BTL, _, mask_BT) = _crf(num_tags, constrained).double(), _batch(num_tags)
+    teacher_BTL, student_BTL = teacher_BTL.double(), _batch(num_tags, seed=1)[0].double().requires_grad_()
+    kl_B = crf.marginal_kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
+    wanted_B = torch.stack(
+        [
+            _released_kl(teacher_Y.detach(), student_Y, paths_YT, num_tags, temperature)
+            for (*_, paths_YT, teacher_Y), (*_, student_Y) in zip(
+                _sentences(crf, teacher_BTL, mask_BT), _sentences(crf, student_BTL, mask_BT), strict=True
+            )
+        ]
+    )
+    _close(kl_B, wanted_B)
+    leaves = [student_BTL, *crf.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad(kl_B.sum(), leaves), torch.autograd.grad(wanted_B.sum(), leaves), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-7)
+    chain_B = crf.marginal_chain_kl(teacher_BTL, student_BTL, mask_BT, temperature=temperature)
+    has_one_path = (num_tags, constrained) == (2, True)
+    assert torch.allclose(chain_B, kl_B) == (temperature == 1.0 or has_one_path)
 
 
 @pytest.mark.parametrize("constrained", [False, True])
@@ -287,9 +324,43 @@ def test_padding_and_neighbours_change_nothing(garbage):
 def test_large_scores_equal_enumeration(scale, constrained):
     crf, (emissions_BTL, _, mask_BT) = _crf(4, constrained, scale=20.0), _batch(4, scale=scale)
     log_z_B, unary_BTL = crf.log_partition(emissions_BTL, mask_BT), crf.marginals(emissions_BTL, mask_BT)
-    for row, length, paths_YT, scores_Y in _sentences(crf, emissions_BTL, mask_BT):
+    for row, length, paths_YT, scores_Y in _sentences(crf, emissions_BTL, mask_BT, illegal=-math.inf):
         _close(log_z_B[row], scores_Y.logsumexp(0))
         _close(unary_BTL[row, :length], _unary(paths_YT, scores_Y.softmax(0), 4))
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e6, 1e30])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_forbidden_transitions_stay_forbidden_at_any_scale_of_scores(scale, offset):
+    """Emissions and the CRF's scores all pull to illegal paths; the oracle gives these no weight at all."""
+    labels = LabelSet(("x",))
+    crf = LinearChainCRF(len(labels), legal_transitions=labels.legal_transitions())
+    torch.manual_seed(0)
+    for parameter in crf.parameters():
+        torch.nn.init.normal_(parameter, std=scale)
+    emissions_BTL = ((torch.randn(60, 4, len(labels)) + offset) * scale).requires_grad_()
+    emissions_BTL.data[0, :2] = scale * torch.tensor(
+        [[tag == wanted for tag in labels.tags] for wanted in ("I-x", "E-x")]
+    )
+    mask_BT = torch.arange(4) < torch.randint(1, 5, (60, 1))
+    mask_BT[0] = torch.tensor([True, True, False, False])
+    best_BT, best_B = crf.viterbi(emissions_BTL, mask_BT)
+    ranked_BNT, _ = crf.n_best(emissions_BTL, mask_BT, 1)
+    log_z_B, unary_BTL = crf.log_partition(emissions_BTL, mask_BT), crf.marginals(emissions_BTL, mask_BT)
+    assert ranked_BNT[:, 0].equal(best_BT)
+    for row, length, paths_YT, scores_Y in _sentences(crf, emissions_BTL.detach(), mask_BT, illegal=-math.inf):
+        tags_to_spans(labels.decode(best_BT[row, :length].tolist()))  # raises on an illegal sequence
+        assert best_BT[row, :length].equal(paths_YT[scores_Y.argmax()])
+        _close(best_B[row], scores_Y.max())
+        _close(log_z_B[row], scores_Y.logsumexp(0))
+        _close(unary_BTL[row, :length], _unary(paths_YT, scores_Y.softmax(0), len(labels)))
+    gold_BT, teacher_BTL = best_BT.clone(), emissions_BTL.detach().flip(0, 1)
+    gold_BT[1] = labels.encode(["I-x"])[0]  # illegal: its loss is finite all the same
+    losses = crf.nll(emissions_BTL, gold_BT, mask_BT), crf.kl(teacher_BTL, emissions_BTL, mask_BT)
+    for loss_B in losses:
+        assert loss_B.isfinite().all()
+        gradients = torch.autograd.grad(loss_B.sum(), [emissions_BTL, *crf.parameters()], retain_graph=True)
+        assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0, 20.0, 60.0])
@@ -390,6 +461,8 @@ def test_bad_arguments_are_refused():
     crf, (emissions_BTL, tags_BT, mask_BT) = _crf(3), _batch(3)
     with pytest.raises(ValueError, match="temperature is 0"):
         crf.kl(emissions_BTL, emissions_BTL, mask_BT, temperature=0)
+    with pytest.raises(ValueError, match="temperature is 0"):
+        crf.marginal_kl(emissions_BTL, emissions_BTL, mask_BT, temperature=0)
     with pytest.raises(ValueError, match="at least 1 path"):
         crf.n_best(emissions_BTL, mask_BT, 0)
     with pytest.raises(ValueError, match="row 1, words 0:2"):

@@ -50,7 +50,7 @@ def test_cl_l2_of_bfloat16_vectors_is_summed_in_float32(mask_BT):
     assert loss_B.tolist() == [4096.0 * 4, 4096.0, 4096.0 * 3]
 
 
-@pytest.mark.parametrize("kind", ["sequence", "marginal"])
+@pytest.mark.parametrize("kind", ["sequence", "marginal", "marginal_chain"])
 def test_cl_kl_is_zero_on_equal_views_and_positive_otherwise(crf, views, mask_BT, kind):
     context_BTL, plain_BTL = views
     torch.testing.assert_close(cl_kl(crf, plain_BTL, plain_BTL, mask_BT, kind=kind), torch.zeros(3))
@@ -67,7 +67,7 @@ def test_cl_kl_kinds_agree_on_one_word_and_order_on_more(crf, views, mask_BT):
     assert sequence_B[0] > marginal_B[0] / 4
 
 
-@pytest.mark.parametrize("kind", ["sequence", "marginal"])
+@pytest.mark.parametrize("kind", ["sequence", "marginal", "marginal_chain"])
 def test_cl_kl_scales_by_the_squared_temperature_only_when_asked(crf, views, mask_BT, kind):
     plain_B = cl_kl(crf, *views, mask_BT, kind=kind, temperature=0.3)
     scaled_B = cl_kl(crf, *views, mask_BT, kind=kind, temperature=0.3, scale_by_temperature_squared=True)
@@ -82,7 +82,7 @@ def test_cl_kl_with_a_temperature_is_the_kl_of_cooler_chains(crf, views, mask_BT
     torch.testing.assert_close(found_B, cl_kl(cooler, context_BTL / 2, plain_BTL / 2, mask_BT))
 
 
-@pytest.mark.parametrize("kind", ["sequence", "marginal"])
+@pytest.mark.parametrize("kind", ["sequence", "marginal", "marginal_chain"])
 def test_descending_on_cl_kl_moves_the_plain_view_to_the_context_view(crf, views, mask_BT, kind):
     context_BTL, plain_BTL = views
     optimizer = torch.optim.Adam([plain_BTL], lr=0.1)
@@ -110,13 +110,13 @@ def test_sums_of_losses_do_not_depend_on_how_sentences_are_batched(crf, views, m
 
 
 def test_presets_are_the_papers_and_its_released_codes():
-    assert PRESETS["paper"] == LossWeights(1.0, 1.0, 1.0, "sequence", 1.0, False, False)
-    assert PRESETS["released_code"] == LossWeights(1.0, 0.5, 0.5, "marginal", 1.0, True, True)
+    assert PRESETS["paper"] == LossWeights(1.0, 1.0, 1.0, "sequence", 1.0, False, False, 1.0)
+    assert PRESETS["released_code"] == LossWeights(1.0, 0.5, 0.5, "marginal", 1.0, True, True, 1.0)
 
 
 def test_bad_arguments_are_refused(crf, views, mask_BT):
     context_BTL, plain_BTL = views
-    with pytest.raises(ValueError, match="'both'; wanted 'sequence' or 'marginal'"):
+    with pytest.raises(ValueError, match="'both'; wanted 'sequence', 'marginal', 'marginal_chain'"):
         cl_kl(crf, context_BTL, plain_BTL, mask_BT, kind="both")
     with pytest.raises(ValueError, match=r"\(2, 4, 5\), plain \(3, 4, 5\)"):
         cl_kl(crf, context_BTL[:2], plain_BTL, mask_BT)

@@ -1,6 +1,8 @@
 """The tagger around every kind of encoder, and its folder: config.json and model.safetensors, nothing else to run."""
 
+import copy
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -171,6 +173,15 @@ def test_word_vectors_are_the_encoders_own_and_so_are_their_gradients(name, chec
         grads.append([own.grad for own in model.encoder.parameters()])
     assert any(own is not None and own.abs().max() > 0 for own in grads[0])
     torch.testing.assert_close(*grads)
+
+
+@torch.no_grad()
+def test_an_encoder_of_two_taggers_a_copy_and_a_pickle_give_the_same_word_vectors(bert):
+    model, batch = _tagger(bert).eval(), _batch()
+    word_BTH, _ = _forward(model, batch)
+    again = EncoderCRF.on_encoder(model.encoder, LABELS).eval()
+    for other in (again, model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(_forward(other, batch)[0], word_BTH)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from ctxner.demo import make_world
 from ctxner.encoders import load_tokenizer
 from ctxner.labels import LabelSet
 from ctxner.model.tagger import EncoderCRF
-from ctxner.schema import Example
+from ctxner.schema import Example, Sentence
 from ctxner.training.build import build_step
 from ctxner.training.checkpoints.files import Progress
 from ctxner.training.data.training_set import TrainingSet
@@ -137,6 +137,12 @@ def test_an_epoch_that_goes_on_from_a_checkpoint_ends_where_the_whole_one_does(
     assert_close(dict(cut.module.model.state_dict()), dict(whole.module.model.state_dict()), tolerance=1e-5)
 
 
+def test_a_checkpoint_from_a_longer_epoch_is_refused(small_model, data, config, tmp_path) -> None:
+    num_steps = len(data.steps(0))
+    with pytest.raises(ValueError, match=rf"after step {num_steps} of an epoch that has {num_steps} steps now"):
+        run(engine_of(small_model), data, config, tmp_path, Progress(step=num_steps))
+
+
 def test_a_loss_that_is_not_finite_ends_the_epoch(small_model, data, config, tmp_path) -> None:
     engine = engine_of(small_model)
     with torch.no_grad():
@@ -150,3 +156,9 @@ def test_dev_scores_are_those_of_both_views(small_model, minilm) -> None:
     scores = dev_scores(model, load_tokenizer(minilm), [Example(sentence) for sentence in WORLD.dev], CPU, 1)
     assert list(scores) == ["plain", "context"]
     assert_close(scores["plain"].to_dict(), scores["context"].to_dict())
+
+
+def test_dev_sentences_without_gold_are_not_scored_as_sentences_without_mentions(small_model, minilm) -> None:
+    examples = [Example(Sentence("bare", ("Velmora", "sank")))]
+    with pytest.raises(ValueError, match=r"sentence 'bare' has no gold tags"):
+        dev_scores(small_model(vocabulary=30522, types=WORLD.types), load_tokenizer(minilm), examples, CPU, 1)

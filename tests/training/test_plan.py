@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -210,6 +211,22 @@ def test_plan_refuses_an_empty_training_file(files: dict[str, dict], tmp_path: P
     (tmp_path / "train.conll").write_text("")
     with pytest.raises(ValueError, match=r"train\.conll"):
         plan(parse_config(files))
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "also"])
+def test_plan_refuses_sentences_without_gold_and_names_the_first(
+    files: dict[str, dict], tmp_path: Path, split: str
+) -> None:
+    lines = [json.dumps({"id": f"s{n}", "words": ["Velmora"]} | ({"tags": ["O"]} if n < 2 else {})) for n in range(5)]
+    (tmp_path / "mixed.jsonl").write_text("\n".join(lines))
+    mixed = str(tmp_path / "mixed.jsonl")
+    changed = {"also": [{"train": mixed}]} if split == "also" else {split: mixed, "contexts": None}
+    config = {**files, "data": files["data"] | changed, "loss": {"mode": "plain"}}
+    with pytest.raises(ValueError, match=r"mixed\.jsonl: 3 sentences have no gold tags, first 's2'; tag them or leave"):
+        plan(parse_config(config))
+    if split != "also":
+        limit = {f"{split}_sentences": 2}
+        assert len(load_split(parse_config({**config, "data": config["data"] | limit}).data, split)) == 2
 
 
 def test_plan_refuses_a_wrong_encoder_path(files: dict[str, dict], tmp_path: Path) -> None:

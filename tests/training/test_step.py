@@ -19,7 +19,7 @@ from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig
 from ctxner.schema import Example, Passage, ScoredPassage
 from ctxner.training.build import build_step
 from ctxner.training.data.training_set import TrainingSet
-from ctxner.training.step import CooperativeStep, linear_schedule, parameter_groups
+from ctxner.training.step import UNLABELLED, CooperativeStep, linear_schedule, parameter_groups
 from ctxner.views import ViewBatch, ViewBuilder
 from tests.tiny_bert import tiny_bert
 
@@ -147,6 +147,20 @@ def test_released_code_preset_scales_the_marginal_kl_and_the_distance(
         l2 = CooperativeStep(model, mode="cl-l2", weights=PRESETS["released_code"])(plain, context, weight_B)["cl-l2"]
         gap_B = cl_l2(context_BTH, plain_BTH, plain.mask_BT)
     torch.testing.assert_close(l2, 0.5 * gap_B.sum() / 32)
+
+
+@pytest.mark.parametrize("mode", ["cl-l2", "cl-kl"])
+def test_released_code_weighs_the_cooperative_term_of_sentences_without_gold_by_one(
+    mode: str, model: EncoderCRF, both: TrainingSet
+) -> None:
+    step = CooperativeStep(model, mode=mode, weights=PRESETS["released_code"])
+    views, weight_B = share(both, 0, 1, 2)[:2], torch.ones(3)
+    tags_BT = views[0].tags_BT.clone()
+    tags_BT[1] = UNLABELLED
+    bare = [dataclasses.replace(view, tags_BT=tags_BT) for view in views]
+    with torch.no_grad():
+        alone = [step(*views, row_B)[mode] for row_B in torch.eye(3)]
+        torch.testing.assert_close(step(*bare, weight_B)[mode], alone[0] + 2 * alone[1] + alone[2])
 
 
 @pytest.mark.parametrize("mode", ["cl-l2", "cl-kl"])

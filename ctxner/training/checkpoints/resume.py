@@ -1,18 +1,24 @@
-"""Checks that a run continues under the settings that it was started with, kept in its folder's `config.json`.
+"""Checks that a run continues under the settings and with the files that it was started with.
 
-The run's progress is in its checkpoints (`ctxner.training.checkpoints.files`).
+The settings are in the run's `config.json`, the files' hashes in each checkpoint's `training.json`. The run's
+progress is in its checkpoints (`ctxner.training.checkpoints.files`).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config, Section, parse_config
 from ctxner.files.atomic import write_text
+from ctxner.training.build import start_path
+from ctxner.training.checkpoints.files import MODEL_FOLDER
+from ctxner.training.export.provenance import PROVENANCE_FILE, file_hashes, start_hashes
 
 CONFIG_FILE = "config.json"
+_SHOWN = 10  # largest number of changed files that an error names
 UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
 
 
@@ -43,6 +49,69 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
             + "\n".join(lines)
             + "\nset them as they were, or choose another run.name to train anew"
         )
+
+
+def input_hashes(config: Config) -> dict[str, dict[str, str]]:
+    """SHA-256 of every file that a run's model depends on, by the setting that names it and the file's name.
+
+    The files are those of data and contexts, and of the encoder or warm start if it is a local folder.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    data, warm_start = config.data, config.model.warm_start
+    paths = {"data.train": data.path("train"), "data.dev": data.path("dev"), "data.unlabelled": data.unlabelled}
+    paths |= {f"data.contexts ({split})": data.contexts_path(split) for split in ("train", "dev")}
+    for number, further in enumerate(data.also):
+        paths |= {f"data.also[{number}].{name}": getattr(further, name) for name in ("train", "contexts")}
+    hashes = {setting: file_hashes(path) for setting, path in paths.items() if path is not None}
+    return {**hashes, f"model.{'warm_start' if warm_start else 'encoder'}": start_hashes(start_path(config))}
+
+
+def check_inputs(folder: Path, config: Config) -> None:
+    """Refuse to continue from a run's last checkpoint when a file that the model depends on is not what it was.
+
+    Files of a hub id are not compared. Checkpoints of earlier versions know the files of train and dev only.
+
+    Args:
+        folder: Folder of the run; without a checkpoint nothing is refused.
+        config: Settings to continue with.
+
+    Raises:
+        ValueError: A file has changed, is missing or is new (the error names each), or the checkpoint does not tell.
+        OSError: A file cannot be read.
+    """
+    checkpoints = sorted(path for path in folder.glob("checkpoint_*") if path.is_dir())
+    if not checkpoints:
+        return
+    path = checkpoints[-1] / MODEL_FOLDER / PROVENANCE_FILE
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        before = tree["inputs"] if "inputs" in tree else _inputs_of_splits(tree["data"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: cannot tell which files were trained on ({error!r}); choose another run.name"
+        ) from None
+    now = input_hashes(config)
+    lines = [line for setting in before for line in _differences(setting, before[setting], now.get(setting, {}))]
+    if lines:
+        more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        raise ValueError(
+            f"{folder}: run.resume=true, but files are not those that the run was started with:\n"
+            + "\n".join([*lines[:_SHOWN], *more])
+            + "\nrestore them, or choose another run.name to train anew"
+        )
+
+
+def _inputs_of_splits(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    files = {f"data.{split}": facts["files"] for split, facts in splits.items()}
+    return files | {f"data.contexts ({split})": facts.get("contexts", {}) for split, facts in splits.items()}
+
+
+def _differences(setting: str, before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    states = {name: "is missing" if name not in now else "has changed" for name in before}
+    states |= {name: "is new" for name in now if name not in before}
+    return [f"  {setting}: {name} {state}" for name, state in states.items() if before.get(name) != now.get(name)]
 
 
 def absolute_paths(config: Config) -> Config:

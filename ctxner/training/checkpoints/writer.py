@@ -34,7 +34,8 @@ class CheckpointWriter:
         engine: Engine around the step.
         tokenizer: Tokenizer of the model.
         config: Settings of the run.
-        provenance: Result of `ctxner.training.export.model_folder.run_provenance`; only the first worker's is used.
+        provenance: Provenance of the run (see `ctxner.training.export.model_folder.run_provenance`) and its `inputs`
+            (see `ctxner.training.checkpoints.resume.input_hashes`); only the first worker's is used.
         rank: Rank of the worker.
         world_size: Number of workers.
     """

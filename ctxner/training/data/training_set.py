@@ -14,6 +14,7 @@ import torch
 
 from ctxner.config import Config, DataConfig
 from ctxner.files.contexts import load_examples, unlabelled_examples
+from ctxner.files.sentences import refuse_untagged
 from ctxner.labels import LabelSet
 from ctxner.schema import Example
 from ctxner.training.data.epoch_views import ShownViews, build_views
@@ -148,21 +149,29 @@ class TrainingSet:
 
 
 def load_split(data: DataConfig, split: str) -> list[Example]:
-    """Load a configured split joined to its contexts, as much of it as is set; ValueError if a file is unusable."""
+    """Load a tagged split joined to its contexts, as much of it as is set.
+
+    Raises:
+        ValueError: A file is unusable, or a sentence has no gold tags.
+    """
     examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
-    return examples[: {"train": data.train_sentences, "dev": data.dev_sentences}.get(split)]
+    examples = examples[: {"train": data.train_sentences, "dev": data.dev_sentences}.get(split)]
+    refuse_untagged((example.sentence for example in examples), data.path(split))
+    return examples
 
 
 def load_training(data: DataConfig) -> tuple[list[Example], list[Example]]:
     """Load the training sentences of all data sets of a run: those with tags, and the unlabelled ones.
 
     Raises:
-        ValueError: A file cannot be used, or a data set of `data.also` has no sentences.
+        ValueError: A file cannot be used, a sentence with no tags is not in `data.unlabelled`, or a data set of
+            `data.also` has no sentences.
     """
     examples = load_split(data, "train")
     for further in data.also:
         more = load_examples(further.train, further.column_format(), contexts=further.contexts)
         if not more:
             raise ValueError(f"{further.train}: no sentences; remove it from data.also")
+        refuse_untagged((example.sentence for example in more), further.train)
         examples += more
     return examples, unlabelled_examples(data.unlabelled) if data.unlabelled is not None else []

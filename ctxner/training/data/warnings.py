@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ctxner.config import Config
-from ctxner.labels import LabelSet, tags_to_spans
+from ctxner.labels import LabelSet, gold_spans
 from ctxner.retrieval.index.versions import read_manifest
 from ctxner.schema import Example
 from ctxner.training.export.provenance import has_passages, retrieval_manifests
@@ -36,9 +36,7 @@ def doubts(config: Config, examples: Sequence[Example], dev: Sequence[Example], 
         labels: Labels of the model.
     """
     warnings = []
-    types = Counter(
-        span.type for example in dev for span in tags_to_spans(example.sentence.tags or (), source=example.sentence.id)
-    )
+    types = Counter(span.type for example in dev for span in gold_spans(example.sentence))
     if unseen := {type: count for type, count in types.items() if type not in labels.types}:
         told = ", ".join(f"{type} ({count} mentions)" for type, count in sorted(unseen.items()))
         warnings.append(f"dev has types that no training sentence has: {told}; they count as missed")

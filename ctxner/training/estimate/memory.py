@@ -182,7 +182,7 @@ def activation_bytes(
 
     Outside the layers the step keeps the embeddings' norm, the word vectors before the head, float64 messages of the
     CRF (words times tags, 4 times per view and 3 times for the KL), and autocast's bfloat16 copies of the weights, one
-    per view. `loss.kl=marginal` keeps more than is counted here.
+    per view. `loss.kl=marginal` and `marginal_chain` keep more than is counted here.
 
     Args:
         shape: Shape of the encoder.

@@ -12,7 +12,7 @@ from ctxner.config import Config
 from ctxner.model.tagger import EncoderCRF
 from ctxner.schema import Example
 from ctxner.training.export.card import model_card, write_card
-from ctxner.training.export.provenance import data_provenance, file_hashes, versions, write_provenance
+from ctxner.training.export.provenance import data_provenance, versions, write_provenance
 
 
 def run_provenance(config: Config, examples: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
@@ -27,10 +27,6 @@ def run_provenance(config: Config, examples: Mapping[str, Sequence[Example]]) ->
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest(),
         "data": data_provenance(files, examples, config.data.contexts),
-        "further_data": [
-            file_hashes(path) for further in config.data.also for path in (further.train, further.contexts) if path
-        ]
-        + ([file_hashes(config.data.unlabelled)] if config.data.unlabelled else []),
         "versions": versions(),
     }
 
@@ -48,7 +44,7 @@ def write_export(
         model: Model with all its parameters.
         tokenizer: Tokenizer of the encoder.
         folder: Folder to create.
-        provenance: Provenance of the run (see `run_provenance`).
+        provenance: Provenance of the run (see `run_provenance`); further keys are kept in `training.json`.
         entry: History entry of the epoch (see `ctxner.training.checkpoints.files.Progress`); within an epoch there are
             no scores, and only `epoch` is required.
     """

@@ -18,10 +18,11 @@ from typing import Any
 from ctxner import __version__
 from ctxner.files.contexts import SUCCESS
 from ctxner.files.paths import sentence_files
-from ctxner.labels import tags_to_spans
+from ctxner.labels import gold_spans
 from ctxner.schema import Example
 
 PROVENANCE_FILE = "training.json"
+_START_FILES = ("config.json", "*.safetensors", "tokenizer*", "vocab*", "merges.txt", "*token*.json", "*.model")
 _LIBRARIES = ("torch", "transformers", "deepspeed", "ray")
 _INDEX_FACTS = ("version", "corpus_sha256", "corpus_files", "num_documents", "language", "unit", "lucene_version")
 
@@ -73,6 +74,12 @@ def file_hashes(path: Path) -> dict[str, str]:
     return {file.absolute().relative_to(above).as_posix(): sha256(file) for file in files}
 
 
+def start_hashes(path: str) -> dict[str, str]:
+    """SHA-256 of the config, weights and tokenizer in a model's folder; empty for a hub id."""
+    files = {file for pattern in _START_FILES for file in Path(path).glob(pattern) if file.is_file()}
+    return {file.name: sha256(file) for file in sorted(files)}
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -90,11 +97,7 @@ def write_provenance(provenance: Mapping[str, Any], folder: Path) -> None:
 
 
 def _mentions(examples: Sequence[Example]) -> Counter[str]:
-    return Counter(
-        span.type
-        for example in examples
-        for span in tags_to_spans(example.sentence.tags or (), source=example.sentence.id)
-    )
+    return Counter(span.type for example in examples for span in gold_spans(example.sentence))
 
 
 def retrieval_manifests(contexts: Path | None) -> dict[str, Any]:

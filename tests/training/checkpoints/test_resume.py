@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ctxner.config import Config, load_config
-from ctxner.training.checkpoints.resume import CONFIG_FILE, check_resumable, read_config, write_config
+from ctxner.config import Config, load_config, parse_config
+from ctxner.training.checkpoints.resume import (
+    CONFIG_FILE,
+    check_inputs,
+    check_resumable,
+    input_hashes,
+    read_config,
+    write_config,
+)
+from ctxner.training.export.provenance import write_provenance
 
 STARTED = ("data.train=a/train.conll", "data.dev=a/dev.conll", "run.storage=runs", "run.name=x", "optim.epochs=3")
 
@@ -97,3 +105,90 @@ def test_a_run_without_a_usable_config_cannot_be_resumed(tmp_path: Path, content
         (tmp_path / CONFIG_FILE).write_text(content)
     with pytest.raises(ValueError, match=r"config\.json: cannot tell what to resume \(.*choose another run\.name"):
         read_config(tmp_path)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Config:
+    """A run with a checkpoint, and every kind of file that a model depends on."""
+    files = {
+        name: tmp_path / name for name in ("train.conll", "dev.conll", "more.conll", "more.parquet", "bare.parquet")
+    }
+    for name in ("encoder", "contexts", "shards"):
+        (tmp_path / name).mkdir()
+    files |= {name: tmp_path / "encoder" / name for name in ("config.json", "model.safetensors", "tokenizer.json")}
+    files |= {name: tmp_path / "shards" / name for name in ("1.conll", "2.conll")}
+    files |= {f"{split} contexts": tmp_path / "contexts" / f"{split}.parquet" for split in ("train", "dev")}
+    for name, path in files.items():
+        path.write_text(f"{name}\nx O\n")
+    also = [{"train": tmp_path / "more.conll", "contexts": tmp_path / "more.parquet"}, {"train": tmp_path / "shards"}]
+    data = {"train": tmp_path / "train.conll", "dev": tmp_path / "dev.conll", "contexts": tmp_path / "contexts"}
+    tree = {"data": {**data, "also": also, "unlabelled": tmp_path / "bare.parquet"}}
+    config = parse_config({**tree, "model": {"encoder": str(tmp_path / "encoder")}})
+    for number in range(2):
+        model = tmp_path / "run" / f"checkpoint_{number}" / "model"
+        model.mkdir(parents=True)
+        write_provenance({"inputs": input_hashes(config)}, model)
+    (tmp_path / "run" / "checkpoint_manager_snapshot.json").write_text("{}")
+    return config
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("train.conll", "data.train: train.conll has changed"),
+        ("dev.conll", "data.dev: dev.conll has changed"),
+        ("bare.parquet", "data.unlabelled: bare.parquet has changed"),
+        ("contexts/train.parquet", "data.contexts (train): train.parquet has changed"),
+        ("contexts/dev.parquet", "data.contexts (dev): dev.parquet has changed"),
+        ("more.conll", "data.also[0].train: more.conll has changed"),
+        ("more.parquet", "data.also[0].contexts: more.parquet has changed"),
+        ("shards/2.conll", "data.also[1].train: 2.conll has changed"),
+        ("shards/3.conll", "data.also[1].train: 3.conll is new"),
+        ("encoder/model.safetensors", "model.encoder: model.safetensors has changed"),
+        ("encoder/tokenizer.json", "model.encoder: tokenizer.json has changed"),
+    ],
+)
+def test_a_run_does_not_go_on_with_a_changed_file_and_names_it(
+    started: Config, tmp_path: Path, file: str, named: str
+) -> None:
+    check_inputs(tmp_path / "run", started)
+    (tmp_path / file).write_text("other")
+    with pytest.raises(ValueError, match=r"run\.resume=true, but files are not those") as error:
+        check_inputs(tmp_path / "run", started)
+    assert str(error.value).splitlines()[1:] == [
+        f"  {named}",
+        "restore them, or choose another run.name to train anew",
+    ]
+
+
+def test_a_file_that_is_gone_is_named_and_the_models_notes_may_change(started: Config, tmp_path: Path) -> None:
+    for name in ("README.md", "calibration.json", "training.json"):
+        (tmp_path / "encoder" / name).write_text("new")
+    check_inputs(tmp_path / "run", started)
+    (tmp_path / "encoder" / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"model\.encoder: tokenizer\.json is missing"):
+        check_inputs(tmp_path / "run", started)
+
+
+def test_a_checkpoint_of_an_earlier_version_still_tells_the_files_of_train_and_dev(
+    started: Config, tmp_path: Path
+) -> None:
+    hashes = input_hashes(started)
+    splits = {
+        split: {"files": hashes[f"data.{split}"], "contexts": hashes[f"data.contexts ({split})"]}
+        for split in ("train", "dev")
+    }
+    write_provenance({"data": splits}, tmp_path / "run" / "checkpoint_1" / "model")
+    check_inputs(tmp_path / "run", started)
+    (tmp_path / "dev.conll").write_text("other")
+    with pytest.raises(ValueError, match=r"data\.dev: dev\.conll has changed"):
+        check_inputs(tmp_path / "run", started)
+
+
+def test_a_run_without_a_checkpoint_begins_and_one_with_a_damaged_one_is_refused(
+    started: Config, tmp_path: Path
+) -> None:
+    check_inputs(tmp_path / "new", started)
+    (tmp_path / "run" / "checkpoint_1" / "model" / "training.json").write_text("{")
+    with pytest.raises(ValueError, match=r"training\.json: cannot tell which files were trained on"):
+        check_inputs(tmp_path / "run", started)
