@@ -158,7 +158,7 @@ def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
     seen = None
     if training is not None and split != "train":
         seen = surfaces(training[: data.train_sentences])
-    examples = join_contexts(sentences, contexts)
+    examples = join_contexts(sentences, contexts, where=contexts_path)
     gold_types, why_no_types = _gold_types(examples, training, data.contexts_path("train"))
     return Inputs(examples, contexts, seen, gold_types, why_no_types)
 
@@ -179,7 +179,7 @@ def _gold_types(
         return None, "data.train is not set"
     if contexts is None or not contexts.exists():
         return None, f"{contexts} is missing; make it with `ctxner retrieve`"
-    gold_types = corresponding_types(join_contexts(training, read_contexts(contexts)))
+    gold_types = corresponding_types(join_contexts(training, read_contexts(contexts), where=contexts))
     return (gold_types, None) if gold_types else (None, f"{contexts} has no entry that exactly a gold mention names")
 
 
