@@ -37,7 +37,7 @@ class Inputs:
 
     Attributes:
         examples: Tagged sentences with their retrieved passages.
-        contexts: Contexts by sentence id.
+        contexts: Contexts of these sentences, by id.
         seen: Mentions of the training data; None without training data.
         gold_types: Gold type of each corpus type, learned from the training data and its contexts; None when unknown.
         why_no_types: Reason why `gold_types` is None; else None.
@@ -154,12 +154,13 @@ def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
     sentences, contexts = read_sentences(path, format).sentences, read_contexts(contexts_path)
     if not any(sentence.tags for sentence in sentences):
         raise ValueError(f"{path}: no sentence has gold tags; nothing to look for")
-    training = sentences if split == "train" else read_sentences(data.train, format).sentences if data.train else None
-    seen = None
-    if training is not None and split != "train":
-        seen = surfaces(training[: data.train_sentences])
+    training, seen = sentences if split == "train" else None, None
+    if split != "train" and data.train:
+        training = read_sentences(data.train, format).sentences[: data.train_sentences]
+        seen = surfaces(training)
     examples = join_contexts(sentences, contexts, where=contexts_path)
     gold_types, why_no_types = _gold_types(examples, training, data.contexts_path("train"))
+    contexts = {sentence.id: contexts[sentence.id] for sentence in sentences}
     return Inputs(examples, contexts, seen, gold_types, why_no_types)
 
 

@@ -83,33 +83,47 @@ def join_contexts(
 ) -> list[Example]:
     """Give every sentence its passages, by sentence id; sentences whose retrieval failed have none and are logged.
 
+    Contexts of other sentences are ignored and their number is logged: the sentences may be a subset of those that were
+    retrieved for.
+
     Args:
         sentences: Sentences of a data file.
         contexts: Contexts by sentence id.
-        where: Place of the contexts in errors.
+        where: Place of the contexts in errors and log lines.
 
     Raises:
-        ValueError: A context names an unknown sentence, a sentence has no context row, or their words differ; or
-            retrieval failed for more than the share `MAX_FAILED` of the sentences.
+        ValueError: A sentence has no context row, or their words differ; or retrieval failed for more than the share
+            `MAX_FAILED` of the sentences.
     """
-    known = {sentence.id for sentence in sentences}
-    if strangers := [name for name in contexts if name not in known]:
+    if missing := [sentence.id for sentence in sentences if sentence.id not in contexts]:
         raise ValueError(
-            f"contexts: {len(strangers)} unknown sentence ids, first {strangers[0]!r}; "
+            f"{where}: no row for {len(missing)} of {len(sentences)} sentences, first {missing[0]!r}; "
             "run `ctxner retrieve` for this data"
         )
-    joined = {sentence.id: _context_of(sentence, contexts) for sentence in sentences}
+    joined = {sentence.id: _context_of(sentence, contexts, where) for sentence in sentences}
     _check_failed(joined, where)
+    if num_others := len(contexts) - len(joined):
+        logger.info(
+            "%s: %d of %d rows are for sentences that the data lacks; ignored", where, num_others, len(contexts)
+        )
     return [Example(sentence, joined[sentence.id].passages) for sentence in sentences]
 
 
-def load_examples(path: Path, format: ColumnFormat, *, contexts: Path | None = None) -> list[Example]:
+def load_examples(
+    path: Path, format: ColumnFormat, *, contexts: Path | None = None, num_sentences: int | None = None
+) -> list[Example]:
     """Read the sentences of a data file and join their contexts; without contexts both views are the same.
+
+    Args:
+        path: Data file, folder or pattern.
+        format: Layout of column files.
+        contexts: Contexts file, or a folder of them.
+        num_sentences: Number of sentences to take, from the first; only they need contexts. None: all.
 
     Raises:
         ValueError: A fault in either file (see `ctxner.files.sentences`, `read_contexts`, `join_contexts`).
     """
-    sentences = read_sentences(path, format).sentences
+    sentences = read_sentences(path, format).sentences[:num_sentences]
     if contexts is None:
         return [Example(sentence) for sentence in sentences]
     return join_contexts(sentences, read_contexts(contexts), where=contexts)
@@ -148,13 +162,11 @@ def _check_failed(contexts: Mapping[str, Context], where: str | Path) -> None:
     logger.warning("%s: %s; these have no passages", where, failed)
 
 
-def _context_of(sentence: Sentence, contexts: Mapping[str, Context]) -> Context:
-    if sentence.id not in contexts:
-        raise ValueError(f"contexts: none for sentence {sentence.id!r}; run `ctxner retrieve` for this data")
+def _context_of(sentence: Sentence, contexts: Mapping[str, Context], where: str | Path) -> Context:
     context = contexts[sentence.id]
     if context.words != storable(sentence.words):
         raise ValueError(
-            f"contexts: sentence {sentence.id!r} was retrieved for {' '.join(context.words)[:60]!r}, but the data has "
+            f"{where}: sentence {sentence.id!r} was retrieved for {' '.join(context.words)[:60]!r}, but the data has "
             f"{' '.join(sentence.words)[:60]!r}; run `ctxner retrieve` for this data"
         )
     return context

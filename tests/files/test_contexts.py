@@ -57,14 +57,19 @@ def test_passages_are_joined_by_id_not_by_position():
     assert all(example.passages == CONTEXTS[example.sentence.id].passages for example in examples)
 
 
-def test_unknown_sentence_ids_are_refused():
-    with pytest.raises(ValueError, match="2 unknown sentence ids, first 's-0'"):
-        join_contexts([Sentence("s-1", CONTEXTS["s-1"].words)], CONTEXTS)
+def test_contexts_of_other_sentences_are_ignored_and_counted(caplog):
+    caplog.set_level("INFO", "ctxner")
+    (example,) = join_contexts([Sentence("s-1", CONTEXTS["s-1"].words)], CONTEXTS, where="dev.parquet")
+    assert example.passages == CONTEXTS["s-1"].passages
+    assert caplog.messages == ["dev.parquet: 2 of 3 rows are for sentences that the data lacks; ignored"]
 
 
-def test_a_sentence_without_contexts_is_refused():
-    with pytest.raises(ValueError, match=r"none for sentence 's-9'; run `ctxner retrieve`"):
-        join_contexts([Sentence("s-9", ("a",))], {})
+def test_sentences_without_contexts_are_refused_with_their_number():
+    sentences = [Sentence(name, ("a",)) for name in ("s-0", "s-9", "s-8")]
+    with pytest.raises(
+        ValueError, match=r"d\.parquet: no row for 2 of 3 sentences, first 's-9'; run `ctxner retrieve`"
+    ):
+        join_contexts(sentences, CONTEXTS, where="d.parquet")
 
 
 def test_contexts_of_other_words_under_the_same_id_are_refused():

@@ -68,6 +68,17 @@ def test_coverage_by_k_type_and_training_is_that_of_the_contexts(folder, call):
     assert (found["sentences"], found["without_query"], found["errors"]) == (2, 1, 0)
 
 
+def test_contexts_of_sentences_that_the_data_lacks_are_not_counted(folder, call):
+    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
+    rows = {"dev-0": Context(words[0], "kim", FOUND), "dev-1": Context(words[1], "saw", ())}
+    rows |= {f"dev-{number}": Context(("x",), "", (), "OSError: no disk") for number in (2, 3)}
+    write_contexts(rows, folder / "contexts" / "dev.parquet")
+    code, out, err = call("retrieval-report", "-c", "config.yaml", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["sentences"], found["without_query"], found["errors"]) == (2, 0, 0)
+
+
 def test_contexts_of_which_too_many_failed_are_refused_by_report_and_evaluation(folder, call):
     words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
     rows = {"dev-0": Context(words[0], "kim", FOUND), "dev-1": Context(words[1], "", (), "OSError: no disk")}

@@ -149,8 +149,9 @@ class TrainingSet:
 
 def load_split(data: DataConfig, split: str) -> list[Example]:
     """Load a configured split joined to its contexts, as much of it as is set; ValueError if a file is unusable."""
-    examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
-    return examples[: {"train": data.train_sentences, "dev": data.dev_sentences}.get(split)]
+    num_sentences = {"train": data.train_sentences, "dev": data.dev_sentences}.get(split)
+    contexts = data.contexts_path(split)
+    return load_examples(data.path(split), data.column_format(), contexts=contexts, num_sentences=num_sentences)
 
 
 def load_training(data: DataConfig) -> tuple[list[Example], list[Example]]:
