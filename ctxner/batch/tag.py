@@ -62,7 +62,8 @@ def tag(
 
     Raises:
         FileNotFoundError: There is no index.
-        ValueError: No usable model or index, no threshold for `auto`, no documents, or too few CPUs or GPUs.
+        ValueError: No usable model or index, no threshold for `auto`, no documents, too few CPUs or GPUs, or at the end
+            a larger share of documents with an error than `tagging.max_errors`.
     """
     started = time.perf_counter()
     config, index, manifest = settled(config, model)
@@ -81,7 +82,7 @@ def tag(
         if num_resumed < job.num_rows:
             run(job, pools, id_column="row", on_progress=on_progress)
         tagging_seconds = time.perf_counter() - tagging_started
-        counts = publish_documents(job, folder, formats)
+        counts = publish_documents(job, folder, formats, max_errors=config.tagging.max_errors)
         manifest |= {**counts, "resumed_from": num_resumed, "tagging_seconds": round(tagging_seconds, 2)}
         manifest["seconds"] = round(time.perf_counter() - started, 2)
         write_success(folder, manifest)
