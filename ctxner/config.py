@@ -172,6 +172,8 @@ class TaggingConfig(Section):
     actors: Runtime[PositiveInt | None] = None
     actor_cpus: Runtime[PositiveFloat] = 1.0  # CPUs that an actor reserves; Ray Data's own tasks need 2 more
     threads: Runtime[PositiveInt | None] = None  # threads per actor; None: its node's cores, divided by the actors
+    # Largest share of documents with an `error`; with more, the job ends with an error and writes no result
+    max_errors: Runtime[Annotated[float, Field(ge=0, le=1)]] = 0.1
     # Folder for the rows of a job whose result is a URI; reachable from every node
     work: Runtime[Path] = Path("runs/tagging")
     gpus: Runtime[NonNegativeFloat] = 0  # GPUs per actor; 0.5 puts two on a GPU, 0 tags on CPUs

@@ -37,7 +37,7 @@ class Inputs:
 
     Attributes:
         examples: Tagged sentences with their retrieved passages.
-        contexts: Contexts by sentence id.
+        contexts: Contexts of these sentences, by id.
         seen: Mentions of the training data; None without training data.
         gold_types: Gold type of each corpus type, learned from the training data and its contexts; None when unknown.
         why_no_types: Reason why `gold_types` is None; else None.
@@ -153,12 +153,13 @@ def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
             raise ValueError(f"{corpus}: no such corpus file; give --corpus FILE or set index.corpus")
     sentences, contexts = read_sentences(path, format).sentences, read_contexts(contexts_path)
     refuse_untagged(sentences, path)
-    training = sentences if split == "train" else read_sentences(data.train, format).sentences if data.train else None
-    seen = None
-    if training is not None and split != "train":
-        seen = surfaces(training[: data.train_sentences])
-    examples = join_contexts(sentences, contexts)
+    training, seen = sentences if split == "train" else None, None
+    if split != "train" and data.train:
+        training = read_sentences(data.train, format).sentences[: data.train_sentences]
+        seen = surfaces(training)
+    examples = join_contexts(sentences, contexts, where=contexts_path)
     gold_types, why_no_types = _gold_types(examples, training, data.contexts_path("train"))
+    contexts = {sentence.id: contexts[sentence.id] for sentence in sentences}
     return Inputs(examples, contexts, seen, gold_types, why_no_types)
 
 
@@ -178,7 +179,7 @@ def _gold_types(
         return None, "data.train is not set"
     if contexts is None or not contexts.exists():
         return None, f"{contexts} is missing; make it with `ctxner retrieve`"
-    gold_types = corresponding_types(join_contexts(training, read_contexts(contexts)))
+    gold_types = corresponding_types(join_contexts(training, read_contexts(contexts), where=contexts))
     return (gold_types, None) if gold_types else (None, f"{contexts} has no entry that exactly a gold mention names")
 
 

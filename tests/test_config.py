@@ -109,6 +109,13 @@ def test_rows_depend_on_all_but_where_and_how_fast_the_work_is_done():
     assert set(settings.model_dump()) - set(settings.results_settings()) == {*how, "gpus"}
 
 
+def test_rows_of_a_tagging_job_do_not_depend_on_how_many_may_fail():
+    """So that a job that was refused can be called again with a larger share."""
+    assert "max_errors" not in Config().tagging.results_settings()
+    with pytest.raises(ValueError, match=r"max_errors"):
+        parse_config({"tagging": {"max_errors": 1.5}})
+
+
 def test_the_automatic_dtype_is_decided_once_and_a_given_one_stays():
     settings = decided(Config().retrieval)
     assert settings.dtype in ("float32", "bfloat16")

@@ -13,11 +13,14 @@ from typing import Any
 
 import ray
 
+from ctxner import __version__
 from ctxner.batch.job_folder import alone
 from ctxner.batch.pools import Pool, check_resources, run
 from ctxner.batch.retrieval_actors import Predict, Rerank, Search
 from ctxner.batch.retrieval_files import job_path, publish, stage
 from ctxner.config import Config
+from ctxner.encoders import packaged_encoder
+from ctxner.files.hashes import folder_sha256
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import decided
@@ -57,10 +60,7 @@ def retrieve(
     started = time.perf_counter()
     config = config.model_copy(update={"retrieval": decided(config.retrieval)})
     index = index_manifest(config.index.folder, config.index.source)
-    manifest: dict[str, Any] = {
-        "index": dataclasses.asdict(index),
-        "retrieval": config.retrieval.results_settings(),
-    }
+    manifest = {"ctxner": __version__, **retrieval_key(config, index)}
     with alone(job_path(folder.resolve())):
         staged = stage(splits, folder.resolve(), manifest)
         job = staged.job
@@ -79,6 +79,23 @@ def retrieve(
     if on_progress:
         on_progress(job.num_rows)
     return {**manifest, **counts}
+
+
+def retrieval_key(config: Config, index: IndexManifest) -> dict[str, Any]:
+    """Everything that retrieved passages depend on: the index, the settings, and the files of retrieval's models.
+
+    Args:
+        config: Config whose open settings are decided.
+        index: Version of the index that is searched.
+    """
+    settings = config.retrieval
+    encoder = (settings.encoder or packaged_encoder()) if settings.rerank else None
+    models = {"tagger": settings.tagger, "encoder": encoder}
+    return {
+        "index": dataclasses.asdict(index),
+        "retrieval": settings.results_settings(),
+        "retrieval_models": {name: folder_sha256(model) for name, model in models.items() if model is not None},
+    }
 
 
 def retrieval_pools(config: Config, index: IndexManifest) -> list[Pool]:

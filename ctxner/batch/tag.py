@@ -6,7 +6,6 @@ A row is a part of a document, so a long document is spread over actors and a ki
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,13 +14,15 @@ from typing import Any
 
 import ray
 
+from ctxner import __version__
 from ctxner.batch.job_folder import alone, write_success
 from ctxner.batch.pools import Pool, check_resources, room, run
-from ctxner.batch.retrieve import retrieval_pools
+from ctxner.batch.retrieve import retrieval_key, retrieval_pools
 from ctxner.batch.tagging_actors import LookUp, TagContext, TagPlain
 from ctxner.batch.tagging_files import Format, job_path, publish_documents, stage_documents
 from ctxner.config import Config
 from ctxner.files.documents import Document
+from ctxner.files.hashes import folder_sha256
 from ctxner.model.calibration_file import Calibration, auto_threshold, weights_sha256
 from ctxner.model.tagger import saved_types
 from ctxner.retrieval.index.fetch import index_manifest
@@ -61,7 +62,8 @@ def tag(
 
     Raises:
         FileNotFoundError: There is no index.
-        ValueError: No usable model or index, no threshold for `auto`, no documents, or too few CPUs or GPUs.
+        ValueError: No usable model or index, no threshold for `auto`, no documents, too few CPUs or GPUs, or at the end
+            a larger share of documents with an error than `tagging.max_errors`.
     """
     started = time.perf_counter()
     config, index, manifest = settled(config, model)
@@ -80,7 +82,7 @@ def tag(
         if num_resumed < job.num_rows:
             run(job, pools, id_column="row", on_progress=on_progress)
         tagging_seconds = time.perf_counter() - tagging_started
-        counts = publish_documents(job, folder, formats)
+        counts = publish_documents(job, folder, formats, max_errors=config.tagging.max_errors)
         manifest |= {**counts, "resumed_from": num_resumed, "tagging_seconds": round(tagging_seconds, 2)}
         manifest["seconds"] = round(time.perf_counter() - started, 2)
         write_success(folder, manifest)
@@ -91,9 +93,10 @@ def tag(
 
 
 def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, dict[str, Any]]:
-    """The config with its open settings decided, the index, and the settings that the rows depend on.
+    """The config with its open settings decided, the index, and everything that the rows depend on.
 
-    The index is None in the plain view; otherwise it is the current version, which the whole job searches.
+    The index is None in the plain view; otherwise it is the current version, which the whole job searches. Models count
+    with all their files: a new calibration.json or tokenizer changes rows as new weights do.
 
     Raises:
         FileNotFoundError, ValueError: See `tag`.
@@ -103,6 +106,8 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
     row_settings: dict[str, Any] = {
         "model": model,
         "weights": weights_sha256(Path(model)),
+        "model_files": folder_sha256(model),
+        "ctxner": __version__,
         "tagging": settings.results_settings(),
     }
     if settings.view == "plain":
@@ -112,9 +117,7 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
         threshold = auto_threshold(Calibration.load(Path(model)), settings.threshold)
     config = config.model_copy(update={"retrieval": decided(config.retrieval)})
     index = index_manifest(config.index.folder, config.index.source)
-    retrieval = config.retrieval.results_settings()
-    row_settings |= {"threshold": threshold, "index": dataclasses.asdict(index), "retrieval": retrieval}
-    return config, index, row_settings
+    return config, index, {**row_settings, "threshold": threshold, **retrieval_key(config, index)}
 
 
 def _pools(

@@ -3,6 +3,10 @@
 The first actor that a part passes splits it into sentences. Retrieval gets all sentences in the context view, and in
 `auto` only those of which the plain view is unsure. `ctxner.predictor` tags, `ctxner.batch.retrieval_actors` holds the
 retrieval actors, and `ctxner.batch.tag` runs the job.
+
+A part that fails is a row with an `error`, whatever the exception and whatever shares its batch: a batch that fails is
+tried again part by part. Only an error of a broken actor (`_is_broken`) ends the job here; `ctxner.batch.tagging_files`
+ends it where too many documents have an error.
 """
 
 from __future__ import annotations
@@ -37,12 +41,13 @@ class TagPlain:
     def __call__(self, parts: pa.Table) -> pa.Table:
         """Tagged parts; with a threshold, the given parts plus the columns `found`, `failed` and `looked_up`."""
         rows = parts.to_pylist()
-        sentences = [_sentences(row) for row in rows]
+        sentences, unsplit = _split(rows)
         results = self.tagger.tag(
             rows,
             [[(n, Example(sentence)) for n, sentence in enumerate(part_sentences)] for part_sentences in sentences],
             "plain",
         )
+        results = [answers if error is None else error for answers, error in zip(results, unsplit, strict=True)]
         if self.threshold is None:
             return _tagged(parts, results)
         given = [[] if isinstance(answers, str) else answers for answers in results]
@@ -84,17 +89,38 @@ class LookUp:
         self.retrieval = actor(*arguments)
 
     def __call__(self, parts: pa.Table) -> pa.Table:
-        """The parts; the retrieval actor's values are added to their column `looked_up`."""
+        """The parts; the retrieval actor's values are added to their column `looked_up`.
+
+        Where retrieval fails, the sentences of the part get an `error` and no passages.
+        """
         if "looked_up" not in parts.column_names:
             rows = parts.to_pylist()
-            sentences = [_sentences(row) for row in rows]
+            sentences, failed = _split(rows)
             every = [range(len(part_sentences)) for part_sentences in sentences]
             parts = parts.append_column("looked_up", _looked_up(rows, sentences, every))
+            parts = parts.append_column("failed", pa.array(failed, pa.string()))
         looked_up = parts["looked_up"].to_pylist()
-        if flat := [sentence for part_sentences in looked_up for sentence in part_sentences]:
-            self.retrieval.look_up(flat)
+        self._look_up([[sentence for sentence in part if sentence["error"] is None] for part in looked_up])
         column = pa.array(looked_up, pa.list_(_looked_up_struct()))
         return parts.set_column(parts.column_names.index("looked_up"), "looked_up", column)
+
+    def _look_up(self, parts: Sequence[list[dict[str, Any]]]) -> None:
+        """Add the retrieval actor's values to the sentences of each part."""
+        parts = [part for part in parts if part]
+        if not parts:
+            return
+        try:
+            self.retrieval.look_up([sentence for part in parts for sentence in part])
+        except Exception as error:
+            if _is_broken(error, num_parts=len(parts)):
+                raise
+            if len(parts) > 1:
+                logger.warning("retrieval fails for %d parts, each is tried alone: %s", len(parts), error)
+                for part in parts:
+                    self._look_up([part])
+                return
+            for sentence in parts[0]:
+                sentence |= {"passages": [], "error": _message(error)}
 
 
 class _RowTagger:
@@ -122,23 +148,21 @@ class _RowTagger:
         """One row per sentence of each part; or an error message for a part that fails even when tagged alone.
 
         Raises:
-            RuntimeError: Every part fails.
+            Exception: Any error of a broken actor.
         """
         try:
             return self._tag(parts, examples, view)
-        except RuntimeError as error:
-            if len(parts) == 1:
+        except Exception as error:
+            if _is_broken(error, num_parts=len(parts)):
                 raise
+            if len(parts) == 1:
+                return [_message(error)]
             logger.warning("a batch of %d parts fails, each is tried alone: %s", len(parts), error)
-        results = list[_PartResult]()
-        for part, example in zip(parts, examples, strict=True):
-            try:
-                results += self._tag([part], [example], view)
-            except RuntimeError as error:
-                results.append(f"{type(error).__name__}: {error}"[:_MAX_ERROR])
-        if all(isinstance(answers, str) for answers in results):
-            raise RuntimeError(f"each of {len(results)} parts fails, the last with {results[-1]}")
-        return results
+        return [
+            result
+            for part, example in zip(parts, examples, strict=True)
+            for result in self.tag([part], [example], view)
+        ]
 
     def _tag(
         self,
@@ -189,6 +213,35 @@ def _entity(entity: Entity, start: int, number: int) -> dict[str, Any]:
         "confidence": entity.confidence,
         "sentence": number,
     }
+
+
+def _is_broken(error: Exception, *, num_parts: int) -> bool:
+    """Whether an error tells of a broken actor, so that each further part would fail too.
+
+    A batch that does not fit into memory may fit part by part, a single part must.
+    """
+    import torch
+
+    if isinstance(error, torch.AcceleratorError):  # no call to the device succeeds after it
+        return True
+    return num_parts == 1 and isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def _message(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:_MAX_ERROR]
+
+
+def _split(parts: Sequence[Mapping[str, Any]]) -> tuple[list[list[Sentence]], list[str | None]]:
+    """The sentences of each part, and for a part that cannot be split no sentences and its error."""
+    sentences, errors = list[list[Sentence]](), list[str | None]()
+    for part in parts:
+        try:
+            sentences.append(_sentences(part))
+            errors.append(None)
+        except Exception as error:
+            sentences.append([])
+            errors.append(_message(error))
+    return sentences, errors
 
 
 def _sentences(part: Mapping[str, Any]) -> list[Sentence]:

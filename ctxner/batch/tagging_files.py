@@ -122,7 +122,12 @@ def job_path(folder: Path) -> Path:
 
 
 def publish_documents(
-    job: JobFolder, folder: Path, formats: Sequence[Format], on_progress: Callable[[int], None] | None = None
+    job: JobFolder,
+    folder: Path,
+    formats: Sequence[Format],
+    *,
+    max_errors: float = 1.0,
+    on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Join the rows into documents, in order, and write `folder/tagged.<format>`, renamed when complete.
 
@@ -130,6 +135,7 @@ def publish_documents(
         job: Job whose rows are all complete.
         folder: Folder of the result.
         formats: Output formats.
+        max_errors: Largest share of documents that may have an error, of a part or of retrieval for a sentence.
         on_progress: Called with the number of rows joined so far.
 
     Returns:
@@ -137,8 +143,9 @@ def publish_documents(
 
     Raises:
         RuntimeError: A row is missing or occurs twice.
+        ValueError: More documents have an error; nothing is written and the rows stay.
     """
-    counts, num_done = Counter[str](), 0
+    counts, num_done, first_error = Counter[str](), 0, None
     with ExitStack() as stack:
         paths = {format: folder / f"{NAME}.{format}" for format in formats}
         for path in paths.values():
@@ -147,11 +154,19 @@ def publish_documents(
         writers = [stack.enter_context(_WRITERS[format](path)) for format, path in aside.items()]
         for table in _documents(job.joined(tagged_schema())):
             _count(table, counts)
+            first_error = first_error or _first_error(table)
             for write in writers:
                 write(table)
             num_done += len(table)
             if on_progress:
                 on_progress(num_done)
+        if counts["errors"] > max_errors * counts["documents"]:
+            raise ValueError(
+                f"{folder}: {counts['errors']} of {counts['documents']} documents failed, more than "
+                f"tagging.max_errors={max_errors} allows; first {first_error}. The rows are in {job.rows}, with the "
+                f"column `error`. Mend the cause, remove {job.path} and call the job again; or call it again with a "
+                "larger tagging.max_errors, which writes the rows as they are"
+            )
     views = {name.removeprefix("view "): count for name, count in counts.items() if name.startswith("view ")}
     return {**{name: counts[name] for name in ("documents", "sentences", "entities", "errors")}, "views": views}
 
@@ -241,6 +256,11 @@ def _count(table: pa.Table, counts: Counter[str]) -> None:
     counts["sentences"] += len(views)
     for row in pc.value_counts(views).to_pylist():
         counts[f"view {row['values']}"] += row["counts"]
+
+
+def _first_error(table: pa.Table) -> str | None:
+    failed = table.select(["id", "error"]).filter(pc.is_valid(table["error"])).slice(0, 1).to_pylist()
+    return f"{failed[0]['id']!r}: {failed[0]['error']}" if failed else None
 
 
 @contextmanager

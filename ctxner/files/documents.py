@@ -86,7 +86,7 @@ def iter_documents(
         refuse_txt(files, _TXT)
     readers: dict[DocumentKind, Callable[[Path, str], Iterator[Document]]] = {
         "jsonl": lambda path, prefix: map(_from_record, jsonl_records(path, prefix)),
-        "parquet": lambda path, prefix: map(_from_record, parquet_records(path, prefix)),
+        "parquet": lambda path, prefix: map(_from_record, parquet_records(path, prefix, tagged=False)),
         "columns": lambda path, prefix: _columns(path, prefix, format or ColumnFormat(tag_column=None)),
         "text": _lines,
         "files": _whole,

@@ -21,14 +21,17 @@ def iter_jsonl(
     *,
     scheme: str = "BIOES",
     repair_tags: bool = False,
+    tagged: bool = True,
     id_prefix: str | None = None,
     counts: ReadCounts | None = None,
 ) -> Iterator[Sentence]:
     """Read JSON lines, one sentence per line; memory grows by eight bytes per line.
 
     Two forms: `{"id", "text", "entities": [{"start", "end", "type"}]}` with half-open offsets in code points, and
-    `{"id", "words", "tags", "scheme", "offsets"}`. Without `entities` or `tags` a sentence is unlabelled; `scheme`
-    beats the argument. A word is split further where a mention begins or ends inside it, so mentions are exact.
+    `{"id", "words", "tags", "scheme", "offsets"}`; in a line with both, `words` is used. Doccano's `label`, `labels`
+    and `entities` are read too (`ctxner.files.records.text_sentence`). Without gold a sentence is unlabelled, but
+    annotations under another key are refused. Null means absent; `scheme` beats the argument. A word is split further
+    where a mention begins or ends inside it, so mentions are exact.
     Lone surrogates become U+FFFD (offsets stay). A text without words is skipped and counted. Ids that the file does
     not give are `{id_prefix}-{n}` from 0. `document_id` or `doc_id` (string or integer) names the document that the
     sentence is a part of; the same id in another line or file is the same document.
@@ -37,16 +40,18 @@ def iter_jsonl(
         path: File; `.gz` and `.zst` are decompressed.
         scheme: Tag scheme of lines that do not name one.
         repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
+        tagged: Whether gold is wanted; if not, no sentence has tags, and annotations are no reason to refuse a line.
         id_prefix: Beginning of ids that the file does not give; None for the file's name without suffixes.
         counts: Fresh counters to add to; complete when the iterator ends.
 
     Raises:
-        ValueError: A line that is not UTF-8 or not JSON, a wrong field, a mention out of range, empty or overlapping
-            another, or an illegal tag, with file:line; at the end, an id used twice, or no sentence in the file.
+        ValueError: A line that is not UTF-8 or not JSON, a wrong field, annotations under a key that is not read, a
+            mention out of range, empty or overlapping another, or an illegal tag, with file:line; at the end, an id
+            used twice, or no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = partial(jsonl_records, path, prefix)
-    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, counts=counts)
+    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts)
     counts.check(path, '{"text": ..., "entities": [...]} or {"words": [...], "tags": [...]} on each line')
 
 
@@ -74,7 +79,7 @@ def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
 
 
 def jsonl_records(path: str | Path, prefix: str) -> Iterator[Record]:
-    """Place, id and fields of each line that is not blank."""
+    """Place, id and fields that are not null, of each line that is not blank."""
     number = 0
     for line_no, line in lines_of(path):
         if not line.strip():
@@ -92,6 +97,8 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON ({error}); wanted one object per line") from error
+    if isinstance(record, dict):
+        record = {name: value for name, value in record.items() if value is not None}
     if not isinstance(record, dict) or not ("text" in record or "words" in record):
         raise ValueError(f"{where}: wanted an object with 'text' or 'words'; found {line[:80]!r}")
     if not isinstance(record.get("id"), str | int | None):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxner.files.lines import ReadCounts, bare_name
-from ctxner.files.records import DOCUMENT_IDS, Record, iter_records
+from ctxner.files.records import DOCUMENT_IDS, SPAN_KEYS, Record, is_annotation, iter_records
 from ctxner.schema import Sentence
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def iter_parquet(
     *,
     scheme: str = "BIOES",
     repair_tags: bool = False,
+    tagged: bool = True,
     id_prefix: str | None = None,
     counts: ReadCounts | None = None,
 ) -> Iterator[Sentence]:
@@ -34,36 +35,39 @@ def iter_parquet(
 
     Required is a column `words` (list of strings) or `text` (string, split into words as in JSON lines); in a row with
     both, `words` is used. Optional are `id` or `sentence_id` (string or integer), `tags` (list of strings), `scheme`
-    (string), `entities` (list of start, end and type; with `text`), `offsets` (list of pairs), and `document_id` or
-    `doc_id` (string or integer; see `iter_jsonl`). Other columns are not read. Null means absent. Rows without an id
-    get `{id_prefix}-{n}`, n being the row from 0.
+    (string), `entities`, `label` or `labels` (list of start, end and type, as in JSON lines; with `text`), `offsets`
+    (list of pairs), and `document_id` or `doc_id` (string or integer; see `iter_jsonl`). A row with annotations in
+    another column is refused; columns of metadata are not read. Null means absent. Rows without an id get
+    `{id_prefix}-{n}`, n being the row from 0.
 
     Args:
         path: File.
         scheme: Tag scheme of rows that do not name one.
         repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
+        tagged: Whether gold is wanted; if not, no sentence has tags, and annotations are no reason to refuse a file.
         id_prefix: Beginning of ids that the file does not give; None for the file's name without suffix.
         counts: Fresh counters to add to; complete when the iterator ends.
 
     Raises:
-        ValueError: A file that is not Parquet, a missing column or one of a wrong type, a row without words, a mention
-            out of range, or an illegal tag, with file, row and column; at the end, an id used twice, or no sentence.
+        ValueError: A file that is not Parquet, a missing column or one of a wrong type, a row without words,
+            annotations in a column that is not read, a mention out of range, or an illegal tag, with file, row and
+            column; at the end, an id used twice, or no sentence.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
-    records = partial(parquet_records, path, prefix)
-    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, counts=counts)
+    records = partial(parquet_records, path, prefix, tagged=tagged)
+    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts)
     counts.check(path, "one sentence per row, with the column 'words' or 'text'")
 
 
-def parquet_records(path: str | Path, prefix: str) -> Iterator[Record]:
-    """Place, id and fields of each row."""
+def parquet_records(path: str | Path, prefix: str, *, tagged: bool) -> Iterator[Record]:
+    """Place, id and fields that are not null, of each row; tags and unknown annotations only if gold is wanted."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     row_no = 0
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
-            names = _columns(file.schema_arrow, path)
+            names = _columns(file.schema_arrow, path, tagged=tagged)
             for batch in file.iter_batches(_ROWS_PER_BATCH, columns=names, use_threads=False):
                 for row in _rows(batch, path, row_no):
                     row_no += 1
@@ -74,7 +78,7 @@ def parquet_records(path: str | Path, prefix: str) -> Iterator[Record]:
         raise ValueError(f"{path}: row {row_no + 1}: not readable as Parquet ({error}); write it again") from error
 
 
-def _columns(schema: pa.Schema, path: str | Path) -> list[str]:
+def _columns(schema: pa.Schema, path: str | Path, *, tagged: bool) -> list[str]:
     """The columns to read; ValueError when one is missing, there twice or of a wrong type."""
     import pyarrow.types as types
 
@@ -94,16 +98,19 @@ def _columns(schema: pa.Schema, path: str | Path) -> list[str]:
     wanted = {
         **dict.fromkeys(_IDS, ("string or integer", is_id)),
         **dict.fromkeys(DOCUMENT_IDS, ("string or integer", lambda kind: True)),  # records check it; tagging ignores it
-        **dict.fromkeys(("words", "tags"), ("list<string>", is_texts)),
-        **dict.fromkeys(("text", "scheme"), ("string", is_text)),
-        **dict.fromkeys(("entities", "offsets"), ("list", is_list)),
+        **dict.fromkeys(("words", "tags") if tagged else ("words",), ("list<string>", is_texts)),
+        **dict.fromkeys(("text", "scheme") if tagged else ("text",), ("string", is_text)),
+        "offsets": ("list", is_list),
     }
-    names = [name for name in schema.names if name in wanted]
+    gold = {name for name in schema.names if is_annotation(name) and (tagged or name in SPAN_KEYS)}
+    names = [name for name in schema.names if name in wanted or name in gold]
     if not {"words", "text"} & set(names):
         raise ValueError(f"{path}: no column 'words' or 'text'; found {', '.join(schema.names) or 'no column'}")
     for name in names:
         if names.count(name) > 1 or set(_IDS) <= set(names):
             raise ValueError(f"{path}: columns {', '.join(names)}; wanted each once, and 'id' or 'sentence_id'")
+        if name in gold and not (name == "tags" and "words" in names):
+            continue  # checked where a row has it, since null means absent
         kind, (description, fits) = schema.field(name).type, wanted[name]
         if not fits(kind) and not types.is_null(kind):
             raise ValueError(f"{path}: column {name!r} is of type {kind}; wanted {description}")

@@ -1,6 +1,7 @@
 """Turning records into sentences: a text with character spans, or words with tags.
 
-Records come from JSON lines and Parquet rows. Column files use `file_tags` and `visible_words` too.
+Records come from JSON lines and Parquet rows. A record is read whole or refused: gold under a key that is not read
+would silently leave its sentence unlabelled. Column files use `file_tags` and `visible_words` too.
 """
 
 from __future__ import annotations
@@ -16,19 +17,34 @@ from ctxner.files.words import split_words
 from ctxner.labels import SCHEMES, convert, first_error, first_malformed, repair, spans_to_tags
 from ctxner.schema import Sentence, Span
 
-Record = tuple[str, str, Mapping[str, Any]]  # place as errors name it, id, fields
+Record = tuple[str, str, Mapping[str, Any]]  # place as errors name it, id, fields that are not null
+
 DOCUMENT_IDS = ("document_id", "doc_id")  # fields that name the document of a record; the first that has a value counts
+SPAN_KEYS = ("entities", "label", "labels")  # gold beside `text`; doccano writes each of them
+_ANNOTATION_KEYS = {
+    *("annotation", "annotations", "ent", "entities", "entity", "entity_mentions", "ents", "gold", "gold_tags"),
+    *("label", "labels", "mention", "mentions", "named_entities", "span", "spans", "tag", "tags"),
+    *("bilou", "bio", "bioes", "bmewo", "iob", "iob1", "iob2"),
+    *("token_labels", "token_tags", "word_labels", "word_tags"),
+    *("ner", "ner_label", "ner_labels", "ner_spans", "ner_tag", "ner_tags"),
+}
+_SPAN_FIELDS = (("start", "end", "type"), ("start_offset", "end_offset", "label"))
+_SPAN_FORMS = (
+    "{'start': int, 'end': int, 'type': str}, {'start_offset': int, 'end_offset': int, 'label': str} or "
+    "[start, end, type]"
+)
 
 
 def iter_records(
-    records: Callable[[], Iterator[Record]], *, scheme: str, repair_tags: bool, counts: ReadCounts
+    records: Callable[[], Iterator[Record]], *, scheme: str, repair_tags: bool, tagged: bool, counts: ReadCounts
 ) -> Iterator[Sentence]:
-    """The sentences of a file's records; memory grows by eight bytes per record.
+    """The sentences of a file's records; memory grows by eight bytes per record. Where a record has words, they count.
 
     Args:
         records: Function that reads the file; called again when an id may be there twice.
         scheme: Tag scheme of records that do not name one.
         repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
+        tagged: Whether gold is wanted. If not, no sentence has tags, and no annotation is a reason to refuse a record.
         counts: Counters to add to; a text without words is skipped and counted.
 
     Raises:
@@ -39,46 +55,59 @@ def iter_records(
     def sentences() -> Iterator[Sentence]:
         for where, id, record in records():
             ids.add(id)
-            if "text" in record:
-                yield text_sentence(id, record, where)
+            if "words" not in record:
+                yield text_sentence(id, record, where, tagged=tagged)
+                continue
+            if tagged:
+                _refuse_unread(record, where, "tags")
             else:
-                yield words_sentence(id, record, where, scheme=scheme, repair_tags=repair_tags, counts=counts)
+                record = {name: value for name, value in record.items() if name not in ("tags", "scheme")}
+            yield words_sentence(id, record, where, scheme=scheme, repair_tags=repair_tags, counts=counts)
 
     yield from counts.counted(sentences())
     refuse_repeats(ids, ((where, id) for where, id, _ in records()))
 
 
-def text_sentence(id: str, record: Mapping[str, Any], where: str) -> Sentence:
+def is_annotation(key: str) -> bool:
+    """Whether a key names gold, in this package or in another; other keys are metadata."""
+    return key.lower().replace("-", "_") in _ANNOTATION_KEYS
+
+
+def text_sentence(id: str, record: Mapping[str, Any], where: str, *, tagged: bool = True) -> Sentence:
     """The sentence of a record `{"text", "entities": [{"start", "end", "type"}], "document_id"}`; it may have no word.
 
-    Offsets are half open, in code points. Without `entities` the sentence is unlabelled. A word is split further if a
-    mention begins or ends inside it, so that mentions are exact. Lone surrogates become U+FFFD (offsets stay).
-    `doc_id` is read where there is no `document_id`.
+    Doccano's forms are read too: `label` or `labels` in place of `entities`, and `[start, end, type]` or
+    `{"start_offset", "end_offset", "label"}` in place of an entity. Offsets are half open, in code points. Without
+    entities the sentence is unlabelled. A word is split further if a mention begins or ends inside it, so that mentions
+    are exact. Lone surrogates become U+FFFD (offsets stay). `doc_id` is read where there is no `document_id`.
 
     Args:
         id: Id of the sentence.
-        record: Fields of the record; other keys than these are ignored.
+        record: Fields of the record that are not null; keys that do not look like annotations are ignored.
         where: Place of the record in errors, e.g. file:line.
+        tagged: Whether gold is wanted. If not, mentions still split words, so that the words are those of a tagged
+            reading, and gold that is not understood is ignored.
 
     Raises:
-        ValueError: A field of a wrong type, or a mention that is out of range, empty or overlapping another.
+        ValueError: A text that is no string; if gold is wanted, annotations under another key, an entity in another
+            form, or a mention that is out of range, empty or overlapping another.
     """
     if not isinstance(record["text"], str):
         raise ValueError(f"{where}: 'text' is {record['text']!r:.80}; wanted a string")
-    text, entities = _clean(record["text"]), record.get("entities")
-    if not isinstance(entities, list | None):
-        raise ValueError(f"{where}: 'entities' is {entities!r}; wanted a list of {{'start', 'end', 'type'}}")
-    cuts = {cut for entity in entities or [] for cut in _character_range(entity, text, where)}
+    text = _clean(record["text"])
+    mentions = _mentions(record, text, where) if tagged else _readable_mentions(record, text, where)
+    cuts = {cut for mention in mentions or () for cut in (mention.start, mention.end)}
     offsets = [piece for word in split_words(text) for piece in _cut(word, cuts)]
     words = tuple(text[start:end] for start, end in offsets)
     document = _document(record, where)
-    if entities is None:
+    if mentions is None or not tagged:
         return Sentence(id, words, offsets=tuple(offsets), document=document)
-    spans = [_word_span(entity, offsets, text, where) for entity in entities]
+    spans = [_word_span(mention, offsets, text, where) for mention in mentions]
     try:
         tags = spans_to_tags(spans, len(words))
     except ValueError as error:
-        raise ValueError(f"{where}: entities {entities}: {error}") from error
+        given = [(mention.start, mention.end, mention.type) for mention in mentions]
+        raise ValueError(f"{where}: entities {given}: {error}") from error
     return Sentence(id, words, tags, tuple(offsets), document=document)
 
 
@@ -91,7 +120,7 @@ def words_sentence(
 
     Args:
         id: Id of the sentence.
-        record: Fields of the record; other keys than these are ignored.
+        record: Fields of the record that are not null; other keys than these are ignored.
         where: Place of the record in errors, e.g. file:line.
         scheme: Tag scheme of a record without `scheme`; tags become BIOES.
         repair_tags: Whether an illegal tag sequence is mended and counted, instead of refused.
@@ -172,13 +201,48 @@ def _clean(text: str) -> str:
     return SURROGATE.sub("\ufffd", text)
 
 
-def _character_range(entity: Any, text: str, where: str) -> tuple[int, int]:
-    if not isinstance(entity, dict) or not isinstance(entity.get("type"), str) or not entity["type"]:
-        raise ValueError(f"{where}: entity {entity!r}; wanted {{'start': int, 'end': int, 'type': str}}")
-    start, end = entity.get("start"), entity.get("end")
+def _refuse_unread(record: Mapping[str, Any], where: str, read: str | None) -> None:
+    """ValueError where the record has annotations under another key than `read`."""
+    unread = [repr(key) for key in record if is_annotation(key) and key != read]
+    if unread:
+        keys = f"one of {', '.join(map(repr, SPAN_KEYS))} beside 'text', or 'tags' beside 'words'"
+        raise ValueError(
+            f"{where}: {', '.join(unread)}: looks like annotations and is not read; read are {keys}; "
+            "rename the key, or remove it if it is not gold"
+        )
+
+
+def _mentions(record: Mapping[str, Any], text: str, where: str) -> list[Span] | None:
+    """The mentions as spans of characters; None if the record has no gold."""
+    key = next((key for key in SPAN_KEYS if key in record), None)
+    _refuse_unread(record, where, key)
+    if key is None:
+        return None
+    if not isinstance(record[key], list):
+        raise ValueError(f"{where}: {key!r} is {record[key]!r:.80}; wanted a list of {_SPAN_FORMS}")
+    return [_character_span(entity, text, where) for entity in record[key]]
+
+
+def _readable_mentions(record: Mapping[str, Any], text: str, where: str) -> list[Span] | None:
+    try:
+        return _mentions(record, text, where)
+    except ValueError:  # gold is not wanted
+        return None
+
+
+def _character_span(entity: Any, text: str, where: str) -> Span:
+    if isinstance(entity, dict):
+        start, end, type_ = next(
+            (values for names in _SPAN_FIELDS if (values := [entity.get(name) for name in names])[2] is not None),
+            (None, None, None),
+        )
+    else:
+        start, end, type_ = entity if isinstance(entity, list) and len(entity) == 3 else (None, None, None)
+    if not isinstance(type_, str) or not type_:
+        raise ValueError(f"{where}: entity {entity!r}; wanted {_SPAN_FORMS}")
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
         raise ValueError(f"{where}: entity {entity!r}; wanted 0 <= start < end <= {len(text)}, the length of the text")
-    return start, end
+    return Span(start, end, _clean(type_))
 
 
 def _cut(word: tuple[int, int], cuts: set[int]) -> Iterator[tuple[int, int]]:
@@ -187,10 +251,10 @@ def _cut(word: tuple[int, int], cuts: set[int]) -> Iterator[tuple[int, int]]:
     yield from pairwise(edges)
 
 
-def _word_span(entity: dict[str, Any], offsets: Sequence[tuple[int, int]], text: str, where: str) -> Span:
-    start = bisect_right(offsets, entity["start"], key=lambda offset: offset[1])
-    end = bisect_left(offsets, entity["end"], key=lambda offset: offset[0])
+def _word_span(mention: Span, offsets: Sequence[tuple[int, int]], text: str, where: str) -> Span:
+    start = bisect_right(offsets, mention.start, key=lambda offset: offset[1])
+    end = bisect_left(offsets, mention.end, key=lambda offset: offset[0])
     if start >= end:
-        covered = text[entity["start"] : entity["end"]]
-        raise ValueError(f"{where}: entity {entity!r} covers no word, only {covered!r}; remove it or mend its offsets")
-    return Span(start, end, _clean(entity["type"]))
+        place, covered = [mention.start, mention.end, mention.type], text[mention.start : mention.end]
+        raise ValueError(f"{where}: entity {place} covers no word, only {covered!r}; remove it or mend its offsets")
+    return Span(start, end, mention.type)

@@ -38,7 +38,7 @@ def iter_sentences(
         paths: Files, folders of files, patterns such as `shards/*.jsonl.gz`. Columns: one of `COLUMN_SUFFIXES`; JSON
             lines: `.jsonl`; each also with `.gz` or `.zst`; Parquet: `.parquet`.
         format: Layout of column files. JSON lines and Parquet use its `scheme` and `repair`; without it, their scheme
-            is BIOES.
+            is BIOES. With `tag_column=None`, gold is not looked at in any file.
         kind: Format of all files, whatever their suffixes; required to read plain text.
         id_prefix: Prefix of ids in place of the file's name; used only with a single file.
         counts: Counters to add to; complete when the iterator ends.
@@ -113,5 +113,6 @@ def _iter_file(
     if kind == "text":
         return iter_text(path, id_prefix=id_prefix, counts=counts)
     scheme, repairing = (format.scheme, format.repair) if format else ("BIOES", False)
+    tagged = format is None or format.tag_column is not None
     read = iter_jsonl if kind == "jsonl" else iter_parquet
-    return read(path, scheme=scheme, repair_tags=repairing, id_prefix=id_prefix, counts=counts)
+    return read(path, scheme=scheme, repair_tags=repairing, tagged=tagged, id_prefix=id_prefix, counts=counts)

@@ -104,6 +104,28 @@ def test_a_missing_row_is_never_published(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [".tagging"]
 
 
+@pytest.mark.parametrize(("num_failed", "refused"), [(1, False), (2, True), (20, True)])
+def test_a_job_with_more_errors_than_allowed_writes_nothing_and_keeps_its_rows(
+    tmp_path: Path, num_failed: int, refused: bool
+) -> None:
+    """The limit is a share of the documents; a larger one writes the same rows."""
+    documents = [Document("empty" if number < num_failed else "a", f"Ada {number}.") for number in range(20)]
+    job = stage_documents(documents, tmp_path, {})
+    write_rows(job)
+    (tmp_path / "tagged.parquet").write_text("of an older job")
+    if refused:
+        message = (
+            rf"{num_failed} of 20 documents failed, more than tagging.max_errors=0.05 allows; first 'empty': odd\. "
+            rf"The rows are in {job.rows}, .*remove {job.path} and call the job again; or .* larger tagging.max_errors"
+        )
+        with pytest.raises(ValueError, match=message):
+            publish_documents(job, tmp_path, ["parquet", "jsonl"], max_errors=0.05)
+        assert {path.name for path in tmp_path.iterdir()} == {".tagging", "tagged.parquet"}
+        assert (tmp_path / "tagged.parquet").read_text() == "of an older job"
+    assert publish_documents(job, tmp_path, ["parquet"], max_errors=1 if refused else 0.05)["errors"] == num_failed
+    assert sum(row["error"] == "odd" for row in pq.read_table(tmp_path / "tagged.parquet").to_pylist()) == num_failed
+
+
 def test_the_same_documents_find_their_rows_again_and_others_do_not(tmp_path: Path) -> None:
     write_rows(stage_documents(DOCUMENTS, tmp_path, {"view": "plain"}))
     assert len(list(stage_documents(DOCUMENTS, tmp_path, {"view": "plain"}).rows.iterdir())) == 3

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctxner.files.columns import ColumnFormat
-from ctxner.files.contexts import Context, join_contexts, load_examples, read_contexts
+from ctxner.files.contexts import Context, join_contexts, load_examples, read_contexts, unlabelled_examples
 from ctxner.schema import Passage, ScoredPassage, Sentence, context_schema
 from tests.contexts_files import write_contexts
 
@@ -50,25 +50,63 @@ def test_a_sentence_id_in_two_files_is_refused(tmp_path):
 
 
 def test_passages_are_joined_by_id_not_by_position():
-    sentences = [Sentence(name, CONTEXTS[name].words) for name in ("日-2", "s-1", "s-0")]
-    examples = join_contexts(sentences, CONTEXTS)
+    contexts = {**CONTEXTS, "s-0": Context(("a",), "", ())}
+    sentences = [Sentence(name, contexts[name].words) for name in ("日-2", "s-1", "s-0")]
+    examples = join_contexts(sentences, contexts)
     assert [example.sentence.id for example in examples] == ["日-2", "s-1", "s-0"]
     assert all(example.passages == CONTEXTS[example.sentence.id].passages for example in examples)
 
 
-def test_unknown_sentence_ids_are_refused():
-    with pytest.raises(ValueError, match="2 unknown sentence ids, first 's-0'"):
-        join_contexts([Sentence("s-1", CONTEXTS["s-1"].words)], CONTEXTS)
+def test_contexts_of_other_sentences_are_ignored_and_counted(caplog):
+    caplog.set_level("INFO", "ctxner")
+    (example,) = join_contexts([Sentence("s-1", CONTEXTS["s-1"].words)], CONTEXTS, where="dev.parquet")
+    assert example.passages == CONTEXTS["s-1"].passages
+    assert caplog.messages == ["dev.parquet: 2 of 3 rows are for sentences that the data lacks; ignored"]
 
 
-def test_a_sentence_without_contexts_is_refused():
-    with pytest.raises(ValueError, match=r"none for sentence 's-9'; run `ctxner retrieve`"):
-        join_contexts([Sentence("s-9", ("a",))], {})
+def test_sentences_without_contexts_are_refused_with_their_number():
+    sentences = [Sentence(name, ("a",)) for name in ("s-0", "s-9", "s-8")]
+    with pytest.raises(
+        ValueError, match=r"d\.parquet: no row for 2 of 3 sentences, first 's-9'; run `ctxner retrieve`"
+    ):
+        join_contexts(sentences, CONTEXTS, where="d.parquet")
 
 
 def test_contexts_of_other_words_under_the_same_id_are_refused():
     with pytest.raises(ValueError, match=r"'s-0' was retrieved for 'a', but the data has 'A'"):
         join_contexts([Sentence("s-0", ("A",))], {"s-0": CONTEXTS["s-0"]})
+
+
+def failing(num_failed: int, num_sentences: int = 20) -> dict[str, Context]:
+    return {
+        f"s-{n}": Context(("a",), "a", () if n < num_failed else (_passage(1),), "no disk" if n < num_failed else None)
+        for n in range(num_sentences)
+    }
+
+
+def test_a_few_sentences_whose_retrieval_failed_are_logged_with_the_first_error(tmp_path, caplog):
+    sentences = [Sentence(f"s-{n}", ("a",)) for n in range(20)]
+    examples = join_contexts(sentences, failing(2), where="dev.parquet")
+    assert [len(example.passages) for example in examples] == [0, 0, *[1] * 18]
+    write_contexts(failing(2), tmp_path / "u.parquet")
+    assert len(unlabelled_examples(tmp_path / "u.parquet")) == 18
+    told = "retrieval failed for 2 of 20 sentences, first for 's-0': no disk; these have no passages"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"dev.parquet: {told}",
+        f"{tmp_path / 'u.parquet'}: {told}",
+    ]
+
+
+def test_contexts_of_which_more_than_a_tenth_failed_are_refused(tmp_path):
+    """Training, evaluation and the retrieval report would measure the plain view under the context view's name."""
+    data, contexts = tmp_path / "s.conll", tmp_path / "s.parquet"
+    data.write_text("a O\n\n" * 20)
+    write_contexts(failing(3), contexts)
+    message = r"s\.parquet: retrieval failed for 3 of 20 sentences, first for 's-0': no disk; more than 10% is too many"
+    with pytest.raises(ValueError, match=message):
+        load_examples(data, ColumnFormat(), contexts=contexts)
+    with pytest.raises(ValueError, match=message):
+        unlabelled_examples(contexts)
 
 
 def test_lone_surrogates_survive_as_question_marks_and_still_join(tmp_path):

@@ -62,6 +62,37 @@ def test_where_a_row_has_words_they_count(tmp_path):
     assert [own.words for own in iter_parquet(path)] == [("a", "b"), ("c", "d")]
 
 
+@pytest.mark.parametrize("name", ["entities", "label", "labels"])
+def test_the_forms_of_doccano_are_read_as_spans(tmp_path, name):
+    span = {"start_offset": 0, "end_offset": 3, "label": "PER"}
+    path = parquet(tmp_path, {"text": ["Ann sings", "Hi"], name: [[span], None]})
+    assert [own.tags for own in iter_parquet(path)] == [("S-PER", "O"), None]
+
+
+UNREAD = [
+    ({"text": ["Hi", "Ann"], "tags": [None, ["S-person"]]}, "'tags'"),
+    ({"text": ["Hi", "Ann"], "NER": [None, "Ann"], "meta": ["x", "y"]}, "'NER'"),
+    ({"words": [["Hi"], ["Ann"]], "ner_tags": [None, [1]], "label": pa.nulls(2)}, "'ner_tags'"),
+    ({"words": [["Hi"], ["Ann"]], "tags": [["O"], ["S-x"]], "label": [None, 3]}, "'label'"),
+]
+
+
+@pytest.mark.parametrize(("columns", "keys"), UNREAD)
+def test_gold_in_a_column_that_is_not_read_is_refused_by_row_and_column(tmp_path, columns, keys):
+    read = "one of 'entities', 'label', 'labels' beside 'text', or 'tags' beside 'words'"
+    message = rf"some\.parquet: row 2: {keys}: looks like annotations and is not read; read are {read}; rename"
+    with pytest.raises(ValueError, match=message):
+        read_sentences(parquet(tmp_path, columns))
+
+
+@pytest.mark.parametrize("columns", [*(columns for columns, _ in UNREAD), {"words": [["Hi"], ["Ann"]], "tags": [1, 2]}])
+def test_where_gold_is_not_wanted_no_column_of_annotations_is_a_reason_to_refuse(tmp_path, columns):
+    path = parquet(tmp_path, columns)
+    found = read_sentences(path, ColumnFormat(tag_column=None)).sentences
+    assert [(own.words, own.tags) for own in found] == [(("Hi",), None), (("Ann",), None)]
+    assert [document.text for document in iter_documents(path)] == ["Hi", "Ann"]
+
+
 @pytest.mark.parametrize(
     "kind",
     [pa.large_list(pa.large_string()), pa.list_(pa.dictionary(pa.int32(), pa.string())), pa.list_(pa.string(), 2)],

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxner.files.columns import ColumnFormat, iter_columns, read_columns, write_columns
+from ctxner.files.documents import iter_documents
 from ctxner.files.jsonl import iter_jsonl, read_jsonl, write_jsonl
 from ctxner.files.lines import ReadCounts
 from ctxner.files.sentences import iter_sentences, read_sentences
@@ -266,6 +267,72 @@ def test_words_are_split_where_a_mention_begins_or_ends_inside(tmp_path):
     assert sentence.id == "some-0"
 
 
+@pytest.mark.parametrize(
+    "gold",
+    [
+        {"label": [[0, 3, "PER"]]},
+        {"labels": [[0, 3, "PER"]]},
+        {"entities": [{"id": 5, "start_offset": 0, "end_offset": 3, "label": "PER"}], "relations": [], "Comments": []},
+        {"entities": [entity(0, 3, "PER")], "label": None},
+    ],
+)
+def test_the_forms_of_doccano_are_read_as_spans(tmp_path, gold):
+    (sentence,) = read_jsonl(jsonl(tmp_path, {"id": 1, "text": "Ann sings", **gold})).sentences
+    assert (sentence.words, sentence.tags) == (("Ann", "sings"), ("S-PER", "O"))
+
+
+def test_a_line_with_text_and_words_has_the_tags_of_its_words(tmp_path):
+    record = {"text": "Ann sings", "words": ["Ann", "sings"], "tags": ["S-person", "O"], "meta": {"tags": ["x"]}}
+    (sentence,) = read_jsonl(jsonl(tmp_path, record)).sentences
+    assert (sentence.words, sentence.tags) == (("Ann", "sings"), ("S-person", "O"))
+
+
+UNREAD = [
+    ({"text": "Ann sings", "tags": ["S-person", "O"]}, "'tags'"),
+    ({"text": "Ann sings", "spans": [{"start": 0, "end": 3, "label": "PER"}]}, "'spans'"),
+    ({"text": "Ann sings", "Annotations": [{"result": []}], "source": "x"}, "'Annotations'"),
+    ({"text": "Ann sings", "entities": [entity(0, 3)], "label": [[0, 3, "PER"]]}, "'label'"),
+    ({"words": ["Ann", "sings"], "ner_tags": [1, 0], "url": "x"}, "'ner_tags'"),
+    ({"words": ["Ann"], "labels": [], "ner-tags": ["S-x"]}, "'labels', 'ner-tags'"),
+    ({"words": ["Ann"], "tags": ["O"], "text": "Ann", "entities": [entity(0, 3)]}, "'entities'"),
+]
+
+
+@pytest.mark.parametrize(("record", "keys"), UNREAD)
+def test_gold_under_a_key_that_is_not_read_is_refused_by_line_and_key(tmp_path, record, keys):
+    read = "one of 'entities', 'label', 'labels' beside 'text', or 'tags' beside 'words'"
+    message = rf"some\.jsonl:2: {keys}: looks like annotations and is not read; read are {read}; rename"
+    with pytest.raises(ValueError, match=message):
+        read_sentences(jsonl(tmp_path, {"text": "fine"}, record))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(record for record, _ in UNREAD),
+        {"text": "Ann sings", "label": "positive"},
+        {"text": "Ann sings", "entities": ["Ann"]},
+        {"words": ["Ann", "sings"], "tags": ["music"], "scheme": "none"},
+    ],
+)
+def test_where_gold_is_not_wanted_no_annotation_is_a_reason_to_refuse(tmp_path, record):
+    """A model may be run on what others have annotated in any form."""
+    with pytest.raises(ValueError, match=r"some\.jsonl:1"):
+        read_sentences(jsonl(tmp_path, record))
+    (sentence,) = read_sentences(tmp_path / "some.jsonl", ColumnFormat(tag_column=None)).sentences
+    assert (sentence.words[0], sentence.tags) == ("Ann", None)
+    assert [document.id for document in iter_documents(tmp_path / "some.jsonl")] == ["some-0"]
+
+
+def test_words_are_the_same_whether_gold_is_wanted_or_not(tmp_path):
+    path = jsonl(tmp_path, {"text": "anti-Trump's x", "label": [[5, 10, "per"]]})
+    (tagged,), (untagged,) = (
+        read_sentences(path, format).sentences for format in (None, ColumnFormat(tag_column=None))
+    )
+    assert untagged.words == tagged.words == ("anti-", "Trump", "'s", "x")
+    assert (untagged.offsets, untagged.tags) == (tagged.offsets, None)
+
+
 def test_words_with_tags_are_read_in_their_scheme(tmp_path):
     iob = {"id": "a", "words": ["x", "y", ""], "tags": ["I-p", "I-p", "O"]}
     path = jsonl(
@@ -317,6 +384,10 @@ def test_texts_without_words_are_skipped_and_counted(tmp_path):
         ({"text": "a", "id": ["x"]}, "'id' is"),
         ({"text": "a", "entities": 3}, "'entities' is 3; wanted a list"),
         ({"text": "a", "entities": [{"start": 0, "end": 1}]}, "wanted {'start': int"),
+        ({"text": "a", "label": "good"}, "'label' is 'good'; wanted a list of {'start': int"),
+        ({"text": "a", "labels": [[0, 1]]}, "entity .0, 1.; wanted {'start': int"),
+        ({"text": "a", "labels": [[0, 2, "x"]]}, "wanted 0 <= start < end <= 1"),
+        ({"text": None}, "wanted an object with 'text' or 'words'"),
         ({"text": "abc", "entities": [entity(1, 4)]}, "wanted 0 <= start < end <= 3"),
         ({"text": "abc", "entities": [entity(1, 1)]}, "wanted 0 <= start < end"),
         ({"text": "abc", "entities": [{"start": 0.0, "end": 1, "type": "x"}]}, "wanted 0 <= start"),

@@ -96,7 +96,7 @@ def plain(config: Config, model: str, documents: list[Document], tmp_path_factor
     """The result of a job that was stopped when its rows were there, and called again: then it tags nothing."""
     import ctxner.batch.tag
 
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     folder = tmp_path_factory.mktemp("plain")

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ctxner.config import load_config
 from ctxner.files.contexts import Context
 from ctxner.schema import Passage, ScoredPassage
+from jobs.evaluate import gold_examples
 from tests.contexts_files import write_contexts
 
 SENTENCES = {
@@ -64,6 +66,28 @@ def test_coverage_by_k_type_and_training_is_that_of_the_contexts(folder, call):
     assert found["coverage"]["2"]["words"]["found"] == 3  # Kim, Oslo, and
     assert found["ceiling"] is None
     assert (found["sentences"], found["without_query"], found["errors"]) == (2, 1, 0)
+
+
+def test_contexts_of_sentences_that_the_data_lacks_are_not_counted(folder, call):
+    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
+    rows = {"dev-0": Context(words[0], "kim", FOUND), "dev-1": Context(words[1], "saw", ())}
+    rows |= {f"dev-{number}": Context(("x",), "", (), "OSError: no disk") for number in (2, 3)}
+    write_contexts(rows, folder / "contexts" / "dev.parquet")
+    code, out, err = call("retrieval-report", "-c", "config.yaml", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["sentences"], found["without_query"], found["errors"]) == (2, 0, 0)
+
+
+def test_contexts_of_which_too_many_failed_are_refused_by_report_and_evaluation(folder, call):
+    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
+    rows = {"dev-0": Context(words[0], "kim", FOUND), "dev-1": Context(words[1], "", (), "OSError: no disk")}
+    write_contexts(rows, folder / "contexts" / "dev.parquet")
+    told = "dev.parquet: retrieval failed for 1 of 2 sentences, first for 'dev-1': OSError: no disk; more than 10%"
+    code, _, err = call("retrieval-report", "-c", "config.yaml")
+    assert (code, told in err) == (1, True)
+    with pytest.raises(ValueError, match=re.escape(told)):
+        gold_examples(load_config(Path("config.yaml")), "dev")
 
 
 def entry(title: str, type: str, *named: tuple[int, int], text: str = "", link_score: float = 0.5) -> ScoredPassage:

@@ -203,7 +203,7 @@ def test_plan_counts_what_training_would_do(files: dict[str, dict]) -> None:
 
 def test_plan_refuses_contexts_of_other_sentences(files: dict[str, dict], tmp_path: Path) -> None:
     write_contexts({"stranger": Context(("a",), "q", ())}, tmp_path / "contexts" / "train.parquet")
-    with pytest.raises(ValueError, match=r"unknown sentence ids, first 'stranger'"):
+    with pytest.raises(ValueError, match=r"train\.parquet: no row for 37 of 37 sentences, first"):
         plan(parse_config(files))
 
 
@@ -306,7 +306,12 @@ def test_sentences_without_tags_need_a_loss_that_compares_views() -> None:
 
 def test_contexts_of_which_every_row_failed_are_refused(tmp_path: Path) -> None:
     write_contexts({"1": Context(("a",), "", (), "no index")}, tmp_path / "u.parquet")
-    with pytest.raises(ValueError, match=r"u\.parquet: none of 1 rows has words and passages; see their `error`"):
+    with pytest.raises(
+        ValueError, match=r"u\.parquet: retrieval failed for 1 of 1 sentences, first for '1': no index;"
+    ):
+        unlabelled_examples(tmp_path / "u.parquet")
+    write_contexts({"1": Context((), "", ())}, tmp_path / "u.parquet")
+    with pytest.raises(ValueError, match=r"u\.parquet: none of 1 rows has words"):
         unlabelled_examples(tmp_path / "u.parquet")
 
 

@@ -154,8 +154,9 @@ def load_split(data: DataConfig, split: str) -> list[Example]:
     Raises:
         ValueError: A file is unusable, or a sentence has no gold tags.
     """
-    examples = load_examples(data.path(split), data.column_format(), contexts=data.contexts_path(split))
-    examples = examples[: {"train": data.train_sentences, "dev": data.dev_sentences}.get(split)]
+    num_sentences = {"train": data.train_sentences, "dev": data.dev_sentences}.get(split)
+    contexts = data.contexts_path(split)
+    examples = load_examples(data.path(split), data.column_format(), contexts=contexts, num_sentences=num_sentences)
     refuse_untagged((example.sentence for example in examples), data.path(split))
     return examples
 
