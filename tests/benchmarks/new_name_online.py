@@ -32,7 +32,7 @@ def main(model: str, index: str, text: str, entry: str) -> dict[str, object]:
         folder, new = Path(temporary, "index"), Path(temporary, "new.jsonl")
         shutil.copytree(index, folder)
         new.write_text(entry + "\n")
-        options = ["--model", model, "--index", str(folder), "--set", "view=context"]
+        options = ["--model", model, "--index", str(folder)]
         with served(*options, log=Path(temporary, "serve.log")) as (port, pid), Client(_url(port)) as client:
             before = client.tag([text], view="context")
             started = time.monotonic()
