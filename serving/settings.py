@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ctxner.config import RetrievalConfig, Section
+from ctxner.files.hashes import folder_sha256
 from ctxner.model.calibration_file import weights_sha256
 from ctxner.retrieval.index.versions import IndexManifest
 
@@ -107,6 +108,16 @@ def index_version(manifest: IndexManifest) -> str:
 
 
 def release_of(models: Iterable[str], index: IndexManifest | None) -> str:
-    """A name made of the versions of the models and the index; a new name makes Serve roll in new replicas."""
-    versions = [model_version(model) for model in dict.fromkeys(models)]
+    """A name made of the models' files and the index's version; a new name makes Serve roll in new replicas.
+
+    A model has its `model_version` and six digits of a hash of all its files: a new calibration or tokenizer changes
+    answers as new weights do.
+    """
+    versions = [".".join([model_version(model), *_files(model)]) for model in dict.fromkeys(models)]
     return "-".join([*versions, index_version(index) if index else "no-index"])
+
+
+def _files(model: str) -> list[str]:
+    """Six digits of the hash of all files of a model's folder; nothing for a hub id."""
+    sha256 = folder_sha256(model)
+    return [sha256[:6]] if sha256 else []

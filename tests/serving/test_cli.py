@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def test_the_plan_has_the_options_and_a_release_that_names_the_weights(model):
     assert own["args"]["limits"]["texts"] == 7
     assert own["args"]["threshold"] == 0.3
     weights = hashlib.sha256((Path(model) / "model.safetensors").read_bytes()).hexdigest()
-    assert own["args"]["release"] == f"{weights[:12]}-no-index"
+    assert re.fullmatch(rf"{weights[:12]}\.[0-9a-f]{{6}}-no-index", own["args"]["release"])
     assert tree["http_options"]["port"] == 8123
     assert {one["name"] for one in own["deployments"]} == {"PlainTagger", "ContextTagger"}
 
