@@ -32,6 +32,7 @@ _ABBREVIATION_SCORE = 0.9
 # and, at half the weight, of CoNLL-2003; the columns are those of `_scores`.
 _WEIGHTS = np.array([-3.32, 0.27, -0.02, 1.54, 1.88, 0.67, -0.03, 0.75, -0.45, 0.21, 1.41, -0.11, 0.21])
 _UNKNOWN_SHARE = 0.5  # capital share of a word that the corpus's texts lack
+_VARIANT = 0.9  # share of a score that is left to a name written otherwise: another plural, accent or abbreviation
 _PER_LINK = 3  # entries of one name that are shown
 _CACHED_WORDS = 1 << 18
 
@@ -190,16 +191,16 @@ def named_entries(
     runs: dict[str, list[tuple[int, int]]] = {}
     scored: dict[str, ScoredPassage] = {}
     for link in links:
-        candidates = entries[link.row]
+        surface = normalised_words(" ".join(sentence.words[link.start : link.end]))
+        exact = [
+            entry for entry in entries[link.row] if surface in map(normalised_words, (entry.title, *entry.aliases))
+        ]
+        candidates = exact or entries[link.row]
         if len(candidates) > 1:
-            surface = normalised_words(" ".join(sentence.words[link.start : link.end]))
-            exact = [entry for entry in candidates if surface in map(normalised_words, (entry.title, *entry.aliases))]
-            candidates = sorted(
-                exact or candidates, key=lambda entry: -len(words.intersection(normalised_words(entry.text)))
-            )
+            candidates = sorted(candidates, key=lambda entry: -len(words.intersection(normalised_words(entry.text))))
         for place, entry in enumerate(candidates[:_PER_LINK]):
             runs.setdefault(entry.id, []).append((link.start, link.end))
-            score = round(link.score / (place + 1), 3)
+            score = round(link.score * (1.0 if exact else _VARIANT) / (place + 1), 3)
             if entry.id not in scored or score > (scored[entry.id].link_score or 0):
                 scored[entry.id] = ScoredPassage(entry, 0.0, 0, link_score=score)
     best = sorted(scored, key=lambda id: (-(scored[id].link_score or 0), runs[id]))[:most]

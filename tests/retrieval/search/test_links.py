@@ -72,6 +72,14 @@ def test_entries_are_those_that_the_sentence_names(searcher, text, entries):
     assert named(searcher, text) == entries
 
 
+def test_a_name_written_otherwise_scores_lower(searcher):
+    scores = []
+    for text in ("a rash", "some rashes"):
+        (result,) = searcher.search([Sentence("s", tuple(text.split()))], depth=4)
+        scores.append(result.hits[0].link_score)
+    assert scores == [0.8, 0.72]
+
+
 def test_of_entries_of_one_name_the_one_that_shares_words_comes_first(searcher):
     assert list(named(searcher, "He left the harbour of Merano")) == ["town", "bee"]
     assert list(named(searcher, "A sailor in Merano")) == ["bee", "town"]
