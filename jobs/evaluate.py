@@ -32,14 +32,13 @@ from ctxner.evaluation.errors import (
 )
 from ctxner.evaluation.scores import (
     Spans,
-    bootstrap_interval,
     mention_forms,
-    paired_significance,
     score_spans,
     scores_by,
     scores_by_seen,
     surface_form,
 )
+from ctxner.evaluation.significance import bootstrap_interval, paired_significance
 from ctxner.evaluation.units import Units, units_of
 from ctxner.labels import gold_spans
 from ctxner.schema import VIEWS, Example, Span

@@ -1,6 +1,6 @@
 """What significance tests exchange and intervals draw: whole documents, or sentences where documents are not known.
 
-`ctxner.evaluation.scores` does the exchanging and drawing, given `Units.groups`.
+`ctxner.evaluation.significance` does the exchanging and drawing, given `Units.groups`.
 """
 
 from __future__ import annotations

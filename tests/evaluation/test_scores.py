@@ -14,13 +14,12 @@ from seqeval.metrics import classification_report
 from ctxner.evaluation.scores import (
     Score,
     SpanCounts,
-    bootstrap_interval,
     count_spans,
     mention_forms,
-    paired_significance,
     score_spans,
     scores_by_seen,
 )
+from ctxner.evaluation.significance import bootstrap_interval, paired_significance
 from ctxner.labels import lenient_spans, spans_to_tags, tags_to_spans
 from ctxner.schema import Sentence, Span
 

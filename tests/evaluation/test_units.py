@@ -10,7 +10,8 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from ctxner.evaluation.scores import Spans, bootstrap_interval, paired_significance, score_spans
+from ctxner.evaluation.scores import Spans, score_spans
+from ctxner.evaluation.significance import bootstrap_interval, paired_significance
 from ctxner.evaluation.units import Units, units_of
 from ctxner.schema import Sentence, Span
 
