@@ -12,24 +12,31 @@ ends it where too many documents have an error.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from ctxner.batch.pools import num_threads
 from ctxner.batch.retrieval_actors import LooksUp
-from ctxner.batch.tagging_files import PLACE, document_schema, entity_struct, sentence_struct
+from ctxner.batch.tagging_rows import (
+    PartResult,
+    entity_row,
+    example_of,
+    found_struct,
+    joined,
+    looked_up_column,
+    looked_up_struct,
+    sentences_of_part,
+    tagged,
+)
 from ctxner.config import TaggingConfig
 from ctxner.predictor import Prediction, Tagger
-from ctxner.schema import Entity, Example, Sentence, ViewName, context_schema, passage_row, scored_passage
-from ctxner.texts import sentences_of
+from ctxner.schema import Example, Sentence, ViewName, passage_row
 
 logger = logging.getLogger(__name__)
 
 _MAX_ERROR = 500  # characters of a row's error
-
-_PartResult = list[dict[str, Any]] | str  # one row of `_found_struct` per sentence of a part; or an error message
 
 
 class TagPlain:
@@ -49,16 +56,16 @@ class TagPlain:
         )
         results = [answers if error is None else error for answers, error in zip(results, unsplit, strict=True)]
         if self.threshold is None:
-            return _tagged(parts, results)
+            return tagged(parts, results)
         given = [[] if isinstance(answers, str) else answers for answers in results]
         failed = [answers if isinstance(answers, str) else None for answers in results]
         unsure = [
             [n for n, sentence in enumerate(part_sentences) if sentence["entropy"] > self.threshold]
             for part_sentences in given
         ]
-        parts = parts.append_column("found", pa.array(given, pa.list_(_found_struct())))
+        parts = parts.append_column("found", pa.array(given, pa.list_(found_struct())))
         parts = parts.append_column("failed", pa.array(failed, pa.string()))
-        return parts.append_column("looked_up", _looked_up(rows, sentences, unsure))
+        return parts.append_column("looked_up", looked_up_column(rows, sentences, unsure))
 
 
 class TagContext:
@@ -71,10 +78,10 @@ class TagContext:
         """Tagged parts."""
         rows = parts.to_pylist()
         examples = [
-            [(sentence["number"], _example(sentence, row["text"])) for sentence in row["looked_up"]] for row in rows
+            [(sentence["number"], example_of(sentence, row["text"])) for sentence in row["looked_up"]] for row in rows
         ]
         results = self.tagger.tag(rows, examples, "context")
-        return _tagged(parts, [_joined(row, answers) for row, answers in zip(rows, results, strict=True)])
+        return tagged(parts, [joined(row, answers) for row, answers in zip(rows, results, strict=True)])
 
 
 class LookUp:
@@ -97,11 +104,11 @@ class LookUp:
             rows = parts.to_pylist()
             sentences, failed = _split(rows)
             every = [range(len(part_sentences)) for part_sentences in sentences]
-            parts = parts.append_column("looked_up", _looked_up(rows, sentences, every))
+            parts = parts.append_column("looked_up", looked_up_column(rows, sentences, every))
             parts = parts.append_column("failed", pa.array(failed, pa.string()))
         looked_up = parts["looked_up"].to_pylist()
         self._look_up([[sentence for sentence in part if sentence["error"] is None] for part in looked_up])
-        column = pa.array(looked_up, pa.list_(_looked_up_struct()))
+        column = pa.array(looked_up, pa.list_(looked_up_struct()))
         return parts.set_column(parts.column_names.index("looked_up"), "looked_up", column)
 
     def _look_up(self, parts: Sequence[list[dict[str, Any]]]) -> None:
@@ -144,7 +151,7 @@ class _RowTagger:
         parts: Sequence[Mapping[str, Any]],
         examples: Sequence[Sequence[tuple[int, Example]]],
         view: ViewName,
-    ) -> list[_PartResult]:
+    ) -> list[PartResult]:
         """One row per sentence of each part; or an error message for a part that fails even when tagged alone.
 
         Raises:
@@ -169,7 +176,7 @@ class _RowTagger:
         parts: Sequence[Mapping[str, Any]],
         examples: Sequence[Sequence[tuple[int, Example]]],
         view: ViewName,
-    ) -> list[_PartResult]:
+    ) -> list[PartResult]:
         flat = [example for part_examples in examples for _, example in part_examples]
         predictions = iter(self.tagger.predict(flat, view=view, n_best=self.settings.n_best))
         return [
@@ -185,7 +192,7 @@ class _RowTagger:
             "view": prediction.view,
             "reason": prediction.reason,
             "entropy": prediction.entropy,
-            "entities": [_entity(entity, start, number) for entity in prediction.entities],
+            "entities": [entity_row(entity, start, number) for entity in prediction.entities],
         }
         if self.settings.passages:
             row["passages"] = [passage_row(passage) for passage in prediction.passages if passage.dropped is None]
@@ -196,23 +203,12 @@ class _RowTagger:
                 {
                     "probability": alternative.probability,
                     "entities": [
-                        _entity(alternative_entity, start, number) for alternative_entity in alternative.entities
+                        entity_row(alternative_entity, start, number) for alternative_entity in alternative.entities
                     ],
                 }
                 for alternative in prediction.alternatives
             ]
         return row
-
-
-def _entity(entity: Entity, start: int, number: int) -> dict[str, Any]:
-    return {
-        "text": entity.text,
-        "type": entity.type,
-        "start": start + entity.start,
-        "end": start + entity.end,
-        "confidence": entity.confidence,
-        "sentence": number,
-    }
 
 
 def _is_broken(error: Exception, *, num_parts: int) -> bool:
@@ -236,100 +232,9 @@ def _split(parts: Sequence[Mapping[str, Any]]) -> tuple[list[list[Sentence]], li
     sentences, errors = list[list[Sentence]](), list[str | None]()
     for part in parts:
         try:
-            sentences.append(_sentences(part))
+            sentences.append(sentences_of_part(part))
             errors.append(None)
         except Exception as error:
             sentences.append([])
             errors.append(_message(error))
     return sentences, errors
-
-
-def _sentences(part: Mapping[str, Any]) -> list[Sentence]:
-    """The sentences of a part; their offsets, if any, refer to the part's text."""
-    if part["words"] is not None:
-        return sentences_of(part["words"], part["row"])
-    return sentences_of(part["text"], part["row"], bounds=part["bounds"])
-
-
-def _looked_up_struct() -> pa.StructType:
-    """A looked-up sentence of a part, with the values that retrieval has added so far."""
-    pair = pa.list_(pa.int32(), 2)
-    fields = [("number", pa.int32()), ("sentence_id", pa.string()), ("words", pa.list_(pa.string()))]
-    fields += [("offsets", pa.list_(pair))]  # of the words in the part's text; null if the document was given as words
-    fields += [("abbreviations", pa.list_(pa.list_(pa.string())))]
-    added = [context_schema().field(name) for name in ("query", "passages", "error")]
-    return pa.struct([*fields, ("predicted", pa.list_(pair)), *added])
-
-
-def _looked_up(
-    rows: Sequence[Mapping[str, Any]], sentences: Sequence[Sequence[Sentence]], chosen: Sequence[Iterable[int]]
-) -> pa.Array:
-    """The column `looked_up` with the chosen sentences of each part."""
-    column = [
-        [
-            {
-                "number": n,
-                "sentence_id": f"{row['row']}-{n}",
-                "words": list(part_sentences[n].words),
-                "offsets": part_sentences[n].offsets,
-                "abbreviations": part_sentences[n].abbreviations,
-            }
-            for n in numbers
-        ]
-        for row, part_sentences, numbers in zip(rows, sentences, chosen, strict=True)
-    ]
-    return pa.array(column, pa.list_(_looked_up_struct()))
-
-
-def _example(looked_up: Mapping[str, Any], text: str) -> Example:
-    """A looked-up sentence of a part, with the words into which it was first split, and its passages."""
-    offsets = looked_up["offsets"]
-    sentence = Sentence(
-        looked_up["sentence_id"],
-        tuple(looked_up["words"]),
-        offsets=None if offsets is None else tuple((start, end) for start, end in offsets),
-        text=None if offsets is None else text,
-    )
-    return Example(sentence, tuple(map(scored_passage, looked_up["passages"] or ())))
-
-
-def _found_struct() -> pa.StructType:
-    """Answer of a view for one sentence of a part."""
-    return pa.struct([*sentence_struct(), ("entities", pa.list_(entity_struct()))])
-
-
-def _joined(part: Mapping[str, Any], result: _PartResult) -> _PartResult:
-    """The answers of a part, with retrieval's errors: the context view's if looked up, else the plain view's."""
-    if isinstance(result, str):
-        return result
-    if part.get("failed") is not None:
-        return str(part["failed"])
-    for answer, asked in zip(result, part["looked_up"], strict=True):
-        answer["error"] = asked["error"]
-        if asked["error"] is not None:
-            answer["reason"] = "retriever_unavailable"
-    if "found" not in part:
-        return result
-    whole = [{**answer, "reason": "confident"} for answer in part["found"]]
-    for answer, asked in zip(result, part["looked_up"], strict=True):
-        whole[asked["number"]] = answer
-    return whole
-
-
-def _tagged(parts: pa.Table, results: Sequence[_PartResult]) -> pa.Table:
-    """Tagged parts. The error of a part is its own error, or else the first error of its sentences."""
-    sentences = [[] if isinstance(answers, str) else answers for answers in results]
-    entities = [
-        [entity for sentence in part_sentences for entity in sentence.pop("entities")] for part_sentences in sentences
-    ]
-    errors = [
-        answers
-        if isinstance(answers, str)
-        else next((result_row["error"] for result_row in answers if result_row.get("error") is not None), None)
-        for answers in results
-    ]
-    columns = {"entities": entities, "sentences": sentences, "error": errors}
-    tagged = parts.select([*PLACE, "id", "text"])
-    for name, values in columns.items():
-        tagged = tagged.append_column(name, pa.array(values, document_schema().field(name).type))
-    return tagged

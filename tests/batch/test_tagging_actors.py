@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("ray")
 
-from ctxner.batch import tagging_actors
+from ctxner.batch import tagging_rows
 from ctxner.batch.retrieval_actors import Rows
 from ctxner.batch.tagging_actors import LookUp, TagContext, TagPlain
 from ctxner.batch.tagging_files import stage_documents
@@ -144,14 +144,14 @@ def test_an_error_of_retrieval_stays_through_the_actors_that_follow(model: str, 
 def test_a_part_that_cannot_be_split_is_a_row_with_its_error(
     model: str, tmp_path: Path, view: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    split = tagging_actors.sentences_of
+    split = tagging_rows.sentences_of
 
     def failing(text: str, *arguments: Any, **options: Any) -> Any:
         if text == POISON:
             raise IndexError("odd")
         return split(text, *arguments, **options)
 
-    monkeypatch.setattr(tagging_actors, "sentences_of", failing)
+    monkeypatch.setattr(tagging_rows, "sentences_of", failing)
     parts = parts_of(tmp_path, POISON, GOOD)
     if view != "context":
         parts = plain(model, threshold=None if view == "plain" else 0.0)(parts)
