@@ -16,17 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ctxner.model import decoding, forward_backward
-from ctxner.model.forward_backward import Scores
+from ctxner.model.forward_backward import LegalTransitions, Scores
 
 # B batch, T words, L tags, N paths or spans
 
 # Least penalty added to the score of an illegal start, step or end. It is finite, so that a gold path that breaks the
 # rules has a finite loss instead of NaN. With large scores it grows (see `_illegal_score`): no illegal path may win.
 ILLEGAL_SCORE = -1e4
-
-_MAX_MIXING_STEPS = 32  # with more steps, usual scores leave the range of the scaled recursion
-
-LegalTransitions = tuple[list[bool], list[list[bool]], list[bool]]
 
 
 class LinearChainCRF(nn.Module):
@@ -79,7 +75,7 @@ class LinearChainCRF(nn.Module):
             raise ValueError(
                 f"legal_transitions have sizes {sizes}; wanted L, L, L and L with L = {self.num_tags} tags"
             )
-        self._mixing_steps = _mixing_steps(legal_transitions)
+        self._mixing_steps = forward_backward.mixing_steps(legal_transitions)
         self.register_buffer("penalties", torch.empty(self.num_tags + 2, self.num_tags), persistent=False)
 
     def log_partition(self, emissions_BTL: Tensor, mask_BT: Tensor) -> Tensor:
@@ -315,19 +311,3 @@ def _illegal_score(lowest: list[float], highest: list[float], num_words: int, dt
     word, step, *edges = (max(high, 0.0) - min(low, 0.0) for low, high in zip(lowest, highest, strict=True))
     needed = 2 * (num_words * (word + step) + sum(edges))
     return -min(needed, torch.finfo(dtype).max / 4) if needed > -ILLEGAL_SCORE else ILLEGAL_SCORE
-
-
-def _mixing_steps(legal_transitions: LegalTransitions) -> int | None:
-    """Smallest number of legal steps that leads from any tag to any tag; None if there is none up to the maximum.
-
-    Also None if sentences of some length have no legal path, because only log space can rank illegal paths.
-    """
-    start, matrix, end = (torch.tensor(part, dtype=torch.float32, device="cpu") for part in legal_transitions)
-    reached, reach = start, torch.eye(len(start), device="cpu")
-    for steps in range(_MAX_MIXING_STEPS + 1):
-        if not (reached * end).any():
-            return None
-        if steps and reach.all():
-            return steps
-        reached, reach = (reached @ matrix).clamp(max=1), (reach @ matrix).clamp(max=1)
-    return None

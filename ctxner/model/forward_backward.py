@@ -21,7 +21,10 @@ from torch import Tensor
 # Each direction may shrink to exp(-340); the product of both then stays a normal float64 number (above exp(-708)).
 _MAX_LOG_RANGE = 340.0
 _MAX_INTERVAL = 16
+_MAX_MIXING_STEPS = 32  # with more steps, usual scores leave the range of the scaled recursion
 _TINY = 1e-300  # replaces probability 0 before a logarithm
+
+LegalTransitions = tuple[list[bool], list[list[bool]], list[bool]]  # starts, steps [from][to], ends
 
 
 class Scores(NamedTuple):
@@ -276,3 +279,19 @@ def last_words(mask_TB: Tensor) -> Tensor:
     following_TB = torch.zeros_like(mask_TB)
     following_TB[:-1] = mask_TB[1:]
     return mask_TB & ~following_TB
+
+
+def mixing_steps(legal_transitions: LegalTransitions) -> int | None:
+    """Smallest number of legal steps that leads from any tag to any tag; None if there is none up to the maximum.
+
+    Also None if sentences of some length have no legal path, because only log space can rank illegal paths.
+    """
+    start, matrix, end = (torch.tensor(part, dtype=torch.float32, device="cpu") for part in legal_transitions)
+    reached, reach = start, torch.eye(len(start), device="cpu")
+    for steps in range(_MAX_MIXING_STEPS + 1):
+        if not (reached * end).any():
+            return None
+        if steps and reach.all():
+            return steps
+        reached, reach = (reached @ matrix).clamp(max=1), (reach @ matrix).clamp(max=1)
+    return None
