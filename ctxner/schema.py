@@ -56,8 +56,8 @@ class Sentence:
         tags: One tag per word, or None when unlabelled.
         offsets: (start, end) of each word in `text`, in characters; given if and only if `text` is.
         text: Source text; the sentence may be a part of it.
-        abbreviations: Short forms that its document defines in or before it, each with its long form; words of both
-            are joined by blanks.
+        abbreviations: Short forms in it that its document defines in or before it, each with its long form; words of
+            both are joined by blanks.
         document: Id of the document that the sentence is a part of; None when the data do not tell.
     """
 

@@ -6,7 +6,6 @@ bracket, and the first of them begins a word.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -18,26 +17,38 @@ _MAX_SHORT_CHARS = 10
 # Sentences for which a definition holds, its own among them, where nothing tells one document from the next. On
 # BC5CDR's training set 12 are as good as 20; 6 lose a quarter of the gain.
 REACH = 13
-_MOST_IN_DOCUMENT = 1000  # sentences, where documents are named
+_MOST_KNOWN = 100  # definitions kept
 
 
 def with_abbreviations(sentences: Iterable[Sentence], *, reach: int = REACH) -> Iterator[Sentence]:
-    """The sentences, in order, each with the abbreviations that its document defines in it or before it.
+    """The sentences, in order, each with those of its document's abbreviations that it may use.
+
+    A definition holds in its sentence and after it; a later one of the same short form replaces it. At most the last
+    100 are kept, so that time and memory grow with the sentences only.
 
     Args:
         sentences: Sentences in the order of the text.
         reach: Number of sentences for which a definition holds, counted from the one that gives it, where the sentences
             name no document; within a named one it holds to the end.
     """
-    recent: deque[list[tuple[str, str]]] = deque(maxlen=reach)
+    known: dict[str, tuple[str, int]] = {}  # long form and place of the definition, by short form, oldest first
     document = None
-    for sentence in sentences:
+    for place, sentence in enumerate(sentences):
         if sentence.document != document:
-            document = sentence.document
-            recent = deque(maxlen=reach if document is None else _MOST_IN_DOCUMENT)
-        recent.append(definitions(sentence.words))
-        known = dict(pair for pairs in recent for pair in pairs)  # a later definition replaces an earlier one
-        yield replace(sentence, abbreviations=tuple(known.items())) if known else sentence
+            document, known = sentence.document, {}
+        for short, long in definitions(sentence.words):
+            known.pop(short, None)
+            known[short] = (long, place)
+        while known and (len(known) > _MOST_KNOWN or (document is None and _oldest(known) <= place - reach)):
+            del known[next(iter(known))]
+        words = set(sentence.words) if known else ()
+        used = tuple((short, long) for short, (long, _) in known.items() if short.split(" ", 1)[0] in words)
+        yield replace(sentence, abbreviations=used) if used else sentence
+
+
+def _oldest(known: dict[str, tuple[str, int]]) -> int:
+    """Place of the oldest definition."""
+    return next(iter(known.values()))[1]
 
 
 def definitions(words: Sequence[str]) -> list[tuple[str, str]]:

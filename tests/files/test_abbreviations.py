@@ -45,6 +45,17 @@ def test_a_definition_holds_to_the_end_of_a_named_document_and_no_further():
     assert [bool(sentence.abbreviations) for sentence in sentences] == [True] * len(first) + [False, False]
 
 
+def test_a_sentence_has_only_the_abbreviations_that_it_may_use_and_of_many_the_last_ones():
+    letters = [f"A{chr(65 + n // 26)}{chr(65 + n % 26)}" for n in range(130)]
+    texts = [f"alpha {short[1]}eta {short[2]}amma ( {short} )" for short in letters]
+    sentences = [Sentence(str(n), tuple(text.split()), document="d") for n, text in enumerate(texts)]
+    *_, last, none = with_abbreviations(
+        [*sentences, Sentence("all", tuple(letters), document="d"), Sentence("none", ("x",), document="d")]
+    )
+    assert [short for short, _ in last.abbreviations] == letters[-100:]
+    assert none.abbreviations == ()
+
+
 def test_a_text_that_is_split_knows_its_abbreviations():
     _, second = sentences_of("She has acute renal failure (ARF). ARF is bad.", "t")
     assert second.abbreviations == (("ARF", "acute renal failure"),)
