@@ -110,25 +110,26 @@ class Retriever:
         Entries that the sentence names stay first, in the order of its words. In the query mode `entries`, texts are
         re-ranked only where more were found than there is room for.
         """
-        kept = self.keep_as_found(sentences, hits)
-        rooms = [self.settings.keep - _num_named(passages) for passages in hits]
-        asked = [
-            n
-            for n, (passages, room) in enumerate(zip(hits, rooms, strict=True))
-            if self.settings.rerank
-            and (self.settings.query != "entries" or (len(passages) > self.settings.keep and room > 0))
+        settings = self.settings
+        rooms = [settings.keep - _num_named(passages) for passages in hits]
+        compete = [
+            settings.rerank and (settings.query != "entries" or (len(passages) > settings.keep and room > 0))
+            for passages, room in zip(hits, rooms, strict=True)
         ]
-        if not asked:
-            return kept
-        reranked = self.reranker.rerank(
-            [sentences[n] for n in asked],
-            [hits[n][_num_named(hits[n]) :] for n in asked],
-            depth=[rooms[n] for n in asked],
-            drop_near_duplicates=self.settings.drop_near_duplicates,
-        )
-        for n, texts in zip(asked, reranked, strict=True):
-            kept[n] = (*hits[n][: _num_named(hits[n])], *texts)
-        return kept
+        asked = [n for n, competes in enumerate(compete) if competes]
+        others = [n for n, competes in enumerate(compete) if not competes]
+        as_found = self.keep_as_found([sentences[n] for n in others], [hits[n] for n in others])
+        kept = dict(zip(others, as_found, strict=True))
+        if asked:  # else no encoder is loaded
+            reranked = self.reranker.rerank(
+                [sentences[n] for n in asked],
+                [hits[n][_num_named(hits[n]) :] for n in asked],
+                depth=[rooms[n] for n in asked],
+                drop_near_duplicates=settings.drop_near_duplicates,
+            )
+            for n, texts in zip(asked, reranked, strict=True):
+                kept[n] = (*hits[n][: _num_named(hits[n])], *texts)
+        return [kept[n] for n in range(len(hits))]
 
     def keep_as_found(self, sentences: Sequence[Sentence], hits: Sequence[Passages]) -> list[Passages]:
         """The hits of each sentence in the order of the search: kept passages first, dropped ones last."""

@@ -20,7 +20,7 @@ class RerankerReplica:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         serve_settings = ServeSettings(**settings)
-        self.settings, self.thread = serve_settings.retrieval, model_thread(serve_settings)
+        self.thread = model_thread(serve_settings)
         self.retriever = Retriever(serve_settings.retrieval, device=serve_settings.device)
         self.reranker = self.thread.submit(lambda: self.retriever.reranker).result()
         self.batcher = Batcher(self._rerank, POLICY.batch_sentences, self.thread)
