@@ -23,7 +23,7 @@ from ctxner.retrieval.measure.coverage import (
     tally,
     word_coverage,
 )
-from ctxner.retrieval.measure.links import SeenTally, corresponding_types, measure_links, pieces_spent
+from ctxner.retrieval.measure.entries import SeenTally, corresponding_types, measure_links, pieces_spent
 from ctxner.schema import Example, Sentence
 from jobs.audit import read_passages
 from jobs.console import progress

@@ -6,7 +6,7 @@ import pytest
 
 from ctxner.labels import spans_to_tags
 from ctxner.retrieval.measure.coverage import MentionTally, Tally, surfaces
-from ctxner.retrieval.measure.links import (
+from ctxner.retrieval.measure.entries import (
     PiecesSpent,
     SeenTally,
     corresponding_types,
