@@ -106,7 +106,7 @@ class ViewBatch:
         )
 
 
-def marks(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int] | None:
+def mark_pieces(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int] | None:
     """The pieces before and after words that name an entry: pieces that no text has; None if there are none."""
     vocabulary = tokenizer.get_vocab()
     unused = [vocabulary[piece] for piece in _UNUSED if piece in vocabulary]
@@ -147,7 +147,7 @@ class ViewBuilder:
         self.tokenizer, self.start, self.end = tokenizer, int(start), int(end)
         self.unknown, self.pad = int(tokenizer.unk_token_id), int(tokenizer.pad_token_id)
         self.max_pieces, self.max_passages = max_pieces, max_passages
-        self.marks = marks(tokenizer) if mark_entries else None
+        self.marks = mark_pieces(tokenizer) if mark_entries else None
         # Threads may share the builder: no entry is read twice, because another thread may replace a full cache.
         self._word_pieces: dict[str, tuple[int, ...]] = {}
         self._pieces_of_types: dict[str, tuple[int, ...]] = {"": ()}

@@ -214,3 +214,17 @@ def test_a_split_without_a_file_says_which_setting_is_missing():
 
 def test_the_packaged_encoder_is_a_folder_with_safe_weights():
     assert (Path(packaged_encoder()) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("mode", "dev_views", "views"),
+    [
+        ("plain", "trained", ("plain",)),
+        ("context", "trained", ("context",)),
+        ("cl-kl", "trained", ("plain", "context")),
+        ("cl-l2", "trained", ("plain", "context")),
+        ("plain", "both", ("plain", "context")),
+    ],
+)
+def test_dev_is_scored_in_the_views_that_are_trained_unless_both_are_asked_for(mode, dev_views, views):
+    assert parse_config({"loss": {"mode": mode}, "run": {"dev_views": dev_views}}).dev_views() == views

@@ -143,7 +143,7 @@ def test_jobs_and_serving_do_not_know_each_other_and_the_client_knows_nothing():
     [
         "import ctxner, ctxner.schema, ctxner.labels, ctxner.files.sentences, ctxner.evaluation.scores, ctxner.config",
         "import ctxner.evaluation.errors, ctxner.evaluation.calibration, ctxner.retrieval.measure",
-        "import ctxner.retrieval.measure.leakage, ctxner.retrieval.measure.coverage, ctxner.retrieval.measure.links",
+        "import ctxner.retrieval.measure.leakage, ctxner.retrieval.measure.coverage, ctxner.retrieval.measure.entries",
         "import jobs.cli",
     ],
 )

@@ -426,3 +426,21 @@ def test_a_saved_tagger_answers_the_same(tagger, examples, tmp_path):
 def test_a_folder_that_is_no_tagger_is_refused(tmp_path):
     with pytest.raises(ValueError, match="ctxner train"):
         Tagger.from_pretrained(tmp_path / "absent")
+
+
+def test_in_bfloat16_the_encoder_is_rounded_and_the_crf_is_not(tagger, examples, monkeypatch):
+    narrow = Tagger(tagger.model, tagger.tokenizer, bfloat16=True)
+    autocast = []
+    viterbi = type(tagger.model.crf).viterbi
+
+    def watched(crf, emissions_BTL, mask_BT):
+        autocast.append(torch.is_autocast_enabled("cpu"))
+        assert emissions_BTL.dtype == torch.float32
+        return viterbi(crf, emissions_BTL, mask_BT)
+
+    monkeypatch.setattr(type(tagger.model.crf), "viterbi", watched)
+    found, wanted = narrow.predict(examples, view="context"), tagger.predict(examples, view="context")
+    assert set(autocast) == {False}
+    entropies = [(ours.entropy, theirs.entropy) for ours, theirs in zip(found, wanted, strict=True)]
+    assert any(abs(ours - theirs) > 1e-5 for ours, theirs in entropies)
+    assert all(abs(ours - theirs) < 0.2 * (1 + theirs) for ours, theirs in entropies)

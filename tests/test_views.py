@@ -18,7 +18,7 @@ from ctxner.views import (
     entry_type,
     epoch_batches,
     keep_passages,
-    marks,
+    mark_pieces,
     pack_batches,
     padding_share,
     shown_text,
@@ -453,6 +453,12 @@ def test_the_type_of_an_entry_is_read_from_its_definition(title, text, type):
     assert entry_type(Passage("p", "s", text, title, type="drug")) == "drug"
 
 
+@pytest.mark.parametrize("max_pieces", range(12, 60))
+def test_marks_and_types_count_towards_the_limit(tokenizer, max_pieces):
+    builder = ViewBuilder(tokenizer, max_pieces=max_pieces)
+    assert builder.context(Example(NAMING, ENTRIES)).longest_row <= max_pieces
+
+
 def test_an_entry_is_shown_with_its_names_and_type_once():
     passages = [
         Passage("1", "s", "Velm is a city.", "Velm", aliases=("Velmora", "City of Bells"), type="city"),
@@ -491,6 +497,6 @@ def test_a_tokenizer_without_unused_pieces_marks_by_its_mask_and_one_without_any
             return {"a": 0}
 
     bare = Bare()
-    assert marks(bare) == (7, 7)
+    assert mark_pieces(bare) == (7, 7)
     bare.mask_token_id = None
-    assert marks(bare) is None
+    assert mark_pieces(bare) is None

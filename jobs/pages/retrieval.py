@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.retrieval.measure.coverage import MentionTally, Tally
-from ctxner.retrieval.measure.links import LinkMeasures, PiecesSpent, SeenTally
+from ctxner.retrieval.measure.entries import LinkMeasures, PiecesSpent, SeenTally
 from ctxner.schema import Example, ScoredPassage
 from jobs.pages.charts import Panel
 from jobs.pages.page import DROPPED, evenly, histogram, share_panel, write_page

@@ -158,6 +158,15 @@ def test_dev_scores_are_those_of_both_views(small_model, minilm) -> None:
     assert_close(scores["plain"].to_dict(), scores["context"].to_dict())
 
 
+@pytest.mark.parametrize("view", ["plain", "context"])
+def test_dev_scores_are_those_of_the_views_asked_for(small_model, minilm, view) -> None:
+    model = small_model(vocabulary=30522, types=WORLD.types)
+    scores = dev_scores(
+        model, load_tokenizer(minilm), [Example(sentence) for sentence in WORLD.dev], CPU, 1, views=(view,)
+    )
+    assert list(scores) == [view]
+
+
 def test_dev_sentences_without_gold_are_not_scored_as_sentences_without_mentions(small_model, minilm) -> None:
     examples = [Example(Sentence("bare", ("Velmora", "sank")))]
     with pytest.raises(ValueError, match=r"sentence 'bare' has no gold tags"):

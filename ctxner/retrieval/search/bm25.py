@@ -1,4 +1,4 @@
-"""Searching passages for sentences by BM25, in an index that `ctxner.retrieval.index.build` wrote.
+"""Searching passages for sentences: entries by name and texts by BM25, in an index of `ctxner.retrieval.index.build`.
 
 Sentences are searched together: their lookups go to Lucene in a few batches (`ctxner.retrieval.lucene.lookups`), and
 equal ones only once. A query that fails affects no other sentence.

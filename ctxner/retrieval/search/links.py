@@ -235,11 +235,14 @@ class _Vocabulary(dict[str, int]):
         return self[word]
 
     def arrays(self) -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.int64]]:
-        """Hash and flags of each token, and the first token of each word, one past the last word included."""
+        """Hash and flags of each token, and the first token of each word, one past the last word included.
+
+        They are views: no word can be added while one of them is held.
+        """
         return (
-            np.array(self._hashes, np.uint64),
-            np.array(self._flags, np.uint8),
-            np.array(self._firsts, np.int64),
+            np.frombuffer(self._hashes, np.uint64),
+            np.frombuffer(self._flags, np.uint8),
+            np.frombuffer(self._firsts, np.int64),
         )
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from ctxner.retrieval.index.build import build_index
@@ -152,3 +153,14 @@ def test_a_build_killed_at_any_point_leaves_a_sound_index_and_no_lock(tmp_path):
     assert sorted(path.name for path in (tmp_path / "index").iterdir())[:2] == [".lock", "CURRENT"]
     assert len(list((tmp_path / "index").iterdir())) == 4, "two versions are kept"
     assert verify_index(tmp_path / "index") == last
+
+
+@pytest.mark.parametrize("array", ["hashes", "places"])
+def test_names_that_are_not_those_of_the_passages_are_found(tmp_path, array):
+    (tmp_path / "c.jsonl").write_text('{"id": "a", "title": "Ann"}\n{"id": "b", "title": "Bob"}\n')
+    manifest = build_index([tmp_path / "c.jsonl"], tmp_path / "index")
+    verify_index(tmp_path / "index")
+    path = tmp_path / "index" / manifest.version / "names" / f"{array}.npy"
+    np.save(path, np.load(path) ^ np.uint64(1))
+    with pytest.raises(ValueError, match="the names are not those of the stored passages"):
+        verify_index(tmp_path / "index")

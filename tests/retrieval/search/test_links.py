@@ -21,6 +21,12 @@ ENTRIES = [
     {"id": "town", "title": "Merano", "text": "Merano is a town with a harbour.", "source": "names"},
     {"id": "hope", "title": "Hope", "text": "a film.", "source": "names"},
     {"id": "velm", "title": "Velmora", "aliases": ["City of Bells", "Velm"], "type": "city", "source": "names"},
+    {"id": "of", "title": "of", "text": "a word.", "source": "terms"},
+    {"id": "us", "title": "US", "text": "a country.", "source": "terms"},
+    {"id": "lost", "title": "loss", "text": "a state.", "source": "terms"},
+    {"id": "injury", "title": "injury", "text": "a harm.", "source": "terms"},
+    {"id": "injuries", "title": "injuries", "text": "harms.", "source": "terms"},
+    {"id": "hall", "title": "york city hall", "text": "a house.", "source": "terms"},
     {"id": "york", "title": "New York", "text": "a city.", "source": "names"},
     {"id": "story", "title": "Harbour of Velmora", "text": LONG, "source": "names"},
 ]
@@ -64,7 +70,12 @@ def named(searcher, text, **fields):
         ("the City of Bells", {"velm": ((1, 4),)}),  # an alias
         ("we like #NewYork", {"york": ((2, 3),)}),  # a hash tag is split at its capitals
         ("the Velmora-based firm", {"velm": ((1, 2),)}),  # a part of a word, at a hyphen
-        ("of and the", {}),
+        ("of and the", {}),  # a stop word alone names nothing, though it is a title
+        ("they left us", {}),
+        ("they left the US", {"us": ((3, 4),)}),
+        ("the New York city hall", {"hall": ((2, 5),)}),  # the longest run, though another begins before it
+        ("an injury", {"injury": ((1, 2),)}),  # the same name but for the plural: as it is written
+        ("two injuries", {"injuries": ((1, 2),)}),
         ("", {}),
     ],
 )

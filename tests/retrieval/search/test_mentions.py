@@ -159,3 +159,11 @@ def test_each_choice_adds_most_to_what_is_covered(texts, depth):
 def test_any_words_give_bounded_candidates(words):
     found, _ = candidates(words)
     assert all(1 <= len(run) <= MAX_MENTION_TOKENS and weight > 0 for run, weight in found.items())
+
+
+def test_nothing_is_chosen_that_adds_less_than_the_least_gain():
+    mentions, texts = {("york",): 4.0, ("tower",): 0.5}, ["york", "york tower", "tower", "york again"]
+    words = {n: compared_words(Passage(f"p{n}", "s", text)) for n, text in enumerate(texts)}
+    assert list(choose(mentions, words, lambda _: False, least_gain=0.0)) == [1, 0, 3, 2]
+    assert list(choose(mentions, words, lambda _: False, least_gain=0.7)) == [1, 0]  # then 0.8 * 0.2, and 0.1
+    assert list(choose(mentions, words, lambda _: False, least_gain=5.0)) == []

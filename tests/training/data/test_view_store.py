@@ -26,6 +26,7 @@ from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegac
 from ctxner.files.atomic import target_of
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from ctxner.training.data import view_store as viewstore
+from ctxner.training.data.epoch_views import ListedViews, ShownViews
 from ctxner.training.data.view_key import views_key
 from ctxner.training.data.view_store import open_views
 from ctxner.views import ViewBuilder
@@ -184,6 +185,25 @@ def test_marks_are_stored_too(tmp_path, builder):
     store = _open(tmp_path, examples, builder)
     assert [view.marks for view in store] == [view.marks for view in views]
     assert [store.mark_places(n) for n in range(6)] == [tuple(used for _, used in view.marks) for view in views]
+
+
+def test_the_key_tells_marked_views_and_other_runs_from_each_other(tokenizer):
+    plain = ViewBuilder(tokenizer, max_pieces=24, mark_entries=False)
+    marked = ViewBuilder(tokenizer, max_pieces=24)
+    examples = [_example(["Paris", "is"], ("Paris", None, *named)) for named in ((), ((0, 1),), ((1, 2),))]
+    assert len({views_key([example], marked, "context") for example in examples}) == 3
+    assert views_key(examples, marked, "context") != views_key(examples, plain, "context")
+    assert views_key(examples, marked, "plain") == views_key(examples, plain, "plain")
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_shapes_are_those_of_the_views_with_the_kept_passages(tmp_path, tokenizer, kept):
+    examples, builder = _examples(12), ViewBuilder(tokenizer, max_pieces=64)
+    for views in (ListedViews(map(builder.context, examples)), _open(tmp_path, examples, builder)):
+        shown = ShownViews(views, np.full(len(examples), kept))
+        rows, longest = shown.shape()
+        assert rows.tolist() == [view.num_rows for view in shown]
+        assert longest.tolist() == [view.longest_row for view in shown]
 
 
 def test_a_store_of_another_version_is_written_anew(tmp_path, builder):
