@@ -28,6 +28,14 @@ _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 
 @dataclass
+class Remark:
+    """How often a reader met one odd thing, and where first."""
+
+    count: int = 0
+    places: list[str] = field(default_factory=list)  # file:line, the first few
+
+
+@dataclass
 class ReadCounts:
     """Counts of what a reader has yielded and changed so far.
 
@@ -38,6 +46,8 @@ class ReadCounts:
         num_multi_tags: Number of cells with several tags, such as `B-person,B-group`, reduced to one.
         num_comments: Number of comment lines skipped.
         num_empty_texts: Number of JSON lines, Parquet rows and lines of plain text skipped because they have no word.
+        recognised: File -> format that its content was recognised as, where no option named it.
+        remarks: Odd thing -> how often and where; each was read by a stated rule and may be a fault of the file.
     """
 
     num_sentences: int = 0
@@ -46,6 +56,15 @@ class ReadCounts:
     num_multi_tags: int = 0
     num_comments: int = 0
     num_empty_texts: int = 0
+    recognised: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, Remark] = field(default_factory=dict)
+
+    def remark(self, what: str, where: str) -> None:
+        """Count an odd thing that is read by a stated rule, e.g. `tags without prefix`, and keep its first places."""
+        remark = self.remarks.setdefault(what, Remark())
+        remark.count += 1
+        if len(remark.places) < _REMARK_PLACES:
+            remark.places.append(where)
 
     def counted(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
         """Pass on the sentences that have words; count those that have and those that have not."""
@@ -60,6 +79,11 @@ class ReadCounts:
         """Add the counts of another reader."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.recognised |= other.recognised
+        for what, remark in other.remarks.items():
+            mine = self.remarks.setdefault(what, Remark())
+            mine.count += remark.count
+            mine.places = [*mine.places, *remark.places][:_REMARK_PLACES]
 
     def check(self, path: str | Path, wanted: str) -> None:
         """Log what was changed in a whole file; raise ValueError when it has no sentence."""
@@ -68,9 +92,14 @@ class ReadCounts:
         counts = {name: count for name in _COUNTS[1:] if (count := getattr(self, name))}
         if counts:
             logger.warning("%s: %d sentences read, with %s", path, self.num_sentences, counts)
+        for file, format in self.recognised.items():
+            logger.info("%s: read as %s", file, format)
+        for what, remark in self.remarks.items():
+            logger.warning("%s: %s: %d times, first %s", path, what, remark.count, remark.places[0])
 
 
-_COUNTS = tuple(count.name for count in fields(ReadCounts))
+_COUNTS = tuple(count.name for count in fields(ReadCounts) if count.name.startswith("num_"))
+_REMARK_PLACES = 5
 
 
 @dataclass

@@ -572,3 +572,20 @@ def test_shared_news_data_names_all_documents(tmp_path):
     }
     assert {split: len(set(ids)) for split, ids in documents.items()} == {"train": 946, "dev": 216, "test": 231}
     assert all(id is not None for ids in documents.values() for id in ids)
+
+
+def test_remarks_keep_their_first_places_and_add_up(caplog):
+    counts, other = ReadCounts(num_sentences=1), ReadCounts()
+    for line in range(1, 8):
+        counts.remark("tags without prefix", f"a.conll:{line}")
+    other.remark("tags without prefix", "b.conll:3")
+    other.remark("nested mentions", "b.conll:4")
+    other.recognised["b.conll"] = "CoNLL-2003, IOB1"
+    counts.add(other)
+    assert counts.remarks["tags without prefix"].count == 8
+    assert counts.remarks["tags without prefix"].places == [f"a.conll:{line}" for line in range(1, 6)]
+    assert counts.remarks["nested mentions"].places == ["b.conll:4"]
+    with caplog.at_level("INFO"):
+        counts.check("ab", "sentences")
+    assert "b.conll: read as CoNLL-2003, IOB1" in caplog.text
+    assert "ab: tags without prefix: 8 times, first a.conll:1" in caplog.text
