@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_KINDS = (".jsonl", ".csv", ".tsv", ".names", ".names.txt", ".txt", ".obo", ".xml")
+_KINDS = (".jsonl", ".csv", ".tsv", ".names", ".names.txt", ".txt", ".obo", ".xml", ".ttl", ".nt", ".rdf", ".owl")
 SUFFIXES = (*(kind + compression for kind in _KINDS for compression in ("", ".gz", ".zst")), ".xml.bz2", ".parquet")
 
 

@@ -19,6 +19,8 @@ from ctxner.retrieval.corpus.name_lists import read_names
 from ctxner.retrieval.corpus.obo import read_terms
 from ctxner.retrieval.corpus.records import FIELDS, passage_of, read_json_lines
 from ctxner.retrieval.corpus.redirects import collect_aliases
+from ctxner.retrieval.corpus.skos import FORMATS as RDF_FORMATS
+from ctxner.retrieval.corpus.skos import read_concepts
 from ctxner.retrieval.corpus.tables import check_columns, read_table
 from ctxner.retrieval.text import clean_text
 from ctxner.schema import Passage
@@ -35,9 +37,9 @@ class CorpusReader:
     JSON lines and Parquet rows have `contents` (or `text`), a `title` or both, and may have `id`, `source`, `type` and
     `aliases` (a list, or one text with `|` between); rows of CSV and TSV have the same in the columns that their header
     names. A plain-text file holds one passage per line, a list of names one entry per line. An OBO file gives an entry
-    per term, a MediaWiki dump passages `<page id>-<n>` with the page's title. Elsewhere a passage without an id is
-    `<file stem>-<line>`; without a source it has the file's stem. Blank lines and rows are skipped. Control characters
-    become blanks and lone surrogates U+FFFD.
+    per term, an RDF file one per SKOS concept or OWL class, a MediaWiki dump passages `<page id>-<n>` with the page's
+    title. Elsewhere a passage without an id is `<file stem>-<line>`; without a source it has the file's stem. Blank
+    lines and rows are skipped. Control characters become blanks and lone surrogates U+FFFD.
 
     Part p of P has the lines, rows, terms or pages i of each file with i mod P = p. Those of other parts become no
     passages; in JSON lines, plain text and lists of names they are not even parsed.
@@ -131,6 +133,8 @@ class CorpusReader:
         if kind.startswith(".obo"):
             not_blank = ((line_no, line) for line_no, line in self._all_lines(path) if line.strip())
             return self._ours(read_terms(not_blank, str(path)))
+        if (suffix := kind.partition(".gz")[0].partition(".zst")[0]) in RDF_FORMATS:
+            return self._ours(self._concepts(path, suffix))
         return ((line_no, {"contents": line}) for line_no, line in self._lines(path))
 
     def _is_ours(self, line_no: int) -> bool:
@@ -173,6 +177,10 @@ class CorpusReader:
                     row_no += batch.num_rows
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise ValueError(f"{path}:{row_no + 1}: not readable as Parquet ({error})") from error
+
+    def _concepts(self, path: Path, suffix: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        with CorpusFile(path) as self._file:
+            yield from read_concepts(self._file.stream, str(path), suffix)
 
     def _pages(self, path: Path, stem: str) -> Iterator[tuple[str, Passage]]:
         """The passages of a dump's pages; the first one of a page has its aliases, so that a name brings one passage.
