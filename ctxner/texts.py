@@ -10,7 +10,11 @@ from ctxner.schema import Passage, ScoredPassage, Sentence
 
 
 def sentences_of(
-    text: str | Sequence[str] | Sentence, name: str, *, bounds: Iterable[tuple[int, int]] | None = None
+    text: str | Sequence[str] | Sentence,
+    name: str,
+    *,
+    bounds: Iterable[tuple[int, int]] | None = None,
+    abbreviations: Iterable[tuple[str, str]] = (),
 ) -> list[Sentence]:
     """The sentences of a text. A word list or a `Sentence` is one sentence; an empty input has none.
 
@@ -18,6 +22,7 @@ def sentences_of(
         text: Text to split, or words that are split already.
         name: Beginning of the ids of all new sentences, and the id of the document that a split text is.
         bounds: (start, end) of the sentences of a text, if they are known.
+        abbreviations: Short and long forms that the document defines before this text.
     """
     if isinstance(text, Sentence):
         return [text] if text.words else []
@@ -30,7 +35,7 @@ def sentences_of(
             words = tuple(text[first:last] for first, last in offsets)
             id = f"{name}-{len(sentences)}"
             sentences.append(Sentence(id, words, offsets=offsets, text=text, document=name))
-    return list(with_abbreviations(sentences))
+    return list(with_abbreviations(sentences, before=abbreviations))
 
 
 def as_scored(passages: Iterable[str | Passage | ScoredPassage]) -> tuple[ScoredPassage, ...]:

@@ -46,6 +46,7 @@ def part_schema() -> pa.Schema:
             ("text", pa.string()),
             ("words", pa.list_(pa.string())),  # null unless the document was given as words
             ("bounds", pa.list_(pair)),  # (start, end) of the sentences, if cutting the document has found them
+            ("abbreviations", pa.list_(pa.list_(pa.string()))),  # short and long forms defined before this part
         ]
     )
 
@@ -185,7 +186,8 @@ def _write_parts(documents: Iterable[Document], folder: Path) -> tuple[int, str]
         digest.update("\0".join((document.id, document.text, *(words or ()), "\n")).encode())
         for part in cut(document.text) if words is None else cut(document.text, len(document.text)):
             place = {"row": str(position), "position": position, "document": number, "start": part.start}
-            rows.append({**place, "id": document.id, "text": part.text, "words": words, "bounds": part.bounds})
+            split = {"words": words, "bounds": part.bounds, "abbreviations": part.abbreviations}
+            rows.append({**place, "id": document.id, "text": part.text, **split})
             position, num_chars = position + 1, num_chars + len(part.text)
             if len(rows) >= _ROWS_PER_FILE or num_chars >= _CHARS_PER_FILE:
                 flush()

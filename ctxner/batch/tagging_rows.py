@@ -21,7 +21,7 @@ def sentences_of_part(part: Mapping[str, Any]) -> list[Sentence]:
     """The sentences of a part; their offsets, if any, refer to the part's text."""
     if part["words"] is not None:
         return sentences_of(part["words"], part["row"])
-    return sentences_of(part["text"], part["row"], bounds=part["bounds"])
+    return sentences_of(part["text"], part["row"], bounds=part["bounds"], abbreviations=part.get("abbreviations") or ())
 
 
 def entity_row(entity: Entity, start: int, number: int) -> dict[str, Any]:

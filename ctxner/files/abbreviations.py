@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from ctxner.files.words import split_words
 from ctxner.schema import Sentence
 
 _BRACKETS = {"(": ")", "[": "]"}
@@ -20,7 +21,9 @@ REACH = 13
 _MOST_KNOWN = 100  # definitions kept
 
 
-def with_abbreviations(sentences: Iterable[Sentence], *, reach: int = REACH) -> Iterator[Sentence]:
+def with_abbreviations(
+    sentences: Iterable[Sentence], *, reach: int = REACH, before: Iterable[tuple[str, str]] = ()
+) -> Iterator[Sentence]:
     """The sentences, in order, each with those of its document's abbreviations that it may use.
 
     A definition holds in its sentence and after it; a later one of the same short form replaces it. At most the last
@@ -30,12 +33,15 @@ def with_abbreviations(sentences: Iterable[Sentence], *, reach: int = REACH) -> 
         sentences: Sentences in the order of the text.
         reach: Number of sentences for which a definition holds, counted from the one that gives it, where the sentences
             name no document; within a named one it holds to the end.
+        before: Definitions that the first document gives before its first sentence here, as `definitions` returns them.
     """
-    known: dict[str, tuple[str, int]] = {}  # long form and place of the definition, by short form, oldest first
+    # Long form and place of the definition, by short form, oldest first
+    known: dict[str, tuple[str, int]] = {short: (long, 0) for short, long in before}
     document = None
     for place, sentence in enumerate(sentences):
-        if sentence.document != document:
-            document, known = sentence.document, {}
+        if place and sentence.document != document:
+            known = {}
+        document = sentence.document
         for short, long in definitions(sentence.words):
             known.pop(short, None)
             known[short] = (long, place)
@@ -44,6 +50,22 @@ def with_abbreviations(sentences: Iterable[Sentence], *, reach: int = REACH) -> 
         words = set(sentence.words) if known else ()
         used = tuple((short, long) for short, (long, _) in known.items() if short.split(" ", 1)[0] in words)
         yield replace(sentence, abbreviations=used) if used else sentence
+
+
+def definitions_in(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(short form, long form) of each abbreviation that sentences define, in order; others are not split into words."""
+    for text in texts:
+        if any(bracket in text for bracket in _BRACKETS):
+            yield from definitions([text[start:end] for start, end in split_words(text)])
+
+
+def latest(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The last definition of each short form, oldest first, at most as many as `with_abbreviations` keeps."""
+    known: dict[str, str] = {}
+    for short, long in pairs:
+        known.pop(short, None)
+        known[short] = long
+    return tuple(known.items())[-_MOST_KNOWN:]
 
 
 def _oldest(known: dict[str, tuple[str, int]]) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ctxner.files.abbreviations import definitions_in, latest
 from ctxner.files.columns import ColumnFormat, iter_columns
 from ctxner.files.compression import DAMAGE, decompressed
 from ctxner.files.jsonl import jsonl_records
@@ -50,11 +51,13 @@ class Part:
         start: Index of the first character in the document.
         text: Text of the part.
         bounds: (start, end) of each sentence in `text`, when cutting has already found the sentences; else None.
+        abbreviations: Short and long forms of the abbreviations that the document defines before this part.
     """
 
     start: int
     text: str
     bounds: _Bounds | None = None
+    abbreviations: tuple[tuple[str, str], ...] = ()
 
 
 _TXT = {"text": "one document per line", "files": "one document per file", "columns": "words in columns"}
@@ -103,17 +106,20 @@ def cut(text: str, max_chars: int = PART_CHARS) -> Iterator[Part]:
     if len(text) <= max_chars:
         yield Part(0, text)
         return
-    start, bounds = 0, list[tuple[int, int]]()
+    start, bounds, known = 0, list[tuple[int, int]](), tuple[tuple[str, str], ...]()
     for first, last in split_sentences(text):
         if bounds and last - start > max_chars:
-            yield _part(text, start, first, bounds)
-            start, bounds = first, []
+            yield _part(text, start, first, bounds, known)
+            defined = definitions_in(text[begin:end] for begin, end in bounds)
+            start, bounds, known = first, [], latest((*known, *defined))
         bounds.append((first, last))
-    yield _part(text, start, len(text), bounds)
+    yield _part(text, start, len(text), bounds, known)
 
 
-def _part(text: str, start: int, end: int, bounds: Sequence[tuple[int, int]]) -> Part:
-    return Part(start, text[start:end], tuple((first - start, last - start) for first, last in bounds))
+def _part(
+    text: str, start: int, end: int, bounds: Sequence[tuple[int, int]], abbreviations: tuple[tuple[str, str], ...]
+) -> Part:
+    return Part(start, text[start:end], tuple((first - start, last - start) for first, last in bounds), abbreviations)
 
 
 def _checked(document: Document) -> Document:

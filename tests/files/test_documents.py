@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ctxner.files.documents import Document, cut, iter_documents
 from ctxner.files.words import split_sentences
+from ctxner.texts import sentences_of
 
 
 def test_each_kind_of_file_gives_its_documents_in_order(tmp_path: Path) -> None:
@@ -87,3 +88,22 @@ def test_parts_joined_are_the_text_and_their_sentences_its_sentences(text: str, 
 def test_a_short_text_is_its_only_part() -> None:
     [part] = cut("One. Two.")
     assert (part.start, part.text, part.bounds) == (0, "One. Two.", None)
+
+
+def test_a_part_knows_the_abbreviations_that_earlier_parts_define() -> None:
+    """The oracle: the sentences of the document as a whole."""
+    filler = "Nothing else was said about it. " * 3
+    defined = "".join(f"Alpha{n} beta gamma (A{n}BG) came. {filler}" for n in range(130))
+    text = f"They gave puromycin aminonucleoside (PAN). {defined}Then PAN helped, A3BG and A99BG too."
+    text += f" A99 beta gun (A99BG). {filler * 9}Now A99BG is new."
+    whole = [(sentence.words, sentence.abbreviations) for sentence in sentences_of(text, "a")]
+    parts = list(cut(text, 400))
+    assert len(parts) > 20
+    sentences = [
+        (sentence.words, sentence.abbreviations)
+        for part in parts
+        for sentence in sentences_of(part.text, "a", bounds=part.bounds, abbreviations=part.abbreviations)
+    ]
+    assert sentences == whole
+    assert [pair for _, used in whole for pair in used][-1] == ("A99BG", "A99 beta gun")
+    assert max(len(part.abbreviations) for part in parts) == 100
