@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ctxner.files.arrow import arrow_records
+from ctxner.files.brat import brat_records
+from ctxner.files.docbin import docbin_records
 from ctxner.files.forms.form import Reading
 from ctxner.files.jsonl import jsonl_records
 from ctxner.files.parquet import parquet_records
@@ -17,6 +19,8 @@ _READERS: dict[Kind, Callable[[Path, str, Reading], Iterator[Record]]] = {
     "json": jsonl_records,
     "parquet": parquet_records,
     "arrow": arrow_records,
+    "spacy": docbin_records,
+    "brat": brat_records,
 }
 
 
