@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.files.dataset_info import names_beside
-from ctxner.files.forms.form import Reading
+from ctxner.files.forms.form import Reading, counted_once
 from ctxner.files.forms.recognise import recognised
 from ctxner.files.json_values import holds_array, json_values
 from ctxner.files.lines import ReadCounts, ReadResult, bare_name, lines_of, write_lines
@@ -59,7 +59,7 @@ def iter_jsonl(
             used twice, or no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
-    records = partial(jsonl_records, path, prefix, Reading(tagged, labels, counts=counts))
+    records = counted_once(partial(jsonl_records, path, prefix), Reading(tagged, labels, counts=counts))
     yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts)
     counts.check(path, '{"text": ..., "entities": [...]} or {"words": [...], "tags": [...]} on each line')
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ctxner.files.arrow import ROWS_PER_BATCH, columns_to_read, row_values
 from ctxner.files.dataset_info import names_beside, names_within
-from ctxner.files.forms.form import Reading
+from ctxner.files.forms.form import Reading, counted_once
 from ctxner.files.forms.recognise import recognised
 from ctxner.files.lines import ReadCounts, bare_name
 from ctxner.files.records import Record, iter_records
@@ -58,7 +58,7 @@ def iter_parquet(
             column; at the end, an id used twice, or no sentence.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
-    records = partial(parquet_records, path, prefix, Reading(tagged, labels, counts=counts))
+    records = counted_once(partial(parquet_records, path, prefix), Reading(tagged, labels, counts=counts))
     yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts)
     counts.check(path, "one sentence per row, with the column 'words' or 'text'")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ctxner.files.abbreviations import with_abbreviations
 from ctxner.files.columns import ColumnFormat, iter_columns
-from ctxner.files.forms.form import Reading
+from ctxner.files.forms.form import Reading, counted_once
 from ctxner.files.lines import ReadCounts, ReadResult
 from ctxner.files.paths import Kind, kind_of, sentence_files
 from ctxner.files.record_files import records_of
@@ -119,6 +119,6 @@ def _iter_file(
     scheme, repairing = (format.scheme, format.repair) if format else ("BIOES", False)
     tagged = format is None or format.tag_column is not None
     reading = Reading(tagged, format.labels if format else None, counts=counts)
-    records = partial(records_of, path, kind, id_prefix, reading)
+    records = counted_once(partial(records_of, path, kind, id_prefix), reading)
     yield from iter_records(records, scheme=scheme, repair_tags=repairing, tagged=tagged, counts=counts)
     counts.check(path, "records with 'text' and 'entities', or 'words' and 'tags', or in a form of another tool")

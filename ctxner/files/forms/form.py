@@ -6,11 +6,12 @@ A form is a way in which others write annotated texts: Prodigy's, doccano's, Hug
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ctxner.files.lines import ReadCounts
+from ctxner.files.records import Record
 
 Fields = Mapping[str, Any]  # fields of a record that are not null
 
@@ -56,3 +57,20 @@ def items(value: Any, key: str, where: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ValueError(f"{where}: {key!r} is {value!r:.80}; wanted a list of objects")
     return value
+
+
+def counted_once(read: Callable[[Reading], Iterator[Record]], reading: Reading) -> Callable[[], Iterator[Record]]:
+    """A function that reads a file's records, as `iter_records` wants it: called again, it counts nothing twice."""
+
+    def records() -> Iterator[Record]:
+        counts = ReadCounts()
+        try:
+            yield from read(replace(reading, counts=counts))
+        finally:
+            reading.counts.recognised |= counts.recognised
+            for what, remark in counts.remarks.items():
+                before = reading.counts.remarks.get(what)
+                if before is None or before.count < remark.count:
+                    reading.counts.remarks[what] = remark
+
+    return records

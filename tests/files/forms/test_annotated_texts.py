@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ctxner.files.columns import ColumnFormat
 from ctxner.files.documents import iter_documents
-from ctxner.files.lines import ReadCounts
+from ctxner.files.forms.form import Reading, counted_once
+from ctxner.files.jsonl import jsonl_records
+from ctxner.files.lines import ReadCounts, Remark
 from ctxner.files.sentences import iter_sentences, read_sentences
 from ctxner.labels import tags_to_spans
 
@@ -142,6 +145,18 @@ def test_only_accepted_answers_are_read_and_the_others_counted(tmp_path):
     remarks = {what: (own.count, own.places[0]) for what, own in counts.remarks.items()}
     assert remarks == {"answered 'reject', not read": (2, f"{path}:2"), "answered 'ignore', not read": (1, f"{path}:3")}
     assert [own.id for own in iter_documents(path)] == [f"a-{number}" for number in range(5)]  # all can be tagged
+
+
+def test_a_file_that_is_read_again_is_counted_once(tmp_path):
+    path = write(tmp_path, "a.jsonl", [PRODIGY, {**PRODIGY, "answer": "reject"}, {**PRODIGY, "answer": "reject"}])
+    reading = Reading()
+    records = counted_once(partial(jsonl_records, path, "a"), reading)
+    next(records())
+    assert [len(list(records())) for _ in range(3)] == [1] * 3
+    assert reading.counts == ReadCounts(
+        recognised={str(path): "Prodigy (JSON lines)"},
+        remarks={"answered 'reject', not read": Remark(2, [f"{path}:2", f"{path}:3"])},
+    )
 
 
 def test_accepted_without_spans_means_no_mention_and_unanswered_means_unlabelled(tmp_path):
