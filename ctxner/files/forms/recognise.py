@@ -97,6 +97,8 @@ def _converted(form: Form, fields: Fields, where: str, reading: Reading) -> Fiel
     if gold is None and reading.tagged:
         return None
     used = form.uses(fields)
+    if not used:
+        return fields  # the form is ours
     rest = {name: value for name, value in fields.items() if name not in used}
     made = {**form.content(fields, where), **(gold or {})}
     if reading.tagged and (twice := rest.keys() & made.keys()):
