@@ -62,11 +62,12 @@ class Columns(Section):
     tag_column: int = -1  # the last one
     scheme: Literal["IOB1", "IOB2", "BIOES", "BMEWO"] = "IOB2"  # scheme of the files; ctxner itself uses BIOES
     repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
+    labels: tuple[str, ...] | None = None  # tags that the numbers in ner_tags stand for, in order; None: the file says
 
     def column_format(self, *, tagged: bool = True) -> ColumnFormat:
         """The format for a reader; with `tagged=False` the reader ignores the tag column."""
         tag_column = self.tag_column if tagged else None
-        return ColumnFormat(self.token_column, tag_column, scheme=self.scheme, repair=self.repair)
+        return ColumnFormat(self.token_column, tag_column, scheme=self.scheme, repair=self.repair, labels=self.labels)
 
 
 class FurtherData(Columns):

@@ -33,7 +33,7 @@ OTHER_VALUES = {
     "tagging.view": "auto", "tagging.threshold": 0.5, "tagging.threads": 3, "tagging.work": "a",
     "tagging.precision": "bfloat16", "tagging.actors": 3, "tagging.batch_pieces": 512,
     "model.encoder": "a", "model.warm_start": "a", "data.also": ({"train": "a"},),
-    "data.unlabelled": "a", "data.cache": "a", "data.train_sentences": 3, "data.dev_sentences": 3,
+    "data.unlabelled": "a", "data.cache": "a", "data.labels": ["O"], "data.train_sentences": 3, "data.dev_sentences": 3,
     "model.encoder_dropout": 0.0,
     "loss.mode": "plain", "loss.preset": "released_code", "loss.kl": "marginal", "loss.temperature": 0.5,
     "run.storage": "a", "run.name": "a", "run.threads": 3, "run.precision": "bfloat16",

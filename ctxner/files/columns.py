@@ -42,6 +42,7 @@ class ColumnFormat:
         repair: Whether illegal tag sequences are read by conlleval's rules and counted, instead of refused.
         empty_token: Word in place of an empty or blank token, so that words and tags stay aligned. CoNLL-U writes `_`
             there too, and every tokenizer has a piece for it.
+        labels: Tags that numbers stand for, in order, in JSON, Parquet and Arrow files; column files do not use it.
     """
 
     token_column: int = 0
@@ -50,6 +51,7 @@ class ColumnFormat:
     comment_prefix: str | None = "# "
     repair: bool = False
     empty_token: str = EMPTY_TOKEN
+    labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         scheme_name(self.scheme)

@@ -6,7 +6,8 @@ A document is a text, or one sentence that is already split into words. Gold tag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,12 +15,14 @@ from typing import Literal
 from ctxner.files.abbreviations import definitions_in, latest
 from ctxner.files.columns import ColumnFormat, iter_columns
 from ctxner.files.compression import DAMAGE, decompressed
-from ctxner.files.jsonl import jsonl_records
+from ctxner.files.forms.form import Reading
 from ctxner.files.lines import SURROGATE, ReadCounts, lines_of
-from ctxner.files.parquet import parquet_records
 from ctxner.files.paths import Kind, kind_of, refuse_txt, sentence_files
+from ctxner.files.record_files import records_of
 from ctxner.files.records import Record, words_sentence
 from ctxner.files.words import split_sentences
+
+logger = logging.getLogger(__name__)
 
 DocumentKind = Kind | Literal["files"]
 MAX_CHARS = 1 << 26  # per document: its row has to fit into memory several times
@@ -72,9 +75,9 @@ def iter_documents(
 
     Args:
         paths: Files, folders and patterns, as `ctxner.files.sentences.iter_sentences` takes them.
-        kind: Format of all files. `jsonl` and `parquet` have `text` or `words` per document, `columns` one sentence per
-            document, `text` one document per line, `files` one document per file. None: the suffix decides, and
-            `.txt` is refused because three formats use it.
+        kind: Format of all files. Records (JSON, Parquet and others) have `text` or `words` per document, `columns`
+            one sentence per document, `text` one document per line, `files` one document per file. None: the suffix
+            decides, and `.txt` is refused because three formats use it, unless brat's `.ann` lies beside it.
         format: Layout of column files; the tag column is ignored.
 
     Raises:
@@ -83,19 +86,16 @@ def iter_documents(
     """
     files = sentence_files(paths, "text" if kind == "files" else kind)
     for file in files:
-        if not file.is_file():
+        if not file.exists():
             raise FileNotFoundError(f"{file}: no such file")
     if kind is None:
         refuse_txt(files, _TXT)
-    readers: dict[DocumentKind, Callable[[Path, str], Iterator[Document]]] = {
-        "jsonl": lambda path, prefix: map(_from_record, jsonl_records(path, prefix)),
-        "parquet": lambda path, prefix: map(_from_record, parquet_records(path, prefix, tagged=False)),
-        "columns": lambda path, prefix: _columns(path, prefix, format or ColumnFormat(tag_column=None)),
-        "text": _lines,
-        "files": _whole,
-    }
     kinds = {file: kind or kind_of(file) for file in files}
-    return (_checked(document) for file, prefix in files.items() for document in readers[kinds[file]](file, prefix))
+    return (
+        _checked(document)
+        for file, prefix in files.items()
+        for document in _file_documents(file, kinds[file], prefix, format or ColumnFormat(tag_column=None))
+    )
 
 
 def cut(text: str, max_chars: int = PART_CHARS) -> Iterator[Part]:
@@ -126,6 +126,23 @@ def _checked(document: Document) -> Document:
     if len(document.text) > MAX_CHARS:
         raise ValueError(f"document {document.id!r} has {len(document.text)} characters; cut it to {MAX_CHARS} at most")
     return document
+
+
+def _file_documents(path: Path, kind: DocumentKind, prefix: str, format: ColumnFormat) -> Iterator[Document]:
+    if kind == "columns":
+        return _columns(path, prefix, format)
+    if kind == "text":
+        return _lines(path, prefix)
+    if kind == "files":
+        return _whole(path, prefix)
+    return _records(path, kind, prefix)
+
+
+def _records(path: Path, kind: Kind, prefix: str) -> Iterator[Document]:
+    reading = Reading(tagged=False)
+    yield from map(_from_record, records_of(path, kind, prefix, reading))
+    for file, form in reading.counts.recognised.items():
+        logger.info("%s: read as %s", file, form)
 
 
 def _from_record(record: Record) -> Document:

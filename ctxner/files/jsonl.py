@@ -1,17 +1,23 @@
-"""Sentences in JSON lines: texts with character spans, or words with tags (`ctxner.files.records`).
+"""Sentences in JSON lines and in JSON files: texts with character spans, or words with tags (`ctxner.files.records`).
 
-Tags become BIOES on reading. Errors name `file:line`. Changes that a reader makes are counted in its result.
+What annotation tools and others write is read too (`ctxner.files.forms.recognise`). Tags become BIOES on reading.
+Errors name `file:line`. Changes that a reader makes are counted in its result.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ctxner.files.lines import SURROGATE, ReadCounts, ReadResult, bare_name, lines_of, write_lines
+from ctxner.files.dataset_info import names_beside
+from ctxner.files.forms.form import Reading, counted_once
+from ctxner.files.forms.recognise import recognised
+from ctxner.files.json_values import holds_array, json_values
+from ctxner.files.lines import ReadCounts, ReadResult, bare_name, lines_of, write_lines
 from ctxner.files.records import Record, iter_records
 from ctxner.schema import Sentence
 
@@ -23,14 +29,16 @@ def iter_jsonl(
     repair_tags: bool = False,
     tagged: bool = True,
     id_prefix: str | None = None,
+    labels: Sequence[str] | None = None,
     counts: ReadCounts | None = None,
 ) -> Iterator[Sentence]:
-    """Read JSON lines, one sentence per line; memory grows by eight bytes per line.
+    """Read JSON lines, one sentence per line, or JSON with one array; memory grows by eight bytes per sentence.
 
     Two forms: `{"id", "text", "entities": [{"start", "end", "type"}]}` with half-open offsets in code points, and
-    `{"id", "words", "tags", "scheme", "offsets"}`; in a line with both, `words` is used. Doccano's `label`, `labels`
-    and `entities` are read too (`ctxner.files.records.text_sentence`). Without gold a sentence is unlabelled, but
-    annotations under another key are refused. Null means absent; `scheme` beats the argument. A word is split further
+    `{"id", "words", "tags", "scheme", "offsets"}`; in a line with both, `words` is used. The forms of others are in
+    `ctxner.files.forms`: doccano, Prodigy, Label Studio, spaCy's training pairs, GLiNER, Hugging Face's `tokens` and
+    `ner_tags`. Without gold a sentence is unlabelled, but annotations under a key that is not read are refused. Null
+    means absent; `scheme` beats the argument. A word is split further
     where a mention begins or ends inside it, so mentions are exact.
     Lone surrogates become U+FFFD (offsets stay). A text without words is skipped and counted. Ids that the file does
     not give are `{id_prefix}-{n}` from 0. `document_id` or `doc_id` (string or integer) names the document that the
@@ -42,6 +50,7 @@ def iter_jsonl(
         repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
         tagged: Whether gold is wanted; if not, no sentence has tags, and annotations are no reason to refuse a line.
         id_prefix: Beginning of ids that the file does not give; None for the file's name without suffixes.
+        labels: Tags that the numbers in `ner_tags` stand for, in order; None: a `dataset_info.json` beside the file.
         counts: Fresh counters to add to; complete when the iterator ends.
 
     Raises:
@@ -50,7 +59,7 @@ def iter_jsonl(
             used twice, or no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
-    records = partial(jsonl_records, path, prefix)
+    records = counted_once(partial(jsonl_records, path, prefix), Reading(tagged, labels, counts=counts))
     yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts)
     counts.check(path, '{"text": ..., "entities": [...]} or {"words": [...], "tags": [...]} on each line')
 
@@ -78,29 +87,23 @@ def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
     write_lines(path, map(line, sentences))
 
 
-def jsonl_records(path: str | Path, prefix: str) -> Iterator[Record]:
-    """Place, id and fields that are not null, of each line that is not blank."""
-    number = 0
+def jsonl_records(path: str | Path, prefix: str, reading: Reading) -> Iterator[Record]:
+    """Place, id and fields of each record; a file that begins with an array is read as JSON, whatever its name."""
+    if reading.labels is None:
+        reading = replace(reading, names=names_beside(path))
+    if bare_name(path)[1] == ".json" or holds_array(path):
+        return recognised(json_values(path), path, "JSON", prefix, reading)
+    return recognised(_line_values(path), path, "JSON lines", prefix, reading)
+
+
+def _line_values(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """Place and content of each line that is not blank."""
     for line_no, line in lines_of(path):
         if not line.strip():
             continue
         where = f"{path}:{line_no}"
-        record = _json_object(line, where)
-        given = record.get("id")
-        id = f"{prefix}-{number}" if given is None else SURROGATE.sub("\ufffd", str(given))
-        yield where, id, record
-        number += 1
-
-
-def _json_object(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON ({error}); wanted one object per line") from error
-    if isinstance(record, dict):
-        record = {name: value for name, value in record.items() if value is not None}
-    if not isinstance(record, dict) or not ("text" in record or "words" in record):
-        raise ValueError(f"{where}: wanted an object with 'text' or 'words'; found {line[:80]!r}")
-    if not isinstance(record.get("id"), str | int | None):
-        raise ValueError(f"{where}: 'id' is {record['id']!r}; wanted a string or an integer")
-    return record
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: not JSON ({error}); wanted one object per line") from error
+        yield where, value

@@ -12,13 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from ctxner.files.folders import brat_file, is_description, is_saved, visible_files, whole_folders
 from ctxner.files.lines import SURROGATE, bare_name
 
-Kind = Literal["columns", "jsonl", "parquet", "text"]
+Kind = Literal["columns", "jsonl", "json", "parquet", "arrow", "spacy", "brat", "text"]
 COLUMN_SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".col")
 _SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "jsonl": (".jsonl",),
     "columns": COLUMN_SUFFIXES,
+    "json": (".json",),
+    "arrow": (".arrow",),
+    "spacy": (".spacy",),
+    "brat": (".ann",),
     "parquet": (".parquet",),
     "text": (".txt",),
 }
@@ -29,9 +34,13 @@ _COMPRESSED = "(or with .gz or .zst)"
 def kind_of(path: str | Path) -> Kind:
     """Format of a file, by its suffix before any `.gz` or `.zst`; `.txt` means columns.
 
+    A folder, where `sentence_files` gives one, is one data set that `datasets` saved, or brat's.
+
     Raises:
         ValueError: Another suffix.
     """
+    if Path(path).is_dir():
+        return "arrow" if is_saved(Path(path)) else "brat"
     suffix = bare_name(path)[1]
     for kind, suffixes in _SUFFIXES.items():
         if suffix in suffixes:
@@ -63,15 +72,17 @@ def sentence_files(paths: str | Path | Sequence[str | Path], kind: Kind | None =
 
     Args:
         paths: Files, folders and patterns such as `shards/*.jsonl.gz`, where `**` stands for any folders. Of a folder,
-            all files in and below it with a fitting suffix are taken, unless a name begins with `.` or `_`.
+            all files in and below it with a fitting suffix are taken, unless a name begins with `.` or `_`. A folder
+            that `datasets` saved counts as a file, and so does a folder with brat's `.txt` and `.ann` files.
         kind: Format of the files, which decides the fitting suffixes; None for all that `kind_of` knows.
 
     Raises:
         FileNotFoundError: A folder or a pattern without files. Whether a named file exists is found out on reading.
+        ValueError: A folder with several splits that `datasets` saved.
     """
     given = [paths] if isinstance(paths, str | Path) else paths
     files = list(dict.fromkeys(file for path in given for file in _expanded(Path(path), kind)))
-    stems = {file: bare_name(file)[0] for file in files}
+    stems = {file: bare_name(file if file.name else file.resolve())[0] for file in files}
     repeated = {stem for stem, count in Counter(stems.values()).items() if count > 1}
     if not repeated:
         return stems
@@ -85,21 +96,20 @@ def sentence_files(paths: str | Path | Sequence[str | Path], kind: Kind | None =
 def _expanded(path: Path, kind: Kind | None) -> list[Path]:
     if path.is_dir():
         suffixes = _SUFFIXES[kind] if kind else _KNOWN
+        files = visible_files(path)
+        units = whole_folders(path, files) if kind in (None, "arrow", "brat") else {}
         fitting = [
-            file
-            for file in path.rglob("*")
-            if bare_name(file)[1] in suffixes
-            and file.is_file()
-            and not any(part[0] in "._" for part in file.relative_to(path).parts)
+            file for file in files if bare_name(file)[1] in suffixes and file not in units and not is_description(file)
         ]
+        fitting += dict.fromkeys(units.values())
         if not fitting:
             raise FileNotFoundError(
                 f"{path}: no sentence file in this folder; wanted names that end in {', '.join(suffixes)} {_COMPRESSED}"
             )
         return sorted(fitting)
     if path.exists() or not glob.has_magic(str(path)):
-        return [path]
+        return [brat_file(path) if kind is None else path]
     matching = sorted(file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file())
     if not matching:
         raise FileNotFoundError(f"{path}: no file matches this pattern (seen from {Path.cwd()})")
-    return matching
+    return list(dict.fromkeys(brat_file(file) for file in matching)) if kind is None else matching

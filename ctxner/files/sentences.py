@@ -1,21 +1,22 @@
-"""Reading sentences from any number of files: column files, JSON lines, Parquet or plain text.
+"""Reading sentences from any number of files: column files, records of any form, or plain text.
 
 `iter_sentences` reads one by one, `read_sentences` all at once. The formats are in `ctxner.files.columns`,
-`ctxner.files.jsonl`, `ctxner.files.parquet` and `ctxner.files.text`. A corpus of passages is read by
-`ctxner.retrieval.corpus`.
+`ctxner.files.record_files` and `ctxner.files.text`. A corpus of passages is read by `ctxner.retrieval.corpus`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from ctxner.files.abbreviations import with_abbreviations
 from ctxner.files.columns import ColumnFormat, iter_columns
-from ctxner.files.jsonl import iter_jsonl
+from ctxner.files.forms.form import Reading, counted_once
 from ctxner.files.lines import ReadCounts, ReadResult
-from ctxner.files.parquet import iter_parquet
 from ctxner.files.paths import Kind, kind_of, sentence_files
+from ctxner.files.record_files import records_of
+from ctxner.files.records import iter_records
 from ctxner.files.text import iter_text
 from ctxner.schema import Sentence
 
@@ -36,9 +37,10 @@ def iter_sentences(
 
     Args:
         paths: Files, folders of files, patterns such as `shards/*.jsonl.gz`. Columns: one of `COLUMN_SUFFIXES`; JSON
-            lines: `.jsonl`; each also with `.gz` or `.zst`; Parquet: `.parquet`.
-        format: Layout of column files. JSON lines and Parquet use its `scheme` and `repair`; without it, their scheme
-            is BIOES. With `tag_column=None`, gold is not looked at in any file.
+            lines: `.jsonl`; JSON: `.json`; each also with `.gz` or `.zst`; Parquet: `.parquet`; Arrow: `.arrow`, or a
+            folder that `datasets` saved; spaCy: `.spacy`; brat: a folder of `.txt` and `.ann`.
+        format: Layout of column files. Records use its `scheme`, `repair` and `labels`; without it, their scheme is
+            BIOES. With `tag_column=None`, gold is not looked at in any file.
         kind: Format of all files, whatever their suffixes; required to read plain text.
         id_prefix: Prefix of ids in place of the file's name; used only with a single file.
         counts: Counters to add to; complete when the iterator ends.
@@ -50,7 +52,7 @@ def iter_sentences(
     files = sentence_files(paths, kind)
     kinds = {file: kind or kind_of(file) for file in files}
     for file in files:
-        if not file.is_file():
+        if not file.exists():
             raise FileNotFoundError(f"{file}: no such file")
     if id_prefix and len(files) == 1:
         files = dict.fromkeys(files, id_prefix)
@@ -109,10 +111,14 @@ def _iter_file(
     path: Path, kind: Kind, format: ColumnFormat | None, id_prefix: str, counts: ReadCounts
 ) -> Iterator[Sentence]:
     if kind == "columns":
-        return iter_columns(path, format or ColumnFormat(), id_prefix=id_prefix, counts=counts)
+        yield from iter_columns(path, format or ColumnFormat(), id_prefix=id_prefix, counts=counts)
+        return
     if kind == "text":
-        return iter_text(path, id_prefix=id_prefix, counts=counts)
+        yield from iter_text(path, id_prefix=id_prefix, counts=counts)
+        return
     scheme, repairing = (format.scheme, format.repair) if format else ("BIOES", False)
     tagged = format is None or format.tag_column is not None
-    read = iter_jsonl if kind == "jsonl" else iter_parquet
-    return read(path, scheme=scheme, repair_tags=repairing, tagged=tagged, id_prefix=id_prefix, counts=counts)
+    reading = Reading(tagged, format.labels if format else None, counts=counts)
+    records = counted_once(partial(records_of, path, kind, id_prefix), reading)
+    yield from iter_records(records, scheme=scheme, repair_tags=repairing, tagged=tagged, counts=counts)
+    counts.check(path, "records with 'text' and 'entities', or 'words' and 'tags', or in a form of another tool")

@@ -72,7 +72,7 @@ def test_the_forms_of_doccano_are_read_as_spans(tmp_path, name):
 UNREAD = [
     ({"text": ["Hi", "Ann"], "tags": [None, ["S-person"]]}, "'tags'"),
     ({"text": ["Hi", "Ann"], "NER": [None, "Ann"], "meta": ["x", "y"]}, "'NER'"),
-    ({"words": [["Hi"], ["Ann"]], "ner_tags": [None, [1]], "label": pa.nulls(2)}, "'ner_tags'"),
+    ({"words": [["Hi"], ["Ann"]], "ner_label": [None, [1]], "label": pa.nulls(2)}, "'ner_label'"),
     ({"words": [["Hi"], ["Ann"]], "tags": [["O"], ["S-x"]], "label": [None, 3]}, "'label'"),
 ]
 
@@ -114,7 +114,7 @@ def test_schemes_and_repair_are_those_of_the_format(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"tokens": [["a"]]}, r": no column 'words' or 'text'; found tokens"),
+        ({"sentence": ["a"]}, r": no column 'words' or 'text'; found sentence"),
         ({"words": ["a b"]}, r": column 'words' is of type string; wanted list<string>"),
         ({"words": [[1]]}, r": column 'words' is of type list<.*int64>; wanted list<string>"),
         ({"text": [["a"]]}, r": column 'text' is of type list<.*>; wanted string"),

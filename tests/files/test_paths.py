@@ -75,6 +75,27 @@ def test_equal_names_are_told_apart_by_their_paths(folder):
     ]
 
 
+def test_folders_that_are_one_data_set_count_as_a_file(folder):
+    """Those that datasets saved, and brat's; descriptions of data sets hold no sentences."""
+    (folder / "deep/d.txt.zst").unlink()
+    for name in (
+        "s/state.json",
+        "s/dataset_info.json",
+        "s/a.arrow",
+        "brat/x.txt",
+        "brat/y/x.ann",
+        "dataset_infos.json",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).touch()
+    assert names("brat") == [("brat", "brat")]
+    assert names("s") == [("s", "s")]
+    assert [kind_of(name) for name in ("brat", "s")] == ["brat", "arrow"]
+    assert [name for name, _ in names(folder / "brat", "text")] == [f"{folder}/brat/x.txt"]
+    (folder / "brat/y/x.ann").unlink()
+    assert [name for name, _ in names(".")] == ["a.jsonl.gz", "b.conll", "brat/x.txt", "deep/c.PARQUET", "s"]
+
+
 @pytest.mark.parametrize(
     ("paths", "kind", "message"),
     [
@@ -99,6 +120,10 @@ def test_nothing_there_is_refused(folder, paths, kind, message):
         ("a.txt", "columns"),
         ("a.iob2.zst", "columns"),
         ("a.parquet", "parquet"),
+        ("a.json.gz", "json"),
+        ("a.spacy", "spacy"),
+        ("a.arrow", "arrow"),
+        ("a.ann", "brat"),
     ],
 )
 def test_the_suffix_says_what_a_file_is(name, kind):

@@ -17,6 +17,7 @@ from typing import Any
 
 from ctxner import __version__
 from ctxner.files.contexts import SUCCESS
+from ctxner.files.folders import parts
 from ctxner.files.paths import sentence_files
 from ctxner.labels import gold_spans
 from ctxner.schema import Example
@@ -69,7 +70,7 @@ def has_passages(example: Example) -> bool:
 
 def file_hashes(path: Path) -> dict[str, str]:
     """SHA-256 of each file of a split, keyed by its path relative to the deepest folder that holds all of them."""
-    files = list(sentence_files(path))
+    files = list(dict.fromkeys(file for unit in sentence_files(path) for file in parts(unit)))
     above = os.path.commonpath([file.absolute().parent for file in files])
     return {file.absolute().relative_to(above).as_posix(): sha256(file) for file in files}
 
