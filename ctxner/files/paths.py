@@ -1,6 +1,6 @@
 """Finding the files of a data set: files, folders and patterns -> files in order, each with the prefix of its ids.
 
-The format of a file is decided here too, by its suffix. Reading the files is `ctxner.files.sentences`.
+The format of a file is decided here too, by its suffix or else by its beginning. `ctxner.files.sentences` reads them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from ctxner.files.layouts import looks_like_columns
 from ctxner.files.lines import SURROGATE, bare_name
 
 Kind = Literal["columns", "jsonl", "parquet", "text"]
-COLUMN_SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".col")
+COLUMN_SUFFIXES = (
+    *(".conll", ".conllu", ".txt", ".tsv", ".col", ".v4_gold_conll"),
+    *(".bio", ".iob", ".iob2", ".bioes", ".bilou", ".bmes"),
+)
 _SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "jsonl": (".jsonl",),
     "columns": COLUMN_SUFFIXES,
@@ -29,14 +33,19 @@ _COMPRESSED = "(or with .gz or .zst)"
 def kind_of(path: str | Path) -> Kind:
     """Format of a file, by its suffix before any `.gz` or `.zst`; `.txt` means columns.
 
+    A file with another suffix, or none, such as `eng.train`, is looked into: it may show words and tags in columns.
+
     Raises:
-        ValueError: Another suffix.
+        ValueError: Another suffix, and no columns in the file.
     """
     suffix = bare_name(path)[1]
     for kind, suffixes in _SUFFIXES.items():
         if suffix in suffixes:
             return kind
-    raise ValueError(f"{path}: unknown suffix {suffix!r}; wanted {_KNOWN[0]} or {', '.join(_KNOWN[1:])} {_COMPRESSED}")
+    if Path(path).is_file() and looks_like_columns(path):
+        return "columns"
+    wanted = f"{_KNOWN[0]} or {', '.join(_KNOWN[1:])} {_COMPRESSED}"
+    raise ValueError(f"{path}: unknown suffix {suffix!r}; wanted {wanted}, or words and tags in columns")
 
 
 def refuse_txt(files: Iterable[Path], meanings: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from ctxner.files.jsonl import iter_jsonl
 from ctxner.files.lines import ReadCounts, ReadResult
 from ctxner.files.parquet import iter_parquet
 from ctxner.files.paths import Kind, kind_of, sentence_files
+from ctxner.files.tags import AUTO, file_scheme
 from ctxner.files.text import iter_text
 from ctxner.schema import Sentence
 
@@ -36,9 +37,10 @@ def iter_sentences(
 
     Args:
         paths: Files, folders of files, patterns such as `shards/*.jsonl.gz`. Columns: one of `COLUMN_SUFFIXES`; JSON
-            lines: `.jsonl`; each also with `.gz` or `.zst`; Parquet: `.parquet`.
+            lines: `.jsonl`; each also with `.gz` or `.zst`; Parquet: `.parquet`. A named file with another suffix is
+            looked into (`ctxner.files.paths.kind_of`).
         format: Layout of column files. JSON lines and Parquet use its `scheme` and `repair`; without it, their scheme
-            is BIOES. With `tag_column=None`, gold is not looked at in any file.
+            is recognised. Plain text uses its `encoding`. With `tag_column=None`, gold is not looked at in any file.
         kind: Format of all files, whatever their suffixes; required to read plain text.
         id_prefix: Prefix of ids in place of the file's name; used only with a single file.
         counts: Counters to add to; complete when the iterator ends.
@@ -111,8 +113,9 @@ def _iter_file(
     if kind == "columns":
         return iter_columns(path, format or ColumnFormat(), id_prefix=id_prefix, counts=counts)
     if kind == "text":
-        return iter_text(path, id_prefix=id_prefix, counts=counts)
-    scheme, repairing = (format.scheme, format.repair) if format else ("BIOES", False)
+        encoding = (format or ColumnFormat()).encoding
+        return iter_text(path, encoding=encoding, id_prefix=id_prefix, counts=counts)
+    scheme, repairing = (file_scheme(format.scheme), format.repair) if format else (AUTO, False)
     tagged = format is None or format.tag_column is not None
     read = iter_jsonl if kind == "jsonl" else iter_parquet
     return read(path, scheme=scheme, repair_tags=repairing, tagged=tagged, id_prefix=id_prefix, counts=counts)
