@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,6 +26,8 @@ from pydantic import (
 )
 
 from ctxner.files.columns import ColumnFormat
+from ctxner.files.lines import check_encoding
+from ctxner.files.tags import AUTO, file_scheme
 from ctxner.schema import VIEWS, ViewName
 from ctxner.settings_text import explain, override, read_yaml
 
@@ -59,15 +62,27 @@ class Columns(Section):
     """Layout of column files."""
 
     token_column: int = 0
-    tag_column: int = -1  # the last one
-    scheme: Literal["IOB1", "IOB2", "BIOES", "BMEWO"] = "IOB2"  # scheme of the files; ctxner itself uses BIOES
+    tag_column: int = -1  # the last one, or the one that the file's layout has (GermEval, CoNLL-2012, ...)
+    # auto, recognised from each whole file; or IOB1, IOB2, BIOES, BMEWO, BILOU or BMES, which each file must then have.
+    # ctxner itself uses BIOES.
+    scheme: Annotated[str, AfterValidator(file_scheme)] = AUTO
     repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
     labels: tuple[str, ...] | None = None  # tags that the numbers in ner_tags stand for, in order; None: the file says
+
+    # Python's name of the encoding of column files and plain text, e.g. cp1252 (JSON lines are always UTF-8)
+    encoding: Annotated[str, AfterValidator(check_encoding)] = "utf-8"
 
     def column_format(self, *, tagged: bool = True) -> ColumnFormat:
         """The format for a reader; with `tagged=False` the reader ignores the tag column."""
         tag_column = self.tag_column if tagged else None
-        return ColumnFormat(self.token_column, tag_column, scheme=self.scheme, repair=self.repair, labels=self.labels)
+        return ColumnFormat(
+            self.token_column,
+            tag_column,
+            scheme=self.scheme,
+            repair=self.repair,
+            labels=self.labels,
+            encoding=self.encoding,
+        )
 
 
 class FurtherData(Columns):

@@ -12,19 +12,25 @@ from functools import cached_property, lru_cache
 
 from ctxner.schema import Sentence, Span
 
-SCHEMES = ("IOB1", "IOB2", "BIOES", "BMEWO")
+SCHEMES = ("IOB2", "IOB1", "BIOES", "BMEWO", "BILOU", "BMES")
 
-_PREFIXES = {"IOB1": "BI", "IOB2": "BI", "BIOES": "BIES", "BMEWO": "BMEW"}
-_FROM_BMEWO = {"M": "I", "W": "S"}
-_TO_BMEWO = {"I": "M", "S": "W"}
+_PREFIXES = {"IOB1": "BI", "IOB2": "BI", "BIOES": "BIES", "BMEWO": "BMEW", "BILOU": "BILU", "BMES": "BMES"}
+_OTHER_NAMES = {"BIO": "IOB2", "IOBES": "BIOES", "BIESO": "BIOES", "BILUO": "BILOU", "BIOUL": "BILOU", "BMESO": "BMES"}
+# Letters of a scheme in place of those of BIOES
+_LETTERS = {"BMEWO": {"I": "M", "S": "W"}, "BILOU": {"E": "L", "S": "U"}, "BMES": {"I": "M"}}
+_BIOES_LETTERS = {name: {theirs: ours for ours, theirs in letters.items()} for name, letters in _LETTERS.items()}
 _OUTSIDE = ("O", "")
 
 _Parsed = tuple[str, str]  # BIOES prefix (or "O") and type
 
 
 def scheme_name(scheme: str) -> str:
-    """Name of a scheme in capitals; an unknown one raises a ValueError that lists the known ones."""
-    name = scheme.upper()
+    """Name of a scheme as `SCHEMES` has it, from any case or its other names (BIO, IOBES, BILUO, ...).
+
+    Raises:
+        ValueError: An unknown name; the known ones are listed.
+    """
+    name = _OTHER_NAMES.get(scheme.upper(), scheme.upper())
     if name not in SCHEMES:
         raise ValueError(f"unknown tag scheme {scheme!r}; wanted one of {', '.join(SCHEMES)}")
     return name
@@ -43,11 +49,21 @@ def first_error(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
             where = "at the start" if previous_tag is None else f"after {previous_tag!r}"
             return index, f"tag {tag!r} {where} is not legal {scheme}; wanted {wanted}"
         previous, previous_tag = parsed, tag
-    if scheme in ("BIOES", "BMEWO") and previous[0] in "BI":
-        end, single = ("E-", "S-") if scheme == "BIOES" else ("E-", "W-")
-        message = f"tag {previous_tag!r} at the end is not legal {scheme}; wanted {end}{previous[1]} or {single}"
-        return len(tags) - 1, message + previous[1]
+    wanted = _wanted(previous, _OUTSIDE, scheme)
+    if wanted:
+        end, single = (f"{_letter(prefix, scheme)}-{previous[1]}" for prefix in "ES")
+        return len(tags) - 1, f"tag {previous_tag!r} at the end is not legal {scheme}; wanted {end} or {single}"
     return None
+
+
+def fitting_schemes(pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The schemes that allow all pairs of neighbouring tags, in the order of `SCHEMES`.
+
+    Whether a sentence is legal depends only on its pairs, where O stands before the first tag and after the last.
+    Schemes that allow the same sentences read the same mentions from them.
+    """
+    distinct = set(pairs)
+    return tuple(name for name in SCHEMES if all(_may_follow(before, tag, name) for before, tag in distinct))
 
 
 def first_malformed(tags: Sequence[str], scheme: str) -> tuple[int, str] | None:
@@ -128,6 +144,15 @@ def spans_to_tags(spans: Iterable[Span], num_words: int, scheme: str = "BIOES") 
 def convert(tags: Sequence[str], source_scheme: str, target_scheme: str) -> tuple[str, ...]:
     """Convert legal tags to another scheme. It loses nothing: converting back gives the same tags."""
     return spans_to_tags(tags_to_spans(tags, source_scheme), len(tags), target_scheme)
+
+
+def to_bioes(tags: Sequence[str], scheme: str) -> tuple[str, ...]:
+    """BIOES tags of the mentions that `lenient_spans` reads; on legal tags the same as `convert`, without its check.
+
+    Raises:
+        ValueError: A tag is malformed.
+    """
+    return spans_to_tags(_spans(_parse_all(tags, scheme_name(scheme))), len(tags))
 
 
 def repair(tags: Sequence[str], scheme: str) -> tuple[tuple[str, ...], int]:
@@ -230,7 +255,16 @@ def _parse(tag: str, scheme: str) -> _Parsed | None:
     prefix, hyphen, type = tag.partition("-")
     if not hyphen or not type or len(prefix) != 1 or prefix not in _PREFIXES[scheme]:
         return None
-    return (_FROM_BMEWO.get(prefix, prefix) if scheme == "BMEWO" else prefix), type
+    return _BIOES_LETTERS.get(scheme, {}).get(prefix, prefix), type
+
+
+def _letter(prefix: str, scheme: str) -> str:
+    return _LETTERS.get(scheme, {}).get(prefix, prefix)
+
+
+def _may_follow(before: str, tag: str, scheme: str) -> bool:
+    first, second = _parse(before, scheme), _parse(tag, scheme)
+    return first is not None and second is not None and _wanted(first, second, scheme) is None
 
 
 def _malformed(tag: str, scheme: str) -> str:
@@ -269,11 +303,10 @@ def _wanted(previous: _Parsed, current: _Parsed, scheme: str) -> str | None:
         return f"B-{type}" if prefix == "I" and inside != type else None
     if scheme == "IOB1":
         return f"I-{type} (B- only parts adjoining mentions of one type)" if prefix == "B" and inside != type else None
-    names = _TO_BMEWO if scheme == "BMEWO" else {}
     if inside:
         legal = prefix in "IE" and type == inside
-        return None if legal else f"{names.get('I', 'I')}-{inside} or E-{inside}"
-    return None if prefix in "OBS" else f"O, B-{type} or {names.get('S', 'S')}-{type}"
+        return None if legal else f"{_letter('I', scheme)}-{inside} or {_letter('E', scheme)}-{inside}"
+    return None if prefix in "OBS" else f"O, B-{type} or {_letter('S', scheme)}-{type}"
 
 
 def _span_prefixes(length: int, scheme: str, adjoins: bool) -> str:
@@ -282,4 +315,4 @@ def _span_prefixes(length: int, scheme: str, adjoins: bool) -> str:
     if scheme == "IOB2":
         return "B" + "I" * (length - 1)
     prefixes = "S" if length == 1 else "B" + "I" * (length - 2) + "E"
-    return prefixes if scheme == "BIOES" else "".join(_TO_BMEWO.get(prefix, prefix) for prefix in prefixes)
+    return "".join(_letter(prefix, scheme) for prefix in prefixes)

@@ -26,6 +26,7 @@ def _leaves(section: BaseModel, prefix: tuple[str, ...] = ()):
 
 OTHER_VALUES = {
     "data.train": "a", "data.dev": "a", "data.test": "a", "data.contexts": "a", "data.scheme": "BIOES",
+    "data.encoding": "cp1252",
     "data.tag_column": 3, "index.corpus": ["a"], "index.folder": "a", "index.language": "de", "index.unit": "sentence",
     "index.columns": {"name": "a"},
     "retrieval.query": "bag", "index.source": "a", "retrieval.threads": 3, "retrieval.tagger": "a",

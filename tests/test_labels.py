@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB1, IOB2, IOBES, Entities
 
-from ctxner.labels import SCHEMES, LabelSet, convert, lenient_spans, repair, spans_to_tags, tags_to_spans
+from ctxner.labels import (
+    SCHEMES,
+    LabelSet,
+    convert,
+    fitting_schemes,
+    lenient_spans,
+    repair,
+    spans_to_tags,
+    tags_to_spans,
+)
 from ctxner.schema import Sentence, Span
 
 TYPES = ("PER", "creative-work")
@@ -78,6 +87,8 @@ def test_lenient_spans_equal_seqeval_on_long_sequences(tags):
 @pytest.mark.parametrize(
     ("scheme", "tags", "types"),
     [
+        ("BILOU", "B-a I-a L-a O U-b U-b", [(0, 3, "a"), (4, 5, "b"), (5, 6, "b")]),
+        ("BMES", "B-a M-a E-a O S-b S-b", [(0, 3, "a"), (4, 5, "b"), (5, 6, "b")]),
         ("BMEWO", "B-a M-a E-a O W-b W-b", [(0, 3, "a"), (4, 5, "b"), (5, 6, "b")]),
         ("IOB1", "I-a B-a I-a I-b O", [(0, 1, "a"), (1, 3, "a"), (3, 4, "b")]),
         ("IOB2", "B-a B-a I-a B-b O", [(0, 1, "a"), (1, 3, "a"), (3, 4, "b")]),
@@ -100,6 +111,8 @@ def test_each_scheme_reads_as_written_in_its_definition(scheme, tags, types):
         ("BIOES", "O B-a I-a", 2, "wanted E-a or S-a"),
         ("BMEWO", "B-a B-a", 1, "wanted M-a or E-a"),
         ("BMEWO", "O M-a", 1, "wanted O, B-a or W-a"),
+        ("BILOU", "B-a O", 1, "wanted I-a or L-a"),
+        ("BILOU", "O B-a", 1, "wanted L-a or U-a"),
         ("IOB2", "O E-a", 1, "wanted O, B-TYPE, I-TYPE"),
         ("BIOES", "O NN", 1, "wanted O, B-TYPE"),
         ("BIOES", "B-", 0, "'B-' is not a tag"),
@@ -113,7 +126,8 @@ def test_illegal_tags_are_refused_with_place_and_remedy(scheme, tags, index, wan
 
 
 def test_legal_tags_are_exactly_those_that_spans_can_produce():
-    for scheme, prefixes in (("IOB1", "BI"), ("IOB2", "BI"), ("BIOES", "BIES"), ("BMEWO", "BMEW")):
+    prefixes_of = {"IOB1": "BI", "IOB2": "BI", "BIOES": "BIES", "BMEWO": "BMEW", "BILOU": "BILU", "BMES": "BMES"}
+    for scheme, prefixes in prefixes_of.items():
         every = product(["O", *(f"{prefix}-{type}" for prefix in prefixes for type in "XY")], repeat=3)
         legal = {tags for tags in every if _is_legal(tags, scheme)}
         assert legal == {spans_to_tags(spans, 3, scheme) for spans in _all_flat_spans(3)}
@@ -170,8 +184,22 @@ def test_spans_that_tags_cannot_express_are_refused(spans, message):
 
 
 def test_an_unknown_scheme_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="'BILOU'; wanted one of IOB1, IOB2, BIOES, BMEWO"):
-        tags_to_spans(["O"], "BILOU")
+    with pytest.raises(ValueError, match="'IOBX'; wanted one of IOB2, IOB1, BIOES, BMEWO, BILOU, BMES"):
+        tags_to_spans(["O"], "IOBX")
+
+
+@pytest.mark.parametrize(("name", "tag"), [("bio", "B-a"), ("IOBES", "S-a"), ("biluo", "U-a"), ("BIOUL", "U-a")])
+def test_schemes_have_other_names_in_any_case(name, tag):
+    assert tags_to_spans([tag], name) == (Span(0, 1, "a"),)
+
+
+def test_schemes_that_allow_a_sentence_read_the_same_mentions():
+    """So a file needs no scheme where several fit: by enumeration of all sentences of three words."""
+    tags = ["O", *(f"{prefix}-{type}" for prefix in "BIESMWLU" for type in "XY")]
+    for sequence in product(tags, repeat=3):
+        legal = [name for name in SCHEMES if _is_legal(sequence, name)]
+        assert fitting_schemes(pairwise(("O", *sequence, "O"))) == tuple(legal), sequence
+        assert len({tags_to_spans(sequence, name) for name in legal}) <= 1, sequence
 
 
 def test_label_ids_begin_with_outside_and_follow_the_types():

@@ -1,60 +1,68 @@
 """Reading and writing column files: one word with its tag per line, a blank line after each sentence.
 
-Tags become BIOES on reading. Errors name `file:line`. Changes that a reader makes are counted in its result and logged.
-`ctxner.files.sentences` reads any format and any number of files.
+The layout and the tag scheme are recognised from the file (`ctxner.files.layouts`, `ctxner.files.tags`). Tags become
+BIOES on reading. Errors name `file:line`. Changes that a reader makes are counted in its result and logged.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ctxner.files.blocks import Block, BlockReader
+from ctxner.files.layouts import DOCUMENT_START, Layout, cells_of, head_lines, recognise
 from ctxner.files.lines import (
     EMPTY_TOKEN,
+    UTF8,
     ReadCounts,
     ReadResult,
     bare_name,
-    lines_of,
+    check_encoding,
     write_lines,
 )
-from ctxner.files.records import file_tags, visible_words
-from ctxner.labels import convert, scheme_name
+from ctxner.files.records import visible_words
+from ctxner.files.tags import AUTO, FileTags, file_scheme
+from ctxner.files.unique_ids import IdHashes, refuse_repeats
+from ctxner.labels import convert
 from ctxner.schema import Sentence
-
-_DOCUMENT_START = "-DOCSTART-"
 
 
 @dataclass(frozen=True)
 class ColumnFormat:
     """How a column file is laid out.
 
-    A line with a tab is split at each tab, so a token may be empty or hold spaces; other lines are split at
-    white space.
+    A line with a tab is split at each tab, so a token may be empty or hold spaces; other lines are split at runs of
+    spaces. No other character parts columns, and only LF and CRLF part lines.
 
     Attributes:
-        token_column: Index of the words' column; a negative one counts from the right, as in Python.
-        tag_column: Index of the tags' column; None for a file without tags.
-        scheme: Tag scheme of the file; one of `ctxner.labels.SCHEMES`.
-        comment_prefix: Beginning of comments. A line is skipped when it begins so, has no tab and stands before the
-            first word of a sentence: `#Monday` and `#<tab>O` are words. None when the file has no comments.
+        token_column: Index of the words' column; a negative one counts from the right, as in Python. 0 is the layout's
+            column of words, where the file shows another layout than plain columns (`ctxner.files.layouts`).
+        tag_column: Index of the tags' column; -1 is the layout's column of tags, None reads no tags.
+        scheme: Tag scheme that the file must have, one of `ctxner.labels.SCHEMES`; `auto` recognises it.
+        comment_prefix: Beginning of comments, whose blank may be a tab. A line is skipped when it begins so and stands
+            before the first word of a sentence, unless it has the columns and the tag of a word: `#Monday` and
+            `#<tab>O` are words. None when the file has no comments.
         repair: Whether illegal tag sequences are read by conlleval's rules and counted, instead of refused.
         empty_token: Word in place of an empty or blank token, so that words and tags stay aligned. CoNLL-U writes `_`
             there too, and every tokenizer has a piece for it.
         labels: Tags that numbers stand for, in order, in JSON, Parquet and Arrow files; column files do not use it.
+        encoding: Python's name of the file's encoding.
     """
 
     token_column: int = 0
     tag_column: int | None = -1
-    scheme: str = "IOB2"
+    scheme: str = AUTO
     comment_prefix: str | None = "# "
     repair: bool = False
     empty_token: str = EMPTY_TOKEN
     labels: tuple[str, ...] | None = None
+    encoding: str = UTF8
 
     def __post_init__(self) -> None:
-        scheme_name(self.scheme)
+        file_scheme(self.scheme)
+        check_encoding(self.encoding)
         if self.tag_column == self.token_column:
             raise ValueError(f"token and tag column are both {self.token_column}; tag_column=None reads no tags")
         if not self.empty_token.strip():
@@ -66,9 +74,11 @@ def iter_columns(
 ) -> Iterator[Sentence]:
     """Read a column file: one word per line, a blank line between sentences; ids are `{id_prefix}-{n}` from 0.
 
-    A line with `-DOCSTART-` begins a document; documents are `{id_prefix}-document-{n}` from 0. Sentences before the
-    first such line have none. Of a cell with several tags, the tag that continues the mention before it is taken, else
-    the first that is not O.
+    Other layouts are recognised from the first lines (`ctxner.files.layouts`), tag schemes from the whole file, which
+    is then read twice. Where the words are numbered, `# sent_id` gives ids. `-DOCSTART-`, `# newdoc` and `#begin
+    document` begin a document; those without a name are `{id_prefix}-document-{n}` from 0. Sentences before the first
+    such line have none. Of a cell with several tags, the tag that continues the mention before it is taken, else the
+    first that is not O. Lines of multiword tokens (1-2) and empty nodes (1.1) are left out.
 
     Args:
         path: File; `.gz` and `.zst` are decompressed.
@@ -77,20 +87,27 @@ def iter_columns(
         counts: Fresh counters to add to; complete when the iterator ends.
 
     Raises:
-        ValueError: Text that is not UTF-8, a missing or surplus column, a malformed tag, or an illegal sequence (unless
-            `format.repair`), with file:line; at the end, no sentence in the file.
+        ValueError: Text in another encoding, lines parted by CR alone, a missing or surplus column, a malformed tag, or
+            an illegal sequence (unless `format.repair`), with file:line; at the end, an id used twice, or no sentence.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
-    for number, (document_no, rows) in enumerate(_sentence_rows(path, format, counts)):
-        words = visible_words([cells[format.token_column] for _, cells in rows], format.empty_token, counts)
-        tags = None
-        if format.tag_column is not None:
-            raw_tags = _single_tags([cells[format.tag_column].strip() for _, cells in rows], counts)
-            places = [f"{path}:{line_no}" for line_no, _ in rows]
-            tags = file_tags(raw_tags, format.scheme, format.repair, places, counts)
+    reader = _reader(path, format, prefix)
+    tags, ids = _file_tags(reader, format), IdHashes()
+    _note(reader, format, tags, counts)
+
+    def block_id(number: int, block: Block) -> str:
+        return block.id or f"{prefix}-{number}"
+
+    for number, block in enumerate(reader.blocks(counts)):
+        tokens = [cells[reader.layout.token_column] for cells in block.rows]
+        words = visible_words(tokens, format.empty_token, counts)
+        bioes = tags.bioes(reader.raw_tags(block, counts), block.place, counts) if tags else None
         counts.num_sentences += 1
-        document = None if document_no is None else f"{prefix}-document-{document_no}"
-        yield Sentence(f"{prefix}-{number}", words, tags, document=document)
+        if reader.layout.numbered:
+            ids.add(block_id(number, block))
+        yield Sentence(block_id(number, block), words, bioes, document=block.document)
+    again = enumerate(reader.blocks(ReadCounts()))
+    refuse_repeats(ids, ((block.place(0), block_id(number, block)) for number, block in again))
     counts.check(path, "one word with its columns per line, and a blank line after each sentence")
 
 
@@ -113,64 +130,41 @@ def write_columns(sentences: Iterable[Sentence], path: str | Path, *, scheme: st
     write_lines(path, (line for sentence in sentences for line in (*column_lines(sentence, scheme), "")))
 
 
-def _cells(line: str) -> list[str]:
-    return line.split("\t") if "\t" in line else line.split()
+def _reader(path: str | Path, format: ColumnFormat, prefix: str) -> BlockReader:
+    """A reader in the recognised layout, with the columns that the format names."""
+    tagged, tag_column = format.tag_column is not None, -1 if format.tag_column is None else format.tag_column
+    layout = recognise(head_lines(path, format.encoding), tag_column)
+    if tag_column not in (-1, layout.tag_column):
+        layout = replace(layout, tag_column=tag_column, nested=(), tags="plain")
+    layout = replace(layout, token_column=format.token_column or layout.token_column)
+    least = max(layout.token_column, layout.tag_column, int(tagged)) + 1
+    layout = replace(layout, num_columns=layout.num_columns and max(layout.num_columns, least))
+    from_right = tag_column < -1 or format.token_column < 0  # where blank cells count too
+    return BlockReader(
+        path, layout, prefix, format.encoding, format.comment_prefix, tagged=tagged, trims=not from_right
+    )
 
 
-def _is_comment(line: str, format: ColumnFormat) -> bool:
-    return format.comment_prefix is not None and line.startswith(format.comment_prefix) and "\t" not in line
+def _file_tags(reader: BlockReader, format: ColumnFormat) -> FileTags | None:
+    """What reads the file's tags; None where it has none, or none are wanted."""
+    if format.tag_column is None or (reader.layout.tags == "misc" and not reader.has_misc_tags()):
+        return None
+
+    def sentences() -> Iterator[Sequence[str]]:
+        unused = ReadCounts()
+        return (reader.raw_tags(block, unused) for block in reader.blocks(unused))
+
+    return FileTags(sentences, file_scheme(format.scheme), repair=format.repair)
 
 
-def _sentence_rows(
-    path: str | Path, format: ColumnFormat, counts: ReadCounts
-) -> Iterator[tuple[int | None, list[tuple[int, list[str]]]]]:
-    """The number of each sentence's document, None before the first `-DOCSTART-`, and its lines as cells."""
-    document_no: int | None = None
-    rows: list[tuple[int, list[str]]] = []
-    for line_no, line in lines_of(path):
-        cells = _cells(line)
-        if not line.strip() or _DOCUMENT_START in cells:
-            if rows:
-                yield document_no, rows
-            rows = []
-            if _DOCUMENT_START in cells:
-                document_no = 0 if document_no is None else document_no + 1
-        elif not rows and _is_comment(line, format):
-            counts.num_comments += 1
-        else:
-            _check_columns(cells, rows[0][1] if rows else cells, format, f"{path}:{line_no}")
-            rows.append((line_no, cells))
-    if rows:
-        yield document_no, rows
-
-
-def _check_columns(cells: list[str], first: list[str], format: ColumnFormat, where: str) -> None:
-    columns = [format.token_column] + ([] if format.tag_column is None else [format.tag_column])
-    places = {column % len(cells) for column in columns if -len(cells) <= column < len(cells)}
-    if len(places) < len(columns):
-        names = f"token column {format.token_column} and tag column {format.tag_column}"
-        raise ValueError(
-            f"{where}: {len(cells)} columns in {cells}, too few for {names}; an empty token needs tabs "
-            f"between columns, a file without tags tag_column=None"
-        )
-    if len(cells) != len(first):
-        raise ValueError(
-            f"{where}: {len(cells)} columns in {cells}, but {len(first)} in the sentence's first line {first}; make "
-            f"them equal (tabs if tokens hold spaces)"
-        )
-
-
-def _single_tags(cells: Sequence[str], counts: ReadCounts) -> list[str]:
-    tags: list[str] = []
-    for cell in cells:
-        parts = [part.strip() for part in cell.split(",")]
-        if len(parts) > 1 and all(part == "O" or part[1:2] == "-" for part in parts):
-            counts.num_multi_tags += 1
-            mention = tags[-1][2:] if tags else ""
-            continuing = [part for part in parts if mention and part[0] in "IME" and part[2:] == mention]
-            cell = next((part for part in continuing + parts if part != "O"), "O")
-        tags.append(cell)
-    return tags
+def _note(reader: BlockReader, format: ColumnFormat, tags: FileTags | None, counts: ReadCounts) -> None:
+    """Say what the file was recognised as, where no option named it."""
+    name = reader.layout.name
+    if tags is not None and file_scheme(format.scheme) == AUTO:
+        counts.recognised[str(reader.path)] = f"{name}, {tags.name}"
+    elif name != Layout.name:
+        without = tags is None and format.tag_column is not None
+        counts.recognised[str(reader.path)] = f"{name}, no tags (no name= in MISC)" if without else name
 
 
 def column_lines(sentence: Sentence, scheme: str = "IOB2") -> list[str]:
@@ -187,8 +181,7 @@ def column_lines(sentence: Sentence, scheme: str = "IOB2") -> list[str]:
         rows = [[word, tag] for word, tag in zip(sentence.words, tags, strict=True)]
     for index, row in enumerate(rows):
         line, word = "\t".join(row), row[0]
-        ambiguous = not word.strip() or word == _DOCUMENT_START or (index == 0 and _is_comment(line, ColumnFormat()))
-        if ambiguous or _cells(line) != row or re.search(r"[\n\0]|\r$", line):
+        if not word.strip() or word == DOCUMENT_START or cells_of(line) != row or re.search(r"[\n\0]|\r$", line):
             raise ValueError(
                 f"sentence {sentence.id!r}: word {index} {word!r} would be read back differently from a column file; "
                 f"use write_jsonl, or replace it"

@@ -78,7 +78,7 @@ def iter_documents(
         kind: Format of all files. Records (JSON, Parquet and others) have `text` or `words` per document, `columns`
             one sentence per document, `text` one document per line, `files` one document per file. None: the suffix
             decides, and `.txt` is refused because three formats use it, unless brat's `.ann` lies beside it.
-        format: Layout of column files; the tag column is ignored.
+        format: Layout of column files, whose tag column is ignored, and encoding of these and of plain text.
 
     Raises:
         FileNotFoundError: A file does not exist, or a folder or pattern has no file.
@@ -132,9 +132,9 @@ def _file_documents(path: Path, kind: DocumentKind, prefix: str, format: ColumnF
     if kind == "columns":
         return _columns(path, prefix, format)
     if kind == "text":
-        return _lines(path, prefix)
+        return _lines(path, prefix, format.encoding)
     if kind == "files":
-        return _whole(path, prefix)
+        return _whole(path, prefix, format.encoding)
     return _records(path, kind, prefix)
 
 
@@ -161,20 +161,21 @@ def _columns(path: Path, prefix: str, format: ColumnFormat) -> Iterator[Document
         yield Document(sentence.id, " ".join(sentence.words), sentence.words)
 
 
-def _lines(path: Path, prefix: str) -> Iterator[Document]:
-    lines = (line for _, line in lines_of(path) if line.strip())
+def _lines(path: Path, prefix: str, encoding: str) -> Iterator[Document]:
+    lines = (line for _, line in lines_of(path, encoding) if line.strip())
     return (Document(f"{prefix}-{number}", line) for number, line in enumerate(lines))
 
 
-def _whole(path: Path, prefix: str) -> Iterator[Document]:
+def _whole(path: Path, prefix: str, encoding: str) -> Iterator[Document]:
     """The file's text with its line ends as they are; a byte order mark is dropped."""
     try:
         with path.open("rb") as file:
             content = decompressed(file, path.suffix.lower()).read(4 * MAX_CHARS + 1)
-        yield Document(prefix, content.decode("utf-8-sig"))
+        yield Document(prefix, content.decode(encoding).removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         bad = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        raise ValueError(f"{path}: not UTF-8: {bad}; convert it (iconv -f latin1 -t utf-8)") from error
+        name, way_out = encoding.upper(), "name its encoding (--set data.encoding=cp1252)"
+        raise ValueError(f"{path}: not {name}: {bad}; convert it (iconv -f latin1 -t utf-8) or {way_out}") from error
     except DAMAGE as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise

@@ -19,13 +19,14 @@ from ctxner.files.forms.recognise import recognised
 from ctxner.files.json_values import holds_array, json_values
 from ctxner.files.lines import ReadCounts, ReadResult, bare_name, lines_of, write_lines
 from ctxner.files.records import Record, iter_records
+from ctxner.files.tags import AUTO
 from ctxner.schema import Sentence
 
 
 def iter_jsonl(
     path: str | Path,
     *,
-    scheme: str = "BIOES",
+    scheme: str = AUTO,
     repair_tags: bool = False,
     tagged: bool = True,
     id_prefix: str | None = None,
@@ -46,7 +47,7 @@ def iter_jsonl(
 
     Args:
         path: File; `.gz` and `.zst` are decompressed.
-        scheme: Tag scheme of lines that do not name one.
+        scheme: Tag scheme of lines that do not name one; `auto` recognises it from all of them.
         repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
         tagged: Whether gold is wanted; if not, no sentence has tags, and annotations are no reason to refuse a line.
         id_prefix: Beginning of ids that the file does not give; None for the file's name without suffixes.
@@ -60,12 +61,12 @@ def iter_jsonl(
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = counted_once(partial(jsonl_records, path, prefix), Reading(tagged, labels, counts=counts))
-    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts)
+    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts, path=path)
     counts.check(path, '{"text": ..., "entities": [...]} or {"words": [...], "tags": [...]} on each line')
 
 
 def read_jsonl(
-    path: str | Path, *, scheme: str = "BIOES", repair_tags: bool = False, id_prefix: str | None = None
+    path: str | Path, *, scheme: str = AUTO, repair_tags: bool = False, id_prefix: str | None = None
 ) -> ReadResult:
     """All sentences of JSON lines; see `iter_jsonl`."""
     result = ReadResult()

@@ -6,7 +6,9 @@ The formats are in `ctxner.files.columns`, `ctxner.files.jsonl`, `ctxner.files.p
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import io
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -21,9 +23,11 @@ from ctxner.schema import Sentence
 logger = logging.getLogger(__name__)
 
 EMPTY_TOKEN = "_"
+UTF8 = "utf-8"
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+_HEAD_BYTES = 1 << 16
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -109,13 +113,59 @@ class ReadResult(ReadCounts):
     sentences: list[Sentence] = field(default_factory=list)
 
 
-def lines_of(path: str | Path) -> Iterator[tuple[int, str]]:
+def lines_of(path: str | Path, encoding: str = UTF8) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends, from 1; only LF and CRLF end a line; a byte order mark is dropped.
 
+    Args:
+        path: File; `.gz` and `.zst` are decompressed.
+        encoding: Python's name of the file's encoding.
+
     Raises:
-        ValueError: NUL, or bytes that are not UTF-8, with file:line and byte offset (after decompression); or a broken
-            gzip or zstd file.
+        ValueError: NUL, or bytes that the encoding does not have, with file:line and, in UTF-8, the offset (after
+            decompression); or a broken gzip or zstd file.
     """
+    return _utf8_lines(path) if codecs.lookup(encoding).name == UTF8 else _encoded_lines(path, encoding)
+
+
+def check_encoding(name: str) -> str:
+    """The name itself; ValueError when Python has no such text encoding."""
+    try:
+        "".encode(name)
+    except LookupError:
+        names = "utf-8, cp1252, latin-1, shift_jis, gb18030, utf-16"
+        raise ValueError(f"unknown text encoding {name!r}; wanted a name that Python has, such as {names}") from None
+    return name
+
+
+def _encoded_lines(path: str | Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """`lines_of` for other encodings than UTF-8: undecodable bytes become surrogates, which no text holds."""
+    line_no, suffix = 0, Path(path).suffix.lower()
+    with open(path, "rb") as file:
+        stream = decompressed(file, suffix) if suffix in _COMPRESSED else file
+        try:
+            text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n")
+            for line_no, line in enumerate(text, 1):
+                if bad := SURROGATE.search(line):
+                    byte = ord(bad[0]) & 0xFF
+                    raise ValueError(f"{path}:{line_no}: not {encoding}: byte 0x{byte:02x}; give another data.encoding")
+                if "\0" in line:
+                    raise ValueError(f"{path}:{line_no}: NUL: not a text in {encoding}; give another data.encoding")
+                plain = line.removeprefix("\ufeff") if line_no == 1 else line
+                yield line_no, plain.removesuffix("\n").removesuffix("\r")
+        except UnicodeError as error:
+            where = f"{path}: after line {line_no}"
+            raise ValueError(f"{where}: not {encoding} ({error}); give another data.encoding") from error
+        except DAMAGE as error:
+            if suffix not in _COMPRESSED:
+                raise
+            raise ValueError(_damaged(path, suffix, error)) from error
+
+
+def _damaged(path: str | Path, suffix: str, error: object) -> str:
+    return f"{path}: not a whole {_COMPRESSED[suffix]} file ({error}); fetch it again or drop the {suffix} suffix"
+
+
+def _utf8_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     offset, suffix = 0, Path(path).suffix.lower()
     with open(path, "rb") as file:
         try:
@@ -129,16 +179,25 @@ def lines_of(path: str | Path) -> Iterator[tuple[int, str]]:
                 except UnicodeDecodeError as error:
                     bad = f"byte 0x{error.object[error.start]:02x} at offset {offset + error.start}"
                     raise ValueError(
-                        f"{where}: not UTF-8: {bad}; convert it (iconv -f latin1 -t utf-8) or give the right file"
+                        f"{where}: not UTF-8: {bad}; convert it (iconv -f latin1 -t utf-8), or of a column file or "
+                        f"plain text name the encoding (--set data.encoding=cp1252)"
                     ) from error
                 offset += len(raw)
                 yield line_no, line.removesuffix("\n").removesuffix("\r")
         except DAMAGE as error:
             if suffix not in _COMPRESSED:
                 raise
-            raise ValueError(
-                f"{path}: not a whole {_COMPRESSED[suffix]} file ({error}); fetch it again or drop the {suffix} suffix"
-            ) from error
+            raise ValueError(_damaged(path, suffix, error)) from error
+
+
+def head_of(path: str | Path) -> bytes:
+    """The first 64 KiB of a file, decompressed; empty where they cannot be read, as `lines_of` will tell."""
+    suffix = Path(path).suffix.lower()
+    try:
+        with open(path, "rb") as file:
+            return (decompressed(file, suffix) if suffix in _COMPRESSED else file).read(_HEAD_BYTES)
+    except DAMAGE:
+        return b""
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:

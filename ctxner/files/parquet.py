@@ -17,6 +17,7 @@ from ctxner.files.forms.form import Reading, counted_once
 from ctxner.files.forms.recognise import recognised
 from ctxner.files.lines import ReadCounts, bare_name
 from ctxner.files.records import Record, iter_records
+from ctxner.files.tags import AUTO
 from ctxner.schema import Sentence
 
 _BUFFER_BYTES = 1 << 20
@@ -25,7 +26,7 @@ _BUFFER_BYTES = 1 << 20
 def iter_parquet(
     path: str | Path,
     *,
-    scheme: str = "BIOES",
+    scheme: str = AUTO,
     repair_tags: bool = False,
     tagged: bool = True,
     id_prefix: str | None = None,
@@ -44,7 +45,7 @@ def iter_parquet(
 
     Args:
         path: File.
-        scheme: Tag scheme of rows that do not name one.
+        scheme: Tag scheme of rows that do not name one; `auto` recognises it from all of them.
         repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
         tagged: Whether gold is wanted; if not, no sentence has tags, and annotations are no reason to refuse a file.
         id_prefix: Beginning of ids that the file does not give; None for the file's name without suffix.
@@ -59,7 +60,7 @@ def iter_parquet(
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = counted_once(partial(parquet_records, path, prefix), Reading(tagged, labels, counts=counts))
-    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts)
+    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts, path=path)
     counts.check(path, "one sentence per row, with the column 'words' or 'text'")
 
 

@@ -1,6 +1,6 @@
 """Finding the files of a data set: files, folders and patterns -> files in order, each with the prefix of its ids.
 
-The format of a file is decided here too, by its suffix. Reading the files is `ctxner.files.sentences`.
+The format of a file is decided here too, by its suffix or else by its beginning. `ctxner.files.sentences` reads them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from ctxner.files.folders import brat_file, is_description, is_saved, visible_files, whole_folders
+from ctxner.files.layouts import looks_like_columns
 from ctxner.files.lines import SURROGATE, bare_name
 
 Kind = Literal["columns", "jsonl", "json", "parquet", "arrow", "spacy", "brat", "text"]
-COLUMN_SUFFIXES = (".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".col")
+COLUMN_SUFFIXES = (
+    *(".conll", ".conllu", ".txt", ".tsv", ".col", ".v4_gold_conll"),
+    *(".bio", ".iob", ".iob2", ".bioes", ".bilou", ".bmes"),
+)
 _SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "jsonl": (".jsonl",),
     "columns": COLUMN_SUFFIXES,
@@ -35,9 +39,10 @@ def kind_of(path: str | Path) -> Kind:
     """Format of a file, by its suffix before any `.gz` or `.zst`; `.txt` means columns.
 
     A folder, where `sentence_files` gives one, is one data set that `datasets` saved, or brat's.
+    A file with another suffix, or none, such as `eng.train`, is looked into: it may show words and tags in columns.
 
     Raises:
-        ValueError: Another suffix.
+        ValueError: Another suffix, and no columns in the file.
     """
     if Path(path).is_dir():
         return "arrow" if is_saved(Path(path)) else "brat"
@@ -45,7 +50,10 @@ def kind_of(path: str | Path) -> Kind:
     for kind, suffixes in _SUFFIXES.items():
         if suffix in suffixes:
             return kind
-    raise ValueError(f"{path}: unknown suffix {suffix!r}; wanted {_KNOWN[0]} or {', '.join(_KNOWN[1:])} {_COMPRESSED}")
+    if Path(path).is_file() and looks_like_columns(path):
+        return "columns"
+    wanted = f"{_KNOWN[0]} or {', '.join(_KNOWN[1:])} {_COMPRESSED}"
+    raise ValueError(f"{path}: unknown suffix {suffix!r}; wanted {wanted}, or words and tags in columns")
 
 
 def refuse_txt(files: Iterable[Path], meanings: Mapping[str, str]) -> None:

@@ -1,21 +1,26 @@
 """Turning records into sentences: a text with character spans, or words with tags.
 
 Records come from JSON lines and Parquet rows. A record is read whole or refused: gold under a key that is not read
-would silently leave its sentence unlabelled. Column files use `file_tags` and `visible_words` too.
+would silently leave its sentence unlabelled. Column files use `visible_words` too.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from ctxner.files.lines import EMPTY_TOKEN, SURROGATE, ReadCounts
+from ctxner.files.tags import AUTO, FileTags
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.files.words import split_words
-from ctxner.labels import SCHEMES, convert, first_error, first_malformed, repair, spans_to_tags
+from ctxner.labels import scheme_name, spans_to_tags
 from ctxner.schema import Sentence, Span
+
+_RECORD_HINT = "mend the record's tags or its 'scheme', or --set data.repair=true reads them by conlleval's rules"
 
 Record = tuple[str, str, Mapping[str, Any]]  # place as errors name it, id, fields that are not null
 
@@ -36,16 +41,23 @@ _SPAN_FORMS = (
 
 
 def iter_records(
-    records: Callable[[], Iterator[Record]], *, scheme: str, repair_tags: bool, tagged: bool, counts: ReadCounts
+    records: Callable[[], Iterator[Record]],
+    *,
+    scheme: str,
+    repair_tags: bool,
+    tagged: bool,
+    counts: ReadCounts,
+    path: str | Path | None = None,
 ) -> Iterator[Sentence]:
     """The sentences of a file's records; memory grows by eight bytes per record. Where a record has words, they count.
 
     Args:
-        records: Function that reads the file; called again when an id may be there twice.
-        scheme: Tag scheme of records that do not name one.
+        records: Function that reads the file; called again when an id may be there twice, and to recognise a scheme.
+        scheme: Tag scheme of records that do not name one; `auto` recognises it from all of them.
         repair_tags: Whether illegal tag sequences are mended and counted, instead of refused.
         tagged: Whether gold is wanted. If not, no sentence has tags, and no annotation is a reason to refuse a record.
         counts: Counters to add to; a text without words is skipped and counted.
+        path: File under which `counts` notes a recognised scheme.
 
     Raises:
         ValueError: A fault in a record (see `text_sentence` and `words_sentence`); at the end, an id used twice.
@@ -53,6 +65,7 @@ def iter_records(
     ids = IdHashes()
 
     def sentences() -> Iterator[Sentence]:
+        file_tags: FileTags | None = None
         for where, id, record in records():
             ids.add(id)
             if "words" not in record:
@@ -62,7 +75,13 @@ def iter_records(
                 _refuse_unread(record, where, "tags")
             else:
                 record = {name: value for name, value in record.items() if name not in ("tags", "scheme")}
-            yield words_sentence(id, record, where, scheme=scheme, repair_tags=repair_tags, counts=counts)
+            if "tags" in record and "scheme" not in record and file_tags is None:
+                file_tags = FileTags(lambda: _unnamed_tags(records()), scheme, repair=repair_tags)
+                if path is not None and scheme == AUTO:
+                    counts.recognised[str(path)] = f"tags {file_tags.name}"
+            yield words_sentence(
+                id, record, where, scheme=scheme, repair_tags=repair_tags, counts=counts, file_tags=file_tags
+            )
 
     yield from counts.counted(sentences())
     refuse_repeats(ids, ((where, id) for where, id, _ in records()))
@@ -112,7 +131,14 @@ def text_sentence(id: str, record: Mapping[str, Any], where: str, *, tagged: boo
 
 
 def words_sentence(
-    id: str, record: Mapping[str, Any], where: str, *, scheme: str, repair_tags: bool, counts: ReadCounts
+    id: str,
+    record: Mapping[str, Any],
+    where: str,
+    *,
+    scheme: str,
+    repair_tags: bool,
+    counts: ReadCounts,
+    file_tags: FileTags | None = None,
 ) -> Sentence:
     """The sentence of a record `{"words", "tags", "scheme", "offsets", "document_id"}`; only `words` is required.
 
@@ -125,27 +151,42 @@ def words_sentence(
         scheme: Tag scheme of a record without `scheme`; tags become BIOES.
         repair_tags: Whether an illegal tag sequence is mended and counted, instead of refused.
         counts: Counters of changes to add to.
+        file_tags: Reader of tags without `scheme`, in place of `scheme` and `repair_tags`, which see only this record.
 
     Raises:
         ValueError: A field of a wrong type or length, an unknown scheme, an illegal tag.
     """
-    scheme = record.get("scheme", scheme)
     words, tags, offsets = record["words"], record.get("tags"), record.get("offsets")
     if not _is_strings(words) or not (tags is None or _is_strings(tags)):
         raise ValueError(f"{where}: wanted 'words' and 'tags' to be lists of strings")
     if not (offsets is None or _is_ranges(offsets)):
         raise ValueError(f"{where}: wanted 'offsets' to be a list of [start, end]")
-    if not isinstance(scheme, str) or scheme.upper() not in SCHEMES:
-        raise ValueError(f"{where}: unknown tag scheme {scheme!r}; wanted one of {', '.join(SCHEMES)}")
+    if "scheme" in record:
+        scheme, file_tags = _scheme(record["scheme"], where), None
     for name, values in (("tags", tags), ("offsets", offsets)):
         if values is not None and len(values) != len(words):
             raise ValueError(f"{where}: {len(values)} {name} for {len(words)} words; wanted one per word")
     visible = visible_words([_clean(word) for word in words], EMPTY_TOKEN, counts)
     if tags is not None:
-        places = [f"{where}: word {index}" for index in range(len(words))]
-        tags = file_tags([_clean(tag) for tag in tags], scheme, repair_tags, places, counts)
+        tags = [_clean(tag) for tag in tags]
+        reader = file_tags or FileTags(partial(iter, [tags]), scheme, repair=repair_tags, hint=_RECORD_HINT)
+        tags = reader.bioes(tags, lambda index: f"{where}: word {index}", counts)
     ranges = None if offsets is None else tuple((start, end) for start, end in offsets)
     return Sentence(id, visible, tags, ranges, document=_document(record, where))
+
+
+def _scheme(name: Any, where: str) -> str:
+    try:
+        return scheme_name(name if isinstance(name, str) else repr(name))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _unnamed_tags(records: Iterator[Record]) -> Iterator[list[str]]:
+    """The tags of each record that has words and names no scheme."""
+    for _, _, record in records:
+        if "words" in record and "scheme" not in record and _is_strings(record.get("tags")):
+            yield [_clean(tag) for tag in record["tags"]]
 
 
 def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) -> tuple[str, ...]:
@@ -153,27 +194,6 @@ def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) ->
     visible = tuple(word if word.strip() else empty_token for word in words)
     counts.num_empty_tokens += sum(not word.strip() for word in words)
     return visible
-
-
-def file_tags(
-    tags: Sequence[str], scheme: str, repairing: bool, places: Sequence[str], counts: ReadCounts
-) -> tuple[str, ...]:
-    """A sentence's tags as BIOES, after a check or a counted repair; `places` has the file:line of each word."""
-    error = (first_malformed if repairing else first_error)(tags, scheme)
-    if error is not None:
-        index, message = error
-        fitting = [name for name in SCHEMES if first_error(tags, name) is None]
-        if fitting:
-            hint = f"the sentence is legal {' and '.join(fitting)}: set the scheme"
-        elif first_malformed(tags, scheme) is None:
-            hint = "no scheme allows the sentence: repair=True reads it by conlleval's rules and counts the changes"
-        else:
-            hint = "is this the tag column?"
-        raise ValueError(f"{places[index]}: {message}; {hint}")
-    if repairing:
-        tags, num_changed = repair(tags, scheme)
-        counts.num_repaired_tags += num_changed
-    return convert(tags, scheme, "BIOES")
 
 
 def _is_strings(value: object) -> bool:

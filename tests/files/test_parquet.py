@@ -105,9 +105,12 @@ def test_lists_of_strings_of_any_type_are_words(tmp_path, kind):
 
 def test_schemes_and_repair_are_those_of_the_format(tmp_path):
     path = parquet(tmp_path, {"words": [["a", "b"], ["a"]], "tags": [["I-x", "O"], ["I-x"]], "scheme": ["IOB1", None]})
-    with pytest.raises(ValueError, match=r"some.parquet: row 2: word 0: tag 'I-x' .* not legal IOB2"):
-        read_sentences(path, ColumnFormat())
-    result = read_sentences(path, ColumnFormat(repair=True))
+    with pytest.raises(ValueError, match=r"some.parquet: row 2: word 0: tag 'I-x' .* not legal IOB2.*legal as IOB1: -"):
+        read_sentences(path, ColumnFormat(scheme="IOB2"))
+    result = read_sentences(path)
+    assert [own.tags for own in result.sentences] == [("S-x", "O"), ("S-x",)]
+    assert result.recognised == {str(path): "tags IOB1"}
+    result = read_sentences(path, ColumnFormat(scheme="IOB2", repair=True))
     assert ([own.tags for own in result.sentences], result.num_repaired_tags) == ([("S-x", "O"), ("S-x",)], 1)
 
 

@@ -124,9 +124,10 @@ def test_of_several_tags_the_continuing_one_is_kept_else_the_first(tmp_path):
 
 def test_illegal_sequences_are_repaired_only_when_asked_and_counted(tmp_path):
     path = columns(tmp_path, "a\tO\n\nb\tO\nc\tI-x\nd\tI-y\n")
-    with pytest.raises(ValueError, match=r"some.conll:4: tag 'I-x' after 'O' is not legal IOB2; wanted B-x; .* IOB1"):
-        read(path)
-    result = read_columns(path, ColumnFormat(repair=True))
+    hint = "the whole file is legal as IOB1: --set data.scheme=auto"
+    with pytest.raises(ValueError, match=rf"some.conll:4: tag 'I-x' after 'O' is not legal IOB2; wanted B-x; {hint}"):
+        read(path, scheme="IOB2")
+    result = read_columns(path, ColumnFormat(scheme="IOB2", repair=True))
     assert result.sentences[1].tags == ("O", "S-x", "S-y")
     assert result.num_repaired_tags == 2
 
@@ -144,9 +145,8 @@ def test_illegal_sequences_are_repaired_only_when_asked_and_counted(tmp_path):
         (b"a\tO\nb\n", r":2: 1 columns in \['b'\], too few"),
         (b"a O\n O\n", r":2: 1 columns in \['O'\], too few .* an empty token needs tabs"),
         (b"a NN I-NP O\nb NN I-NP\n", r":2: 3 columns .* but 4 in the sentence's first line"),
-        (b"a\tNN\n", r":1: 'NN' is not a tag of IOB2; .* is this the tag column\?"),
-        (b"a\tO\nb\tI-x\nc\tE-y\n", r":2: tag 'I-x' after 'O' .* is this the tag column"),
-        (b"a\tB-x\nb\tE-x\n", r":2: 'E-x' is not a tag of IOB2; .* legal BIOES and BMEWO: set the scheme"),
+        (b"a\tNN\n", r":1: 'NN' is not a tag of IOB2; .* is this the tag column\? --set data.tag_column=N"),
+        (b"a\tO\nb\tI-x\nc\tE-y\n", r":2: tag 'I-x' after 'O' is not legal BIOES.*: 1 of 1 sentences are illegal"),
         (b"a\t\n", r":1: '' is not a tag"),
     ],
 )
@@ -158,7 +158,9 @@ def test_bad_column_files_are_refused_with_line_and_remedy(tmp_path, content, me
 
 def test_no_repair_guesses_at_a_malformed_tag(tmp_path):
     with pytest.raises(ValueError, match=r"some.conll:2: 'NN' is not a tag"):
-        read(columns(tmp_path, "a\tO\nb\tNN\n"), repair=True)
+        read(columns(tmp_path, "a\tO\nb\tNN\n"), scheme="IOB2", repair=True)
+    with pytest.raises(ValueError, match=r"some.conll:2: 'NN' is not a tag"):
+        read(columns(tmp_path, "a\tB-x\nb\tNN\n"), repair=True)
 
 
 def test_control_characters_only_end_lines_where_they_should(tmp_path):
@@ -169,10 +171,18 @@ def test_control_characters_only_end_lines_where_they_should(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"scheme": "BILOU"}, {"token_column": 1, "tag_column": 1}, {"empty_token": " "}, {"empty_token": ""}]
+    "options",
+    [
+        {"scheme": "IOBX"},
+        {"token_column": 1, "tag_column": 1},
+        {"empty_token": " "},
+        {"empty_token": ""},
+        {"encoding": "cp1253x"},
+        {"encoding": "rot13"},
+    ],
 )
 def test_senseless_formats_are_refused(options):
-    with pytest.raises(ValueError, match=r"wanted one of|both|blank"):
+    with pytest.raises(ValueError, match=r"wanted one of .*, or auto|both|blank|unknown text encoding"):
         ColumnFormat(**options)
 
 
@@ -360,11 +370,22 @@ def test_records_of_both_forms_name_their_document(tmp_path):
 
 
 def test_illegal_json_tags_are_repaired_only_when_asked(tmp_path):
-    path = jsonl(tmp_path, {"words": ["x", "y"], "tags": ["O", "I-p"]})
-    with pytest.raises(ValueError, match=r"some.jsonl:1: word 1: tag 'I-p' after 'O'"):
+    path = jsonl(tmp_path, {"words": ["x", "y"], "tags": ["O", "I-p"]}, {"words": ["x"], "tags": ["B-p"]})
+    way_out = "1 of 2 sentences are illegal under the best, IOB2; --set data.repair=true"
+    with pytest.raises(ValueError, match=rf"some.jsonl:1: word 1: tag 'I-p' after 'O' .* {way_out}"):
         read_sentences(path)
     result = read_sentences(path, ColumnFormat(repair=True))
-    assert (result.sentences[0].tags, result.num_repaired_tags) == (("O", "S-p"), 1)
+    assert ([own.tags for own in result.sentences], result.num_repaired_tags) == ([("O", "S-p"), ("S-p",)], 1)
+
+
+def test_json_lines_without_a_scheme_have_the_one_that_all_their_lines_allow(tmp_path):
+    iob = {"words": ["x", "y"], "tags": ["I-p", "I-p"]}
+    other = {"words": ["x"], "tags": ["U-p"], "scheme": "bilou"}
+    result = read_sentences(jsonl(tmp_path, other, {"text": "x"}, iob, {"words": ["x"], "tags": ["I-p"]}))
+    assert [own.tags for own in result.sentences] == [("S-p",), None, ("B-p", "E-p"), ("S-p",)]
+    assert list(result.recognised.values()) == ["tags IOB1"]
+    with pytest.raises(ValueError, match=r"some.jsonl:1: word 0: 'I-p' .*; mend the record's tags or its 'scheme', or"):
+        read_sentences(jsonl(tmp_path, {**iob, "scheme": "BMEWO"}))
 
 
 def test_texts_without_words_are_skipped_and_counted(tmp_path):
