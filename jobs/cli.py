@@ -322,7 +322,9 @@ def tag(
         Literal["auto", "columns", "jsonl", "parquet", "text", "files"],
         typer.Option(help="Of IN; auto goes by suffix, text is one document per line, files one document per file."),
     ] = "auto",
-    to: Annotated[list[Written], typer.Option("--to", help="What to write; repeatable.")] = [Written.parquet],  # noqa: B006
+    to: Annotated[
+        list[Written], typer.Option("--to", help="What to write; repeatable; four are for annotation tools.")
+    ] = [Written.parquet],  # noqa: B006
     folder: IndexFolder = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,

@@ -45,6 +45,10 @@ class Written(StrEnum):
     parquet = "parquet"
     jsonl = "jsonl"
     conll = "conll"
+    spacy = "spacy"
+    brat = "brat"
+    label_studio = "label-studio"
+    doccano = "doccano"
 
 
 NO_PATHS: list[Path] = []
