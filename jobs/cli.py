@@ -18,6 +18,7 @@ from jobs.options import (
     AsJson,
     ColumnMapping,
     ConfigFile,
+    Converted,
     Corpus,
     DryRun,
     IndexFolder,
@@ -183,6 +184,40 @@ def index_search(
 
     settings = _with(load_config(config, overrides), "index", {"folder": folder})
     _finish(lambda: job.search(settings, text, depth), json, show=job.show_hits)
+
+
+@app.command()
+def data(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files, folders or quoted patterns with sentences; without any, the config's data sets."),
+    ] = NO_PATHS,
+    format: Annotated[
+        Literal["auto", "columns", "jsonl", "parquet", "text"],
+        typer.Option(help="Of FILES; auto goes by suffix and content, text is one sentence a line."),
+    ] = "auto",
+    to: Annotated[
+        tuple[Converted, Path] | None,
+        typer.Option("--to", metavar="FORMAT OUT", help="Write all sentences to OUT too: `jsonl` or `columns`."),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Show what files of sentences are read as, what is in them and what is odd; convert them.
+
+    Example: `ctxner data train.conll dev.conll --set data.scheme=IOB1`
+
+    Example: `ctxner data export.jsonl --to jsonl train.jsonl`
+    """
+    from jobs import data as job
+    from jobs.data_tables import show
+
+    settings = load_config(config, overrides)
+    target = (to[0].value, to[1]) if to else None
+    kind = None if format == "auto" else format
+    _finish(lambda: job.run(settings, files, kind=kind, to=target, dry_run=dry_run), json, show=show)
 
 
 @app.command()
@@ -450,7 +485,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, FloatingPointError, OSError) as error:
-        terminal.fail(str(error))
+        terminal.fail(error)
         sys.exit(1)
 
 

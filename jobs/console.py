@@ -103,9 +103,11 @@ def set_up_logging() -> None:
     logging.getLogger("jobs").setLevel(logging.INFO)
 
 
-def fail(message: str) -> None:
-    """Print an error message without line breaks, so that paths in it can be copied."""
-    console.print("error:", Text(message), style="red", highlight=False, soft_wrap=True)
+def fail(error: BaseException) -> None:
+    """Print an error's message without line breaks, so that paths in it can be copied, and its notes."""
+    console.print("error:", Text(str(error)), style="red", highlight=False, soft_wrap=True)
+    for note in getattr(error, "__notes__", ()):
+        console.print(Text(note), highlight=False, soft_wrap=True)
 
 
 def show(result: Mapping[str, Any]) -> None:

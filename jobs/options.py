@@ -39,6 +39,13 @@ Shards = Annotated[
 NONE: list[str] = []
 
 
+class Converted(StrEnum):
+    """Formats that `ctxner data` writes."""
+
+    jsonl = "jsonl"
+    columns = "columns"
+
+
 class Written(StrEnum):
     """Formats that `ctxner tag` writes; an enum, because Typer takes no list of literals."""
 
