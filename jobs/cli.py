@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from ctxner import __version__
 from ctxner.config import DEMO_MODES, Config, load_config
 from jobs import console as terminal
 from jobs.options import (
@@ -32,11 +34,29 @@ from jobs.options import (
 )
 
 app = typer.Typer(
-    help="Named-entity recognition that looks things up: index, retrieve, train, evaluate, calibrate, tag.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def _show_versions(wanted: bool) -> None:
+    """Print the versions that a report of a fault needs; nothing heavy is imported."""
+    if wanted:
+        packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "ray", "transformers"))
+        typer.echo(f"ctxner {__version__} (Python {platform.python_version()}, {packages})")
+        raise typer.Exit
+
+
+@app.callback()
+def ctxner(
+    versions: Annotated[
+        bool, typer.Option("--version", callback=_show_versions, is_eager=True, help="Show versions and exit.")
+    ] = False,
+) -> None:
+    """Named-entity recognition that looks things up: index, retrieve, train, evaluate, calibrate, tag."""
+
+
 index_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(index_app, name="index")
 
