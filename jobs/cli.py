@@ -298,7 +298,9 @@ def train(
 def evaluate(
     model: Model,
     split: Annotated[str, typer.Option(help="Which file of the data section.")] = "test",
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/evaluation.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML page (default: evaluation-SPLIT.html beside the model).")
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -316,11 +318,13 @@ def evaluate(
     Example: `ctxner evaluate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml`
     """
     from jobs import evaluate as job
+    from jobs.pages.page import page_beside
 
     settings = load_config(config, overrides)
+    page = out or page_beside(model, "model", f"evaluation-{split}")
     act = job.plan if dry_run else job.run
     _finish(
-        lambda: act(settings, model, split, out=out, threshold=threshold, against=against),
+        lambda: act(settings, model, split, out=page, threshold=threshold, against=against),
         json,
         show=terminal.show if dry_run else job.show,
     )
@@ -340,7 +344,9 @@ def calibrate(
     gain: Annotated[
         float | None, typer.Option(min=0, max=1, help="Part of the context view's gain in F1 to keep, e.g. 0.9.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/calibration.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML page (default: calibration-SPLIT.html beside the model).")
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
     dry_run: DryRun = False,
@@ -351,12 +357,14 @@ def calibrate(
     Example: `ctxner calibrate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml --share 0.5`
     """
     from jobs import calibrate as job
+    from jobs.pages.page import page_beside
 
     settings = load_config(config, overrides)
+    page = out or page_beside(model, "model", f"calibration-{split}")
     wanted = job.Wanted(0.5 if (share, f1, gain) == (None, None, None) else share, f1, gain)
 
     def result() -> dict[str, Any]:
-        outcome = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=out)
+        outcome = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=page)
         return outcome if json or dry_run else job.summary(outcome)
 
     _finish(result, json)
@@ -430,7 +438,10 @@ def tag_text(
 @app.command()
 def audit(
     corpus: Annotated[list[Path], typer.Option("--corpus", help="Files as for `ctxner index`; repeatable.")] = [],  # noqa: B006
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/audit.html"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="HTML page (default: runs/audit-FOLDER.html, of the data's folder)."),
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
     dry_run: DryRun = False,
@@ -445,7 +456,7 @@ def audit(
     settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
 
     def result() -> dict[str, Any]:
-        outcome = (job.plan if dry_run else job.run)(settings, out)
+        outcome = (job.plan if dry_run else job.run)(settings, out or job.default_page(settings))
         return outcome if json or dry_run else job.summary(outcome)
 
     _finish(result, json)
@@ -457,7 +468,9 @@ def retrieval_report(
     k: Annotated[list[int], typer.Option("--k", help="Look at the first k passages; repeatable.")] = [1, 3, 6, 10],  # noqa: B006
     ceiling: Annotated[bool, typer.Option("--ceiling", help="Look for the mentions in the whole corpus too.")] = False,
     corpus: Annotated[list[Path], typer.Option("--corpus", help="For --ceiling (default: index.corpus).")] = [],  # noqa: B006
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/retrieval.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML page (default: retrieval-SPLIT.html beside the contexts).")
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
     dry_run: DryRun = False,
@@ -468,11 +481,13 @@ def retrieval_report(
     Example: `ctxner retrieval-report -c jobs/configs/wnut17-small.yaml --split dev --ceiling`
     """
     from jobs import retrieval_report as job
+    from jobs.pages.page import page_beside
 
     settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
+    page = out or page_beside(settings.data.contexts, "contexts", f"retrieval-{split}")
 
     def result() -> dict[str, Any]:
-        outcome = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=out)
+        outcome = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=page)
         return outcome if json or dry_run else job.summary(outcome)
 
     _finish(result, json)
