@@ -13,7 +13,9 @@ from spacy.vocab import Vocab
 from ctxner.schema import Entity, Sentence
 
 
-def make_doc(text: str, sentences: Sequence[Sentence], entities: Iterable[Entity]) -> Doc:
+def make_doc(
+    text: str, sentences: Sequence[Sentence], entities: Iterable[Entity], *, vocab: Vocab | None = None
+) -> Doc:
     """A `Doc` whose tokens are our words, so that the borders of entities are borders of tokens.
 
     Characters between words are separate tokens, except one space, which spaCy stores with the word before. Thus
@@ -23,6 +25,7 @@ def make_doc(text: str, sentences: Sequence[Sentence], entities: Iterable[Entity
         text: Text of the document.
         sentences: Sentences of the text, with offsets into it.
         entities: Entities of the text.
+        vocab: Vocabulary of the document, which keeps every word; None: one that all documents share.
     """
     clean = re.sub("[\ud800-\udfff]", "\ufffd", text)
     words: list[str] = []
@@ -47,7 +50,7 @@ def make_doc(text: str, sentences: Sequence[Sentence], entities: Iterable[Entity
             add(clean[first:last], number == 0 and end > 0)  # characters before the first word belong to its sentence
             end = last
     add_gap(clean[end:])
-    doc = Doc(_vocab(), words=words, spaces=spaces, sent_starts=starts)
+    doc = Doc(vocab or _vocab(), words=words, spaces=spaces, sent_starts=starts)
     set_entities(doc, entities)
     return doc
 

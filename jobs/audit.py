@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ctxner.config import Config, IndexConfig
+from ctxner.config import SPLITS, Config, IndexConfig
 from ctxner.retrieval.corpus.reader import read_corpus
 from ctxner.retrieval.measure.leakage import (
     SeenMentions,
@@ -65,9 +65,10 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
     """A short result for people: one line per comparison."""
 
     def line(row: dict[str, Any], names: dict[str, str]) -> str:
-        return ", ".join(
-            f"{text} {row[name]['found']:,} ({row[name]['share'] or 0:.1%})" for name, text in names.items()
-        )
+        def share(count: dict[str, Any]) -> str:
+            return f"{count['found']:,} ({count['share']:.1%})" if count["total"] else "none"
+
+        return ", ".join(f"{text} {share(row[name])}" for name, text in names.items())
 
     copies = {"exact": "exact", "near": "near", "most_words": "most words"}
     seen = {"mentions": "mentions", "distinct": "distinct"}
@@ -77,6 +78,12 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
         "report": result["report"],
         "seconds": str(result["seconds"]),
     }
+
+
+def default_page(config: Config) -> Path:
+    """Page named after the folder of the data, so that audits of several data sets stay."""
+    first = next((path for split in SPLITS if (path := getattr(config.data, split)) is not None), Path("data"))
+    return Path("runs") / f"audit-{first.absolute().parent.name}.html"
 
 
 def compare(splits: dict[str, list[Sentence]], index: IndexConfig) -> list[Comparison]:

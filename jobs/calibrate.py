@@ -126,8 +126,13 @@ def plan(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) -
 def summary(result: Mapping[str, Any]) -> dict[str, str]:
     """A short result for people."""
     lines = {
-        f"{view} view": f"F1 {100 * report['f1']:.2f}  calibration error {100 * report['ece_before']:.2f} -> "
-        f"{100 * report['ece_after']:.2f} of {report['entities']:,} entities"
+        f"{view} view": f"F1 {100 * report['f1']:.2f}  "
+        + (
+            f"calibration error {100 * report['ece_before']:.2f} -> {100 * report['ece_after']:.2f} of "
+            f"{report['entities']:,} entities"
+            if report["entities"]
+            else "no entities"
+        )
         for view, report in result["views"].items()
     }
     if auto := result["auto"]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from ctxner import __version__
 from ctxner.config import DEMO_MODES, Config, load_config
 from jobs import console as terminal
 from jobs.options import (
@@ -18,6 +20,7 @@ from jobs.options import (
     AsJson,
     ColumnMapping,
     ConfigFile,
+    Converted,
     Corpus,
     DryRun,
     IndexFolder,
@@ -31,11 +34,29 @@ from jobs.options import (
 )
 
 app = typer.Typer(
-    help="Named-entity recognition that looks things up: index, retrieve, train, evaluate, calibrate, tag.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def _show_versions(wanted: bool) -> None:
+    """Print the versions that a report of a fault needs; nothing heavy is imported."""
+    if wanted:
+        packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "ray", "transformers"))
+        typer.echo(f"ctxner {__version__} (Python {platform.python_version()}, {packages})")
+        raise typer.Exit
+
+
+@app.callback()
+def ctxner(
+    versions: Annotated[
+        bool, typer.Option("--version", callback=_show_versions, is_eager=True, help="Show versions and exit.")
+    ] = False,
+) -> None:
+    """Named-entity recognition that looks things up: index, retrieve, train, evaluate, calibrate, tag."""
+
+
 index_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(index_app, name="index")
 
@@ -186,6 +207,40 @@ def index_search(
 
 
 @app.command()
+def data(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files, folders or quoted patterns with sentences; without any, the config's data sets."),
+    ] = NO_PATHS,
+    format: Annotated[
+        Literal["auto", "columns", "jsonl", "parquet", "text"],
+        typer.Option(help="Of FILES; auto goes by suffix and content, text is one sentence a line."),
+    ] = "auto",
+    to: Annotated[
+        tuple[Converted, Path] | None,
+        typer.Option("--to", metavar="FORMAT OUT", help="Write all sentences to OUT too: `jsonl` or `columns`."),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Show what files of sentences are read as, what is in them and what is odd; convert them.
+
+    Example: `ctxner data train.conll dev.conll --set data.scheme=IOB1`
+
+    Example: `ctxner data export.jsonl --to jsonl train.jsonl`
+    """
+    from jobs import data as job
+    from jobs.data_tables import show
+
+    settings = load_config(config, overrides)
+    target = (to[0].value, to[1]) if to else None
+    kind = None if format == "auto" else format
+    _finish(lambda: job.run(settings, files, kind=kind, to=target, dry_run=dry_run), json, show=show)
+
+
+@app.command()
 def retrieve(
     files: Annotated[
         list[Path],
@@ -243,7 +298,9 @@ def train(
 def evaluate(
     model: Model,
     split: Annotated[str, typer.Option(help="Which file of the data section.")] = "test",
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/evaluation.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML page (default: evaluation-SPLIT.html beside the model).")
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -261,11 +318,13 @@ def evaluate(
     Example: `ctxner evaluate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml`
     """
     from jobs import evaluate as job
+    from jobs.pages.page import page_beside
 
     settings = load_config(config, overrides)
+    page = out or page_beside(model, "model", f"evaluation-{split}")
     act = job.plan if dry_run else job.run
     _finish(
-        lambda: act(settings, model, split, out=out, threshold=threshold, against=against),
+        lambda: act(settings, model, split, out=page, threshold=threshold, against=against),
         json,
         show=terminal.show if dry_run else job.show,
     )
@@ -285,7 +344,9 @@ def calibrate(
     gain: Annotated[
         float | None, typer.Option(min=0, max=1, help="Part of the context view's gain in F1 to keep, e.g. 0.9.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/calibration.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML page (default: calibration-SPLIT.html beside the model).")
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
     dry_run: DryRun = False,
@@ -296,12 +357,14 @@ def calibrate(
     Example: `ctxner calibrate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml --share 0.5`
     """
     from jobs import calibrate as job
+    from jobs.pages.page import page_beside
 
     settings = load_config(config, overrides)
+    page = out or page_beside(model, "model", f"calibration-{split}")
     wanted = job.Wanted(0.5 if (share, f1, gain) == (None, None, None) else share, f1, gain)
 
     def result() -> dict[str, Any]:
-        outcome = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=out)
+        outcome = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=page)
         return outcome if json or dry_run else job.summary(outcome)
 
     _finish(result, json)
@@ -322,7 +385,9 @@ def tag(
         Literal["auto", "columns", "jsonl", "parquet", "text", "files"],
         typer.Option(help="Of IN; auto goes by suffix, text is one document per line, files one document per file."),
     ] = "auto",
-    to: Annotated[list[Written], typer.Option("--to", help="What to write; repeatable.")] = [Written.parquet],  # noqa: B006
+    to: Annotated[
+        list[Written], typer.Option("--to", help="What to write; repeatable; four are for annotation tools.")
+    ] = [Written.parquet],  # noqa: B006
     folder: IndexFolder = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
@@ -373,7 +438,10 @@ def tag_text(
 @app.command()
 def audit(
     corpus: Annotated[list[Path], typer.Option("--corpus", help="Files as for `ctxner index`; repeatable.")] = [],  # noqa: B006
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/audit.html"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="HTML page (default: runs/audit-FOLDER.html, of the data's folder)."),
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
     dry_run: DryRun = False,
@@ -388,7 +456,7 @@ def audit(
     settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
 
     def result() -> dict[str, Any]:
-        outcome = (job.plan if dry_run else job.run)(settings, out)
+        outcome = (job.plan if dry_run else job.run)(settings, out or job.default_page(settings))
         return outcome if json or dry_run else job.summary(outcome)
 
     _finish(result, json)
@@ -400,7 +468,9 @@ def retrieval_report(
     k: Annotated[list[int], typer.Option("--k", help="Look at the first k passages; repeatable.")] = [1, 3, 6, 10],  # noqa: B006
     ceiling: Annotated[bool, typer.Option("--ceiling", help="Look for the mentions in the whole corpus too.")] = False,
     corpus: Annotated[list[Path], typer.Option("--corpus", help="For --ceiling (default: index.corpus).")] = [],  # noqa: B006
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("runs/retrieval.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML page (default: retrieval-SPLIT.html beside the contexts).")
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
     dry_run: DryRun = False,
@@ -411,11 +481,13 @@ def retrieval_report(
     Example: `ctxner retrieval-report -c jobs/configs/wnut17-small.yaml --split dev --ceiling`
     """
     from jobs import retrieval_report as job
+    from jobs.pages.page import page_beside
 
     settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
+    page = out or page_beside(settings.data.contexts, "contexts", f"retrieval-{split}")
 
     def result() -> dict[str, Any]:
-        outcome = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=out)
+        outcome = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=page)
         return outcome if json or dry_run else job.summary(outcome)
 
     _finish(result, json)
@@ -448,7 +520,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, FloatingPointError, OSError) as error:
-        terminal.fail(str(error))
+        terminal.fail(error)
         sys.exit(1)
 
 

@@ -103,9 +103,11 @@ def set_up_logging() -> None:
     logging.getLogger("jobs").setLevel(logging.INFO)
 
 
-def fail(message: str) -> None:
-    """Print an error message without line breaks, so that paths in it can be copied."""
-    console.print("error:", Text(message), style="red", highlight=False, soft_wrap=True)
+def fail(error: BaseException) -> None:
+    """Print an error's message without line breaks, so that paths in it can be copied, and its notes."""
+    console.print("error:", Text(str(error)), style="red", highlight=False, soft_wrap=True)
+    for note in getattr(error, "__notes__", ()):
+        console.print(Text(note), highlight=False, soft_wrap=True)
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -135,13 +137,19 @@ def _show_tagged(out: Console, tagged: Mapping[str, Any]) -> None:
         out.print(Text(f"  read {passage['id']}: {passage['text']}", style="dim"))
 
 
+def score_percent(score: Mapping[str, Any], name: str) -> str:
+    """Precision, recall or F1 of a score in percent with one decimal; `none` where it is a share of nothing."""
+    parts = {"precision": ("num_predicted",), "recall": ("num_gold",), "f1": ("num_predicted", "num_gold")}[name]
+    return f"{100 * score[name]:.1f}" if any(score.get(part) for part in parts) else "none"
+
+
 def _score_table(scores: Mapping[str, Any]) -> Table:
     """Views as columns of precision, recall and F1 in percent, entity types as rows."""
     table = Table("type", *(f"{view} {name}" for view in scores for name in ("P", "R", "F1")), "gold")
     types = dict.fromkeys(type for view in scores.values() for type in view["per_type"])
     for name in ("all", *types):
         rows = [view["micro"] if name == "all" else view["per_type"].get(name, {}) for view in scores.values()]
-        cells = [f"{100 * row.get(part, 0):.1f}" for row in rows for part in ("precision", "recall", "f1")]
+        cells = [score_percent(row, part) for row in rows for part in ("precision", "recall", "f1")]
         table.add_row(name, *cells, str(rows[0].get("num_gold", 0)), style="bold" if name == "all" else "")
     return table
 

@@ -10,10 +10,12 @@ from rich.text import Text
 
 from ctxner.evaluation.errors import KINDS
 from ctxner.evaluation.scores import Score
+from jobs.console import score_percent
 
 
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
+def _percent(fraction: float, *, of: int = 1) -> str:
+    """A share in percent; `none` where it is a share of nothing."""
+    return f"{100 * fraction:.1f}" if of else "none"
 
 
 def overview(result: dict[str, Any]) -> Table:
@@ -22,10 +24,11 @@ def overview(result: dict[str, Any]) -> Table:
     shares: dict[str, float | None] = {"plain": 0.0, "context": 1.0, "auto": result["auto"].get("share")}
     for view, detail in result["details"].items():
         micro, share = result["scores"][view]["micro"], shares[view]
-        ratios = [_percent(micro[name]) for name in ("precision", "recall", "f1")]
-        interval = "–".join(map(_percent, detail["interval"]))
-        surface, error = detail["surface"]["micro"]["f1"], detail["calibration"]["error"]
-        table.add_row(view, *ratios, interval, _percent(surface), _percent(error), f"{share:.0%}")
+        ratios = [score_percent(micro, name) for name in ("precision", "recall", "f1")]
+        interval = "none" if ratios[-1] == "none" else "–".join(map(_percent, detail["interval"]))
+        surface = score_percent(detail["surface"]["micro"], "f1")
+        error = _percent(detail["calibration"]["error"], of=micro["num_predicted"])
+        table.add_row(view, *ratios, interval, surface, error, f"{share:.0%}")
     return table
 
 
@@ -34,7 +37,9 @@ def type_table(scores: Mapping[str, Any]) -> Table:
     table = Table("type", *(f"{view}: F1 (P / R)" for view in scores), "gold")
     for type in sorted({type for view_scores in scores.values() for type in view_scores["per_type"]}):
         rows = [view_scores["per_type"].get(type, Score().to_dict()) for view_scores in scores.values()]
-        cells = [f"{_percent(row['f1'])} ({_percent(row['precision'])} / {_percent(row['recall'])})" for row in rows]
+        cells = [
+            "{} ({} / {})".format(*(score_percent(row, name) for name in ("f1", "precision", "recall"))) for row in rows
+        ]
         table.add_row(Text(type), *cells, f"{max(row['num_gold'] for row in rows):,}")
     return table
 
@@ -48,10 +53,12 @@ def error_table(details: Mapping[str, Any]) -> Table:
         if all(key in detail for detail in details.values()):
             for name in next(iter(details.values()))[key]:
                 scores = [detail[key][name] for detail in details.values()]
-                table.add_row(
-                    f"recall, {name}", *(f"{_percent(score['recall'])} of {score['num_gold']:,}" for score in scores)
-                )
+                table.add_row(f"recall, {name}", *(_recall(score) for score in scores))
     return table
+
+
+def _recall(score: Mapping[str, Any]) -> str:
+    return f"{score_percent(score, 'recall')} of {score['num_gold']:,}" if score["num_gold"] else "none"
 
 
 def in_words(comparison: dict[str, Any]) -> str:

@@ -39,12 +39,23 @@ Shards = Annotated[
 NONE: list[str] = []
 
 
+class Converted(StrEnum):
+    """Formats that `ctxner data` writes."""
+
+    jsonl = "jsonl"
+    columns = "columns"
+
+
 class Written(StrEnum):
     """Formats that `ctxner tag` writes; an enum, because Typer takes no list of literals."""
 
     parquet = "parquet"
     jsonl = "jsonl"
     conll = "conll"
+    spacy = "spacy"
+    brat = "brat"
+    label_studio = "label-studio"
+    doccano = "doccano"
 
 
 NO_PATHS: list[Path] = []

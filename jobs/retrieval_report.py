@@ -108,7 +108,7 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
     """A short result for people: one line per measure and per number of passages."""
 
     def share(cell: dict[str, Any]) -> str:
-        return f"{'–':>6}" if cell["share"] is None else f"{cell['share']:6.1%}"
+        return f"{'none':>6}" if cell["share"] is None else f"{cell['share']:6.1%}"
 
     def line(row: dict[str, Any]) -> str:
         return "  ".join(f"{name} {share(row[name])}" for name in ("all", "seen", "unseen", "words") if name in row)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ctxner.batch.annotation_files import check_spacy
 from ctxner.config import Config
 from ctxner.files.documents import Document, DocumentKind, iter_documents
 from jobs.cluster import connect, prepare
@@ -30,6 +31,8 @@ def run(
 
     Both may be paths or URIs that fsspec knows. Errors in the files are reported before Ray starts.
     """
+    if "spacy" in formats:
+        check_spacy()
     with ExitStack() as stack:
         documents = _documents(config, sources, kind, stack)
         folder = _local_folder(config, out)
@@ -79,6 +82,8 @@ def plan(
     formats: Sequence[str] = ("parquet",),
 ) -> dict[str, Any]:
     """What `run` would do; checks the documents, the model, the threshold and the index."""
+    if "spacy" in formats:
+        check_spacy()
     from ctxner.files.documents import cut
     from ctxner.model.tagger import saved_types
 
@@ -150,9 +155,16 @@ def _upload(folder: Path, uri: str) -> None:
     files, path = _open(uri)
     files.makedirs(path, exist_ok=True)
     for file in sorted(folder.iterdir(), key=lambda path: (path.name == "_SUCCESS", path.name)):
-        if file.is_file() and not file.name.startswith("."):
-            console.print(f"copying {file.name} to {uri}")
-            files.put_file(str(file), f"{path.rstrip('/')}/{file.name}")
+        if file.name.startswith("."):
+            continue
+        console.print(f"copying {file.name} to {uri}")
+        target = f"{path.rstrip('/')}/{file.name}"
+        if not file.is_dir():
+            files.put_file(str(file), target)
+            continue
+        if files.exists(target):
+            files.rm(target, recursive=True)  # or documents of an older result would stay in it
+        files.put(str(file), target, recursive=True)
     shutil.rmtree(folder)
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import ray
 
 from ctxner import __version__
+from ctxner.batch.annotation_files import check_spacy
 from ctxner.batch.job_folder import alone, write_success
 from ctxner.batch.pools import Pool, check_resources, room, run
 from ctxner.batch.retrieve import retrieval_key, retrieval_pools
 from ctxner.batch.tagging_actors import LookUp, TagContext, TagPlain
-from ctxner.batch.tagging_files import Format, job_path, publish_documents, stage_documents
+from ctxner.batch.tagging_files import WITH_WORDS, Format, job_path, publish_documents, stage_documents
 from ctxner.config import Config
 from ctxner.files.documents import Document
 from ctxner.files.hashes import folder_sha256
@@ -42,7 +43,7 @@ def tag(
     on_staged: Callable[[int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Tag documents, and write `folder/tagged.<format>` and `folder/_SUCCESS`.
+    """Tag documents, and write the files of each format and `folder/_SUCCESS`.
 
     The result has exactly one row per document, in the order of the documents. A killed job continues where it was if
     it is called again with the same arguments.
@@ -62,12 +63,14 @@ def tag(
 
     Raises:
         FileNotFoundError: There is no index.
-        ValueError: No usable model or index, no threshold for `auto`, no documents, too few CPUs or GPUs, or at the end
-            a larger share of documents with an error than `tagging.max_errors`.
+        ValueError: No usable model or index, no threshold for `auto`, no documents, too few CPUs or GPUs, no spaCy for
+            its format, or at the end a larger share of documents with an error than `tagging.max_errors`.
     """
     started = time.perf_counter()
+    if "spacy" in formats:
+        check_spacy()
     config, index, manifest = settled(config, model)
-    with_words = "conll" in formats
+    with_words = not WITH_WORDS.isdisjoint(formats)
     manifest["with_words"] = with_words
     with alone(job_path(folder.resolve())):
         job = stage_documents(documents, folder.resolve(), manifest, formats)

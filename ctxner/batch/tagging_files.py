@@ -20,14 +20,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ctxner.batch import annotation_files
 from ctxner.batch.job_folder import JobFolder, open_job
-from ctxner.files.atomic import new_file, remove_leftovers
+from ctxner.files.atomic import new_file, new_folder, remove_leftovers
 from ctxner.files.columns import column_lines
 from ctxner.files.documents import Document, cut
 from ctxner.schema import Sentence, passage_struct
 
-Format = Literal["parquet", "jsonl", "conll"]
-NAME = "tagged"  # name of the result's files, without suffix
+Format = Literal["parquet", "jsonl", "conll", "spacy", "brat", "label-studio", "doccano"]
+WITH_WORDS: frozenset[Format] = frozenset({"conll", "spacy"})  # formats that need the words of each sentence
+NAMES: Mapping[Format, str] = {  # of the result's files and folders
+    "parquet": "tagged.parquet",
+    "jsonl": "tagged.jsonl",
+    "conll": "tagged.conll",
+    "spacy": "tagged.spacy",
+    "brat": "tagged.brat",
+    "label-studio": "tagged.label-studio.json",
+    "doccano": "tagged.doccano.jsonl",
+}
+_FOLDERS = ("spacy", "brat")
 PLACE = ("row", "position", "document", "start")  # columns that say where a part belongs
 _WORK = ".tagging"
 _ROWS_PER_FILE, _CHARS_PER_FILE = 4096, 1 << 24
@@ -70,7 +81,7 @@ def sentence_struct() -> pa.StructType:
             ("entropy", pa.float32()),  # of the view that answered, in nats
             ("error", pa.string()),  # error of retrieval
             ("passages", pa.list_(passage_struct())),  # null unless asked for
-            ("words", pa.list_(pa.string())),  # null unless CoNLL is written
+            ("words", pa.list_(pa.string())),  # null unless a format of `WITH_WORDS` is written
             ("tags", pa.list_(pa.string())),
             ("alternatives", pa.list_(alternative)),  # null unless asked for
         ]
@@ -130,7 +141,7 @@ def publish_documents(
     max_errors: float = 1.0,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Join the rows into documents, in order, and write `folder/tagged.<format>`, renamed when complete.
+    """Join the rows into documents, in order, and write `folder/NAMES[format]`, renamed when complete.
 
     Args:
         job: Job whose rows are all complete.
@@ -148,10 +159,13 @@ def publish_documents(
     """
     counts, num_done, first_error = Counter[str](), 0, None
     with ExitStack() as stack:
-        paths = {format: folder / f"{NAME}.{format}" for format in formats}
+        paths = {format: folder / NAMES[format] for format in formats}
         for path in paths.values():
             remove_leftovers(folder, path.name)
-        aside = {format: stack.enter_context(new_file(path)) for format, path in paths.items()}
+        aside = {
+            format: stack.enter_context((new_folder if format in _FOLDERS else new_file)(path))
+            for format, path in paths.items()
+        }
         writers = [stack.enter_context(_WRITERS[format](path)) for format, path in aside.items()]
         for table in _documents(job.joined(tagged_schema())):
             _count(table, counts)
@@ -272,14 +286,20 @@ def _parquet(path: Path) -> Iterator[Callable[[pa.Table], None]]:
 
 
 @contextmanager
-def _text(path: Path, lines: Callable[[Mapping[str, Any]], Iterable[str]]) -> Iterator[Callable[[pa.Table], None]]:
+def _text(path: Path, lines: Callable[[Mapping[str, Any]], Iterable[str]]) -> Iterator[annotation_files.Write]:
     with path.open("w", encoding="utf-8", newline="\n") as file:
+        yield lambda row: file.writelines(f"{line}\n" for line in lines(row))
 
-        def write(table: pa.Table) -> None:
+
+@contextmanager
+def _by_row(writer: AbstractContextManager[annotation_files.Write]) -> Iterator[Callable[[pa.Table], None]]:
+    with writer as write:
+
+        def write_table(table: pa.Table) -> None:
             for row in table.to_pylist():
-                file.writelines(f"{line}\n" for line in lines(row))
+                write(row)
 
-        yield write
+        yield write_table
 
 
 def _json_lines(row: Mapping[str, Any]) -> Iterator[str]:
@@ -302,6 +322,10 @@ def _conll_lines(row: Mapping[str, Any]) -> Iterator[str]:
 
 _WRITERS: Mapping[Format, Callable[[Path], AbstractContextManager[Callable[[pa.Table], None]]]] = {
     "parquet": _parquet,
-    "jsonl": lambda path: _text(path, _json_lines),
-    "conll": lambda path: _text(path, _conll_lines),
+    "jsonl": lambda path: _by_row(_text(path, _json_lines)),
+    "conll": lambda path: _by_row(_text(path, _conll_lines)),
+    "spacy": lambda path: _by_row(annotation_files.spacy(path)),
+    "brat": lambda path: _by_row(annotation_files.brat(path)),
+    "label-studio": lambda path: _by_row(annotation_files.label_studio(path)),
+    "doccano": lambda path: _by_row(annotation_files.doccano(path)),
 }

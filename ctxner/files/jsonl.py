@@ -75,7 +75,7 @@ def read_jsonl(
 
 
 def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
-    """Write the `words` form, all or nothing; `read_jsonl` gives back ids, words, BIOES tags and offsets."""
+    """Write the `words` form, all or nothing; `read_jsonl` gives back ids, words, BIOES tags, offsets and documents."""
 
     def line(sentence: Sentence) -> str:
         record: dict[str, Any] = {"id": sentence.id, "words": sentence.words}
@@ -83,6 +83,8 @@ def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
             record |= {"tags": sentence.tags, "scheme": "BIOES"}
         if sentence.offsets is not None:
             record["offsets"] = sentence.offsets
+        if sentence.document is not None:
+            record["document_id"] = sentence.document
         return json.dumps(record, ensure_ascii=False)
 
     write_lines(path, map(line, sentences))

@@ -78,7 +78,8 @@ def iter_records(
             if "tags" in record and "scheme" not in record and file_tags is None:
                 file_tags = FileTags(lambda: _unnamed_tags(records()), scheme, repair=repair_tags)
                 if path is not None and scheme == AUTO:
-                    counts.recognised[str(path)] = f"tags {file_tags.name}"
+                    form = counts.recognised.get(str(path), "words and tags")  # of the records, read by FileTags
+                    counts.recognised[str(path)] = f"{form}, {file_tags.name}"
             yield words_sentence(
                 id, record, where, scheme=scheme, repair_tags=repair_tags, counts=counts, file_tags=file_tags
             )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -104,7 +105,11 @@ def _iter_files(
 ) -> Iterator[Sentence]:
     for file, prefix in files.items():
         file_counts = ReadCounts()
-        yield from with_abbreviations(_iter_file(file, kinds[file], format, prefix, file_counts))
+        try:
+            yield from with_abbreviations(_iter_file(file, kinds[file], format, prefix, file_counts))
+        except ValueError as error:
+            error.add_note(f"what is in the file: ctxner data {shlex.quote(str(file))}")  # commands print notes
+            raise
         if counts is not None:
             counts.add(file_counts)
 

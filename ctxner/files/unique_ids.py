@@ -33,6 +33,14 @@ class IdHashes:
         """All hashes, one after the other, in any order."""
         return bytes(self._hashes)
 
+    def num_distinct(self) -> int:
+        """Number of different hashes."""
+        import numpy as np
+
+        ordered = np.frombuffer(self._hashes, dtype=np.uint64)
+        ordered.sort()  # in place: a copy would double the memory
+        return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + bool(len(ordered))
+
     def repeated(self) -> set[bytes]:
         """Hashes added more than once: of an id used twice or, for one pair of ids in 2^64, of two different ids."""
         import numpy as np

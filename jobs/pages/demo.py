@@ -228,9 +228,9 @@ def _choose(sentences: Sequence[TaggedSentence], max_sentences: int) -> list[Tag
 
 @dataclass(frozen=True, slots=True)
 class ScoreCell:
-    """Scores of a mode in a view, in percent; `gain` is over the baseline's plain view."""
+    """Scores of a mode in a view, in percent; `gain` is over the baseline's plain view; no prediction, no precision."""
 
-    precision: float
+    precision: float | None
     recall: float
     f1: float
     best: bool
@@ -260,6 +260,9 @@ def score_rows(
         for view in [view for view in VIEWS if view in by_view]:
             precision, recall, f1 = (100 * by_view[view][name] for name in ("precision", "recall", "f1"))
             gain = None if baseline is None or (i == 0 and view == "plain") else f1 - 100 * baseline
-            cells[view] = ScoreCell(precision, recall, f1, by_view[view]["f1"] == best[view], gain)
+            answered = by_view[view].get("num_predicted", 1) > 0
+            cells[view] = ScoreCell(
+                precision if answered else None, recall, f1, by_view[view]["f1"] == best[view], gain
+            )
         rows.append((mode, cells))
     return rows

@@ -110,6 +110,8 @@ def f1(score: Mapping[str, Any]) -> Tally:
 
 def _interval(detail: Mapping[str, Any]) -> str:
     low, high = detail["interval"]
+    if not f1(detail["surface"]["micro"]).total:
+        return "F1; there are no mentions"
     return f"F1, 95% interval {100 * low:.1f} to {100 * high:.1f}, by {detail['unit']}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ import jinja2
 
 from ctxner.files.atomic import write_text
 from ctxner.retrieval.measure.coverage import Tally
+from jobs.console import score_percent
 from jobs.pages.charts import Panel, panel
 
 T = TypeVar("T")
@@ -32,6 +34,23 @@ _MAX_BINS = 40
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
+def page_beside(folder: str | Path | None, usual: str, name: str) -> Path:
+    """Default path of a page about a folder: beside the folder, or in `runs` if it is none or cannot be written to.
+
+    Args:
+        folder: Folder that the page is about; or a hub id.
+        usual: Name that such folders have within a run, e.g. `model`; another name becomes part of the page's.
+        name: Name of the page without suffix.
+    """
+    path = Path(folder or usual)
+    path = path if path.name else path.resolve()
+    stem = name if path.name == usual else f"{path.name}-{name}"
+    if path.is_dir() and os.access(path.parent, os.W_OK):
+        return path.parent / f"{stem}.html"
+    parts = [part for part in path.parts if part not in (path.anchor, ".", "..")]
+    return Path("runs") / f"{'-'.join([*parts[:-1], stem])}.html"
+
+
 def write_page(path: Path, template: str, **values: Any) -> Path:
     """Render a template of `jobs/pages/templates` to a file, atomically; the page loads nothing from the network."""
     environment = jinja2.Environment(
@@ -41,7 +60,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, clip=clip, csp_hash=_csp_hash)
+    environment.filters.update(percent=percent, ratio=score_percent, clip=clip, csp_hash=_csp_hash)
     html = environment.get_template(template).render(**values)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, _UNPRINTABLE.sub("\ufffd", html))
@@ -54,8 +73,8 @@ def _csp_hash(script: str) -> str:
 
 
 def percent(tally: Tally) -> str:
-    """The share in percent with one decimal; a dash if there is no share."""
-    return "–" if tally.share is None else f"{100 * tally.share:.1f}"
+    """The share in percent with one decimal; `none` if it is a share of nothing."""
+    return "none" if tally.share is None else f"{100 * tally.share:.1f}"
 
 
 def as_dict(tally: Tally) -> dict[str, float | None]:

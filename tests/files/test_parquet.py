@@ -109,7 +109,7 @@ def test_schemes_and_repair_are_those_of_the_format(tmp_path):
         read_sentences(path, ColumnFormat(scheme="IOB2"))
     result = read_sentences(path)
     assert [own.tags for own in result.sentences] == [("S-x", "O"), ("S-x",)]
-    assert result.recognised == {str(path): "tags IOB1"}
+    assert result.recognised == {str(path): "words and tags (Parquet), IOB1"}
     result = read_sentences(path, ColumnFormat(scheme="IOB2", repair=True))
     assert ([own.tags for own in result.sentences], result.num_repaired_tags) == ([("S-x", "O"), ("S-x",)], 1)
 

@@ -383,7 +383,7 @@ def test_json_lines_without_a_scheme_have_the_one_that_all_their_lines_allow(tmp
     other = {"words": ["x"], "tags": ["U-p"], "scheme": "bilou"}
     result = read_sentences(jsonl(tmp_path, other, {"text": "x"}, iob, {"words": ["x"], "tags": ["I-p"]}))
     assert [own.tags for own in result.sentences] == [("S-p",), None, ("B-p", "E-p"), ("S-p",)]
-    assert list(result.recognised.values()) == ["tags IOB1"]
+    assert list(result.recognised.values()) == ["words and tags (JSON lines), IOB1"]
     with pytest.raises(ValueError, match=r"some.jsonl:1: word 0: 'I-p' .*; mend the record's tags or its 'scheme', or"):
         read_sentences(jsonl(tmp_path, {**iob, "scheme": "BMEWO"}))
 

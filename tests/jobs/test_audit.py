@@ -131,3 +131,15 @@ def test_what_a_user_can_mend_is_one_message(folder, call, arguments, message):
     assert (code, out) == (1, "")
     assert message in err
     assert "Traceback" not in err
+
+
+def test_shares_of_no_mentions_are_none_and_the_page_is_named_after_the_data(folder, call):
+    (folder / "tweets").mkdir()
+    for split in ("train", "dev"):
+        (folder / f"tweets/{split}.conll").write_text(f"Nothing{split}\tO\nhere{split}\tO\n")
+    code, out, err = call("audit", "--set", "data.train=tweets/train.conll", "--set", "data.dev=tweets/dev.conll")
+    assert code == 0, err
+    assert "mentions none, distinct none" in out
+    assert "runs/audit-tweets.html" in out
+    page = (folder / "runs/audit-tweets.html").read_text(encoding="utf-8")
+    assert "none" in page

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,17 @@ def call_apart(*arguments: object, stdin: str | None = None) -> Called:
 
 def listing(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_the_version_is_one_line_of_what_is_installed_and_loads_nothing_heavy(call: Callable[..., Called]) -> None:
+    code, out, err = call("--version")
+    assert (code, err) == (0, "")
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "ray", "transformers"))
+    assert out == f"ctxner {metadata.version('ctxner')} (Python {sys.version.split()[0]}, {packages})\n"
+    heavy = "import sys; sys.argv = ['ctxner', '--version']\nfrom jobs.cli import main\ntry: main()\n"
+    heavy += "except SystemExit: print([name for name in ('torch', 'ray', 'transformers') if name in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert ended.stdout == f"{out}[]\n"
 
 
 @pytest.mark.parametrize("command", commands(typer.main.get_group(app)))

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
+from ctxner.evaluation.scores import Score
 from ctxner.files.columns import column_lines
 from ctxner.files.contexts import Context
 from ctxner.files.jsonl import write_jsonl
 from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from jobs.console import score_percent
 from jobs.pages import evaluation as evaluation_page
 from tests.contexts_files import write_contexts
 
@@ -112,7 +114,7 @@ def test_auto_looks_up_the_sentences_above_the_threshold(evaluated, examples, ta
     threshold = (ordered[-11] + ordered[-10]) / 2
     found = evaluated("--threshold", threshold)
     assert found["auto"] == {"threshold": threshold, "looked_up": 10, "share": 10 / NUM_SENTENCES}
-    sentences = shown(Path("runs/evaluation.html").read_text(encoding="utf-8"))["sentences"]
+    sentences = shown(Path("evaluation-test.html").read_text(encoding="utf-8"))["sentences"]
     looked_up = {own["id"] for own in sentences if own["looked_up"]}
     assert looked_up == {name for name, entropy in entropies.items() if entropy > threshold}
     everything, nothing = evaluated("--threshold", "-1"), evaluated("--threshold", "1e9")
@@ -178,7 +180,7 @@ def test_figures_are_by_document_where_the_data_name_documents(evaluated, exampl
     assert found["scores"] == by_sentence["scores"]
     pairs = [(part["details"]["plain"]["interval"], part["comparisons"][0]["p_value"]) for part in (found, by_sentence)]
     assert all(by_document != single for by_document, single in zip(*pairs, strict=True))
-    text = visible("runs/evaluation.html")
+    text = visible("evaluation-test.html")
     for part in (
         "The interval is of 8 documents drawn with replacement.",
         "95% interval, by document",
@@ -194,7 +196,7 @@ def test_figures_are_by_sentence_otherwise_and_say_why(evaluated, folder, call):
     shown_with = [found, *found["details"].values(), *found["comparisons"]]
     assert {(part["unit"], part["num_units"]) for part in shown_with} == {("sentence", NUM_SENTENCES)}
     assert found["unit_reason"] == "the data name no documents"
-    text = visible("runs/evaluation.html")
+    text = visible("evaluation-test.html")
     assert "40 sentences drawn with replacement, since the data name no documents." in text
     assert "by document" not in text
     out = " ".join(call("evaluate", "model", "-c", "config.yaml")[1].split())
@@ -216,7 +218,7 @@ def test_without_contexts_there_is_one_view_and_a_page(folder, call):
     assert found["context_against_plain"] is None
     assert "no data.contexts" in found["auto"]["left_out"]
     assert "seen" not in found["details"]["plain"]
-    page = (folder / "runs/evaluation.html").read_text(encoding="utf-8")
+    page = (folder / "evaluation-test.html").read_text(encoding="utf-8")
     assert {own["outcome"] for own in shown(page)["sentences"]} == {None}
     assert 'name="outcome"' not in page
 
@@ -236,7 +238,7 @@ def test_the_page_holds_every_sentence_with_each_mentions_kind(evaluated):
 def test_the_page_keeps_the_sentences_that_differ_or_have_errors(evaluated, monkeypatch):
     monkeypatch.setattr(evaluation_page, "MAX_SENTENCES", 3)
     changed = {own["sentence_id"] for own in evaluated()["context_against_plain"]["changed"]}
-    page = Path("runs/evaluation.html").read_text(encoding="utf-8")
+    page = Path("evaluation-test.html").read_text(encoding="utf-8")
     kept = {own["id"] for own in shown(page)["sentences"]}
     assert len(kept) == 3
     assert kept <= changed
@@ -249,7 +251,7 @@ def test_hostile_text_stays_text(folder, evaluated, call):
     passage = ScoredPassage(Passage(HOSTILE, HOSTILE, HOSTILE, HOSTILE), float("nan"), 1, float("inf"))
     write_contexts({"test-0": Context(words, "", (passage,))}, folder / "contexts/test.parquet")
     evaluated()
-    page = (folder / "runs/evaluation.html").read_text(encoding="utf-8")
+    page = (folder / "evaluation-test.html").read_text(encoding="utf-8")
     [sentence] = shown(page)["sentences"]
     assert sentence["words"] == list(words)
     [held] = sentence["passages"]
@@ -270,7 +272,7 @@ def test_people_get_tables_and_where_the_page_is(folder, call):
     assert code == 0
     for part in ("95%", "surface", "auto", "wrong boundary", "unseen", "context against plain", "p = "):
         assert part in " ".join(out.split())
-    assert "runs/evaluation.html" in out
+    assert "evaluation-test.html" in out
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
@@ -278,4 +280,29 @@ def test_another_model_that_is_not_there_is_one_message(folder, call, dry):
     code, out, err = call("evaluate", "model", "-c", "config.yaml", "--against", "absent", *dry)
     assert (code, out) == (1, "")
     assert "model 'absent': no folder that ctxner saved" in err
-    assert not (folder / "runs").exists()
+    assert not list(folder.rglob("*.html"))
+
+
+def test_shares_of_nothing_are_none_in_tables_and_on_the_page(folder, call):
+    """No gold mention in the split, so no recall; no type that training has seen."""
+    write_jsonl([Sentence(f"test-{n}", (word,), tags=("O",)) for n, word in enumerate(WORDS)], folder / "test.jsonl")
+    arguments = ("evaluate", "model", "--set", "data.test=test.jsonl", "--set", "data.train=train.jsonl")
+    code, out, err = call(*arguments)
+    assert code == 0, err
+    (plain,) = [line for line in out.splitlines() if line.startswith("│ plain")]
+    assert [cell.strip() for cell in plain.split("│")][3] == "none"  # recall
+    rows = [line for line in out.splitlines() if "recall, " in line]
+    assert [re.split(r"\s*│\s*", row)[2] for row in rows] == ["none", "none"]
+    assert " R none" in visible("evaluation-test.html")
+    assert "R 0.0" not in visible("evaluation-test.html")
+    found = json.loads(call(*arguments, "--json")[1])
+    assert found["scores"]["plain"]["micro"]["recall"] == 0  # JSON keeps numbers
+
+
+def test_a_ratio_without_predictions_or_gold_is_none():
+    nothing, missed, wrong = Score(0, 0, 0).to_dict(), Score(0, 0, 3).to_dict(), Score(0, 2, 0).to_dict()
+    names = ("precision", "recall", "f1")
+    assert [score_percent(nothing, name) for name in names] == ["none"] * 3
+    assert [score_percent(missed, name) for name in names] == ["none", "0.0", "0.0"]
+    assert [score_percent(wrong, name) for name in names] == ["0.0", "none", "0.0"]
+    assert [score_percent(Score(1, 2, 4).to_dict(), name) for name in names] == ["50.0", "25.0", "33.3"]

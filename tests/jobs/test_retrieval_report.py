@@ -150,7 +150,7 @@ def test_the_page_begins_with_what_the_entries_are_about(folder, call):
     assert code == 0
     assert re.search(r"mentions with own entry\s+all 100.0%  seen 100.0%  unseen 100.0%", out)
     assert re.search(r"entries of right type\s+all  66.7%  seen 100.0%  unseen  50.0%", out)
-    page = (folder / "runs/retrieval.html").read_text(encoding="utf-8")
+    page = (folder / "retrieval-dev.html").read_text(encoding="utf-8")
     assert page.index("Is what is shown about the mentions?") < page.index(">Coverage<")
     assert "human → person; place → town" in page
     assert "1 entry whose type training does not link is left out" in page
@@ -169,7 +169,7 @@ def test_types_are_not_measured_without_training_data_or_its_contexts(folder, ca
     (folder / "contexts/train.parquet").unlink()
     found = json.loads(call("retrieval-report", *arguments, "--json")[1])
     assert (found["right_type"], found["gold_types"], found["why_no_right_type"]) == (None, None, reason)
-    assert reason in (folder / "runs/retrieval.html").read_text(encoding="utf-8")
+    assert reason in (folder / "retrieval-dev.html").read_text(encoding="utf-8")
     assert f"not measured: {reason[:20]}" in call("retrieval-report", *arguments)[1]  # a terminal breaks the line
 
 
@@ -182,7 +182,7 @@ def test_contexts_without_entries_have_no_shares_of_entries(folder, call):
     assert (found["right_type"], found["why_no_right_type"]) == (None, "no sentence names an entry")
     assert found["pieces"]["entries"] == 0
     assert found["pieces"]["texts"] == found["passages"]["read"]["pieces"] / 2
-    assert "No entry is shown: all passages are texts." in (folder / "runs/retrieval.html").read_text(encoding="utf-8")
+    assert "No entry is shown: all passages are texts." in (folder / "retrieval-dev.html").read_text(encoding="utf-8")
 
 
 def test_the_context_view_reads_what_fits_and_the_rest_has_a_reason(folder, call):
@@ -231,7 +231,7 @@ def test_without_training_data_nothing_is_called_seen(folder, call):
     arguments = ("--set", "data.dev=dev.conll", "--set", "data.contexts=contexts", "--json")
     found = json.loads(call("retrieval-report", *arguments)[1])
     assert "seen" not in found["coverage"]["1"]
-    assert "Not seen" not in (folder / "runs/retrieval.html").read_text(encoding="utf-8")
+    assert "Not seen" not in (folder / "retrieval-dev.html").read_text(encoding="utf-8")
 
 
 def test_a_split_without_any_passage_still_has_a_page(folder, call):

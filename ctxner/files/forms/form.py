@@ -67,7 +67,7 @@ def counted_once(read: Callable[[Reading], Iterator[Record]], reading: Reading) 
         try:
             yield from read(replace(reading, counts=counts))
         finally:
-            reading.counts.recognised |= counts.recognised
+            reading.counts.recognised = counts.recognised | reading.counts.recognised  # a scheme was added to a form
             for what, remark in counts.remarks.items():
                 before = reading.counts.remarks.get(what)
                 if before is None or before.count < remark.count:

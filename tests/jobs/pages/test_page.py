@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from ctxner.retrieval.measure.coverage import Tally
 from ctxner.schema import Dropped
 from jobs.pages.charts import BOTTOM, HEIGHT, TOP
-from jobs.pages.page import DROPPED, clip, evenly, histogram, percent, share_panel
+from jobs.pages.page import DROPPED, clip, evenly, histogram, page_beside, percent, share_panel
 
 
 def _labels(panel) -> list[list[str]]:
@@ -62,10 +63,32 @@ def test_even_steps_run_from_the_first_to_the_last():
     assert evenly([1], 0) == []
 
 
-def test_percent_of_nothing_is_a_dash_and_long_text_is_cut():
-    assert (percent(Tally(0, 0)), percent(Tally(1, 3))) == ("–", "33.3")
+def test_percent_of_nothing_is_none_and_long_text_is_cut():
+    assert (percent(Tally(0, 0)), percent(Tally(1, 3))) == ("none", "33.3")
     assert clip("x" * 1005, 1000) == "x" * 1000 + "… (+5 characters)"
 
 
 def test_every_reason_to_drop_a_passage_is_told_in_words():
     assert set(DROPPED) == set(get_args(Dropped))
+
+
+def test_pages_of_two_models_and_of_two_splits_are_different_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/a/model", "runs/b/model", "models/small", "models/large"):
+        Path(folder).mkdir(parents=True)
+    assert page_beside("runs/a/model", "model", "evaluation-test") == Path("runs/a/evaluation-test.html")
+    assert page_beside("runs/a/model/", "model", "evaluation-dev") == Path("runs/a/evaluation-dev.html")
+    assert page_beside("runs/b/model", "model", "evaluation-test") == Path("runs/b/evaluation-test.html")
+    assert page_beside("models/small", "model", "evaluation-test") == Path("models/small-evaluation-test.html")
+    assert page_beside("models/large", "model", "evaluation-test") == Path("models/large-evaluation-test.html")
+    assert page_beside("org/name", "model", "evaluation-test") == Path("runs/org-name-evaluation-test.html")
+    assert page_beside("../x/absent", "model", "evaluation-test") == Path("runs/x-absent-evaluation-test.html")
+    monkeypatch.chdir("models/small")
+    assert page_beside(".", "model", "evaluation-test") == tmp_path / "models/small-evaluation-test.html"
+
+
+def test_a_page_about_a_folder_that_cannot_be_written_to_is_in_runs(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    page = page_beside(tmp_path / "model", "model", "evaluation-test")
+    assert page == Path("runs", "-".join([*tmp_path.parts[1:], "evaluation-test.html"]))
