@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from ctxner.files.columns import ColumnFormat
+from ctxner.files.gold import Overlaps
 from ctxner.schema import VIEWS, ViewName
 from ctxner.settings_text import explain, override, read_yaml
 
@@ -62,11 +63,15 @@ class Columns(Section):
     tag_column: int = -1  # the last one
     scheme: Literal["IOB1", "IOB2", "BIOES", "BMEWO"] = "IOB2"  # scheme of the files; ctxner itself uses BIOES
     repair: bool = False  # mend illegal tag sequences (counted) instead of refusing the file
+    # Overlapping mentions of texts. longest: the longest become tags, the others count as missed; refuse: an error
+    overlaps: Overlaps = "longest"
 
     def column_format(self, *, tagged: bool = True) -> ColumnFormat:
         """The format for a reader; with `tagged=False` the reader ignores the tag column."""
         tag_column = self.tag_column if tagged else None
-        return ColumnFormat(self.token_column, tag_column, scheme=self.scheme, repair=self.repair)
+        return ColumnFormat(
+            self.token_column, tag_column, scheme=self.scheme, repair=self.repair, overlaps=self.overlaps
+        )
 
 
 class FurtherData(Columns):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctxner.files.gold import Overlaps
 from ctxner.files.lines import (
     EMPTY_TOKEN,
     ReadCounts,
@@ -42,6 +43,7 @@ class ColumnFormat:
         repair: Whether illegal tag sequences are read by conlleval's rules and counted, instead of refused.
         empty_token: Word in place of an empty or blank token, so that words and tags stay aligned. CoNLL-U writes `_`
             there too, and every tokenizer has a piece for it.
+        overlaps: Treatment of overlapping mentions in JSON lines and Parquet (`ctxner.files.records.text_sentences`).
     """
 
     token_column: int = 0
@@ -50,6 +52,7 @@ class ColumnFormat:
     comment_prefix: str | None = "# "
     repair: bool = False
     empty_token: str = EMPTY_TOKEN
+    overlaps: Overlaps = "longest"
 
     def __post_init__(self) -> None:
         scheme_name(self.scheme)
@@ -105,8 +108,8 @@ def write_columns(sentences: Iterable[Sentence], path: str | Path, *, scheme: st
     Ids and documents are not written. The file is written all or nothing. `.gz` and `.zst` compress.
 
     Raises:
-        ValueError: A sentence has no words, or a word would be read back differently (tab, line break, blank,
-            `-DOCSTART-`); `write_jsonl` takes these.
+        ValueError: A sentence has no words or mentions that tags cannot express, or a word would be read back
+            differently (tab, line break, blank, `-DOCSTART-`); `write_jsonl` takes these.
     """
     write_lines(path, (line for sentence in sentences for line in (*column_lines(sentence, scheme), "")))
 
@@ -175,10 +178,16 @@ def column_lines(sentence: Sentence, scheme: str = "IOB2") -> list[str]:
     """The lines of a sentence, without the blank one after it; see `write_columns`.
 
     Raises:
-        ValueError: No words, or a word that would be read back differently.
+        ValueError: No words, a mention beyond the tags, or a word that would be read back differently.
     """
     if not sentence.words:
         raise ValueError(f"sentence {sentence.id!r} has no words, which a column file cannot hold; leave it out")
+    if sentence.beyond_tags:
+        mention = sentence.beyond_tags[0]
+        raise ValueError(
+            f"sentence {sentence.id!r}: tags cannot express the mention {mention.text!r} ({mention.type}), which cuts "
+            "a word, goes on in another sentence, or overlaps another; use write_jsonl"
+        )
     rows = [[word] for word in sentence.words]
     if sentence.tags is not None:
         tags = convert(sentence.tags, "BIOES", scheme)

@@ -5,14 +5,16 @@ Tags become BIOES on reading. Errors name `file:line`. Changes that a reader mak
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ctxner.files.gold import Overlaps
 from ctxner.files.lines import SURROGATE, ReadCounts, ReadResult, bare_name, lines_of, write_lines
-from ctxner.files.records import Record, iter_records
+from ctxner.files.records import BEYOND_TAGS, Record, iter_records
 from ctxner.schema import Sentence
 
 
@@ -24,14 +26,15 @@ def iter_jsonl(
     tagged: bool = True,
     id_prefix: str | None = None,
     counts: ReadCounts | None = None,
+    overlaps: Overlaps = "longest",
 ) -> Iterator[Sentence]:
-    """Read JSON lines, one sentence per line; memory grows by eight bytes per line.
+    """Read JSON lines, one text or one sentence of words per line; memory grows by eight bytes per id.
 
     Two forms: `{"id", "text", "entities": [{"start", "end", "type"}]}` with half-open offsets in code points, and
     `{"id", "words", "tags", "scheme", "offsets"}`; in a line with both, `words` is used. Doccano's `label`, `labels`
-    and `entities` are read too (`ctxner.files.records.text_sentence`). Without gold a sentence is unlabelled, but
-    annotations under another key are refused. Null means absent; `scheme` beats the argument. A word is split further
-    where a mention begins or ends inside it, so mentions are exact.
+    and `entities` are read too. A text is split into sentences and words as any other, whatever its mentions
+    (`ctxner.files.records.text_sentences`). Without gold a sentence is unlabelled, but annotations under another key
+    are refused. Null means absent; `scheme` beats the argument.
     Lone surrogates become U+FFFD (offsets stay). A text without words is skipped and counted. Ids that the file does
     not give are `{id_prefix}-{n}` from 0. `document_id` or `doc_id` (string or integer) names the document that the
     sentence is a part of; the same id in another line or file is the same document.
@@ -43,15 +46,18 @@ def iter_jsonl(
         tagged: Whether gold is wanted; if not, no sentence has tags, and annotations are no reason to refuse a line.
         id_prefix: Beginning of ids that the file does not give; None for the file's name without suffixes.
         counts: Fresh counters to add to; complete when the iterator ends.
+        overlaps: `longest`: of overlapping mentions the longest become tags; `refuse`: they are an error.
 
     Raises:
         ValueError: A line that is not UTF-8 or not JSON, a wrong field, annotations under a key that is not read, a
-            mention out of range, empty or overlapping another, or an illegal tag, with file:line; at the end, an id
-            used twice, or no sentence in the file.
+            mention out of range, empty or (with `refuse`) overlapping another, or an illegal tag, with file:line; at
+            the end, an id used twice, or no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = partial(jsonl_records, path, prefix)
-    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts)
+    yield from iter_records(
+        records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts, overlaps=overlaps
+    )
     counts.check(path, '{"text": ..., "entities": [...]} or {"words": [...], "tags": [...]} on each line')
 
 
@@ -65,7 +71,11 @@ def read_jsonl(
 
 
 def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
-    """Write the `words` form, all or nothing; `read_jsonl` gives back ids, words, BIOES tags and offsets."""
+    """Write the `words` form, all or nothing.
+
+    `read_jsonl` gives back ids, words, BIOES tags, offsets, documents and the mentions that tags cannot express. The
+    text is not written, since sentences may share it.
+    """
 
     def line(sentence: Sentence) -> str:
         record: dict[str, Any] = {"id": sentence.id, "words": sentence.words}
@@ -73,6 +83,10 @@ def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
             record |= {"tags": sentence.tags, "scheme": "BIOES"}
         if sentence.offsets is not None:
             record["offsets"] = sentence.offsets
+        if sentence.document is not None:
+            record["document_id"] = sentence.document
+        if sentence.beyond_tags:
+            record[BEYOND_TAGS] = [dataclasses.asdict(mention) for mention in sentence.beyond_tags]
         return json.dumps(record, ensure_ascii=False)
 
     write_lines(path, map(line, sentences))

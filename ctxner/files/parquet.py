@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctxner.files.gold import Overlaps
 from ctxner.files.lines import ReadCounts, bare_name
-from ctxner.files.records import DOCUMENT_IDS, SPAN_KEYS, Record, is_annotation, iter_records
+from ctxner.files.records import BEYOND_TAGS, DOCUMENT_IDS, Record, is_annotation, iter_records
 from ctxner.schema import Sentence
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ def iter_parquet(
     tagged: bool = True,
     id_prefix: str | None = None,
     counts: ReadCounts | None = None,
+    overlaps: Overlaps = "longest",
 ) -> Iterator[Sentence]:
-    """Read a Parquet file, one sentence per row; memory grows by eight bytes per row.
+    """Read a Parquet file, one text or one sentence of words per row; memory grows by eight bytes per id.
 
-    Required is a column `words` (list of strings) or `text` (string, split into words as in JSON lines); in a row with
-    both, `words` is used. Optional are `id` or `sentence_id` (string or integer), `tags` (list of strings), `scheme`
+    Required is a column `words` (list of strings) or `text` (string, split as in JSON lines); in a row with both,
+    `words` is used. Optional are `id` or `sentence_id` (string or integer), `tags` (list of strings), `scheme`
     (string), `entities`, `label` or `labels` (list of start, end and type, as in JSON lines; with `text`), `offsets`
     (list of pairs), and `document_id` or `doc_id` (string or integer; see `iter_jsonl`). A row with annotations in
     another column is refused; columns of metadata are not read. Null means absent. Rows without an id get
@@ -47,6 +49,7 @@ def iter_parquet(
         tagged: Whether gold is wanted; if not, no sentence has tags, and annotations are no reason to refuse a file.
         id_prefix: Beginning of ids that the file does not give; None for the file's name without suffix.
         counts: Fresh counters to add to; complete when the iterator ends.
+        overlaps: `longest`: of overlapping mentions the longest become tags; `refuse`: they are an error.
 
     Raises:
         ValueError: A file that is not Parquet, a missing column or one of a wrong type, a row without words,
@@ -55,7 +58,9 @@ def iter_parquet(
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = partial(parquet_records, path, prefix, tagged=tagged)
-    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts)
+    yield from iter_records(
+        records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts, overlaps=overlaps
+    )
     counts.check(path, "one sentence per row, with the column 'words' or 'text'")
 
 
@@ -100,9 +105,9 @@ def _columns(schema: pa.Schema, path: str | Path, *, tagged: bool) -> list[str]:
         **dict.fromkeys(DOCUMENT_IDS, ("string or integer", lambda kind: True)),  # records check it; tagging ignores it
         **dict.fromkeys(("words", "tags") if tagged else ("words",), ("list<string>", is_texts)),
         **dict.fromkeys(("text", "scheme") if tagged else ("text",), ("string", is_text)),
-        "offsets": ("list", is_list),
+        **dict.fromkeys(("offsets", BEYOND_TAGS) if tagged else ("offsets",), ("list", is_list)),
     }
-    gold = {name for name in schema.names if is_annotation(name) and (tagged or name in SPAN_KEYS)}
+    gold = {name for name in schema.names if is_annotation(name) and tagged}
     names = [name for name in schema.names if name in wanted or name in gold]
     if not {"words", "text"} & set(names):
         raise ValueError(f"{path}: no column 'words' or 'text'; found {', '.join(schema.names) or 'no column'}")
@@ -134,9 +139,7 @@ def _rows(batch: pa.RecordBatch, path: str | Path, row_no: int) -> list[dict[str
 
 def _record(row: dict[str, Any], where: str, row_no: int, prefix: str) -> Record:
     record = {name: value for name, value in row.items() if value is not None}
-    if "words" in record:
-        record.pop("text", None)
-    elif "text" not in record:
+    if not record.keys() & {"words", "text"}:
         raise ValueError(f"{where}: columns 'words' and 'text' are null or absent; wanted one of them in each row")
     id = next((record[name] for name in _IDS if name in record), None)
     return where, f"{prefix}-{row_no - 1}" if id is None else str(id), record

@@ -37,8 +37,8 @@ def iter_sentences(
     Args:
         paths: Files, folders of files, patterns such as `shards/*.jsonl.gz`. Columns: one of `COLUMN_SUFFIXES`; JSON
             lines: `.jsonl`; each also with `.gz` or `.zst`; Parquet: `.parquet`.
-        format: Layout of column files. JSON lines and Parquet use its `scheme` and `repair`; without it, their scheme
-            is BIOES. With `tag_column=None`, gold is not looked at in any file.
+        format: Layout of column files. JSON lines and Parquet use its `scheme`, `repair` and `overlaps`; without it,
+            their scheme is BIOES. With `tag_column=None`, gold is not looked at in any file.
         kind: Format of all files, whatever their suffixes; required to read plain text.
         id_prefix: Prefix of ids in place of the file's name; used only with a single file.
         counts: Counters to add to; complete when the iterator ends.
@@ -112,7 +112,14 @@ def _iter_file(
         return iter_columns(path, format or ColumnFormat(), id_prefix=id_prefix, counts=counts)
     if kind == "text":
         return iter_text(path, id_prefix=id_prefix, counts=counts)
-    scheme, repairing = (format.scheme, format.repair) if format else ("BIOES", False)
-    tagged = format is None or format.tag_column is not None
+    format = format or ColumnFormat(scheme="BIOES")
     read = iter_jsonl if kind == "jsonl" else iter_parquet
-    return read(path, scheme=scheme, repair_tags=repairing, tagged=tagged, id_prefix=id_prefix, counts=counts)
+    return read(
+        path,
+        scheme=format.scheme,
+        repair_tags=format.repair,
+        tagged=format.tag_column is not None,
+        id_prefix=id_prefix,
+        counts=counts,
+        overlaps=format.overlaps,
+    )
