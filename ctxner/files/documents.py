@@ -14,17 +14,16 @@ from typing import Literal
 from ctxner.files.columns import ColumnFormat, iter_columns
 from ctxner.files.compression import DAMAGE, decompressed
 from ctxner.files.jsonl import jsonl_records
-from ctxner.files.lines import SURROGATE, ReadCounts, lines_of
+from ctxner.files.lines import ReadCounts, lines_of
 from ctxner.files.parquet import parquet_records
 from ctxner.files.paths import Kind, kind_of, refuse_txt, sentence_files
-from ctxner.files.records import Record, words_sentence
+from ctxner.files.records import Record, record_text, words_sentence
 from ctxner.files.words import split_sentences
 
 DocumentKind = Kind | Literal["files"]
+_Bounds = tuple[tuple[int, int], ...]
 MAX_CHARS = 1 << 26  # per document: its row has to fit into memory several times
 PART_CHARS = 4000  # per part: some thirty sentences
-
-_Bounds = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +32,15 @@ class Document:
 
     Attributes:
         id: Id that the file gives, or the file's name and a number; need not be unique.
-        text: Text that character offsets refer to; if `words` is given, the words joined by spaces.
+        text: Text that character offsets refer to; for words without a text of their own, the words joined by spaces.
         words: Words of a document that is one sentence, already split; else None.
+        offsets: (start, end) of each of `words` in `text`, where the file gives both; else None.
     """
 
     id: str
     text: str
     words: tuple[str, ...] | None = None
+    offsets: _Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ def iter_documents(
 
     Args:
         paths: Files, folders and patterns, as `ctxner.files.sentences.iter_sentences` takes them.
-        kind: Format of all files. `jsonl` and `parquet` have `text` or `words` per document, `columns` one sentence per
+        kind: Format of all files. `jsonl` and `parquet` have `text` or `words` per document (of both, `words` count),
+            `columns` one sentence per
             document, `text` one document per line, `files` one document per file. None: the suffix decides, and
             `.txt` is refused because three formats use it.
         format: Layout of column files; the tag column is ignored.
@@ -124,13 +126,12 @@ def _checked(document: Document) -> Document:
 
 def _from_record(record: Record) -> Document:
     where, id, fields = record
-    if "text" in fields:
-        if not isinstance(fields["text"], str):
-            raise ValueError(f"{where}: 'text' is {fields['text']!r:.80}; wanted a string")
-        return Document(id, SURROGATE.sub("\ufffd", fields["text"]))
-    record_words = {"words": fields["words"]}
-    words = words_sentence(id, record_words, where, scheme="BIOES", repair_tags=False, counts=ReadCounts()).words
-    return Document(id, " ".join(words), words)
+    if "words" not in fields:
+        return Document(id, record_text(fields, where))
+    fields = {name: fields[name] for name in ("words", "offsets", "text") if name in fields}
+    sentence = words_sentence(id, fields, where, scheme="BIOES", repair_tags=False, counts=ReadCounts())
+    text, offsets = (sentence.text, sentence.offsets) if sentence.text is not None else (" ".join(sentence.words), None)
+    return Document(id, text, sentence.words, offsets)
 
 
 def _columns(path: Path, prefix: str, format: ColumnFormat) -> Iterator[Document]:
