@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from ctxner.files.columns import ColumnFormat
+from ctxner.files.gold import Overlaps
 from ctxner.files.lines import check_encoding
 from ctxner.files.tags import AUTO, file_scheme
 from ctxner.schema import VIEWS, ViewName
@@ -71,6 +72,8 @@ class Columns(Section):
 
     # Python's name of the encoding of column files and plain text, e.g. cp1252 (JSON lines are always UTF-8)
     encoding: Annotated[str, AfterValidator(check_encoding)] = "utf-8"
+    # Overlapping mentions of texts. longest: the longest become tags, the others count as missed; refuse: an error
+    overlaps: Overlaps = "longest"
 
     def column_format(self, *, tagged: bool = True) -> ColumnFormat:
         """The format for a reader; with `tagged=False` the reader ignores the tag column."""
@@ -82,6 +85,7 @@ class Columns(Section):
             repair=self.repair,
             labels=self.labels,
             encoding=self.encoding,
+            overlaps=self.overlaps,
         )
 
 

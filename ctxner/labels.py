@@ -6,11 +6,12 @@ Inside ctxner a sentence's tags are always BIOES. Other schemes exist only in fi
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from ctxner.schema import Sentence, Span
+from ctxner.schema import Mention, Sentence, Span
 
 SCHEMES = ("IOB2", "IOB1", "BIOES", "BMEWO", "BILOU", "BMES")
 
@@ -94,14 +95,67 @@ def tags_to_spans(tags: Sequence[str], scheme: str = "BIOES", *, source: str = "
 
 
 def gold_spans(sentence: Sentence) -> tuple[Span, ...]:
-    """The gold mentions of a tagged sentence, in order of position.
+    """The gold mentions of a tagged sentence in order of position: those of its tags and those beyond them.
+
+    A mention that no run of words is exactly becomes an empty span at a negative place, -1 for the first of
+    `Sentence.beyond_tags`: it counts, and no prediction equals it. `mention_text` has its text.
 
     Raises:
         ValueError: The sentence has no tags (which does not mean that it has no mentions), or they break the scheme.
     """
     if sentence.tags is None:
         raise ValueError(f"sentence {sentence.id!r} has no gold tags; tag it or leave it out")
-    return tags_to_spans(sentence.tags, source=f"sentence {sentence.id!r}")
+    spans = tags_to_spans(sentence.tags, source=f"sentence {sentence.id!r}")
+    if not sentence.beyond_tags:
+        return spans
+    return tuple(sorted({*spans, *(_exact_span(sentence, place) for place in range(len(sentence.beyond_tags)))}))
+
+
+def mention_text(sentence: Sentence, span: Span) -> str:
+    """The words of a mention of `gold_spans` or of a prediction, joined by blanks; its text where it has no words."""
+    if span.start < 0:
+        return " ".join(sentence.beyond_tags[-1 - span.start].text.split())
+    return " ".join(sentence.words[span.start : span.end])
+
+
+def training_tags(sentence: Sentence) -> tuple[str, ...]:
+    """The tags that a model learns: the gold tags, and each mention that cuts a word widened to the words it touches.
+
+    Longer mentions come first. A mention is not widened over words that have a tag, nor if it goes on in another
+    sentence: those words stay as they are.
+    """
+    tags = list(sentence.tags or ())
+    for mention in sorted(sentence.beyond_tags, key=lambda mention: (mention.start - mention.end, mention)):
+        span = touched_words(sentence.offsets or (), mention)
+        if span is not None and all(tag == "O" for tag in tags[span.start : span.end]):
+            prefixes = _span_prefixes(span.end - span.start, "BIOES", adjoins=False)
+            tags[span.start : span.end] = [f"{prefix}-{span.type}" for prefix in prefixes]
+    return tuple(tags)
+
+
+def touched_words(offsets: Sequence[tuple[int, int]], mention: Span | Mention) -> Span | None:
+    """The words that share characters with a mention; None where there are none, or it goes on beyond the words.
+
+    Args:
+        offsets: (start, end) of each word of a sentence, in characters.
+        mention: Mention whose start and end are characters.
+    """
+    start = bisect_right(offsets, mention.start, key=lambda offset: offset[1])
+    end = bisect_left(offsets, mention.end, key=lambda offset: offset[0])
+    if start >= end or mention.start < offsets[0][0] or mention.end > offsets[-1][1]:
+        return None
+    return Span(start, end, mention.type)
+
+
+def is_exact(offsets: Sequence[tuple[int, int]], span: Span, mention: Span | Mention) -> bool:
+    """Whether words have exactly the characters of a mention from its first to its last."""
+    return (offsets[span.start][0], offsets[span.end - 1][1]) == (mention.start, mention.end)
+
+
+def _exact_span(sentence: Sentence, place: int) -> Span:
+    mention, offsets = sentence.beyond_tags[place], sentence.offsets or ()
+    span = touched_words(offsets, mention)
+    return span if span and is_exact(offsets, span, mention) else Span(-1 - place, -1 - place, mention.type)
 
 
 def lenient_spans(tags: Sequence[str]) -> tuple[Span, ...]:
@@ -186,12 +240,12 @@ class LabelSet:
 
     @classmethod
     def from_sentences(cls, sentences: Iterable[Sentence]) -> LabelSet:
-        """The types that occur in the sentences' tags, sorted.
+        """The types that occur in the sentences' tags as training sees them (`training_tags`), sorted.
 
         Raises:
             ValueError: No sentence has tags, or no tag names a type.
         """
-        tagged = [sentence.tags for sentence in sentences if sentence.tags is not None]
+        tagged = [training_tags(sentence) for sentence in sentences if sentence.tags is not None]
         if not tagged:
             raise ValueError("no sentence has tags, so there are no entity types; give a file with a tag column")
         return cls.from_tags(tag for tags in tagged for tag in tags)

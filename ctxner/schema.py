@@ -46,6 +46,23 @@ class Span:
     type: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Mention:
+    """A gold mention by its characters, which the tags of its sentence do not express.
+
+    Attributes:
+        start: First character, in the text that the offsets of words refer to.
+        end: One past the last character.
+        type: Entity type.
+        text: The characters from start to end.
+    """
+
+    start: int
+    end: int
+    type: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Sentence:
     """One sentence, already split into words.
@@ -59,6 +76,8 @@ class Sentence:
         abbreviations: Short forms in it that its document defines in or before it, each with its long form; words of
             both are joined by blanks.
         document: Id of the document that the sentence is a part of; None when the data do not tell.
+        beyond_tags: Gold mentions beside those of `tags`, which cannot express them: they begin or end inside a word,
+            go on in another sentence, or overlap a longer mention. `ctxner.labels.gold_spans` has both.
     """
 
     id: str
@@ -68,6 +87,7 @@ class Sentence:
     text: str | None = None
     abbreviations: tuple[tuple[str, str], ...] = ()
     document: str | None = None
+    beyond_tags: tuple[Mention, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("tags", "offsets"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ctxner.files.abbreviations import with_abbreviations
-from ctxner.files.words import split_sentences, split_words
+from ctxner.files.words import split_text
 from ctxner.schema import Passage, ScoredPassage, Sentence
 
 
@@ -28,13 +28,16 @@ def sentences_of(
         return [text] if text.words else []
     if not isinstance(text, str):
         return [Sentence(name, tuple(text))] if text else []
-    sentences: list[Sentence] = []
-    for start, end in split_sentences(text) if bounds is None else bounds:
-        offsets = tuple((start + first, start + last) for first, last in split_words(text[start:end]))
-        if offsets:
-            words = tuple(text[first:last] for first, last in offsets)
-            id = f"{name}-{len(sentences)}"
-            sentences.append(Sentence(id, words, offsets=offsets, text=text, document=name))
+    sentences = [
+        Sentence(
+            f"{name}-{number}",
+            tuple(text[start:end] for start, end in offsets),
+            offsets=offsets,
+            text=text,
+            document=name,
+        )
+        for number, offsets in enumerate(split_text(text, bounds))
+    ]
     return list(with_abbreviations(sentences, before=abbreviations))
 
 

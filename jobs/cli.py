@@ -252,7 +252,7 @@ def retrieve(
     folder: IndexFolder = None,
     format: Annotated[
         Literal["auto", "columns", "jsonl", "parquet", "text"],
-        typer.Option(help="Of FILES; auto goes by suffix, text is one sentence a line."),
+        typer.Option(help="Of FILES; auto goes by suffix, text is one text per line."),
     ] = "auto",
     split: Annotated[
         list[str], typer.Option(help="train, dev or test; repeatable; all configured ones by default.")

@@ -285,7 +285,7 @@ def _by_entry(inputs: Inputs, predicted: Spans) -> dict[str, Any]:
 
     def group_of(number: int, span: Span) -> str:
         entry = "with entry" if (span.start, span.end) in named[number] else "without entry"
-        form = surface_form(sentences[number].words[span.start : span.end])
+        form = surface_form(sentences[number], span)
         return entry if inputs.seen is None or form in inputs.seen else f"unseen, {entry}"
 
     groups = [f"{seen}{entry}" for seen in ("", "unseen, ") for entry in ("with entry", "without entry")]
@@ -363,6 +363,7 @@ def _sentences(inputs: Inputs, tagged: Tagged) -> list[EvaluatedSentence]:
             example.sentence.id,
             example.sentence.words,
             inputs.gold[place],
+            tuple(mention.text for mention in example.sentence.beyond_tags),
             {view: predictions[place].entities for view, predictions in views.items()},
             views["context"][place].passages if "context" in views else (),
             None if looked_up is None else looked_up[place],

@@ -11,6 +11,7 @@ from ctxner.config import Config
 from ctxner.encoders import packaged_encoder
 from ctxner.files.contexts import Context, join_contexts, read_contexts
 from ctxner.files.sentences import read_sentences, refuse_untagged
+from ctxner.labels import mention_text
 from ctxner.retrieval.measure.coverage import (
     LocatedMention,
     MentionTally,
@@ -24,7 +25,7 @@ from ctxner.retrieval.measure.coverage import (
     word_coverage,
 )
 from ctxner.retrieval.measure.entries import SeenTally, corresponding_types, measure_links, pieces_spent
-from ctxner.schema import Example, Sentence
+from ctxner.schema import Example, Sentence, Span
 from jobs.audit import read_passages
 from jobs.console import progress
 from jobs.pages.page import as_dict
@@ -244,19 +245,24 @@ def _missing(inputs: Inputs, in_corpus: Sequence[LocatedMention] | None) -> list
     for mention in locate_mentions(inputs.examples):
         if mention.rank is not None:
             continue
-        example, start, end = examples[mention.sentence_id], mention.span.start, mention.span.end
-        words = example.sentence.words
+        example = examples[mention.sentence_id]
         missing.append(
             Missing(
                 mention.sentence_id,
                 mention.span.type,
-                (" ".join(words[:start]), " ".join(words[start:end]), " ".join(words[end:])),
+                _in_sentence(example.sentence, mention.span),
                 inputs.contexts[mention.sentence_id].query,
                 tuple(scored for scored in example.passages if scored.dropped is None),
                 None if in_corpus is None else (mention.sentence_id, mention.span) in standing,
             )
         )
     return missing
+
+
+def _in_sentence(sentence: Sentence, span: Span) -> tuple[str, str, str]:
+    """A gold mention's words, and the words before and after it; all words are before one that no run of words is."""
+    start, end = (span.start, span.end) if span.start >= 0 else (len(sentence.words), len(sentence.words))
+    return " ".join(sentence.words[:start]), mention_text(sentence, span), " ".join(sentence.words[end:])
 
 
 def _row(mentions: MentionTally, words: Tally | None, has_seen: bool) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def sentence_streams(
         raise ValueError("--split chooses among the config's data sets; leave it out, or the FILES")
     listed = sentence_files(files, kind)
     if kind is None:
-        refuse_txt(listed, {"columns": "words in columns", "text": "one sentence per line"})
+        refuse_txt(listed, {"columns": "words in columns", "text": "one text per line"})
     return {FILES_SPLIT: iter_sentences(files, config.data.column_format(tagged=False), kind=kind)}
 
 

@@ -56,6 +56,7 @@ def part_schema() -> pa.Schema:
             ("id", pa.string()),
             ("text", pa.string()),
             ("words", pa.list_(pa.string())),  # null unless the document was given as words
+            ("offsets", pa.list_(pair)),  # of the words in the text, if the file gives them
             ("bounds", pa.list_(pair)),  # (start, end) of the sentences, if cutting the document has found them
             ("abbreviations", pa.list_(pa.list_(pa.string()))),  # short and long forms defined before this part
         ]
@@ -198,10 +199,12 @@ def _write_parts(documents: Iterable[Document], folder: Path) -> tuple[int, str]
     for number, document in enumerate(documents):
         words = list(document.words) if document.words is not None else None
         digest.update("\0".join((document.id, document.text, *(words or ()), "\n")).encode())
+        digest.update(repr(document.offsets).encode() if document.offsets else b"")
         for part in cut(document.text) if words is None else cut(document.text, len(document.text)):
             place = {"row": str(position), "position": position, "document": number, "start": part.start}
-            split = {"words": words, "bounds": part.bounds, "abbreviations": part.abbreviations}
-            rows.append({**place, "id": document.id, "text": part.text, **split})
+            split = {"words": words, "offsets": document.offsets, "bounds": part.bounds}
+            place |= {"id": document.id, "text": part.text, "abbreviations": part.abbreviations}
+            rows.append({**place, **split})
             position, num_chars = position + 1, num_chars + len(part.text)
             if len(rows) >= _ROWS_PER_FILE or num_chars >= _CHARS_PER_FILE:
                 flush()

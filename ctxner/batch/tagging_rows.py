@@ -19,6 +19,9 @@ PartResult = list[dict[str, Any]] | str  # one row of `found_struct` per sentenc
 
 def sentences_of_part(part: Mapping[str, Any]) -> list[Sentence]:
     """The sentences of a part; their offsets, if any, refer to the part's text."""
+    if part["words"] and part["offsets"]:
+        offsets = tuple((start, end) for start, end in part["offsets"])
+        return [Sentence(part["row"], tuple(part["words"]), offsets=offsets, text=part["text"])]
     if part["words"] is not None:
         return sentences_of(part["words"], part["row"])
     return sentences_of(part["text"], part["row"], bounds=part["bounds"], abbreviations=part.get("abbreviations") or ())

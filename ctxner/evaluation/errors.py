@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ctxner.evaluation.scores import Score, Scores, SpanCounts, Spans
+from ctxner.labels import mention_text
 from ctxner.schema import Sentence, Span
 
 Kind = Literal[  # from the closest match to no match
@@ -102,12 +103,10 @@ def surface_scores(sentences: Sequence[Sentence], gold: Spans, predicted: Spans)
 
     Source: Derczynski et al., "Results of the WNUT2017 Shared Task" (2017), as its wnuteval.py counts.
     """
-    wanted: set[tuple[tuple[str, ...], str]] = set()
-    matched: set[tuple[tuple[str, ...], str]] = set()
-    correct: set[tuple[tuple[str, ...], str]] = set()
+    wanted, matched, correct = set[tuple[str, str]](), set[tuple[str, str]](), set[tuple[str, str]]()
     for sentence, gold_spans, predicted_spans in zip(sentences, map(set, gold), map(set, predicted), strict=True):
         for forms, spans in ((wanted, gold_spans), (matched, predicted_spans), (correct, gold_spans & predicted_spans)):
-            forms |= {(sentence.words[span.start : span.end], span.type) for span in spans}
+            forms |= {(mention_text(sentence, span), span.type) for span in spans}
     counts = [Counter(type for _, type in forms) for forms in (correct, matched, wanted)]
     return SpanCounts(
         {type: Score(*(count[type] for count in counts)) for type in sorted({*counts[1], *counts[2]})}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ctxner.labels import gold_spans
+from ctxner.labels import gold_spans, mention_text
 from ctxner.schema import Sentence, Span
 
 Spans = Sequence[Sequence[Span]]  # the mentions of each sentence
@@ -143,16 +143,14 @@ def score_spans(gold: Spans, predicted: Spans) -> Scores:
     return count_spans(gold, predicted).scores()
 
 
-def surface_form(words: Sequence[str]) -> str:
-    """A mention's words in the form that is compared across data sets: joined by a space, case folded."""
-    return " ".join(words).casefold()
+def surface_form(sentence: Sentence, span: Span) -> str:
+    """A mention in the form that is compared across data sets: its words joined by a space, case folded."""
+    return mention_text(sentence, span).casefold()
 
 
 def mention_forms(sentences: Iterable[Sentence]) -> frozenset[str]:
     """Surface forms of all mentions of tagged sentences, whatever their type."""
-    return frozenset(
-        surface_form(sentence.words[span.start : span.end]) for sentence in sentences for span in _gold(sentence)
-    )
+    return frozenset(surface_form(sentence, span) for sentence in sentences for span in _gold(sentence))
 
 
 def scores_by_seen(
@@ -169,8 +167,7 @@ def scores_by_seen(
     """
 
     def group_of(number: int, span: Span) -> str:
-        words = gold_sentences[number].words[span.start : span.end]
-        return "seen" if surface_form(words) in train_mentions else "unseen"
+        return "seen" if surface_form(gold_sentences[number], span) in train_mentions else "unseen"
 
     return scores_by(gold_sentences, predicted, ("seen", "unseen"), group_of)
 

@@ -34,16 +34,21 @@ class Units:
 
 
 def units_of(sentences: Sequence[Sentence]) -> Units:
-    """Documents, when every sentence names one and there are at least two; else sentences."""
+    """Documents, when every sentence names one, there are at least two, and one has several sentences; else sentences.
+
+    A text of one sentence is a document of its own, yet its neighbours in the file may be of the same article.
+    """
     numbers: dict[str | None, int] = {}
     groups = tuple(numbers.setdefault(sentence.document, len(numbers)) for sentence in sentences)
     num_unknown = sum(sentence.document is None for sentence in sentences)
-    if not num_unknown and len(numbers) > 1:
+    if not num_unknown and 1 < len(numbers) < len(sentences):
         return Units("document", len(numbers), groups)
     if num_unknown == len(sentences):
         reason = "the data name no documents"
     elif num_unknown:
         reason = f"{num_unknown:,} of {len(sentences):,} sentences name no document"
+    elif len(numbers) == len(sentences) > 1:
+        reason = "no document has more than one sentence"
     else:
         reason = "all sentences are of one document"
     return Units("sentence", len(sentences), reason=reason)

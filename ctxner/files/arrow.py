@@ -17,12 +17,11 @@ from ctxner.files.dataset_info import names_beside, names_within
 from ctxner.files.folders import STATE
 from ctxner.files.forms.form import Reading
 from ctxner.files.forms.recognise import CONTENT_KEYS, GOLD_KEYS, IDS, recognised
-from ctxner.files.records import DOCUMENT_IDS, SPAN_KEYS, Record, is_annotation
+from ctxner.files.records import BEYOND_TAGS, DOCUMENT_IDS, Record, is_annotation
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SPLITTING = {*SPAN_KEYS, "spans", "annotations", "completions"}  # read without gold too: mentions split words
 ROWS_PER_BATCH = 1024
 _FILE_MAGIC = b"ARROW1"  # a file with a footer; else a stream, which `datasets` writes
 
@@ -85,12 +84,10 @@ def columns_to_read(schema: pa.Schema, path: str | Path, *, tagged: bool) -> lis
         **dict.fromkeys(("words",), ("list<string>", is_texts)),
         **dict.fromkeys(("tags",) if tagged else (), ("list<string> or list<integer>", is_tags)),
         **dict.fromkeys(("text", "scheme") if tagged else ("text",), ("string", is_text)),
-        "offsets": ("list", is_list),
+        **dict.fromkeys(("offsets", BEYOND_TAGS) if tagged else ("offsets",), ("list", is_list)),
     }
     content = [name for name in CONTENT_KEYS if name in schema.names]
-    gold = {
-        name for name in schema.names if name in _SPLITTING or (tagged and (name in GOLD_KEYS or is_annotation(name)))
-    }
+    gold = {name for name in schema.names if tagged and (name in GOLD_KEYS or is_annotation(name))}
     names = [name for name in schema.names if name in wanted or name in gold or name in content]
     if not content:
         raise ValueError(f"{path}: no column 'words' or 'text'; found {', '.join(schema.names) or 'no column'}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctxner.files.blocks import Block, BlockReader
+from ctxner.files.gold import Overlaps
 from ctxner.files.layouts import DOCUMENT_START, Layout, cells_of, head_lines, recognise
 from ctxner.files.lines import (
     EMPTY_TOKEN,
@@ -49,6 +50,7 @@ class ColumnFormat:
             there too, and every tokenizer has a piece for it.
         labels: Tags that numbers stand for, in order, in JSON, Parquet and Arrow files; column files do not use it.
         encoding: Python's name of the file's encoding.
+        overlaps: Treatment of overlapping mentions in JSON lines and Parquet (`ctxner.files.records.text_sentences`).
     """
 
     token_column: int = 0
@@ -59,6 +61,7 @@ class ColumnFormat:
     empty_token: str = EMPTY_TOKEN
     labels: tuple[str, ...] | None = None
     encoding: str = UTF8
+    overlaps: Overlaps = "longest"
 
     def __post_init__(self) -> None:
         file_scheme(self.scheme)
@@ -124,8 +127,8 @@ def write_columns(sentences: Iterable[Sentence], path: str | Path, *, scheme: st
     Ids and documents are not written. The file is written all or nothing. `.gz` and `.zst` compress.
 
     Raises:
-        ValueError: A sentence has no words, or a word would be read back differently (tab, line break, blank,
-            `-DOCSTART-`); `write_jsonl` takes these.
+        ValueError: A sentence has no words or mentions that tags cannot express, or a word would be read back
+            differently (tab, line break, blank, `-DOCSTART-`); `write_jsonl` takes these.
     """
     write_lines(path, (line for sentence in sentences for line in (*column_lines(sentence, scheme), "")))
 
@@ -171,10 +174,16 @@ def column_lines(sentence: Sentence, scheme: str = "IOB2") -> list[str]:
     """The lines of a sentence, without the blank one after it; see `write_columns`.
 
     Raises:
-        ValueError: No words, or a word that would be read back differently.
+        ValueError: No words, a mention beyond the tags, or a word that would be read back differently.
     """
     if not sentence.words:
         raise ValueError(f"sentence {sentence.id!r} has no words, which a column file cannot hold; leave it out")
+    if sentence.beyond_tags:
+        mention = sentence.beyond_tags[0]
+        raise ValueError(
+            f"sentence {sentence.id!r}: tags cannot express the mention {mention.text!r} ({mention.type}), which cuts "
+            "a word, goes on in another sentence, or overlaps another; use write_jsonl"
+        )
     rows = [[word] for word in sentence.words]
     if sentence.tags is not None:
         tags = convert(sentence.tags, "BIOES", scheme)

@@ -16,19 +16,18 @@ from ctxner.files.abbreviations import definitions_in, latest
 from ctxner.files.columns import ColumnFormat, iter_columns
 from ctxner.files.compression import DAMAGE, decompressed
 from ctxner.files.forms.form import Reading
-from ctxner.files.lines import SURROGATE, ReadCounts, lines_of
+from ctxner.files.lines import ReadCounts, lines_of
 from ctxner.files.paths import Kind, kind_of, refuse_txt, sentence_files
 from ctxner.files.record_files import records_of
-from ctxner.files.records import Record, words_sentence
+from ctxner.files.records import Record, record_text, words_sentence
 from ctxner.files.words import split_sentences
 
 logger = logging.getLogger(__name__)
 
 DocumentKind = Kind | Literal["files"]
+_Bounds = tuple[tuple[int, int], ...]
 MAX_CHARS = 1 << 26  # per document: its row has to fit into memory several times
 PART_CHARS = 4000  # per part: some thirty sentences
-
-_Bounds = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +36,15 @@ class Document:
 
     Attributes:
         id: Id that the file gives, or the file's name and a number; need not be unique.
-        text: Text that character offsets refer to; if `words` is given, the words joined by spaces.
+        text: Text that character offsets refer to; for words without a text of their own, the words joined by spaces.
         words: Words of a document that is one sentence, already split; else None.
+        offsets: (start, end) of each of `words` in `text`, where the file gives both; else None.
     """
 
     id: str
     text: str
     words: tuple[str, ...] | None = None
+    offsets: _Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,10 @@ def iter_documents(
 
     Args:
         paths: Files, folders and patterns, as `ctxner.files.sentences.iter_sentences` takes them.
-        kind: Format of all files. Records (JSON, Parquet and others) have `text` or `words` per document, `columns`
-            one sentence per document, `text` one document per line, `files` one document per file. None: the suffix
-            decides, and `.txt` is refused because three formats use it, unless brat's `.ann` lies beside it.
+        kind: Format of all files. Records (JSON, Parquet and others) have `text` or `words` per document (of both,
+            `words` count), `columns` one sentence per document, `text` one document per line, `files` one document per
+            file. None: the suffix decides, and `.txt` is refused because three formats use it, unless brat's `.ann`
+            lies beside it.
         format: Layout of column files, whose tag column is ignored, and encoding of these and of plain text.
 
     Raises:
@@ -147,13 +149,12 @@ def _records(path: Path, kind: Kind, prefix: str) -> Iterator[Document]:
 
 def _from_record(record: Record) -> Document:
     where, id, fields = record
-    if "text" in fields:
-        if not isinstance(fields["text"], str):
-            raise ValueError(f"{where}: 'text' is {fields['text']!r:.80}; wanted a string")
-        return Document(id, SURROGATE.sub("\ufffd", fields["text"]))
-    record_words = {"words": fields["words"]}
-    words = words_sentence(id, record_words, where, scheme="BIOES", repair_tags=False, counts=ReadCounts()).words
-    return Document(id, " ".join(words), words)
+    if "words" not in fields:
+        return Document(id, record_text(fields, where))
+    fields = {name: fields[name] for name in ("words", "offsets", "text") if name in fields}
+    sentence = words_sentence(id, fields, where, scheme="BIOES", repair_tags=False, counts=ReadCounts())
+    text, offsets = (sentence.text, sentence.offsets) if sentence.text is not None else (" ".join(sentence.words), None)
+    return Document(id, text, sentence.words, offsets)
 
 
 def _columns(path: Path, prefix: str, format: ColumnFormat) -> Iterator[Document]:

@@ -6,6 +6,7 @@ Errors name `file:line`. Changes that a reader makes are counted in its result.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -16,9 +17,10 @@ from typing import Any
 from ctxner.files.dataset_info import names_beside
 from ctxner.files.forms.form import Reading, counted_once
 from ctxner.files.forms.recognise import recognised
+from ctxner.files.gold import Overlaps
 from ctxner.files.json_values import holds_array, json_values
 from ctxner.files.lines import ReadCounts, ReadResult, bare_name, lines_of, write_lines
-from ctxner.files.records import Record, iter_records
+from ctxner.files.records import BEYOND_TAGS, Record, iter_records
 from ctxner.files.tags import AUTO
 from ctxner.schema import Sentence
 
@@ -32,15 +34,16 @@ def iter_jsonl(
     id_prefix: str | None = None,
     labels: Sequence[str] | None = None,
     counts: ReadCounts | None = None,
+    overlaps: Overlaps = "longest",
 ) -> Iterator[Sentence]:
-    """Read JSON lines, one sentence per line, or JSON with one array; memory grows by eight bytes per sentence.
+    """Read JSON lines, a text or a sentence of words per line, or JSON with one array; eight bytes of memory per id.
 
     Two forms: `{"id", "text", "entities": [{"start", "end", "type"}]}` with half-open offsets in code points, and
     `{"id", "words", "tags", "scheme", "offsets"}`; in a line with both, `words` is used. The forms of others are in
     `ctxner.files.forms`: doccano, Prodigy, Label Studio, spaCy's training pairs, GLiNER, Hugging Face's `tokens` and
-    `ner_tags`. Without gold a sentence is unlabelled, but annotations under a key that is not read are refused. Null
-    means absent; `scheme` beats the argument. A word is split further
-    where a mention begins or ends inside it, so mentions are exact.
+    `ner_tags`. A text is split into sentences and words as any other, whatever its mentions
+    (`ctxner.files.records.text_sentences`). Without gold a sentence is unlabelled, but annotations under a key that is
+    not read are refused. Null means absent; `scheme` beats the argument.
     Lone surrogates become U+FFFD (offsets stay). A text without words is skipped and counted. Ids that the file does
     not give are `{id_prefix}-{n}` from 0. `document_id` or `doc_id` (string or integer) names the document that the
     sentence is a part of; the same id in another line or file is the same document.
@@ -53,15 +56,24 @@ def iter_jsonl(
         id_prefix: Beginning of ids that the file does not give; None for the file's name without suffixes.
         labels: Tags that the numbers in `ner_tags` stand for, in order; None: a `dataset_info.json` beside the file.
         counts: Fresh counters to add to; complete when the iterator ends.
+        overlaps: `longest`: of overlapping mentions the longest become tags; `refuse`: they are an error.
 
     Raises:
         ValueError: A line that is not UTF-8 or not JSON, a wrong field, annotations under a key that is not read, a
-            mention out of range, empty or overlapping another, or an illegal tag, with file:line; at the end, an id
-            used twice, or no sentence in the file.
+            mention out of range, empty or (with `refuse`) overlapping another, or an illegal tag, with file:line; at
+            the end, an id used twice, or no sentence in the file.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = counted_once(partial(jsonl_records, path, prefix), Reading(tagged, labels, counts=counts))
-    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts, path=path)
+    yield from iter_records(
+        records,
+        scheme=scheme,
+        repair_tags=repair_tags,
+        tagged=tagged,
+        counts=counts,
+        path=path,
+        overlaps=overlaps,
+    )
     counts.check(path, '{"text": ..., "entities": [...]} or {"words": [...], "tags": [...]} on each line')
 
 
@@ -75,7 +87,11 @@ def read_jsonl(
 
 
 def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
-    """Write the `words` form, all or nothing; `read_jsonl` gives back ids, words, BIOES tags, offsets and documents."""
+    """Write the `words` form, all or nothing.
+
+    `read_jsonl` gives back ids, words, BIOES tags, offsets, documents and the mentions that tags cannot express. The
+    text is not written, since sentences may share it.
+    """
 
     def line(sentence: Sentence) -> str:
         record: dict[str, Any] = {"id": sentence.id, "words": sentence.words}
@@ -85,6 +101,8 @@ def write_jsonl(sentences: Iterable[Sentence], path: str | Path) -> None:
             record["offsets"] = sentence.offsets
         if sentence.document is not None:
             record["document_id"] = sentence.document
+        if sentence.beyond_tags:
+            record[BEYOND_TAGS] = [dataclasses.asdict(mention) for mention in sentence.beyond_tags]
         return json.dumps(record, ensure_ascii=False)
 
     write_lines(path, map(line, sentences))

@@ -15,6 +15,7 @@ from ctxner.files.arrow import ROWS_PER_BATCH, columns_to_read, row_values
 from ctxner.files.dataset_info import names_beside, names_within
 from ctxner.files.forms.form import Reading, counted_once
 from ctxner.files.forms.recognise import recognised
+from ctxner.files.gold import Overlaps
 from ctxner.files.lines import ReadCounts, bare_name
 from ctxner.files.records import Record, iter_records
 from ctxner.files.tags import AUTO
@@ -32,11 +33,12 @@ def iter_parquet(
     id_prefix: str | None = None,
     labels: Sequence[str] | None = None,
     counts: ReadCounts | None = None,
+    overlaps: Overlaps = "longest",
 ) -> Iterator[Sentence]:
-    """Read a Parquet file, one sentence per row; memory grows by eight bytes per row.
+    """Read a Parquet file, one text or one sentence of words per row; memory grows by eight bytes per id.
 
-    Required is a column `words` (list of strings) or `text` (string, split into words as in JSON lines); in a row with
-    both, `words` is used. Optional are `id` or `sentence_id` (string or integer), `tags` (list of strings), `scheme`
+    Required is a column `words` (list of strings) or `text` (string, split as in JSON lines); in a row with both,
+    `words` is used. Optional are `id` or `sentence_id` (string or integer), `tags` (list of strings), `scheme`
     (string), `entities`, `label` or `labels` (list of start, end and type, as in JSON lines; with `text`), `offsets`
     (list of pairs), and `document_id` or `doc_id` (string or integer; see `iter_jsonl`). A row with annotations in
     another column is refused; columns of metadata are not read. The forms of others are read too, as in `iter_jsonl`:
@@ -52,6 +54,7 @@ def iter_parquet(
         labels: Tags that the numbers in `ner_tags` stand for, in order; None: the file's metadata or a
             `dataset_info.json` beside it.
         counts: Fresh counters to add to; complete when the iterator ends.
+        overlaps: `longest`: of overlapping mentions the longest become tags; `refuse`: they are an error.
 
     Raises:
         ValueError: A file that is not Parquet, a missing column or one of a wrong type, a row without words,
@@ -60,7 +63,15 @@ def iter_parquet(
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     records = counted_once(partial(parquet_records, path, prefix), Reading(tagged, labels, counts=counts))
-    yield from iter_records(records, scheme=scheme, repair_tags=repair_tags, tagged=tagged, counts=counts, path=path)
+    yield from iter_records(
+        records,
+        scheme=scheme,
+        repair_tags=repair_tags,
+        tagged=tagged,
+        counts=counts,
+        path=path,
+        overlaps=overlaps,
+    )
     counts.check(path, "one sentence per row, with the column 'words' or 'text'")
 
 

@@ -6,19 +6,18 @@ would silently leave its sentence unlabelled. Column files use `visible_words` t
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ctxner.files.gold import Overlaps, place_mentions
 from ctxner.files.lines import EMPTY_TOKEN, SURROGATE, ReadCounts
 from ctxner.files.tags import AUTO, FileTags
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
-from ctxner.files.words import split_words
-from ctxner.labels import scheme_name, spans_to_tags
-from ctxner.schema import Sentence, Span
+from ctxner.files.words import split_text
+from ctxner.labels import scheme_name
+from ctxner.schema import Mention, Sentence, Span
 
 _RECORD_HINT = "mend the record's tags or its 'scheme', or --set data.repair=true reads them by conlleval's rules"
 
@@ -33,6 +32,9 @@ _ANNOTATION_KEYS = {
     *("token_labels", "token_tags", "word_labels", "word_tags"),
     *("ner", "ner_label", "ner_labels", "ner_spans", "ner_tag", "ner_tags"),
 }
+BEYOND_TAGS = "beyond_tags"  # of words: the gold mentions that `tags` cannot express
+_TAGGED_FIELDS = ("tags", "scheme", BEYOND_TAGS)
+_MENTION_FIELDS = ("start", "end", "type", "text")
 _SPAN_FIELDS = (("start", "end", "type"), ("start_offset", "end_offset", "label"))
 _SPAN_FORMS = (
     "{'start': int, 'end': int, 'type': str}, {'start_offset': int, 'end_offset': int, 'label': str} or "
@@ -48,8 +50,9 @@ def iter_records(
     tagged: bool,
     counts: ReadCounts,
     path: str | Path | None = None,
+    overlaps: Overlaps = "longest",
 ) -> Iterator[Sentence]:
-    """The sentences of a file's records; memory grows by eight bytes per record. Where a record has words, they count.
+    """The sentences of a file's records; memory grows by eight bytes per id. Where a record has words, they count.
 
     Args:
         records: Function that reads the file; called again when an id may be there twice, and to recognise a scheme.
@@ -58,9 +61,10 @@ def iter_records(
         tagged: Whether gold is wanted. If not, no sentence has tags, and no annotation is a reason to refuse a record.
         counts: Counters to add to; a text without words is skipped and counted.
         path: File under which `counts` notes a recognised scheme.
+        overlaps: See `text_sentences`.
 
     Raises:
-        ValueError: A fault in a record (see `text_sentence` and `words_sentence`); at the end, an id used twice.
+        ValueError: A fault in a record (see `text_sentences` and `words_sentence`); at the end, an id used twice.
     """
     ids = IdHashes()
 
@@ -69,12 +73,16 @@ def iter_records(
         for where, id, record in records():
             ids.add(id)
             if "words" not in record:
-                yield text_sentence(id, record, where, tagged=tagged)
+                parts = text_sentences(id, record, where, tagged=tagged, overlaps=overlaps, counts=counts)
+                for part in parts if len(parts) > 1 else ():
+                    ids.add(part.id)
+                counts.num_empty_texts += not parts
+                yield from parts
                 continue
             if tagged:
                 _refuse_unread(record, where, "tags")
             else:
-                record = {name: value for name, value in record.items() if name not in ("tags", "scheme")}
+                record = {name: value for name, value in record.items() if name not in _TAGGED_FIELDS}
             if "tags" in record and "scheme" not in record and file_tags is None:
                 file_tags = FileTags(lambda: _unnamed_tags(records()), scheme, repair=repair_tags)
                 if path is not None and scheme == AUTO:
@@ -85,7 +93,19 @@ def iter_records(
             )
 
     yield from counts.counted(sentences())
-    refuse_repeats(ids, ((where, id) for where, id, _ in records()))
+    refuse_repeats(ids, _all_ids(records()))
+
+
+def _all_ids(records: Iterator[Record]) -> Iterator[tuple[str, str]]:
+    """Place and id of each record, and of each sentence of a text that has several."""
+    for where, id, record in records:
+        yield where, id
+        if "words" not in record and (num_sentences := len(split_text(record_text(record, where)))) > 1:
+            yield from ((where, part_id) for part_id in _sentence_ids(id, num_sentences))
+
+
+def _sentence_ids(id: str, num_sentences: int) -> list[str]:
+    return [id] if num_sentences == 1 else [f"{id}-{number}" for number in range(num_sentences)]
 
 
 def is_annotation(key: str) -> bool:
@@ -93,42 +113,54 @@ def is_annotation(key: str) -> bool:
     return key.lower().replace("-", "_") in _ANNOTATION_KEYS
 
 
-def text_sentence(id: str, record: Mapping[str, Any], where: str, *, tagged: bool = True) -> Sentence:
-    """The sentence of a record `{"text", "entities": [{"start", "end", "type"}], "document_id"}`; it may have no word.
+def text_sentences(
+    id: str,
+    record: Mapping[str, Any],
+    where: str,
+    *,
+    tagged: bool = True,
+    overlaps: Overlaps = "longest",
+    counts: ReadCounts | None = None,
+) -> list[Sentence]:
+    """The sentences of a record `{"text", "entities": [{"start", "end", "type"}], "document_id"}`; maybe none.
 
     Doccano's forms are read too: `label` or `labels` in place of `entities`, and `[start, end, type]` or
     `{"start_offset", "end_offset", "label"}` in place of an entity. Offsets are half open, in code points. Without
-    entities the sentence is unlabelled. A word is split further if a mention begins or ends inside it, so that mentions
-    are exact. Lone surrogates become U+FFFD (offsets stay). `doc_id` is read where there is no `document_id`.
+    entities the sentences are unlabelled. The text is split as any other, whatever its mentions
+    (`ctxner.files.words.split_text`); what tags cannot express is in `Sentence.beyond_tags`. A single sentence keeps
+    the id, several have `{id}-{n}` from 0. The document is `document_id` or `doc_id`, else the id. Lone surrogates
+    become U+FFFD (offsets stay).
 
     Args:
-        id: Id of the sentence.
+        id: Id of the record.
         record: Fields of the record that are not null; keys that do not look like annotations are ignored.
         where: Place of the record in errors, e.g. file:line.
-        tagged: Whether gold is wanted. If not, mentions still split words, so that the words are those of a tagged
-            reading, and gold that is not understood is ignored.
+        tagged: Whether gold is wanted. If not, it is not looked at.
+        overlaps: `longest`: of overlapping mentions the longest become tags; `refuse`: they are an error.
+        counts: Counters for remarks about mentions that tags cannot express.
 
     Raises:
         ValueError: A text that is no string; if gold is wanted, annotations under another key, an entity in another
-            form, or a mention that is out of range, empty or overlapping another.
+            form, or a mention that is out of range, empty or without a word, or overlaps another with `refuse`.
     """
-    if not isinstance(record["text"], str):
-        raise ValueError(f"{where}: 'text' is {record['text']!r:.80}; wanted a string")
-    text = _clean(record["text"])
-    mentions = _mentions(record, text, where) if tagged else _readable_mentions(record, text, where)
-    cuts = {cut for mention in mentions or () for cut in (mention.start, mention.end)}
-    offsets = [piece for word in split_words(text) for piece in _cut(word, cuts)]
-    words = tuple(text[start:end] for start, end in offsets)
-    document = _document(record, where)
-    if mentions is None or not tagged:
-        return Sentence(id, words, offsets=tuple(offsets), document=document)
-    spans = [_word_span(mention, offsets, text, where) for mention in mentions]
-    try:
-        tags = spans_to_tags(spans, len(words))
-    except ValueError as error:
-        given = [(mention.start, mention.end, mention.type) for mention in mentions]
-        raise ValueError(f"{where}: entities {given}: {error}") from error
-    return Sentence(id, words, tags, tuple(offsets), document=document)
+    text, document = record_text(record, where), _document(record, where) or id
+    mentions = _mentions(record, text, where) if tagged else None
+    split = split_text(text)
+    gold: Sequence[tuple[tuple[str, ...] | None, tuple[Mention, ...]]] = [(None, ())] * len(split)
+    if mentions is not None:
+        gold = place_mentions(mentions, split, text, where, overlaps=overlaps, counts=counts or ReadCounts())
+    return [
+        Sentence(
+            part_id,
+            tuple(text[start:end] for start, end in offsets),
+            tags,
+            offsets,
+            text,
+            document=document,
+            beyond_tags=beyond,
+        )
+        for part_id, offsets, (tags, beyond) in zip(_sentence_ids(id, len(split)), split, gold, strict=True)
+    ]
 
 
 def words_sentence(
@@ -141,9 +173,10 @@ def words_sentence(
     counts: ReadCounts,
     file_tags: FileTags | None = None,
 ) -> Sentence:
-    """The sentence of a record `{"words", "tags", "scheme", "offsets", "document_id"}`; only `words` is required.
+    """The sentence of a record `{"words", "tags", "scheme", "offsets", "text", "beyond_tags", "document_id"}`.
 
-    `doc_id` is read where there is no `document_id`.
+    Only `words` is required. `text` is kept if `offsets` are given, which refer to it. `beyond_tags` is a list of
+    `{"start", "end", "type", "text"}` (`Sentence.beyond_tags`). `doc_id` is read where there is no `document_id`.
 
     Args:
         id: Id of the sentence.
@@ -173,7 +206,11 @@ def words_sentence(
         reader = file_tags or FileTags(partial(iter, [tags]), scheme, repair=repair_tags, hint=_RECORD_HINT)
         tags = reader.bioes(tags, lambda index: f"{where}: word {index}", counts)
     ranges = None if offsets is None else tuple((start, end) for start, end in offsets)
-    return Sentence(id, visible, tags, ranges, document=_document(record, where))
+    text = None if ranges is None or "text" not in record else record_text(record, where)
+    if text is not None and not all(0 <= start < end <= len(text) for start, end in ranges or ()):
+        raise ValueError(f"{where}: an offset is not in 'text'; wanted 0 <= start < end <= {len(text)}, its length")
+    beyond = _beyond_tags(record, where) if tags is not None else ()
+    return Sentence(id, visible, tags, ranges, text, document=_document(record, where), beyond_tags=beyond)
 
 
 def _scheme(name: Any, where: str) -> str:
@@ -197,6 +234,20 @@ def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) ->
     return visible
 
 
+def _beyond_tags(record: Mapping[str, Any], where: str) -> tuple[Mention, ...]:
+    mentions, given = [], record.get(BEYOND_TAGS, [])
+    for item in given if isinstance(given, list) else [given]:
+        values: list[Any] = [item.get(name) for name in _MENTION_FIELDS] if isinstance(item, dict) else []
+        if [type(value) for value in values] != [int, int, str, str]:
+            raise ValueError(
+                f"{where}: {BEYOND_TAGS!r} has {item!r:.80}; wanted {{'start': int, 'end': int, 'type': str, "
+                "'text': str}"
+            )
+        start, end, *strings = values
+        mentions.append(Mention(start, end, *map(_clean, strings)))
+    return tuple(mentions)
+
+
 def _is_strings(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
@@ -216,6 +267,13 @@ def _document(record: Mapping[str, Any], where: str) -> str | None:
         if value not in (None, ""):
             return _clean(str(value))
     return None
+
+
+def record_text(record: Mapping[str, Any], where: str) -> str:
+    """The text of a record, with U+FFFD for lone surrogates; ValueError if it is no string."""
+    if not isinstance(record["text"], str):
+        raise ValueError(f"{where}: 'text' is {record['text']!r:.80}; wanted a string")
+    return _clean(record["text"])
 
 
 def _clean(text: str) -> str:
@@ -244,13 +302,6 @@ def _mentions(record: Mapping[str, Any], text: str, where: str) -> list[Span] | 
     return [_character_span(entity, text, where) for entity in record[key]]
 
 
-def _readable_mentions(record: Mapping[str, Any], text: str, where: str) -> list[Span] | None:
-    try:
-        return _mentions(record, text, where)
-    except ValueError:  # gold is not wanted
-        return None
-
-
 def _character_span(entity: Any, text: str, where: str) -> Span:
     if isinstance(entity, dict):
         start, end, type_ = next(
@@ -264,18 +315,3 @@ def _character_span(entity: Any, text: str, where: str) -> Span:
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
         raise ValueError(f"{where}: entity {entity!r}; wanted 0 <= start < end <= {len(text)}, the length of the text")
     return Span(start, end, _clean(type_))
-
-
-def _cut(word: tuple[int, int], cuts: set[int]) -> Iterator[tuple[int, int]]:
-    inside = [cut for cut in range(word[0] + 1, word[1]) if cut in cuts] if cuts else []
-    edges = [word[0], *inside, word[1]]
-    yield from pairwise(edges)
-
-
-def _word_span(mention: Span, offsets: Sequence[tuple[int, int]], text: str, where: str) -> Span:
-    start = bisect_right(offsets, mention.start, key=lambda offset: offset[1])
-    end = bisect_left(offsets, mention.end, key=lambda offset: offset[0])
-    if start >= end:
-        place, covered = [mention.start, mention.end, mention.type], text[mention.start : mention.end]
-        raise ValueError(f"{where}: entity {place} covers no word, only {covered!r}; remove it or mend its offsets")
-    return Span(start, end, mention.type)

@@ -18,7 +18,7 @@ from ctxner.files.lines import ReadCounts, ReadResult
 from ctxner.files.paths import Kind, kind_of, sentence_files
 from ctxner.files.record_files import records_of
 from ctxner.files.records import iter_records
-from ctxner.files.tags import AUTO, file_scheme
+from ctxner.files.tags import file_scheme
 from ctxner.files.text import iter_text
 from ctxner.schema import Sentence
 
@@ -42,8 +42,9 @@ def iter_sentences(
             lines: `.jsonl`; JSON: `.json`; each also with `.gz` or `.zst`; Parquet: `.parquet`; Arrow: `.arrow`, or a
             folder that `datasets` saved; spaCy: `.spacy`; brat: a folder of `.txt` and `.ann`. A named file with
             another suffix is looked into (`ctxner.files.paths.kind_of`).
-        format: Layout of column files. Records use its `scheme`, `repair` and `labels`; without it, their scheme is
-            recognised. Plain text uses its `encoding`. With `tag_column=None`, gold is not looked at in any file.
+        format: Layout of column files. Records use its `scheme`, `repair`, `labels` and `overlaps`; without it, their
+            scheme is recognised. Plain text uses its `encoding`. With `tag_column=None`, gold is not looked at in any
+            file.
         kind: Format of all files, whatever their suffixes; required to read plain text.
         id_prefix: Prefix of ids in place of the file's name; used only with a single file.
         counts: Counters to add to; complete when the iterator ends.
@@ -124,9 +125,16 @@ def _iter_file(
         encoding = (format or ColumnFormat()).encoding
         yield from iter_text(path, encoding=encoding, id_prefix=id_prefix, counts=counts)
         return
-    scheme, repairing = (file_scheme(format.scheme), format.repair) if format else (AUTO, False)
-    tagged = format is None or format.tag_column is not None
-    reading = Reading(tagged, format.labels if format else None, counts=counts)
-    records = counted_once(partial(records_of, path, kind, id_prefix), reading)
-    yield from iter_records(records, scheme=scheme, repair_tags=repairing, tagged=tagged, counts=counts, path=path)
+    format = format or ColumnFormat()
+    tagged = format.tag_column is not None
+    records = counted_once(partial(records_of, path, kind, id_prefix), Reading(tagged, format.labels, counts=counts))
+    yield from iter_records(
+        records,
+        scheme=file_scheme(format.scheme),
+        repair_tags=format.repair,
+        tagged=tagged,
+        counts=counts,
+        path=path,
+        overlaps=format.overlaps,
+    )
     counts.check(path, "records with 'text' and 'entities', or 'words' and 'tags', or in a form of another tool")

@@ -1,8 +1,4 @@
-"""Reading plain text with one unlabelled sentence per line; `ctxner.files.words` splits the words.
-
-A line is never split into several sentences, as a JSON line or a Parquet row is not. For running text there is
-`ctxner.files.words.split_sentences`.
-"""
+"""Reading plain text with one unlabelled text per line, split into sentences and words as any other text."""
 
 from __future__ import annotations
 
@@ -10,14 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ctxner.files.lines import UTF8, ReadCounts, bare_name, lines_of
-from ctxner.files.records import text_sentence
+from ctxner.files.records import text_sentences
 from ctxner.schema import Sentence
 
 
 def iter_text(
     path: str | Path, *, encoding: str = UTF8, id_prefix: str | None = None, counts: ReadCounts | None = None
 ) -> Iterator[Sentence]:
-    """Read plain text, one sentence per line; ids are `{id_prefix}-{n}` from 0, blank lines not counted.
+    """Read plain text, one text per line; each line is a document of its own.
+
+    Its id is `{id_prefix}-{n}` from 0, blank lines not counted; it is the id of its only sentence, or the beginning of
+    those of several (`ctxner.files.records.text_sentences`).
 
     Args:
         path: File; `.gz` and `.zst` are decompressed.
@@ -30,8 +29,8 @@ def iter_text(
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     lines = ((line_no, line) for line_no, line in lines_of(path, encoding) if line.strip())
-    yield from counts.counted(
-        text_sentence(f"{prefix}-{number}", {"text": line}, f"{path}:{line_no}")
-        for number, (line_no, line) in enumerate(lines)
-    )
-    counts.check(path, "a sentence on each line")
+    for number, (line_no, line) in enumerate(lines):
+        sentences = text_sentences(f"{prefix}-{number}", {"text": line}, f"{path}:{line_no}")
+        counts.num_empty_texts += not sentences
+        yield from counts.counted(sentences)
+    counts.check(path, "a text on each line")

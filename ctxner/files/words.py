@@ -8,6 +8,7 @@ into an encoder's pieces by `ctxner.views`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 
 # Scripts written without spaces, where each character is a word.
@@ -95,6 +96,22 @@ def split_sentences(text: str, *, max_words: int = 256) -> list[tuple[int, int]]
         stop_next = word[-1] in _WIDE_TERMINALS
         previous, end, num_words = word, word_end, num_words + 1
     return [*sentences, (start, end)] if num_words else sentences
+
+
+def split_text(text: str, bounds: Iterable[tuple[int, int]] | None = None) -> list[tuple[tuple[int, int], ...]]:
+    """The sentences of a text, each as the half-open character ranges of its words in the text; none is empty.
+
+    This is the one splitting of texts: to train, evaluate, retrieve and tag alike.
+
+    Args:
+        text: Text to split.
+        bounds: (start, end) of its sentences, if they are known; None: `split_sentences` finds them.
+    """
+    sentences = [
+        tuple((start + first, start + last) for first, last in split_words(text[start:end]))
+        for start, end in (split_sentences(text) if bounds is None else bounds)
+    ]
+    return [offsets for offsets in sentences if offsets]
 
 
 def _is_terminal(word: str, before: str) -> bool:

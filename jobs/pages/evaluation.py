@@ -46,7 +46,8 @@ class EvaluatedSentence:
     Attributes:
         id: The sentence's id.
         words: The sentence's words; all spans and entities index them.
-        gold: True mentions.
+        gold: True mentions, as `ctxner.labels.gold_spans` gives them.
+        beyond: Texts of the mentions that tags cannot express; the place of one without a run of words is -1 and so on.
         views: Mentions that each view found: `plain` and, with passages, `context`.
         passages: Passages of the context view, with `num_pieces` if it reads them and `dropped` if not.
         looked_up: Whether `auto` takes the context view; None when it is not scored.
@@ -55,6 +56,7 @@ class EvaluatedSentence:
     id: str
     words: tuple[str, ...]
     gold: tuple[Span, ...]
+    beyond: tuple[str, ...]
     views: Mapping[str, tuple[Entity, ...]]
     passages: tuple[ScoredPassage, ...] = ()
     looked_up: bool | None = None
@@ -149,7 +151,7 @@ def _reliability_panel(details: Mapping[str, Any]) -> Panel | None:
 def _record(sentence: EvaluatedSentence) -> dict[str, Any]:
     """A sentence in the form that the page's script reads."""
     shown = [clip(word, MAX_WORD_LENGTH) for word in sentence.words[:MAX_WORDS]]
-    views = {view: _marks(sentence.gold, entities) for view, entities in sentence.views.items()}
+    views = {view: _texts(_marks(sentence.gold, entities), sentence) for view, entities in sentence.views.items()}
     outcome = None
     if "context" in sentence.views:
         plain, context = (map(_span, sentence.views[view]) for view in ("plain", "context"))
@@ -159,7 +161,7 @@ def _record(sentence: EvaluatedSentence) -> dict[str, Any]:
         "id": sentence.id,
         "words": shown,
         "num_words": len(sentence.words),
-        "gold": _within(gold),
+        "gold": _within(_texts(gold, sentence)),
         "views": {view: _within(marks) for view, marks in views.items()},
         "outcome": outcome,
         "right": all(mark["kind"] == "correct" for marks in views.values() for mark in marks),
@@ -183,6 +185,14 @@ def _marks(gold: Sequence[Span], entities: Sequence[Entity]) -> list[dict[str, A
             mark["gold_type"] = match.gold.type
         marks.append(mark)
     return sorted(marks, key=lambda mark: (mark["start"], mark["end"], mark["kind"] == "missed"))
+
+
+def _texts(marks: Sequence[dict[str, Any]], sentence: EvaluatedSentence) -> list[dict[str, Any]]:
+    """The marks, with the text of each that no run of words is."""
+    return [
+        {**mark, "text": clip(sentence.beyond[-1 - mark["start"]], MAX_WORD_LENGTH)} if mark["start"] < 0 else mark
+        for mark in marks
+    ]
 
 
 def _within(marks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -75,6 +75,21 @@ def plain(model: str, error: Exception | None = None, threshold: float | None = 
     return actor
 
 
+def test_entities_of_words_with_offsets_are_those_of_the_words_at_their_characters_in_the_text(
+    model: str, tmp_path: Path
+) -> None:
+    words, text = ("Paris", "Hilton", "sings", "in", "London"), "Paris  Hilton\nsings in\tLondon!"
+    offsets = tuple((text.index(word), text.index(word) + len(word)) for word in words)
+    documents = [Document("a", text, words, offsets), Document("b", " ".join(words), words), Document("c", "", (), ())]
+    rows = plain(model)(pq.read_table(stage_documents(documents, tmp_path, {}).inputs)).to_pylist()
+    located, joined, empty = ([(own["start"], own["end"], own["type"]) for own in row["entities"]] for row in rows)
+    assert (len(joined) > 0, empty, rows[0]["text"]) == (True, [], text)
+    begins = {len(" ".join(words[:n])) + bool(n): n for n in range(len(words))}
+    ends = {len(" ".join(words[: n + 1])): n for n in range(len(words))}
+    assert located == [(offsets[begins[start]][0], offsets[ends[end]][1], kind) for start, end, kind in joined]
+    assert [own["text"] for own in rows[0]["entities"]] == [text[start:end] for start, end, _ in located]
+
+
 @pytest.mark.parametrize("texts", [(POISON,), (GOOD, POISON), (POISON, GOOD, POISON)], ids=len)
 @pytest.mark.parametrize("error", ERRORS)
 def test_a_part_that_fails_is_a_row_with_its_error_alone_and_in_company(

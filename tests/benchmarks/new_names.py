@@ -43,7 +43,7 @@ def main(model: str, config: Config, number: int) -> dict[str, object]:
     manifest = read_manifest(config.index.folder)
     names, kinds = Names(Path(config.index.folder, manifest.version)), _kinds(examples, gold)
     missed = {
-        surface_form(sentence.words[span.start : span.end]): span.type
+        surface_form(sentence, span): span.type
         for sentence, spans, found in zip(sentences, gold, before, strict=True)
         for span in sorted(spans - found)
         if names.row(name_words(" ".join(sentence.words[span.start : span.end]), manifest.language)) < 0
@@ -61,7 +61,7 @@ def main(model: str, config: Config, number: int) -> dict[str, object]:
         examples = _looked_up(config.model_copy(update={"index": index}), sentences)
     after = [set(prediction.spans) for prediction in tagger.predict(examples, view="context")]
     about = [
-        {span for span in spans if surface_form(sentence.words[span.start : span.end]) in chosen}
+        {span for span in spans if surface_form(sentence, span) in chosen}
         for sentence, spans in zip(sentences, gold, strict=True)
     ]
     pairs = list(zip(gold, before, after, strict=True))

@@ -35,6 +35,7 @@ def test_units_are_documents_if_every_sentence_names_one_and_there_are_two():
         ((None, None), "the data name no documents"),
         ((None, "a", "b"), "1 of 3 sentences name no document"),
         (("a", "a"), "all sentences are of one document"),
+        (("a", "b", "c"), "no document has more than one sentence"),
     ],
 )
 def test_units_are_sentences_otherwise_and_the_reason_is_told(documents, reason):

@@ -35,6 +35,17 @@ def test_each_kind_of_file_gives_its_documents_in_order(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("offsets", [[[0, 3], [4, 8]], None])
+def test_of_words_and_text_the_words_count_in_every_file_and_their_offsets_are_kept(tmp_path: Path, offsets) -> None:
+    both = {"id": "a", "text": "New York.", "words": ["New", "York"], "offsets": offsets}
+    (tmp_path / "a.jsonl").write_text(json.dumps(both))
+    pq.write_table(pa.Table.from_pylist([both]), tmp_path / "a.parquet")
+    wanted = Document("a", "New York", ("New", "York"))
+    if offsets:
+        wanted = Document("a", "New York.", ("New", "York"), ((0, 3), (4, 8)))
+    assert list(iter_documents(tmp_path)) == [wanted, wanted]
+
+
 def test_plain_text_is_a_document_a_line_or_a_file_as_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("\ufeffOne.\r\n\n Two \n".encode())

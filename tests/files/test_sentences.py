@@ -22,8 +22,7 @@ from ctxner.files.documents import iter_documents
 from ctxner.files.jsonl import iter_jsonl, read_jsonl, write_jsonl
 from ctxner.files.lines import ReadCounts
 from ctxner.files.sentences import iter_sentences, read_sentences
-from ctxner.files.words import split_words
-from ctxner.labels import SCHEMES, spans_to_tags, tags_to_spans
+from ctxner.labels import SCHEMES, spans_to_tags
 from ctxner.schema import Sentence, Span
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
@@ -251,32 +250,6 @@ def entity(start: int, end: int, type: str = "x") -> dict[str, object]:
     return {"start": start, "end": end, "type": type}
 
 
-@settings(max_examples=60, deadline=None)
-@given(TEXT, st.data())
-def test_every_character_span_is_covered_exactly_by_its_words(tmp_path_factory, text, data):
-    inked = [i for word in split_words(text) for i in range(*word)]  # characters that lie in words
-    cuts = sorted(data.draw(st.sets(st.sampled_from(inked), max_size=6))) if inked else []
-    spans = [(a, b + 1) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
-    path = tmp_path_factory.mktemp("jsonl") / "some.jsonl"
-    path.write_text(json.dumps({"id": 7, "text": "x " + text, "entities": [entity(a + 2, b + 2) for a, b in spans]}))
-    (sentence,) = read_jsonl(path).sentences
-    found = [
-        (sentence.offsets[s.start][0] - 2, sentence.offsets[s.end - 1][1] - 2) for s in tags_to_spans(sentence.tags)
-    ]
-    assert found == spans
-    clean = re.sub("[\ud800-\udfff]", "\ufffd", "x " + text)
-    assert sentence.words == tuple(clean[a:b] for a, b in sentence.offsets)
-    assert sentence.id == "7"
-
-
-def test_words_are_split_where_a_mention_begins_or_ends_inside(tmp_path):
-    path = jsonl(tmp_path, {"text": "anti-Trump's x", "entities": [entity(5, 10, "per"), entity(12, 14)]})
-    (sentence,) = read_jsonl(path).sentences
-    assert sentence.words == ("anti-", "Trump", "'s", "x")
-    assert sentence.tags == ("O", "S-per", "O", "S-x")
-    assert sentence.id == "some-0"
-
-
 @pytest.mark.parametrize(
     "gold",
     [
@@ -334,15 +307,6 @@ def test_where_gold_is_not_wanted_no_annotation_is_a_reason_to_refuse(tmp_path, 
     assert [document.id for document in iter_documents(tmp_path / "some.jsonl")] == ["some-0"]
 
 
-def test_words_are_the_same_whether_gold_is_wanted_or_not(tmp_path):
-    path = jsonl(tmp_path, {"text": "anti-Trump's x", "label": [[5, 10, "per"]]})
-    (tagged,), (untagged,) = (
-        read_sentences(path, format).sentences for format in (None, ColumnFormat(tag_column=None))
-    )
-    assert untagged.words == tagged.words == ("anti-", "Trump", "'s", "x")
-    assert (untagged.offsets, untagged.tags) == (tagged.offsets, None)
-
-
 def test_words_with_tags_are_read_in_their_scheme(tmp_path):
     iob = {"id": "a", "words": ["x", "y", ""], "tags": ["I-p", "I-p", "O"]}
     path = jsonl(
@@ -365,7 +329,7 @@ def test_records_of_both_forms_name_their_document(tmp_path):
         {"text": "g"},
     ]
     sentences = read_jsonl(jsonl(tmp_path, *records)).sentences
-    assert [own.document for own in sentences] == ["d1", "7", "d1", "x\ufffd", None, "0", None]
+    assert [own.document for own in sentences] == ["d1", "7", "d1", "x\ufffd", None, "0", "some-6"]
     assert [own.id for own in sentences] == [f"some-{number}" for number in range(7)]
 
 
@@ -413,7 +377,12 @@ def test_texts_without_words_are_skipped_and_counted(tmp_path):
         ({"text": "abc", "entities": [entity(1, 1)]}, "wanted 0 <= start < end"),
         ({"text": "abc", "entities": [{"start": 0.0, "end": 1, "type": "x"}]}, "wanted 0 <= start"),
         ({"text": "a  b", "entities": [entity(1, 3)]}, "covers no word, only '  '"),
-        ({"text": "a b c", "entities": [entity(0, 3), entity(2, 5)]}, "overlaps"),
+        (
+            {"words": ["ab"], "offsets": [[0, 2]], "text": "a"},
+            "an offset is not in 'text'; wanted 0 <= start",
+        ),
+        ({"words": ["a"], "tags": ["O"], "beyond_tags": [[0, 1, "x"]]}, "'beyond_tags' has"),
+        ({"words": ["a"], "tags": ["O"], "beyond_tags": 5}, "'beyond_tags' has 5; wanted {'start': int"),
         ({"text": "a", "doc_id": 1.0}, "'doc_id' is 1.0; wanted a string or an integer"),
         ({"words": ["a"], "document_id": True}, "'document_id' is True; wanted a string or an integer"),
         ({"words": "ab", "tags": ["O"]}, "lists of strings"),

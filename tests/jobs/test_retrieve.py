@@ -92,7 +92,7 @@ def test_dry_run_of_a_config_counts_its_splits_which_may_be_many_files(folder, i
     [
         (
             ("posts.txt", "--out", "made"),
-            "posts.txt: words in columns, or one sentence per line? give --format columns",
+            "posts.txt: words in columns, or one text per line? give --format columns",
         ),
         (("shards", "--split", "test", "--out", "made"), "--split chooses among the config's data sets"),
         (("--format", "text", "--set", "data.test=posts.txt"), "--format text is for FILES"),

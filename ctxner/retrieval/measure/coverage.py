@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from ctxner.labels import gold_spans
+from ctxner.labels import gold_spans, mention_text
 from ctxner.retrieval.text import normalised_words
 from ctxner.schema import Example, Passage, Sentence, Span
 
@@ -67,7 +67,7 @@ def surfaces(sentences: Iterable[Sentence]) -> frozenset[Surface]:
 def gold_mentions(sentence: Sentence) -> Iterator[tuple[Span, Surface]]:
     """The gold mentions in order: their words and what they are compared by; none if untagged (reports refuse that)."""
     for span in gold_spans(sentence) if sentence.tags is not None else ():
-        text = " ".join(sentence.words[span.start : span.end])
+        text = mention_text(sentence, span)
         yield span, (tuple(normalised_words(text)) or (text,), span.type)
 
 

@@ -15,7 +15,7 @@ import torch
 from ctxner.config import Config, DataConfig
 from ctxner.files.contexts import load_examples, unlabelled_examples
 from ctxner.files.sentences import refuse_untagged
-from ctxner.labels import LabelSet
+from ctxner.labels import LabelSet, training_tags
 from ctxner.schema import Example
 from ctxner.training.data.epoch_views import ShownViews, build_views
 from ctxner.training.step import UNLABELLED
@@ -52,7 +52,7 @@ class TrainingSet:
             raise ValueError(
                 f"{len(untagged)} training sentences have no tags, first {untagged[0]!r}; give data.tag_column"
             )
-        self.tags = [labels.encode(example.sentence.tags or (), source=example.sentence.id) for example in examples]
+        self.tags = [labels.encode(training_tags(example.sentence), source=example.sentence.id) for example in examples]
         self.tags += [[UNLABELLED] * len(example.sentence.words) for example in unlabelled]
         every, mode = [*examples, *unlabelled], config.loss.mode
         self.plain = None if mode == "context" else ShownViews(build_views(every, views, "plain", cache))

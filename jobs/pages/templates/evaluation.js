@@ -30,7 +30,7 @@
     if (confidence !== undefined) label.append(" ", element("span", "confidence", `${Math.round(100 * confidence)}%`));
     if (wrong) label.append(" ", element("span", "verdict", `${kind === "missed" ? "" : "✗ "}${kinds[kind]}`));
     const state = kind === "missed" ? " missed" : wrong ? " wrong" : "";
-    const text = element("span", "w", words.slice(mark.start, mark.end).join(" "));
+    const text = element("span", "w", mark.text ?? words.slice(mark.start, mark.end).join(" "));
     return element("mark", `mention c${Math.max(0, types.indexOf(type)) % 8}${state}`, text, label);
   };
 
