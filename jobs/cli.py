@@ -12,6 +12,7 @@ import typer
 
 from ctxner.config import DEMO_MODES, Config, load_config
 from jobs import console as terminal
+from jobs.model_settings import renew_contexts, settings_for
 from jobs.options import (
     NO_PATHS,
     NONE,
@@ -223,15 +224,30 @@ def retrieve(
 
 @app.command()
 def train(
-    config: ConfigFile = None, overrides: Overrides = NONE, dry_run: DryRun = False, json: AsJson = False
+    sentences: Annotated[
+        Path | None, typer.Argument(metavar="TRAIN", help="Tagged sentences: a file, folder or quoted pattern.")
+    ] = None,
+    dev: Annotated[Path | None, typer.Option(help="Tagged sentences that choose the best model.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Tagged sentences for `ctxner evaluate`, not trained on.")] = None,
+    folder: IndexFolder = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Folder of the run, in run.storage.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
 ) -> None:
     """Train a tagger on both views by cooperative learning.
+
+    With an index and no data.contexts, passages are retrieved into the run's folder where they are missing or stale.
+
+    Example: `ctxner train train.jsonl --dev dev.jsonl --test test.jsonl --index runs/index --name first`
 
     Example: `ctxner train -c jobs/configs/wnut17-small.yaml --set run.workers=2`
     """
     from jobs import train as job
 
-    settings = load_config(config, overrides)
+    settings = _with(load_config(config, overrides), "data", {"train": sentences, "dev": dev, "test": test})
+    settings = _with(_with(settings, "index", {"folder": folder}), "run", {"name": name})
     _finish(
         lambda: job.plan(settings) if dry_run else job.run(settings),
         json,
@@ -258,14 +274,24 @@ def evaluate(
 ) -> None:
     """Score all views of a model against gold tags: what it gets wrong and where, and what the passages change.
 
+    Without --config, the data, contexts and index are those that the model was trained with.
+
+    Example: `ctxner evaluate runs/first/model`
+
     Example: `ctxner evaluate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml`
     """
     from jobs import evaluate as job
 
-    settings = load_config(config, overrides)
-    act = job.plan if dry_run else job.run
+    settings = settings_for(model, config, overrides)
+
+    def result() -> dict[str, Any]:
+        if dry_run:
+            return job.plan(settings, model, split, out=out, threshold=threshold, against=against)
+        renew_contexts(settings, model, split, config)
+        return job.run(settings, model, split, out=out, threshold=threshold, against=against)
+
     _finish(
-        lambda: act(settings, model, split, out=out, threshold=threshold, against=against),
+        result,
         json,
         show=terminal.show if dry_run else job.show,
     )
@@ -293,14 +319,18 @@ def calibrate(
 ) -> None:
     """Make a model's confidences true on dev, and choose which sentences `--view auto` looks up.
 
+    Without --config, the data, contexts and index are those that the model was trained with.
+
     Example: `ctxner calibrate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml --share 0.5`
     """
     from jobs import calibrate as job
 
-    settings = load_config(config, overrides)
+    settings = settings_for(model, config, overrides)
     wanted = job.Wanted(0.5 if (share, f1, gain) == (None, None, None) else share, f1, gain)
 
     def result() -> dict[str, Any]:
+        if not dry_run:
+            renew_contexts(settings, model, split, config)
         outcome = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=out)
         return outcome if json or dry_run else job.summary(outcome)
 
@@ -331,13 +361,15 @@ def tag(
 ) -> None:
     """Tag files of documents on Ray: entities with character offsets, one row per document, in order; resumable.
 
+    Without --config, the index and the settings of retrieval are those that the model was trained with.
+
     Example: `ctxner tag "posts/*.jsonl.gz" runs/posts --model runs/demo/cl-kl/model --to parquet --to jsonl`
 
     Example: `ctxner tag s3://bucket/posts s3://bucket/tagged -m runs/model --view auto --index runs/index`
     """
     from jobs import tag as job
 
-    settings = _with(load_config(config, overrides), "index", {"folder": folder})
+    settings = _with(settings_for(model, config, overrides), "index", {"folder": folder})
     settings = _with(settings, "tagging", {"view": view})
     act = job.plan if dry_run else job.run
     kind = None if format == "auto" else format
@@ -364,7 +396,7 @@ def tag_text(
     """
     from jobs import tag_text as job
 
-    settings = load_config(config, overrides)
+    settings = settings_for(model, config, overrides)
     texts = text or [line.rstrip("\n") for line in sys.stdin]
     act = job.plan if dry_run else job.run
     _finish(lambda: act(settings, model, texts, index=index, passages=passage), json)

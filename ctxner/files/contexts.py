@@ -59,7 +59,10 @@ def read_contexts(path: Path) -> dict[str, Context]:
         ValueError: The path does not exist, is not a contexts file, or has a sentence id twice.
     """
     if not path.exists():
-        raise ValueError(f"{path}: no contexts file; make it with `ctxner retrieve`")
+        raise ValueError(
+            f"{path}: no contexts file; make it with `ctxner retrieve`, or leave data.contexts out: "
+            "`ctxner train --index INDEX` retrieves what it needs"
+        )
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:

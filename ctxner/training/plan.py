@@ -16,8 +16,12 @@ from ctxner.training.data.warnings import check_passages, doubts
 from ctxner.training.estimate.report import sizing
 
 
-def plan(config: Config) -> dict[str, Any]:
+def plan(config: Config, *, retrieved: bool = True) -> dict[str, Any]:
     """Sizes of a run: sentences, pieces, steps, padding, and the memory and traffic that `sizing` estimates.
+
+    Args:
+        config: Settings of the run.
+        retrieved: Whether the sentences have their passages; else the sizes are those of sentences without passages.
 
     Raises:
         ValueError: The data, the contexts or the encoder cannot be used.
@@ -27,7 +31,8 @@ def plan(config: Config) -> dict[str, Any]:
         labels = LabelSet.from_sentences(example.sentence for example in examples)
     except ValueError as error:
         raise ValueError(f"{config.data.path('train')}: {error}") from None
-    check_passages(config, [*examples, *unlabelled])
+    if retrieved:
+        check_passages(config, [*examples, *unlabelled])
     model = planned_model(config, labels)
     views = model.view_builder(load_tokenizer(start_path(config)))
     data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())

@@ -35,13 +35,16 @@ from ctxner.training.checkpoints.files import (
     publish_model,
     read_progress,
 )
-from ctxner.training.checkpoints.recovery import LOCK_FILE, alone, clean_up
+from ctxner.training.checkpoints.recovery import alone, clean_up
 from ctxner.training.checkpoints.resume import (
     absolute_paths,
     check_inputs,
     check_resumable,
     input_hashes,
+    is_started,
     read_config,
+    refuse_started,
+    run_folder,
     write_config,
 )
 from ctxner.training.checkpoints.writer import CheckpointWriter, last_checkpoint
@@ -100,14 +103,10 @@ def train(
             failed otherwise.
     """
     run = config.run
-    name = run.name or f"{config.loss.mode}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    folder = run.storage.resolve() / name
-    exists = folder.exists() and any(path.name != LOCK_FILE for path in folder.iterdir())
-    if exists and not run.resume:
-        raise ValueError(
-            f"{folder}: a run of this name exists; choose another run.name, or run.resume=true to go on with it"
-        )
-    if exists:
+    folder = run_folder(config)
+    if not run.resume:
+        refuse_started(folder)
+    if exists := is_started(folder):
         check_resumable(read_config(folder), config, source=str(folder))
     check_mlflow(run.mlflow)
     _check_resources(config)
