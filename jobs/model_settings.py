@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config, load_config, parse_config
-from jobs import run_contexts
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +38,8 @@ def renew_contexts(config: Config, model: str, split: str, path: Path | None) ->
     """
     folder = config.data.contexts
     if path is None and folder is not None and folder.parent.resolve() == Path(model).resolve().parent:
+        from jobs import run_contexts
+
         config.data.path(split)
         run_contexts.renew(config, run_contexts.to_retrieve(config, [split]))
 
