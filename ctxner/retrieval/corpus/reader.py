@@ -42,8 +42,8 @@ class CorpusReader:
     names. A JSON file holds an array of such records, or names with texts; a Markdown file paragraphs below headings,
     their titles. A plain-text file holds one passage per line, a list of names one entry per line. An OBO file gives an
     entry per term, a MediaWiki dump passages `<page id>-<n>` with the page's title. Elsewhere a passage without an id
-    is `<file stem>-<line>`; without a source it has the file's stem. Blank lines and rows are skipped. Control characters
-    become blanks and lone surrogates U+FFFD.
+    is `<file stem>-<line>`; without a source it has the file's stem. Blank lines and rows are skipped. Control
+    characters become blanks and lone surrogates U+FFFD.
 
     Part p of P has the lines, rows, terms or pages i of each file with i mod P = p. Those of other parts become no
     passages; in JSON lines, plain text and lists of names they are not even parsed.
