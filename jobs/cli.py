@@ -482,6 +482,13 @@ def main() -> None:
     except (ValueError, FloatingPointError, OSError) as error:
         terminal.fail(str(error))
         sys.exit(1)
+    except Exception as error:
+        if type(error).__name__ != "JavaException":  # of pyjnius, which only a process with a JVM may import
+            raise
+        from ctxner.retrieval.lucene.reader import damaged
+
+        terminal.fail(damaged(error))
+        sys.exit(1)
 
 
 def _with(config: Config, section: str, given: dict[str, Any]) -> Config:

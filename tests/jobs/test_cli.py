@@ -256,6 +256,19 @@ def test_verifying_a_damaged_index_is_exit_code_1_and_one_message(folder: Path) 
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("cut", ["*.fdm", "segments_1"])
+def test_searching_a_damaged_index_says_what_to_do_without_a_java_stack(folder: Path, cut: str) -> None:
+    assert call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "made")[0] == 0
+    (path,) = (folder / "made/v000001/shard-000").glob(cut)
+    path.write_bytes(path.read_bytes()[:-9])
+    code, out, err = call_apart("index", "search", "Velmora", "--index", "made")
+    assert (code, out) == (1, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert "made/v000001/shard-000: Lucene cannot open or read the index (CorruptIndexException: " in line
+    assert "`ctxner index verify --index made` says what is damaged; build the index again with `ctxner index" in line
+    assert ".java:" not in err
+
+
 def test_a_search_is_shown_to_people_too(folder: Path, world: World) -> None:
     assert call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "made")[0] == 0
     code, out, _ = call_apart("index", "search", f"I saw {world.corpus[0].title}", "--index", "made")
