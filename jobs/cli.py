@@ -231,6 +231,7 @@ def train(
     test: Annotated[Path | None, typer.Option(help="Tagged sentences for `ctxner evaluate`, not trained on.")] = None,
     folder: IndexFolder = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="Folder of the run, in run.storage.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With --dry-run: ZeRO stages and other hardware.")] = False,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
     dry_run: DryRun = False,
@@ -251,7 +252,7 @@ def train(
     _finish(
         lambda: job.plan(settings) if dry_run else job.run(settings),
         json,
-        show=lambda result: job.show(settings, result, dry_run=dry_run),
+        show=lambda result: job.show(settings, result, dry_run=dry_run, verbose=verbose),
     )
 
 

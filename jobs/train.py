@@ -22,6 +22,8 @@ _LONG = (
     "step_times",
     "doubts",
     "steps_by_epoch",
+    "flops_an_epoch",
+    "memory_here",
 )  # left out of the plan that `run` prints; --dry-run shows them
 
 
@@ -82,10 +84,19 @@ def _plan(config: Config, to_retrieve: dict[str, str]) -> dict[str, Any]:
 
     check_mlflow(config.run.mlflow)
     if not to_retrieve:
-        return plan(config)
+        return _here(config, plan(config))
     bare = config.data.model_copy(update={"contexts": None})
     planned = plan(config.model_copy(update={"data": bare}), retrieved=False)
-    return {**planned, "to_retrieve": to_retrieve}
+    return {**_here(config, planned), "to_retrieve": to_retrieve}
+
+
+def _here(config: Config, planned: dict[str, Any]) -> dict[str, Any]:
+    """The plan, with the minutes of a run on this machine's CPU (None for a run on GPUs), and its memory in bytes."""
+    from ctxner.training.estimate.machine import memory_bytes, minutes_of
+
+    flops, bfloat16 = config.optim.epochs * planned["flops_an_epoch"], config.run.precision == "bfloat16"
+    minutes = None if config.run.gpus else minutes_of(flops, bfloat16=bfloat16)
+    return {**planned, "minutes_here": minutes, "memory_here": memory_bytes()}
 
 
 def _settled(config: Config) -> tuple[Config, dict[str, str]]:
@@ -104,9 +115,9 @@ def _settled(config: Config) -> tuple[Config, dict[str, str]]:
     return settled, run_contexts.to_retrieve(settled, settled.data.named_splits())
 
 
-def show(config: Config, result: dict[str, Any], *, dry_run: bool) -> None:
+def show(config: Config, result: dict[str, Any], *, dry_run: bool, verbose: bool = False) -> None:
     """Print the plan or the result for people."""
     if dry_run:
-        show_plan(result, configured_stage=config.run.zero_stage)
+        show_plan(result, configured_stage=config.run.zero_stage, verbose=verbose)
     else:
         show_result(result)
