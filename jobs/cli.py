@@ -354,6 +354,10 @@ def tag(
         typer.Option(help="Of IN; auto goes by suffix, text is one document per line, files one document per file."),
     ] = "auto",
     to: Annotated[list[Written], typer.Option("--to", help="What to write; repeatable.")] = [Written.parquet],  # noqa: B006
+    on_error: Annotated[
+        Literal["stop", "skip"],
+        typer.Option(help="A file of another encoding, or with a fault: stop before tagging, or leave it out."),
+    ] = "stop",
     folder: IndexFolder = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
@@ -375,7 +379,15 @@ def tag(
     act = job.plan if dry_run else job.run
     kind = None if format == "auto" else format
     _finish(
-        lambda: act(settings, model, sources, out, kind=kind, formats=tuple(dict.fromkeys(kind.value for kind in to))),
+        lambda: act(
+            settings,
+            model,
+            sources,
+            out,
+            kind=kind,
+            formats=tuple(dict.fromkeys(kind.value for kind in to)),
+            skip_faulty=on_error == "skip",
+        ),
         json,
     )
 

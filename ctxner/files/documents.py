@@ -6,6 +6,7 @@ A document is a text, or one sentence that is already split into words. Gold tag
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,11 @@ _TXT = {"text": "one document per line", "files": "one document per file", "colu
 
 
 def iter_documents(
-    paths: str | Path | Sequence[str | Path], kind: DocumentKind | None = None, *, format: ColumnFormat | None = None
+    paths: str | Path | Sequence[str | Path],
+    kind: DocumentKind | None = None,
+    *,
+    format: ColumnFormat | None = None,
+    on_error: Callable[[Path, Exception], None] | None = None,
 ) -> Iterator[Document]:
     """Read documents from files one after the other, in order; memory does not grow with them.
 
@@ -73,6 +78,8 @@ def iter_documents(
             document, `text` one document per line, `files` one document per file. None: the suffix decides, and
             `.txt` is refused because three formats use it.
         format: Layout of column files; the tag column is ignored.
+        on_error: Called with a file that has a fault, and its error; none of its documents is yielded then. Each file
+            is read twice. None: a fault ends the reading.
 
     Raises:
         FileNotFoundError: A file does not exist, or a folder or pattern has no file.
@@ -92,7 +99,25 @@ def iter_documents(
         "files": _whole,
     }
     kinds = {file: kind or kind_of(file) for file in files}
-    return (_checked(document) for file, prefix in files.items() for document in readers[kinds[file]](file, prefix))
+
+    def read(file: Path) -> Iterator[Document]:
+        return map(_checked, readers[kinds[file]](file, files[file]))
+
+    return (document for file in files if _is_sound(read, file, on_error) for document in read(file))
+
+
+def _is_sound(
+    read: Callable[[Path], Iterator[Document]], file: Path, on_error: Callable[[Path, Exception], None] | None
+) -> bool:
+    """Whether a file can be read to its end; always true when nobody asks."""
+    if on_error is None:
+        return True
+    try:
+        deque(read(file), maxlen=0)
+    except (ValueError, OSError) as error:
+        on_error(file, error)
+        return False
+    return True
 
 
 def cut(text: str, max_chars: int = PART_CHARS) -> Iterator[Part]:

@@ -256,6 +256,19 @@ def test_verifying_a_damaged_index_is_exit_code_1_and_one_message(folder: Path) 
     assert "Traceback" not in err
 
 
+def test_faulty_files_are_left_out_of_a_tagging_job_and_listed_if_asked_for(folder: Path, model: str, call) -> None:
+    (folder / "bad.jsonl").write_bytes(b'{"text": "Gr\xf6\xdfe"}\n')
+    (folder / "good.jsonl").write_text('{"text": "We met."}\n')
+    arguments = ("tag", "bad.jsonl", "good.jsonl", "made", "-m", model, "--dry-run", "--json")
+    code, _, err = call(*arguments)
+    assert (code, "bad.jsonl:1: not UTF-8" in err) == (1, True)
+    code, out, _ = call(*arguments, "--on-error", "skip")
+    result = json.loads(out)
+    assert (code, result["documents"], result["skipped_files"]) == (0, 1, 1)
+    assert result["skipped"][0]["file"] == "bad.jsonl"
+    assert "not UTF-8" in result["skipped"][0]["error"]
+
+
 @pytest.mark.parametrize("cut", ["*.fdm", "segments_1"])
 def test_searching_a_damaged_index_says_what_to_do_without_a_java_stack(folder: Path, cut: str) -> None:
     assert call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "made")[0] == 0
