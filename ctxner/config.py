@@ -184,7 +184,8 @@ class TaggingConfig(Section):
     actors: Runtime[PositiveInt | None] = None
     actor_cpus: Runtime[PositiveFloat] = 1.0  # CPUs that an actor reserves; Ray Data's own tasks need 2 more
     threads: Runtime[PositiveInt | None] = None  # threads per actor; None: its node's cores, divided by the actors
-    # Largest share of documents with an `error`; with more, the job ends with an error and writes no result
+    # Largest share of documents (in `ctxner retrieve`, of sentences) with an `error`; with more, the job ends with an
+    # error and writes no result
     max_errors: Runtime[Annotated[float, Field(ge=0, le=1)]] = 0.1
     # Folder for the rows of a job whose result is a URI; reachable from every node
     work: Runtime[Path] = Path("runs/tagging")
@@ -273,7 +274,10 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> RunConfig:
         if self.offload and not self.zero_stage:
-            raise ValueError("run.offload=true moves what ZeRO shares, and run.zero_stage=0 shares nothing; set 1 to 3")
+            raise ValueError(
+                "run.offload=true moves what ZeRO shares, and run.zero_stage=0 shares nothing; --set run.zero_stage=1 "
+                "(to 3)"
+            )
         return self
 
 
@@ -294,7 +298,7 @@ class Config(Section):
         if self.data.unlabelled is not None and not self.loss.mode.startswith("cl-"):
             raise ValueError(
                 f"data.unlabelled: sentences without tags teach only that both views shall agree, and loss.mode="
-                f"{self.loss.mode} has one view; set loss.mode to cl-kl or cl-l2"
+                f"{self.loss.mode} has one view; --set loss.mode=cl-kl or cl-l2"
             )
         return self
 

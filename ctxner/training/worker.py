@@ -140,7 +140,7 @@ def _fit(config: Config, folder: Path, given: Mapping[str, Any]) -> ray.train.Re
         except ControllerError as error:
             if isinstance(error.controller_failure, OSError):  # writing Ray Train's record failed; repaired later
                 text = f"{folder}: cannot be written ({error.controller_failure}); free space there and go on with"
-                raise OSError(f"{text} run.resume=true") from error
+                raise OSError(f"{text} --set run.resume=true") from error
             raise
         except (WorkerGroupError, RayActorError) as error:
             failures = error.worker_failures if isinstance(error, WorkerGroupError) else {0: error}
@@ -281,5 +281,5 @@ def _check_resources(config: Config) -> None:
     if have.get(kind, 0) < wanted:
         raise ValueError(
             f"run.workers={run.workers} wants {wanted} {kind}s but the cluster has {have.get(kind, 0):g}; "
-            "lower run.workers or add nodes"
+            "lower it (--set run.workers=N) or add nodes"
         )

@@ -41,7 +41,7 @@ def refuse_started(folder: Path) -> None:
     """Raise ValueError if a run has started in the folder."""
     if is_started(folder):
         raise ValueError(
-            f"{folder}: a run of this name exists; choose another run.name, or run.resume=true to go on with it"
+            f"{folder}: a run of this name exists; choose another --name, or --set run.resume=true to go on with it"
         )
 
 
@@ -70,7 +70,7 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
         raise ValueError(
             f"{source}: run.resume=true, but the run was started with other settings:\n"
             + "\n".join(lines)
-            + "\nset them as they were, or choose another run.name to train anew"
+            + "\nset them as they were, or choose another --name to train anew"
         )
 
 
@@ -113,7 +113,7 @@ def check_inputs(folder: Path, config: Config) -> None:
         before = tree["inputs"] if "inputs" in tree else _inputs_of_splits(tree["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: cannot tell which files were trained on ({error!r}); choose another run.name"
+            f"{path}: cannot tell which files were trained on ({error!r}); choose another --name"
         ) from None
     now = input_hashes(config)
     lines = [line for setting in before for line in _differences(setting, before[setting], now.get(setting, {}))]
@@ -122,7 +122,7 @@ def check_inputs(folder: Path, config: Config) -> None:
         raise ValueError(
             f"{folder}: run.resume=true, but files are not those that the run was started with:\n"
             + "\n".join([*lines[:_SHOWN], *more])
-            + "\nrestore them, or choose another run.name to train anew"
+            + "\nrestore them, or choose another --name to train anew"
         )
 
 
@@ -187,7 +187,7 @@ def read_config(folder: Path) -> Config:
     try:
         return parse_config(json.loads(path.read_text()), source=str(path))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot tell what to resume ({error}); choose another run.name") from None
+        raise ValueError(f"{path}: cannot tell what to resume ({error}); choose another --name") from None
 
 
 def _settings(config: Config) -> dict[str, Any]:
