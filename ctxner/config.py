@@ -6,9 +6,10 @@ Relative paths are relative to the working directory.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -36,6 +37,7 @@ Mode = Literal["plain", "context", "cl-l2", "cl-kl"]
 MODES: tuple[str, ...] = get_args(Mode)
 DEMO_MODES = ("plain", "cl-kl")  # other modes only on request, so that the demo is short
 SPLITS = ("train", "dev", "test")
+FILES_SPLIT = "sentences"  # name of the contexts of files that are no split of the config
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -103,7 +105,8 @@ class DataConfig(Columns):
     train: Path | None = None
     dev: Path | None = None
     test: Runtime[Path | None] = None
-    contexts: Path | None = None  # folder of <split>.parquet that `ctxner retrieve` wrote; joined by sentence id
+    # Folder of <split>.parquet or sentences.parquet that `ctxner retrieve` wrote; joined by words and sentence id
+    contexts: Path | None = None
     # Further training sets. The label set is the union of all; dev and test stay those above.
     also: tuple[FurtherData, ...] = ()
     # Parquet of `ctxner retrieve` with untagged sentences; training makes their two views agree
@@ -123,12 +126,21 @@ class DataConfig(Columns):
         """The split's file, folder or pattern; ValueError when it is not set."""
         path: Path | None = getattr(self, split) if split in SPLITS else None
         if path is None:
-            raise ValueError(f"split {split!r} has no file; set data.{split} (splits: {', '.join(SPLITS)})")
+            wanted = f"give --set data.{split}=FILE" if split in SPLITS else f"splits: {', '.join(SPLITS)}"
+            named = f", or one of the splits that have one: {', '.join(self.named_splits())}"
+            raise ValueError(f"split {split!r} has no file; {wanted}{named if self.named_splits() else ''}")
         return path
 
+    def named_splits(self) -> list[str]:
+        """The splits that have a file."""
+        return [split for split in SPLITS if getattr(self, split) is not None]
+
     def contexts_path(self, split: str) -> Path | None:
-        """The split's contexts file, when contexts are configured."""
-        return self.contexts / f"{split}.parquet" if self.contexts else None
+        """The split's contexts file, when contexts are configured: without its own, that of `ctxner retrieve FILES`."""
+        if self.contexts is None:
+            return None
+        path, of_files = self.contexts / f"{split}.parquet", self.contexts / f"{FILES_SPLIT}.parquet"
+        return of_files if of_files.is_file() and not path.is_file() else path
 
 
 class IndexConfig(Section):
@@ -192,7 +204,8 @@ class TaggingConfig(Section):
     actors: Runtime[PositiveInt | None] = None
     actor_cpus: Runtime[PositiveFloat] = 1.0  # CPUs that an actor reserves; Ray Data's own tasks need 2 more
     threads: Runtime[PositiveInt | None] = None  # threads per actor; None: its node's cores, divided by the actors
-    # Largest share of documents with an `error`; with more, the job ends with an error and writes no result
+    # Largest share of documents (in `ctxner retrieve`, of sentences) with an `error`; with more, the job ends with an
+    # error and writes no result
     max_errors: Runtime[Annotated[float, Field(ge=0, le=1)]] = 0.1
     # Folder for the rows of a job whose result is a URI; reachable from every node
     work: Runtime[Path] = Path("runs/tagging")
@@ -281,7 +294,10 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> RunConfig:
         if self.offload and not self.zero_stage:
-            raise ValueError("run.offload=true moves what ZeRO shares, and run.zero_stage=0 shares nothing; set 1 to 3")
+            raise ValueError(
+                "run.offload=true moves what ZeRO shares, and run.zero_stage=0 shares nothing; --set run.zero_stage=1 "
+                "(to 3)"
+            )
         return self
 
 
@@ -302,7 +318,7 @@ class Config(Section):
         if self.data.unlabelled is not None and not self.loss.mode.startswith("cl-"):
             raise ValueError(
                 f"data.unlabelled: sentences without tags teach only that both views shall agree, and loss.mode="
-                f"{self.loss.mode} has one view; set loss.mode to cl-kl or cl-l2"
+                f"{self.loss.mode} has one view; --set loss.mode=cl-kl or cl-l2"
             )
         return self
 
@@ -317,17 +333,20 @@ class Config(Section):
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Defaults, then a YAML file, then overrides.
+def load_config(
+    path: Path | None = None, overrides: Sequence[str] = (), *, saved: Mapping[str, Any] | None = None
+) -> Config:
+    """Defaults, then a YAML file or else saved settings, then overrides.
 
     Args:
         path: YAML with any of the sections of `Config`; None for defaults only.
         overrides: `section.key=value`; the value is read as YAML, e.g. `null`, `3` or `[a, b]`.
+        saved: Sections that a run has saved, used when there is no `path`.
 
     Raises:
         ValueError: Unreadable or malformed file, unknown key (the valid ones are listed), or a value out of bounds.
     """
-    tree = read_yaml(path) if path else {}
+    tree = read_yaml(path) if path else copy.deepcopy(dict(saved or {}))
     for item in overrides:
         override(tree, item)
     return parse_config(tree, source=str(path or "--set"))

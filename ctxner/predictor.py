@@ -8,7 +8,7 @@ Batch tagging, serving, evaluation and notebooks all go through `Tagger.predict`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +28,7 @@ from ctxner.views import View, pack_batches
 if TYPE_CHECKING:
     from spacy.tokens import Doc
 
-Texts = str | Sequence[str | Sequence[str] | Sentence]
+Texts = str | Iterable[str | Sequence[str] | Sentence]
 Passages = Sequence[str | Passage] | Mapping[str, Sequence[str | Passage]]  # passages of one text, or by sentence id
 
 _CPU_PIECES = 1024  # a layer's activations then fit the CPU's caches; with 8,192 a CPU is a third slower
@@ -155,7 +155,7 @@ class Tagger:
         """Entities of a text, or of several.
 
         Args:
-            texts: A text (split into sentences and words here), or a sequence of texts, word lists or `Sentence`s.
+            texts: A text (split into sentences and words here), or any iterable of texts, word lists or `Sentence`s.
             passages: Passages to read, best first; with any, the context view answers. For one text a sequence of
                 passages; for several texts a mapping from the text's id (its position as a string, or the id of a
                 `Sentence`) to its passages.
@@ -173,7 +173,7 @@ class Tagger:
         return self._tag_many([text], passages if isinstance(passages, Mapping) else {"0": passages or ()})[0]
 
     def _tag_many(self, texts: Texts, passages: Passages | None) -> list[list[Entity]]:
-        passages = {} if passages is None else passages
+        passages, texts = {} if passages is None else passages, list(texts)
         if not isinstance(passages, Mapping):
             raise ValueError("passages of several texts: wanted a mapping from sentence id to passages, not a sequence")
         parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
@@ -216,7 +216,7 @@ class Tagger:
 
     def predict(
         self,
-        examples: Sequence[Example],
+        examples: Iterable[Example],
         *,
         view: ViewName | Literal["auto"],
         threshold: float | None = None,
@@ -242,6 +242,7 @@ class Tagger:
         if n_best < 0:
             raise ValueError(f"n_best is {n_best}; wanted 0 or more")
         limit = auto_threshold(self.calibration, threshold) if view == "auto" else None
+        examples = list(examples)
         predictions: list[Prediction] = []
         for first in range(0, len(examples), self.window):
             window = examples[first : first + self.window]

@@ -7,7 +7,7 @@ actors and add batching, threads and deadlines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,8 +145,9 @@ class Retriever:
             kept.append((*passages[:num_named], *texts))
         return kept
 
-    def retrieve(self, sentences: Sequence[Sentence]) -> list[Passages]:
+    def retrieve(self, sentences: Iterable[Sentence]) -> list[Passages]:
         """Search, then keep: the passages of each sentence, kept ones first, dropped ones last."""
+        sentences = list(sentences)
         return self.keep(sentences, [result.hits for result in self.search(sentences)])
 
 

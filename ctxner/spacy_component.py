@@ -19,14 +19,19 @@ from ctxner.texts import as_scored, sentences_of
 
 
 class CtxnerComponent:
-    """Replaces `doc.ents` and sets `ent._.confidence`; the arguments are those of `make_component`."""
+    """Sets `doc.ents` and `ent._.confidence`; the arguments are those of `make_component`."""
 
     def __init__(
-        self, tagger: Tagger, *, view: Literal["plain", "context", "auto"] = "plain", threshold: float | None = None
+        self,
+        tagger: Tagger,
+        *,
+        view: Literal["plain", "context", "auto"] = "plain",
+        threshold: float | None = None,
+        overwrite: bool = True,
     ) -> None:
         if view == "auto":
             threshold = auto_threshold(tagger.calibration, threshold)
-        self.tagger, self.view, self.threshold = tagger, view, threshold
+        self.tagger, self.view, self.threshold, self.overwrite = tagger, view, threshold, overwrite
         if not Doc.has_extension("passages"):
             Doc.set_extension("passages", default=())
 
@@ -50,13 +55,14 @@ class CtxnerComponent:
         ]
         predictions = iter(self.tagger.predict(examples, view=self.view, threshold=self.threshold))
         for doc, sentences in zip(docs, parts, strict=True):
-            set_entities(doc, [entity for _ in sentences for entity in next(predictions).entities])
+            entities = [entity for _ in sentences for entity in next(predictions).entities]
+            set_entities(doc, entities, overwrite=self.overwrite)
 
 
 @Language.factory(
     "ctxner",
     assigns=["doc.ents", "span._.confidence"],
-    default_config={"model": None, "view": "plain", "threshold": None, "device": "cpu"},
+    default_config={"model": None, "view": "plain", "threshold": None, "device": "cpu", "overwrite": True},
 )
 def make_component(
     nlp: Language,
@@ -65,6 +71,7 @@ def make_component(
     view: Literal["plain", "context", "auto"],
     threshold: float | None,
     device: str,
+    overwrite: bool,
 ) -> CtxnerComponent:
     """Make the component; spaCy calls this.
 
@@ -76,6 +83,8 @@ def make_component(
             without passages is tagged as in `plain`.
         threshold: Entropy in nats above which `auto` uses the passages; None for the calibrated value.
         device: Device of the model, e.g. `cpu` or `cuda`.
+        overwrite: Whether entities of earlier components, e.g. `entity_ruler`, are replaced; with False they stay, and
+            only entities that overlap none of them are added.
 
     Raises:
         ValueError: `model` is not given, or it names no model.
@@ -84,4 +93,6 @@ def make_component(
         raise ValueError(
             f'component {name!r} has no model; nlp.add_pipe("ctxner", config={{"model": "path/to/model"}})'
         )
-    return CtxnerComponent(Tagger.from_pretrained(model, device=device), view=view, threshold=threshold)
+    return CtxnerComponent(
+        Tagger.from_pretrained(model, device=device), view=view, threshold=threshold, overwrite=overwrite
+    )

@@ -55,10 +55,16 @@ def make_doc(
     return doc
 
 
-def set_entities(doc: Doc, entities: Iterable[Entity]) -> None:
+def set_entities(doc: Doc, entities: Iterable[Entity], *, overwrite: bool = True) -> None:
     """Set `doc.ents`, and `ent._.confidence` of each, by character offsets.
 
     Entities are extended to whole tokens. If two then overlap, the longer one stays; of equally long ones, the first.
+
+    Args:
+        doc: Document to change.
+        entities: Entities of its text.
+        overwrite: Whether they replace the entities that the document has; else those stay, and the entities that
+            overlap one of them are left out.
     """
     if not Span.has_extension("confidence"):
         Span.set_extension("confidence", default=None)
@@ -68,8 +74,11 @@ def set_entities(doc: Doc, entities: Iterable[Entity]) -> None:
     spans = {
         (span.start, span.end): (span, entity.confidence) for span, entity in reversed(aligned) if span is not None
     }
-    doc.ents = filter_spans([span for span, _ in spans.values()])
-    for span in doc.ents:
+    before = [] if overwrite else list(doc.ents)
+    taken = {number for span in before for number in range(span.start, span.end)}
+    added = filter_spans([span for span, _ in spans.values() if taken.isdisjoint(range(span.start, span.end))])
+    doc.ents = [*before, *added]
+    for span in added:
         span._.confidence = spans[span.start, span.end][1]
 
 

@@ -14,6 +14,7 @@ import typer
 from ctxner import __version__
 from ctxner.config import DEMO_MODES, Config, load_config
 from jobs import console as terminal
+from jobs.model_settings import renew_contexts, settings_for
 from jobs.options import (
     NO_PATHS,
     NONE,
@@ -278,19 +279,35 @@ def retrieve(
 
 @app.command()
 def train(
-    config: ConfigFile = None, overrides: Overrides = NONE, dry_run: DryRun = False, json: AsJson = False
+    sentences: Annotated[
+        Path | None, typer.Argument(metavar="TRAIN", help="Tagged sentences: a file, folder or quoted pattern.")
+    ] = None,
+    dev: Annotated[Path | None, typer.Option(help="Tagged sentences that choose the best model.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Tagged sentences for `ctxner evaluate`, not trained on.")] = None,
+    folder: IndexFolder = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Folder of the run, in run.storage.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With --dry-run: ZeRO stages and other hardware.")] = False,
+    config: ConfigFile = None,
+    overrides: Overrides = NONE,
+    dry_run: DryRun = False,
+    json: AsJson = False,
 ) -> None:
     """Train a tagger on both views by cooperative learning.
+
+    With an index and no data.contexts, passages are retrieved into the run's folder where they are missing or stale.
+
+    Example: `ctxner train train.jsonl --dev dev.jsonl --test test.jsonl --index runs/index --name first`
 
     Example: `ctxner train -c jobs/configs/wnut17-small.yaml --set run.workers=2`
     """
     from jobs import train as job
 
-    settings = load_config(config, overrides)
+    settings = _with(load_config(config, overrides), "data", {"train": sentences, "dev": dev, "test": test})
+    settings = _with(_with(settings, "index", {"folder": folder}), "run", {"name": name})
     _finish(
         lambda: job.plan(settings) if dry_run else job.run(settings),
         json,
-        show=lambda result: job.show(settings, result, dry_run=dry_run),
+        show=lambda result: job.show(settings, result, dry_run=dry_run, verbose=verbose),
     )
 
 
@@ -315,16 +332,26 @@ def evaluate(
 ) -> None:
     """Score all views of a model against gold tags: what it gets wrong and where, and what the passages change.
 
+    Without --config, the data, contexts and index are those that the model was trained with.
+
+    Example: `ctxner evaluate runs/first/model`
+
     Example: `ctxner evaluate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml`
     """
     from jobs import evaluate as job
     from jobs.pages.page import page_beside
 
-    settings = load_config(config, overrides)
+    settings = settings_for(model, config, overrides)
     page = out or page_beside(model, "model", f"evaluation-{split}")
-    act = job.plan if dry_run else job.run
+
+    def result() -> dict[str, Any]:
+        if dry_run:
+            return job.plan(settings, model, split, out=page, threshold=threshold, against=against)
+        renew_contexts(settings, model, split, config)
+        return job.run(settings, model, split, out=page, threshold=threshold, against=against)
+
     _finish(
-        lambda: act(settings, model, split, out=page, threshold=threshold, against=against),
+        result,
         json,
         show=terminal.show if dry_run else job.show,
     )
@@ -354,16 +381,20 @@ def calibrate(
 ) -> None:
     """Make a model's confidences true on dev, and choose which sentences `--view auto` looks up.
 
+    Without --config, the data, contexts and index are those that the model was trained with.
+
     Example: `ctxner calibrate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml --share 0.5`
     """
     from jobs import calibrate as job
     from jobs.pages.page import page_beside
 
-    settings = load_config(config, overrides)
+    settings = settings_for(model, config, overrides)
     page = out or page_beside(model, "model", f"calibration-{split}")
     wanted = job.Wanted(0.5 if (share, f1, gain) == (None, None, None) else share, f1, gain)
 
     def result() -> dict[str, Any]:
+        if not dry_run:
+            renew_contexts(settings, model, split, config)
         outcome = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=page)
         return outcome if json or dry_run else job.summary(outcome)
 
@@ -388,6 +419,10 @@ def tag(
     to: Annotated[
         list[Written], typer.Option("--to", help="What to write; repeatable; four are for annotation tools.")
     ] = [Written.parquet],  # noqa: B006
+    on_error: Annotated[
+        Literal["stop", "skip"],
+        typer.Option(help="A file of another encoding, or with a fault: stop before tagging, or leave it out."),
+    ] = "stop",
     folder: IndexFolder = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
@@ -396,18 +431,28 @@ def tag(
 ) -> None:
     """Tag files of documents on Ray: entities with character offsets, one row per document, in order; resumable.
 
+    Without --config, the index and the settings of retrieval are those that the model was trained with.
+
     Example: `ctxner tag "posts/*.jsonl.gz" runs/posts --model runs/demo/cl-kl/model --to parquet --to jsonl`
 
     Example: `ctxner tag s3://bucket/posts s3://bucket/tagged -m runs/model --view auto --index runs/index`
     """
     from jobs import tag as job
 
-    settings = _with(load_config(config, overrides), "index", {"folder": folder})
+    settings = _with(settings_for(model, config, overrides), "index", {"folder": folder})
     settings = _with(settings, "tagging", {"view": view})
     act = job.plan if dry_run else job.run
     kind = None if format == "auto" else format
     _finish(
-        lambda: act(settings, model, sources, out, kind=kind, formats=tuple(dict.fromkeys(kind.value for kind in to))),
+        lambda: act(
+            settings,
+            model,
+            sources,
+            out,
+            kind=kind,
+            formats=tuple(dict.fromkeys(kind.value for kind in to)),
+            skip_faulty=on_error == "skip",
+        ),
         json,
     )
 
@@ -429,7 +474,7 @@ def tag_text(
     """
     from jobs import tag_text as job
 
-    settings = load_config(config, overrides)
+    settings = settings_for(model, config, overrides)
     texts = text or [line.rstrip("\n") for line in sys.stdin]
     act = job.plan if dry_run else job.run
     _finish(lambda: act(settings, model, texts, index=index, passages=passage), json)
@@ -521,6 +566,13 @@ def main() -> None:
         app()
     except (ValueError, FloatingPointError, OSError) as error:
         terminal.fail(error)
+        sys.exit(1)
+    except Exception as error:
+        if type(error).__name__ != "JavaException":  # of pyjnius, which only a process with a JVM may import
+            raise
+        from ctxner.retrieval.lucene.reader import damaged
+
+        terminal.fail(ValueError(damaged(error)))
         sys.exit(1)
 
 

@@ -17,7 +17,8 @@ Corpus = Annotated[
     list[Path],
     typer.Option(
         "--corpus",
-        help="JSONL, text, CSV, TSV, .names, OBO or MediaWiki XML (also .gz, .zst), .xml.bz2, Parquet; repeatable.",
+        help="Files or folders: JSONL, JSON, text, Markdown, CSV, TSV, .names, OBO or MediaWiki XML "
+        "(also .gz, .zst), .xml.bz2, Parquet; repeatable.",
     ),
 ]
 IndexOut = Annotated[Path | None, typer.Option("--out", "-o", help="Index folder (default: index.folder).")]

@@ -27,20 +27,62 @@ _ROWS = {
 _TOTALS = ("total", "total_checkpointed")
 
 
-def show_plan(plan: Mapping[str, Any], *, configured_stage: int) -> None:
-    """Print the plan on stdout.
+def show_plan(plan: Mapping[str, Any], *, configured_stage: int, verbose: bool = False) -> None:
+    """Print the plan on stdout: what matters for this data on this machine; other hardware where it is needed.
 
     Args:
         plan: Plan from `ctxner.training.plan.plan`.
         configured_stage: ZeRO stage of the config; its column is marked.
+        verbose: Whether to print the arithmetic in detail, all ZeRO stages and other hardware; they are printed, too,
+            when the run does not fit into this machine's memory.
     """
     out = Console()
-    out.print(_arithmetic(plan))
-    out.print(_stages(plan, configured_stage))
-    out.print(_fits(plan["fits"]))
-    out.print(_step_times(plan["step_times"]))
+    needed = plan["workers"] * plan["zero_stages"][configured_stage]["total"]
+    fits = plan["minutes_here"] is None or needed <= plan["memory_here"]
+    out.print(_overview(plan, needed, fits=fits))
+    out.print(_mentions(plan["mentions"]))
+    if verbose or not fits:
+        out.print(_arithmetic(plan))
+        out.print(_stages(plan, configured_stage))
+        out.print(_fits(plan["fits"]))
+        out.print(_step_times(plan["step_times"]))
+    for split, reason in plan.get("to_retrieve", {}).items():
+        out.print(f"passages for {split} are retrieved first ({reason}); the figures above are without them")
     for doubt in plan["doubts"]:
         out.print(f"[yellow]note:[/] {escape(doubt)}", soft_wrap=True)
+
+
+def _overview(plan: Mapping[str, Any], needed: int, *, fits: bool) -> Table:
+    minutes = plan["minutes_here"]
+    facts = {
+        "sentences": ", ".join(f"{split} {count:,}" for split, count in plan["sentences"].items()),
+        "steps": f"{plan['steps_an_epoch']:,} an epoch, {plan['steps']:,} in all",
+        "time": "not estimated: it runs on GPUs"
+        if minutes is None
+        else f"about {max(1, round(minutes))} min for the steps on this machine when it is idle (a rough estimate)",
+        "memory": f"{size(needed)} for {plan['workers']} workers, computed"
+        + ("" if minutes is None else f"; this machine has {size(plan['memory_here'])}")
+        + ("" if fits else ": too little, see below"),
+    }
+    return _facts(facts)
+
+
+def _mentions(mentions: Mapping[str, Mapping[str, int]]) -> Table:
+    table = Table("mentions", *mentions, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    types = dict.fromkeys(type for counts in mentions.values() for type in counts)
+    for type in types:
+        table.add_row(escape(type), *(f"{counts.get(type, 0):,}" for counts in mentions.values()))
+    return table
+
+
+def _facts(facts: Mapping[str, str]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    for name, value in facts.items():
+        table.add_row(name, escape(value))
+    return table
 
 
 def size(num_bytes: int) -> str:
@@ -59,21 +101,14 @@ def _arithmetic(plan: Mapping[str, Any]) -> Table:
         f"{size['rows']} x {size['pieces']} {view}" for view, size in plan["largest_micro_batch"].items()
     )
     facts = {
-        "sentences": ", ".join(f"{split} {count:,}" for split, count in plan["sentences"].items()),
-        "types": ", ".join(plan["types"]),
         "pieces an epoch": ", ".join(f"{view} {count:,}" for view, count in plan["pieces_an_epoch"].items()),
         "padding": ", ".join(f"{view} {100 * share:.1f}%" for view, share in plan["padding"].items()),
-        "steps": f"{plan['steps_an_epoch']:,} an epoch, {plan['steps']:,} in all",
         "global batch": f"{batch['sentences']:.1f} sentences, {batch['pieces']:,.0f} pieces with padding, on average",
         "largest micro-batch": f"{largest} (rows x pieces, of one of {plan['workers']} workers)",
         "parameters": ", ".join(f"{part} {parameters[part]:,}" for part in ("encoder", "head", "crf", "trainable")),
         "pieces a row": f"{plan['max_pieces']} at most",
     }
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    for name, value in facts.items():
-        table.add_row(name, value)
-    return table
+    return _facts(facts)
 
 
 def _stages(plan: Mapping[str, Any], configured: int) -> Table:

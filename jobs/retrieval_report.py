@@ -146,7 +146,7 @@ def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
     data, format = config.data, config.data.column_format()
     path, contexts_path = data.path(split), data.contexts_path(split)
     if contexts_path is None:
-        raise ValueError("data.contexts is not set; give the folder that `ctxner retrieve` wrote")
+        raise ValueError("data.contexts is not set; give --set data.contexts=FOLDER, which `ctxner retrieve` wrote")
     if with_ceiling and not config.index.corpus:
         raise ValueError("no corpus for the ceiling; give --corpus FILE or set index.corpus")
     for corpus in config.index.corpus if with_ceiling else ():

@@ -7,14 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ctxner.config import SPLITS, Config
+from ctxner.config import FILES_SPLIT, Config
 from ctxner.files.paths import Kind, refuse_txt, sentence_files
 from ctxner.files.sentences import iter_sentences, read_sentences
 from ctxner.schema import Sentence
 from jobs.cluster import connect, prepare
 from jobs.console import progress
 
-FILES_SPLIT = "sentences"  # split name for files that are no split of the config
 _REPORT_EVERY = 1000  # sentences
 
 
@@ -86,7 +85,7 @@ def read_splits(config: Config, splits: Sequence[str]) -> dict[str, list[Sentenc
 
 def wanted_splits(config: Config, splits: Sequence[str]) -> list[str]:
     """The given splits, or else all splits that the config names; ValueError when there are none."""
-    wanted = list(splits) or [split for split in SPLITS if getattr(config.data, split)]
+    wanted = list(splits) or config.data.named_splits()
     if not wanted:
         raise ValueError("no data set; give --set data.test=FILE or a --config with a data section")
     return wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from ctxner.files.documents import Document, DocumentKind, iter_documents
 from jobs.cluster import connect, prepare
 from jobs.console import console, progress
 
+logger = logging.getLogger(__name__)
+
 _REPORT_EVERY = 1000  # documents
 
 
@@ -26,15 +29,18 @@ def run(
     *,
     kind: DocumentKind | None = None,
     formats: Sequence[str] = ("parquet",),
+    skip_faulty: bool = False,
 ) -> dict[str, Any]:
     """Tag the documents of `sources` into the folder `out`; returns the manifest.
 
-    Both may be paths or URIs that fsspec knows. Errors in the files are reported before Ray starts.
+    Both may be paths or URIs that fsspec knows. Errors in the files are reported before Ray starts; with `skip_faulty`,
+    files that have some are left out, and the result counts and names them.
     """
     if "spacy" in formats:
         check_spacy()
+    skipped = list[dict[str, str]]()
     with ExitStack() as stack:
-        documents = _documents(config, sources, kind, stack)
+        documents = _documents(config, sources, kind, stack, skipped if skip_faulty else None)
         folder = _local_folder(config, out)
         prepare()
         from ctxner.batch.tag import tag
@@ -69,7 +75,8 @@ def run(
         if folder != Path(out):
             _upload(folder, out)
     rate = manifest["sentences"] / max(manifest["tagging_seconds"], 1e-9) if not manifest["resumed_from"] else None
-    return {"folder": out, **manifest, "sentences_per_second": rate and round(rate, 1)}
+    told = {"skipped_files": len(skipped), "skipped": skipped} if skip_faulty else {}
+    return {"folder": out, **manifest, "sentences_per_second": rate and round(rate, 1), **told}
 
 
 def plan(
@@ -80,6 +87,7 @@ def plan(
     *,
     kind: DocumentKind | None = None,
     formats: Sequence[str] = ("parquet",),
+    skip_faulty: bool = False,
 ) -> dict[str, Any]:
     """What `run` would do; checks the documents, the model, the threshold and the index."""
     if "spacy" in formats:
@@ -90,8 +98,9 @@ def plan(
     prepare()
     from ctxner.batch.tag import settled
 
+    skipped = list[dict[str, str]]()
     with ExitStack() as stack:
-        documents = _documents(config, sources, kind, stack)
+        documents = _documents(config, sources, kind, stack, skipped if skip_faulty else None)
         _, _, manifest = settled(config, model)
         types = list(saved_types(model))
         num_documents = num_parts = num_chars = 0
@@ -107,17 +116,32 @@ def plan(
     result = {"documents": num_documents, "parts": num_parts, "characters": num_chars, "types": types}
     index = {"passages_in_index": manifest["index"]["num_documents"]} if "index" in manifest else {}
     view = {"view": config.tagging.view, "threshold": manifest["threshold"]}
-    return {**result, **view, **index, "formats": list(formats), "folder": out}
+    told = {"skipped_files": len(skipped), "skipped": skipped} if skip_faulty else {}
+    return {**result, **view, **index, "formats": list(formats), "folder": out, **told}
 
 
 def _documents(
-    config: Config, sources: Sequence[str], kind: DocumentKind | None, stack: ExitStack
+    config: Config,
+    sources: Sequence[str],
+    kind: DocumentKind | None,
+    stack: ExitStack,
+    skipped: list[dict[str, str]] | None,
 ) -> Iterator[Document]:
-    """The documents of paths and URIs; files behind URIs are first copied to this machine."""
+    """The documents of paths and URIs; files behind URIs are first copied to this machine.
+
+    With a list `skipped`, faulty files are left out and added to it.
+    """
+
+    def skip(file: Path, error: Exception) -> None:
+        assert skipped is not None
+        logger.warning("left out: %s", error)
+        skipped.append({"file": str(file), "error": str(error)})
+
     remote = [source for source in sources if "://" in source]
     copies = stack.enter_context(_fetched(remote)) if remote else {}
     paths = [path for source in sources for path in copies.get(source, [Path(source)])]
-    return iter_documents(paths, kind, format=config.data.column_format(tagged=False))
+    format = config.data.column_format(tagged=False)
+    return iter_documents(paths, kind, format=format, on_error=None if skipped is None else skip)
 
 
 @contextmanager

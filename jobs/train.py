@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from ctxner.config import Config
+from jobs import run_contexts
 from jobs.cluster import connect
 from jobs.console import as_json, console, progress
 from jobs.console import show as show_result
@@ -21,12 +22,25 @@ _LONG = (
     "step_times",
     "doubts",
     "steps_by_epoch",
+    "flops_an_epoch",
+    "memory_here",
 )  # left out of the plan that `run` prints; --dry-run shows them
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Train; returns the model's path and dev scores. Errors in the files are reported before Ray starts."""
-    planned = plan(config)
+    """Retrieve what is missing, and train; returns the model's path and dev scores.
+
+    Errors in the files are reported before Ray starts.
+    """
+    from ctxner.training.checkpoints.resume import refuse_started
+
+    config, reasons = _settled(config)
+    if not config.run.resume:
+        refuse_started(config.run.storage / str(config.run.name))
+    if reasons:
+        _plan(config, reasons)
+        run_contexts.renew(config, reasons)
+    planned = _plan(config, {})
     short = {name: value for name, value in planned.items() if name not in _LONG}
     short["memory_bytes"] = planned["zero_stages"][config.run.zero_stage]["total"]
     console.print("plan:", as_json(short), highlight=False, markup=False, soft_wrap=True)
@@ -56,17 +70,54 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def plan(config: Config) -> dict[str, Any]:
-    """What `run` would do: the arithmetic of the run, its memory and traffic."""
+    """What `run` would do: the arithmetic of the run, its memory and traffic.
+
+    Passages that `run` would retrieve first are not there yet: `to_retrieve` says for which splits and why, and steps
+    and memory are those of sentences without passages.
+    """
+    return _plan(*_settled(config))
+
+
+def _plan(config: Config, to_retrieve: dict[str, str]) -> dict[str, Any]:
     from ctxner.training.observe.mlflow import check_mlflow
     from ctxner.training.plan import plan
 
     check_mlflow(config.run.mlflow)
-    return plan(config)
+    if not to_retrieve:
+        return _here(config, plan(config))
+    bare = config.data.model_copy(update={"contexts": None})
+    planned = plan(config.model_copy(update={"data": bare}), retrieved=False)
+    return {**_here(config, planned), "to_retrieve": to_retrieve}
 
 
-def show(config: Config, result: dict[str, Any], *, dry_run: bool) -> None:
+def _here(config: Config, planned: dict[str, Any]) -> dict[str, Any]:
+    """The plan, with the minutes of a run on this machine's CPU (None for a run on GPUs), and its memory in bytes."""
+    from ctxner.training.estimate.machine import memory_bytes, minutes_of
+
+    flops, bfloat16 = config.optim.epochs * planned["flops_an_epoch"], config.run.precision == "bfloat16"
+    minutes = None if config.run.gpus else minutes_of(flops, bfloat16=bfloat16)
+    return {**planned, "minutes_here": minutes, "memory_here": memory_bytes()}
+
+
+def _settled(config: Config) -> tuple[Config, dict[str, str]]:
+    """The config with the run's name and the place of its contexts; and the splits to retrieve for, with reasons."""
+    from ctxner.training.checkpoints.resume import run_folder
+
+    for split, option in (("train", "a file: ctxner train FILE"), ("dev", "--dev FILE")):
+        if getattr(config.data, split) is None:
+            raise ValueError(f"no sentences for {split}; give {option} (or --set data.{split}=FILE)")
+    folder = run_folder(config)
+    run = config.run.model_copy(update={"storage": folder.parent, "name": folder.name})
+    settled = run_contexts.placed(config.model_copy(update={"run": run}), folder)
+    contexts = settled.data.contexts
+    if contexts is None or contexts != run_contexts.contexts_in(folder) or (run.resume and contexts.is_dir()):
+        return settled, {}
+    return settled, run_contexts.to_retrieve(settled, settled.data.named_splits())
+
+
+def show(config: Config, result: dict[str, Any], *, dry_run: bool, verbose: bool = False) -> None:
     """Print the plan or the result for people."""
     if dry_run:
-        show_plan(result, configured_stage=config.run.zero_stage)
+        show_plan(result, configured_stage=config.run.zero_stage, verbose=verbose)
     else:
         show_result(result)

@@ -1,12 +1,15 @@
 """The JSON messages of `/v1/tag` and `/v1/tag/stream`: requests, answers and errors, and nothing else.
 
 The limits here hold for every server; `serving.settings.Limits` sets the lower limits of one server. No error message
-repeats a caller's text.
+repeats a caller's text; an unknown key is named only if it resembles a valid one, or if other
+servers have it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,6 +18,12 @@ from ctxner.schema import ViewName as View
 
 Word = Annotated[str, Field(min_length=1, max_length=10_000)]
 Text = Annotated[str, Field(max_length=1_000_000)]
+_NAMES_OF_TEXTS = ("text", "inputs")
+_OTHERS_KEYS = {
+    *_NAMES_OF_TEXTS,
+    *("input", "query", "queries", "document", "documents", "docs", "content", "model"),
+    *("parameters", "options", "threshold", "labels", "entity_types", "aggregation_strategy", "language"),
+}
 _EXAMPLE_TEXT = "Marta Ilves moved from Tartu to the Nordlys Institute."
 
 
@@ -76,6 +85,19 @@ class TagRequest(How):
         default=None,
         description="for each text or sentence its documents at hand, best first; nothing is looked up then",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_names(cls, body: Any) -> Any:
+        """Take `text` or `inputs`, a text or a list of texts, for `texts`: other servers call them so."""
+        if not isinstance(body, dict):
+            return body
+        given = [name for name in _NAMES_OF_TEXTS if name in body]
+        if len(given) != 1 or not isinstance(body[given[0]], str | list) or {"texts", "sentences"} & body.keys():
+            return body
+        value = body[given[0]]
+        rest = {name: other for name, other in body.items() if name != given[0]}
+        return {**rest, "texts": [value] if isinstance(value, str) else value}
 
     @model_validator(mode="after")
     def _one_kind(self) -> TagRequest:
@@ -175,14 +197,48 @@ class Problem(Wire):
     request_id: str
 
 
-def explain(error: ValidationError) -> str:
-    """Where a request is wrong and what was wanted; the request's content is never repeated."""
+def explain(error: ValidationError, message: type[Wire] | None = None) -> str:
+    """Where a request is wrong and what was wanted; the request's content is never repeated.
+
+    Args:
+        error: Error of a message's type.
+        message: That type, to list the keys that are valid where one is unknown.
+    """
     problems = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False)[:3]:
-        extra = problem["type"] == "extra_forbidden"
-        place = ".".join(str(part) for part in (problem["loc"][:-1] if extra else problem["loc"])) or "body"
-        problems.append(f"{place}: {'unknown key' if extra else problem['msg']}")
+        *where, key = problem["loc"] or ("",)
+        if problem["type"] == "extra_forbidden":
+            text = _unknown_key(str(key), _type_at(message, where))
+        else:
+            where, text = list(problem["loc"]), problem["msg"]
+        problems.append(f"{'.'.join(str(part) for part in where) or 'body'}: {text}")
     return "; ".join(problems) + ("; ..." if error.error_count() > len(problems) else "")
+
+
+def _unknown_key(key: str, message: type[Wire] | None) -> str:
+    """What to say of an unknown key: its name if it is certainly no text of the caller's, and the valid keys."""
+    valid = list(message.model_fields) if message else []
+    is_name = key in _OTHERS_KEYS or get_close_matches(key, valid, n=1)
+    keys = f"; valid here: {', '.join(valid)}" if valid else ""
+    return f"unknown key{f' {key!r}' if is_name else ''}{keys}"
+
+
+def _type_at(message: type[Wire] | None, where: Sequence[str | int]) -> type[Wire] | None:
+    """The type of message at a place within a message."""
+    for name in where:
+        if isinstance(name, int) or message is None:
+            continue
+        inner = message.model_fields[name].annotation if name in message.model_fields else None
+        message = next((wire for wire in _wires(inner)), None)
+    return message
+
+
+def _wires(annotation: Any) -> Iterator[type[Wire]]:
+    """Message types within an annotation such as `list[list[GivenPassage]] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Wire):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _wires(argument)
 
 
 def examples_of(model: type[Wire]) -> dict[str, Any]:

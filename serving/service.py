@@ -165,7 +165,7 @@ class Service:
             self.meter.answered(*counts(answers[0]), trace.seconds)
             return _text_out(split, answers[0], streamed.return_passages)
         except ValidationError as error:
-            return await _failed(explain(error))
+            return await _failed(explain(error, StreamedText))
         except RefusedError as error:
             return await _failed(str(error))
 

@@ -119,7 +119,7 @@ def make_app(service: Service, keys: Sequence[ApiKey] = ()) -> FastAPI:
     async def invalid(request: Request, error: ValidationError) -> Response:
         is_json = all(wrong["type"] != "json_invalid" for wrong in error.errors(include_input=False))
         status, code = (422, "invalid") if is_json else (400, "not_json")
-        return problem(request.state.id, status, code, explain(error))
+        return problem(request.state.id, status, code, explain(error, TagRequest))
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

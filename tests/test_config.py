@@ -201,7 +201,7 @@ def test_the_shipped_configs_load():
 
 
 def test_offload_without_anything_shared_is_refused():
-    with pytest.raises(ValueError, match=r"run\.zero_stage=0 shares nothing; set 1 to 3"):
+    with pytest.raises(ValueError, match=r"run\.zero_stage=0 shares nothing; --set run\.zero_stage=1"):
         load_config(None, ["run.offload=true"])
     assert load_config(None, ["run.offload=true", "run.zero_stage=1"]).run.offload
 

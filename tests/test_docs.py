@@ -20,7 +20,7 @@ from serving.cli import app as serving_app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OTHERS = {"curl", "printf", "pip", "python", "ray", "serve"}  # commands that are not ours
+OTHERS = {"curl", "head", "tail", "printf", "pip", "python", "ray", "serve"}  # commands that are not ours
 COMMANDS = typer.main.get_command(app)
 SERVING = typer.main.get_command(serving_app)  # the command finds it by an entry point
 COMMANDS.commands |= SERVING.commands if hasattr(SERVING, "commands") else {SERVING.name: SERVING}

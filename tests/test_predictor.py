@@ -138,6 +138,15 @@ def test_used_and_dropped_passages_come_back_in_order(tagger, examples):
         assert all((scored.num_pieces is None) != (scored.dropped is None) for scored in own.passages)
 
 
+def test_an_iterator_is_taken_like_the_list_of_its_items(tagger, examples):
+    texts = ["Paris sings in London", ["Paris", "Hilton"], Sentence("s", ("so", "?"))]
+    assert tagger.tag(text for text in texts) == tagger.tag(texts)
+    assert tagger.pipeline(iter(texts)) == tagger.pipeline(texts)
+    assert [own.spans for own in tagger.predict(iter(examples[:5]), view="plain")] == [
+        own.spans for own in tagger.predict(examples[:5], view="plain")
+    ]
+
+
 def test_many_sentences_come_back_in_order_with_progress(tagger):
     examples = [Example(Sentence(f"s-{number}", tuple(WORDS[: 1 + number % 9]))) for number in range(50)]
     seen: list[int] = []

@@ -74,6 +74,18 @@ def test_the_component_answers_what_the_tagger_answers(tagger):
             assert found._.confidence == pytest.approx(wanted.confidence, abs=1e-4)
 
 
+def test_entities_of_earlier_components_stay_if_asked_for(model, tagger):
+    text = "Paris Hilton sings in London"
+    (first, *_) = found = tagger.tag(text)
+    for overwrite in (True, False):
+        nlp = spacy.blank("en")
+        nlp.add_pipe("entity_ruler").add_patterns([{"label": "RULE", "pattern": first.text}])
+        nlp.add_pipe("ctxner", config={"model": model, "overwrite": overwrite})
+        labels = {(own.start_char, own.end_char): own.label_ for own in nlp(text).ents}
+        wanted = {(own.start, own.end): own.type for own in found}
+        assert labels == (wanted if overwrite else {**wanted, (first.start, first.end): "RULE"})
+
+
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8"), max_size=60), tokens=st.lists(st.integers(0, 60), max_size=20))
 def test_entities_grow_to_whatever_tokens_there_are(tagger, text, tokens):

@@ -3,11 +3,16 @@
 Their method `look_up` adds values to rows of sentences; `ctxner.batch.tagging_actors` calls it for parts of documents.
 Each search actor has one JVM and each re-rank actor one encoder. Both start in the actor's constructor, never in the
 driver.
+
+A sentence that fails is a row with an `error` and no passages, whatever the exception and whatever shares its batch: a
+batch that fails is tried again sentence by sentence. Only an error of a broken actor (`is_broken`) ends the job here;
+`ctxner.batch.retrieval_files` ends it where too many sentences have an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -21,6 +26,9 @@ from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import Retriever
 from ctxner.schema import Sentence, pairs_of, passage_row, scored_passage
 
+logger = logging.getLogger(__name__)
+
+_MAX_ERROR = 500  # characters of a row's error
 Rows = Sequence[dict[str, Any]]  # each row has `sentence_id`, `words` and the values of earlier actors
 
 
@@ -39,11 +47,12 @@ class Predict:
         assert self.retriever.first_tagger
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add the column `predicted`."""
+        """Add the columns `predicted` and `failed`, a reason or null."""
         rows = batch.to_pylist()
-        self.look_up(rows)
+        _each(rows, self.look_up, lambda row, reason: row.update(predicted=[], failed=reason))
         column = pa.array([row["predicted"] for row in rows], pa.list_(pa.list_(pa.int32(), 2)))
-        return batch.append_column("predicted", column)
+        failed = pa.array([row.get("failed") for row in rows], pa.string())
+        return batch.append_column("predicted", column).append_column("failed", failed)
 
     def look_up(self, rows: Rows) -> None:
         """Add `predicted`: the first word of each mention and one past its last word."""
@@ -65,7 +74,10 @@ class Search:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Rows of a contexts file, with the column `position`."""
         rows = batch.to_pylist()
-        self.look_up(rows)
+        _each([row for row in rows if row.get("failed") is None], self.look_up, _fail)
+        for row in rows:
+            if row.get("failed") is not None:
+                _fail(row, row["failed"])
         return pa.Table.from_pylist(rows, schema=row_schema())
 
     def look_up(self, rows: Rows) -> None:
@@ -90,7 +102,7 @@ class Rerank:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows with their passages re-ordered and the dropped ones marked."""
         rows = batch.to_pylist()
-        self.look_up(rows)
+        _each([row for row in rows if row["error"] is None], self.look_up, _fail)
         return pa.Table.from_pylist(rows, schema=row_schema())
 
     def look_up(self, rows: Rows) -> None:
@@ -98,6 +110,44 @@ class Rerank:
         hits = [tuple(map(scored_passage, row["passages"])) for row in rows]
         for row, passages in zip(rows, self.retriever.keep(_sentences(rows), hits), strict=True):
             row["passages"] = [passage_row(scored) for scored in passages]
+
+
+def is_broken(error: Exception, *, num_parts: int) -> bool:
+    """Whether an error tells of a broken actor, so that each further part or sentence would fail too.
+
+    A batch that does not fit into memory may fit part by part, a single part must.
+    """
+    import torch
+
+    if isinstance(error, torch.AcceleratorError):  # no call to the device succeeds after it
+        return True
+    return num_parts == 1 and isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def message_of(error: Exception) -> str:
+    """The error of a row."""
+    return f"{type(error).__name__}: {error}"[:_MAX_ERROR]
+
+
+def _each(rows: Rows, look_up: Callable[[Rows], None], fail: Callable[[dict[str, Any], str], None]) -> None:
+    """Look all rows up, or if that fails each alone; `fail` marks a row that fails even then."""
+    if not rows:
+        return
+    try:
+        look_up(rows)
+    except Exception as error:
+        if is_broken(error, num_parts=len(rows)):
+            raise
+        if len(rows) == 1:
+            fail(rows[0], message_of(error))
+            return
+        logger.warning("retrieval fails for %d sentences, each is tried alone: %s", len(rows), error)
+        for row in rows:
+            _each([row], look_up, fail)
+
+
+def _fail(row: dict[str, Any], reason: str) -> None:
+    row |= {"query": row.get("query") or "", "passages": [], "error": reason}
 
 
 def _on_device(settings: RetrievalConfig) -> Retriever:

@@ -93,7 +93,7 @@ def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapp
     return Stage(folder, job, tuple(splits), tuple(ends))
 
 
-def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
+def publish(staged: Stage, manifest: Mapping[str, Any], *, max_errors: float = 1.0) -> dict[str, int]:
     """Join the rows into one file per split, in the order of the sentences, and record the splits in `_SUCCESS`.
 
     Files get temporary names and are renamed when all are complete; then the job's folder is deleted.
@@ -101,13 +101,16 @@ def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
     Args:
         staged: Job whose rows are all complete.
         manifest: Values to record in `_SUCCESS` for each split of the job, beside the counts; other splits stay.
+        max_errors: Largest share of sentences, over all splits, that may have an error.
 
     Returns:
         Counts over all splits of the job: `sentences`, `errors`, `without_query` and `kept_passages`.
 
     Raises:
         RuntimeError: A sentence has no row, or two rows.
+        ValueError: More sentences have an error; nothing is written and the rows stay.
     """
+    first_error: str | None = None
     counts = {
         split: dict.fromkeys(("sentences", "errors", "without_query", "kept_passages"), 0) for split in staged.splits
     }
@@ -123,8 +126,17 @@ def publish(staged: Stage, manifest: Mapping[str, Any]) -> dict[str, int]:
         for table in staged.job.joined(row_schema()):
             for split, part in _by_split(table, staged, first):
                 _count(part, counts[split])
+                first_error = first_error or next((e for e in part["error"].to_pylist() if e is not None), None)
                 writers[split].write_table(part)
             first += len(table)
+        num_errors = sum(count["errors"] for count in counts.values())
+        if num_errors > max_errors * first:
+            raise ValueError(
+                f"{staged.folder}: retrieval failed for {num_errors} of {first} sentences, more than "
+                f"tagging.max_errors={max_errors} allows; first: {first_error}. Mend the cause, remove "
+                f"{staged.job.path} and call the job again; or call it again with a larger --set "
+                "tagging.max_errors=SHARE, which writes the rows as they are"
+            )
     write_success(staged.folder, {split: {**manifest, **count} for split, count in counts.items()})
     staged.job.remove()
     return {name: sum(count[name] for count in counts.values()) for name in next(iter(counts.values()))}

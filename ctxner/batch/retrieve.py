@@ -39,12 +39,12 @@ def retrieve(
 ) -> dict[str, Any]:
     """Retrieve and re-rank passages for every sentence, and write `folder/<split>.parquet` and `folder/_SUCCESS`.
 
-    Rows are in the order of the sentences, exactly one per sentence; a sentence whose search failed has an `error` and
-    no passages. A killed job continues where it was if it is called again with the same arguments.
+    Rows are in the order of the sentences, exactly one per sentence; a sentence whose retrieval failed has an `error`
+    and no passages. A killed job continues where it was if it is called again with the same arguments.
 
     Args:
         splits: Sentences by split, streamed; ids are unique within a split.
-        config: Config of which the sections index and retrieval are used.
+        config: Config of which the sections index and retrieval, and `tagging.max_errors`, are used.
         folder: Folder to write to, reachable from every node; existing files of the same splits are replaced.
         on_staged: Called with the number of all sentences after they have been read and checked. Ray is not used
             before this call, so the caller can connect to Ray here.
@@ -55,7 +55,8 @@ def retrieve(
 
     Raises:
         FileNotFoundError: There is no index.
-        ValueError: An unusable index, no sentences, a repeated sentence id, or too few CPUs or GPUs.
+        ValueError: An unusable index, no sentences, a repeated sentence id, too few CPUs or GPUs, or a larger share of
+            sentences with an error than `tagging.max_errors`.
     """
     started = time.perf_counter()
     config = config.model_copy(update={"retrieval": decided(config.retrieval)})
@@ -75,7 +76,7 @@ def retrieve(
         if num_resumed < job.num_rows:
             run(job, pools, id_column="sentence_id", on_progress=on_progress)
         manifest |= {"resumed_from": num_resumed, "seconds": round(time.perf_counter() - started, 2)}
-        counts = publish(staged, manifest)
+        counts = publish(staged, manifest, max_errors=config.tagging.max_errors)
     if on_progress:
         on_progress(job.num_rows)
     return {**manifest, **counts}

@@ -5,7 +5,7 @@ The first actor that a part passes splits it into sentences. Retrieval gets all 
 retrieval actors, and `ctxner.batch.tag` runs the job.
 
 A part that fails is a row with an `error`, whatever the exception and whatever shares its batch: a batch that fails is
-tried again part by part. Only an error of a broken actor (`_is_broken`) ends the job here; `ctxner.batch.tagging_files`
+tried again part by part. Only an error of a broken actor (`is_broken`) ends the job here; `ctxner.batch.tagging_files`
 ends it where too many documents have an error.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from ctxner.batch.pools import num_threads
-from ctxner.batch.retrieval_actors import LooksUp
+from ctxner.batch.retrieval_actors import LooksUp, is_broken, message_of
 from ctxner.batch.tagging_rows import (
     PartResult,
     entity_row,
@@ -35,8 +35,6 @@ from ctxner.predictor import Prediction, Tagger
 from ctxner.schema import Example, Sentence, ViewName, passage_row
 
 logger = logging.getLogger(__name__)
-
-_MAX_ERROR = 500  # characters of a row's error
 
 
 class TagPlain:
@@ -119,7 +117,7 @@ class LookUp:
         try:
             self.retrieval.look_up([sentence for part in parts for sentence in part])
         except Exception as error:
-            if _is_broken(error, num_parts=len(parts)):
+            if is_broken(error, num_parts=len(parts)):
                 raise
             if len(parts) > 1:
                 logger.warning("retrieval fails for %d parts, each is tried alone: %s", len(parts), error)
@@ -127,7 +125,7 @@ class LookUp:
                     self._look_up([part])
                 return
             for sentence in parts[0]:
-                sentence |= {"passages": [], "error": _message(error)}
+                sentence |= {"passages": [], "error": message_of(error)}
 
 
 class _RowTagger:
@@ -160,10 +158,10 @@ class _RowTagger:
         try:
             return self._tag(parts, examples, view)
         except Exception as error:
-            if _is_broken(error, num_parts=len(parts)):
+            if is_broken(error, num_parts=len(parts)):
                 raise
             if len(parts) == 1:
-                return [_message(error)]
+                return [message_of(error)]
             logger.warning("a batch of %d parts fails, each is tried alone: %s", len(parts), error)
         return [
             result
@@ -211,22 +209,6 @@ class _RowTagger:
         return row
 
 
-def _is_broken(error: Exception, *, num_parts: int) -> bool:
-    """Whether an error tells of a broken actor, so that each further part would fail too.
-
-    A batch that does not fit into memory may fit part by part, a single part must.
-    """
-    import torch
-
-    if isinstance(error, torch.AcceleratorError):  # no call to the device succeeds after it
-        return True
-    return num_parts == 1 and isinstance(error, MemoryError | torch.OutOfMemoryError)
-
-
-def _message(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:_MAX_ERROR]
-
-
 def _split(parts: Sequence[Mapping[str, Any]]) -> tuple[list[list[Sentence]], list[str | None]]:
     """The sentences of each part, and for a part that cannot be split no sentences and its error."""
     sentences, errors = list[list[Sentence]](), list[str | None]()
@@ -236,5 +218,5 @@ def _split(parts: Sequence[Mapping[str, Any]]) -> tuple[list[list[Sentence]], li
             errors.append(None)
         except Exception as error:
             sentences.append([])
-            errors.append(_message(error))
+            errors.append(message_of(error))
     return sentences, errors

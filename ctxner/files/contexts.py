@@ -1,4 +1,4 @@
-"""Contexts files: the passages retrieved for each sentence, in Parquet, joined to the data by sentence id.
+"""Contexts files: the passages retrieved for each sentence, in Parquet, joined to the data by words and sentence id.
 
 A contexts file never holds gold tags. It holds the words, so that joining it to other data is an error.
 """
@@ -20,6 +20,7 @@ from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, pass
 logger = logging.getLogger(__name__)
 
 MAX_FAILED = 0.1  # largest share of sentences that may lack passages because their retrieval failed
+RETRIEVE_AGAIN = "run `ctxner retrieve` for this data"
 SUCCESS = "_SUCCESS"  # beside a job's files once they are complete: its manifest, a JSON object
 
 
@@ -58,7 +59,10 @@ def read_contexts(path: Path) -> dict[str, Context]:
         ValueError: The path does not exist, is not a contexts file, or has a sentence id twice.
     """
     if not path.exists():
-        raise ValueError(f"{path}: no contexts file; make it with `ctxner retrieve`")
+        raise ValueError(
+            f"{path}: no contexts file; make it with `ctxner retrieve`, or leave data.contexts out: "
+            "`ctxner train --index INDEX` retrieves what it needs"
+        )
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -81,10 +85,11 @@ def read_contexts(path: Path) -> dict[str, Context]:
 def join_contexts(
     sentences: Sequence[Sentence], contexts: Mapping[str, Context], *, where: str | Path = "contexts"
 ) -> list[Example]:
-    """Give every sentence its passages, by sentence id; sentences whose retrieval failed have none and are logged.
+    """Give every sentence its passages; sentences whose retrieval failed have none and are logged.
 
-    Contexts of other sentences are ignored and their number is logged: the sentences may be a subset of those that were
-    retrieved for.
+    A row fits a sentence of the same words; its id chooses among several. So the rows of a file from which sentences
+    were removed, or into which some were put, still fit those that are unchanged: ids that count sentences shift.
+    Both the sentences found by their words alone and the rows that no sentence takes are counted and logged.
 
     Args:
         sentences: Sentences of a data file.
@@ -92,21 +97,45 @@ def join_contexts(
         where: Place of the contexts in errors and log lines.
 
     Raises:
-        ValueError: A sentence has no context row, or their words differ; or retrieval failed for more than the share
-            `MAX_FAILED` of the sentences.
+        ValueError: A sentence has no row with its words; or retrieval failed for more than the share `MAX_FAILED` of
+            the sentences.
     """
-    if missing := [sentence.id for sentence in sentences if sentence.id not in contexts]:
+    joined = fitting_contexts(sentences, contexts)
+    if missing := [sentence for sentence in sentences if sentence.id not in joined]:
         raise ValueError(
-            f"{where}: no row for {len(missing)} of {len(sentences)} sentences, first {missing[0]!r}; "
-            "run `ctxner retrieve` for this data"
+            f"{where}: no row for {len(missing)} of {len(sentences)} sentences, {_first_missing(missing, contexts)}; "
+            f"{RETRIEVE_AGAIN}"
         )
-    joined = {sentence.id: _context_of(sentence, contexts, where) for sentence in sentences}
     _check_failed(joined, where)
-    if num_others := len(contexts) - len(joined):
+    by_id = [sentence for sentence in sentences if joined[sentence.id] is contexts.get(sentence.id)]
+    if num_moved := len(sentences) - len(by_id):
+        logger.info(
+            "%s: %d of %d sentences have another id now; found by their words", where, num_moved, len(sentences)
+        )
+    if num_others := len(contexts) - len({id(context) for context in joined.values()}):
         logger.info(
             "%s: %d of %d rows are for sentences that the data lacks; ignored", where, num_others, len(contexts)
         )
     return [Example(sentence, joined[sentence.id].passages) for sentence in sentences]
+
+
+def fitting_contexts(sentences: Sequence[Sentence], contexts: Mapping[str, Context]) -> dict[str, Context]:
+    """The context of each sentence that has one: the row of its id and words, else a row of the same words.
+
+    Args:
+        sentences: Sentences with unique ids.
+        contexts: Contexts by sentence id.
+
+    Returns:
+        Contexts by the sentences' ids; those of sentences without a row of their words are missing.
+    """
+    words = {sentence.id: storable(sentence.words) for sentence in sentences}
+    joined = {id: contexts[id] for id in words if id in contexts and contexts[id].words == words[id]}
+    if len(joined) < len(words):
+        by_words = {context.words: context for context in contexts.values() if context.error is None}
+        moved = {id: by_words[words[id]] for id in words if id not in joined and words[id] in by_words}
+        joined |= moved
+    return joined
 
 
 def load_examples(
@@ -162,14 +191,16 @@ def _check_failed(contexts: Mapping[str, Context], where: str | Path) -> None:
     logger.warning("%s: %s; these have no passages", where, failed)
 
 
-def _context_of(sentence: Sentence, contexts: Mapping[str, Context], where: str | Path) -> Context:
-    context = contexts[sentence.id]
-    if context.words != storable(sentence.words):
-        raise ValueError(
-            f"{where}: sentence {sentence.id!r} was retrieved for {' '.join(context.words)[:60]!r}, but the data has "
-            f"{' '.join(sentence.words)[:60]!r}; run `ctxner retrieve` for this data"
-        )
-    return context
+def _first_missing(missing: Sequence[Sentence], contexts: Mapping[str, Context]) -> str:
+    """The first sentence without a row, preferably one whose id has a row of other words, and those words."""
+    first = next((sentence for sentence in missing if sentence.id in contexts), missing[0])
+    context = contexts.get(first.id)
+    if context is None:
+        return f"first {first.id!r}"
+    return (
+        f"as {first.id!r} was retrieved for {' '.join(context.words)[:60]!r}, but the data has "
+        f"{' '.join(first.words)[:60]!r}"
+    )
 
 
 def storable(words: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ A document is a text, or one sentence that is already split into words. Gold tag
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,7 +69,11 @@ _TXT = {"text": "one document per line", "files": "one document per file", "colu
 
 
 def iter_documents(
-    paths: str | Path | Sequence[str | Path], kind: DocumentKind | None = None, *, format: ColumnFormat | None = None
+    paths: str | Path | Sequence[str | Path],
+    kind: DocumentKind | None = None,
+    *,
+    format: ColumnFormat | None = None,
+    on_error: Callable[[Path, Exception], None] | None = None,
 ) -> Iterator[Document]:
     """Read documents from files one after the other, in order; memory does not grow with them.
 
@@ -81,6 +86,8 @@ def iter_documents(
             file. None: the suffix decides, and `.txt` is refused because three formats use it, unless brat's `.ann`
             lies beside it.
         format: Layout of column files, whose tag column is ignored, and encoding of these and of plain text.
+        on_error: Called with a file that has a fault, and its error; none of its documents is yielded then. Each file
+            is read twice. None: a fault ends the reading.
 
     Raises:
         FileNotFoundError: A file does not exist, or a folder or pattern has no file.
@@ -93,11 +100,26 @@ def iter_documents(
     if kind is None:
         refuse_txt(files, _TXT)
     kinds = {file: kind or kind_of(file) for file in files}
-    return (
-        _checked(document)
-        for file, prefix in files.items()
-        for document in _file_documents(file, kinds[file], prefix, format or ColumnFormat(tag_column=None))
-    )
+
+    def read(file: Path) -> Iterator[Document]:
+        columns = format or ColumnFormat(tag_column=None)
+        return map(_checked, _file_documents(file, kinds[file], files[file], columns))
+
+    return (document for file in files if _is_sound(read, file, on_error) for document in read(file))
+
+
+def _is_sound(
+    read: Callable[[Path], Iterator[Document]], file: Path, on_error: Callable[[Path, Exception], None] | None
+) -> bool:
+    """Whether a file can be read to its end; always true when nobody asks."""
+    if on_error is None:
+        return True
+    try:
+        deque(read(file), maxlen=0)
+    except (ValueError, OSError) as error:
+        on_error(file, error)
+        return False
+    return True
 
 
 def cut(text: str, max_chars: int = PART_CHARS) -> Iterator[Part]:

@@ -34,11 +34,11 @@ def memory_advice(config: Config) -> str:
     """Settings that lower a worker's memory, with their present values; the cheapest change first."""
     advice = [f"lower optim.batch_pieces ({config.optim.batch_pieces}) or model.max_pieces ({config.model.max_pieces})"]
     if not config.model.gradient_checkpointing:
-        advice.append("set model.gradient_checkpointing=true")
+        advice.append("--set model.gradient_checkpointing=true")
     if config.run.zero_stage < 3:
         advice.append(f"raise run.zero_stage ({config.run.zero_stage}) with several workers")
     if config.run.gpus and not config.run.offload:
-        advice.append("set run.offload=true")
+        advice.append("--set run.offload=true")
     return ", ".join(advice)
 
 

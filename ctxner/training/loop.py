@@ -90,7 +90,7 @@ def train_epoch(
     if progress.step >= len(steps):
         raise ValueError(
             f"epoch {progress.epoch + 1}: the checkpoint is after step {progress.step} of an epoch that has "
-            f"{len(steps)} steps now; restore the training data, or choose another run.name to train anew"
+            f"{len(steps)} steps now; restore the training data, or choose another --name to train anew"
         )
     engine.train()
     started = time.perf_counter() - progress.seconds

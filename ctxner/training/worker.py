@@ -35,13 +35,16 @@ from ctxner.training.checkpoints.files import (
     publish_model,
     read_progress,
 )
-from ctxner.training.checkpoints.recovery import LOCK_FILE, alone, clean_up
+from ctxner.training.checkpoints.recovery import alone, clean_up
 from ctxner.training.checkpoints.resume import (
     absolute_paths,
     check_inputs,
     check_resumable,
     input_hashes,
+    is_started,
     read_config,
+    refuse_started,
+    run_folder,
     write_config,
 )
 from ctxner.training.checkpoints.writer import CheckpointWriter, last_checkpoint
@@ -100,14 +103,10 @@ def train(
             failed otherwise.
     """
     run = config.run
-    name = run.name or f"{config.loss.mode}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    folder = run.storage.resolve() / name
-    exists = folder.exists() and any(path.name != LOCK_FILE for path in folder.iterdir())
-    if exists and not run.resume:
-        raise ValueError(
-            f"{folder}: a run of this name exists; choose another run.name, or run.resume=true to go on with it"
-        )
-    if exists:
+    folder = run_folder(config)
+    if not run.resume:
+        refuse_started(folder)
+    if exists := is_started(folder):
         check_resumable(read_config(folder), config, source=str(folder))
     check_mlflow(run.mlflow)
     _check_resources(config)
@@ -141,7 +140,7 @@ def _fit(config: Config, folder: Path, given: Mapping[str, Any]) -> ray.train.Re
         except ControllerError as error:
             if isinstance(error.controller_failure, OSError):  # writing Ray Train's record failed; repaired later
                 text = f"{folder}: cannot be written ({error.controller_failure}); free space there and go on with"
-                raise OSError(f"{text} run.resume=true") from error
+                raise OSError(f"{text} --set run.resume=true") from error
             raise
         except (WorkerGroupError, RayActorError) as error:
             failures = error.worker_failures if isinstance(error, WorkerGroupError) else {0: error}
@@ -282,5 +281,5 @@ def _check_resources(config: Config) -> None:
     if have.get(kind, 0) < wanted:
         raise ValueError(
             f"run.workers={run.workers} wants {wanted} {kind}s but the cluster has {have.get(kind, 0):g}; "
-            "lower run.workers or add nodes"
+            "lower it (--set run.workers=N) or add nodes"
         )

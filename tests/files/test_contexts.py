@@ -77,6 +77,35 @@ def test_contexts_of_other_words_under_the_same_id_are_refused():
         join_contexts([Sentence("s-0", ("A",))], {"s-0": CONTEXTS["s-0"]})
 
 
+def numbered(*texts: str) -> list[Sentence]:
+    return [Sentence(f"train-{n}", tuple(text.split())) for n, text in enumerate(texts)]
+
+
+def test_contexts_stay_valid_for_the_sentences_that_are_unchanged_when_one_is_deleted(caplog):
+    """Ids count sentences: the third sentence was train-2 and is train-1 once the second one is gone."""
+    caplog.set_level("INFO", "ctxner")
+    before = numbered("Ann sings", "a bad one", "Bo sings", "Cy sings")
+    contexts = {own.id: Context(own.words, "q", (_passage(n),)) for n, own in enumerate(before)}
+    examples = join_contexts(numbered("Ann sings", "Bo sings", "Cy sings"), contexts, where="t.parquet")
+    assert [example.passages[0].passage.id for example in examples] == ["p0", "p2", "p3"]
+    assert caplog.messages == [
+        "t.parquet: 2 of 3 sentences have another id now; found by their words",
+        "t.parquet: 1 of 4 rows are for sentences that the data lacks; ignored",
+    ]
+
+
+def test_of_two_rows_with_the_same_words_the_one_with_the_id_is_taken():
+    contexts = {own.id: Context(own.words, "q", (_passage(n),)) for n, own in enumerate(numbered("Go", "Go", "Go"))}
+    examples = join_contexts(list(reversed(numbered("Go", "Go", "Go"))), contexts)
+    assert [example.passages[0].passage.id for example in examples] == ["p2", "p1", "p0"]
+
+
+def test_a_changed_sentence_is_refused_though_the_others_have_only_moved():
+    contexts = {own.id: Context(own.words, "q", ()) for own in numbered("x", "Ann sings", "Bo sings")}
+    with pytest.raises(ValueError, match=r"1 of 2 sentences, as 'train-1' was .*'Ann sings', .* has 'Bo hums'"):
+        join_contexts(numbered("Ann sings", "Bo hums"), contexts)
+
+
 def failing(num_failed: int, num_sentences: int = 20) -> dict[str, Context]:
     return {
         f"s-{n}": Context(("a",), "a", () if n < num_failed else (_passage(1),), "no disk" if n < num_failed else None)

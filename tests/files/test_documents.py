@@ -118,3 +118,18 @@ def test_a_part_knows_the_abbreviations_that_earlier_parts_define() -> None:
     assert sentences == whole
     assert [pair for _, used in whole for pair in used][-1] == ("A99BG", "A99 beta gun")
     assert max(len(part.abbreviations) for part in parts) == 100
+
+
+def test_a_file_with_a_fault_is_left_out_whole_and_told(tmp_path):
+    """One in another encoding, one cut off in the middle of its lines; without `on_error` either ends the reading."""
+    (tmp_path / "a.jsonl").write_text('{"text": "One."}\n{"text": 3}\n')
+    (tmp_path / "b.jsonl").write_bytes('{"text": "Größe."}\n'.encode("latin-1"))
+    (tmp_path / "c.jsonl").write_text('{"text": "Two."}\n')
+    told = []
+    documents = iter_documents(tmp_path, on_error=lambda file, error: told.append((file.name, str(error))))
+    assert [document.text for document in documents] == ["Two."]
+    assert [name for name, _ in told] == ["a.jsonl", "b.jsonl"]
+    assert "a.jsonl:2: 'text' is 3" in told[0][1]
+    assert "b.jsonl:1: not UTF-8" in told[1][1]
+    with pytest.raises(ValueError, match=r"a\.jsonl:2"):
+        list(iter_documents(tmp_path))

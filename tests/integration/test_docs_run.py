@@ -23,6 +23,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ELSEWHERE = {"start.md"}  # runs in tests/integration/test_start.py, on its own files
 FENCE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n+)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -58,7 +59,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def runs(page: Path) -> bool:
-    return any(block.reason is None for block in blocks_of(page))
+    return page.name not in ELSEWHERE and any(block.reason is None for block in blocks_of(page))
 
 
 def test_every_block_is_run_or_says_why_not():
@@ -89,7 +90,9 @@ def demo_folder(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.parametrize("page", [page for page in PAGES if runs(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if runs(page) and page.name not in ELSEWHERE], ids=lambda page: page.name
+)
 def test_every_block_of_the_page_runs(page, demo_folder):
     port, python, server = _free_port(), "", None
     try:

@@ -111,7 +111,7 @@ def test_a_run_on_a_full_disk_stops_and_goes_on_when_there_is_room(world: Path, 
     error = _fail(world, small_disk, "full", "run.keep_checkpoints=9")
     assert "worker " in error
     assert "No space left on device" in error
-    assert "go on with run.resume=true" in error
+    assert "go on with --set run.resume=true" in error
     assert [path for path in (small_disk / "full").glob("checkpoint_*/progress.json") if is_whole(path.parent)], (
         "good ones are intact"
     )

@@ -159,7 +159,11 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (("retrieve",), "no data set"),
         (("retrieve", "-c", "config.yaml", "--set", "index.folder=absent"), "absent: no such index folder"),
         (("retrieve", "-c", "config.yaml", "--split", "tset"), "split 'tset' has no file"),
-        (("train",), "split 'train' has no file; set data.train"),
+        (("train",), "no sentences for train; give a file: ctxner train FILE (or --set data.train=FILE)"),
+        (("train", "world/train.conll"), "no sentences for dev; give --dev FILE (or --set data.dev=FILE)"),
+        (("train", "world/train.conll", "--dev", "world/dev.conll"), "give --index INDEX to retrieve some"),
+        (("train", "world/train.conll", "--dev", "world/dev.conll", "-i", "absent"), "absent: no such index folder"),
+        (("evaluate", "MODEL"), "split 'test' has no file; give --set data.test=FILE"),
         (("train", "-c", "absent.yaml"), "absent.yaml: not a readable YAML file"),
         (("train", "--set", "optim.epoch=3"), "unknown key 'epoch'; valid here: encoder_lr"),
         (("train", "--set", "optim.epochs=0"), "optim.epochs: found 0"),
@@ -262,6 +266,32 @@ def test_verifying_a_damaged_index_is_exit_code_1_and_one_message(folder: Path) 
     assert "error: made/v000001/shard-000: " in err
     assert "build the index again" in err
     assert "Traceback" not in err
+
+
+def test_faulty_files_are_left_out_of_a_tagging_job_and_listed_if_asked_for(folder: Path, model: str, call) -> None:
+    (folder / "bad.jsonl").write_bytes(b'{"text": "Gr\xf6\xdfe"}\n')
+    (folder / "good.jsonl").write_text('{"text": "We met."}\n')
+    arguments = ("tag", "bad.jsonl", "good.jsonl", "made", "-m", model, "--dry-run", "--json")
+    code, _, err = call(*arguments)
+    assert (code, "bad.jsonl:1: not UTF-8" in err) == (1, True)
+    code, out, _ = call(*arguments, "--on-error", "skip")
+    result = json.loads(out)
+    assert (code, result["documents"], result["skipped_files"]) == (0, 1, 1)
+    assert result["skipped"][0]["file"] == "bad.jsonl"
+    assert "not UTF-8" in result["skipped"][0]["error"]
+
+
+@pytest.mark.parametrize("cut", ["*.fdm", "segments_1"])
+def test_searching_a_damaged_index_says_what_to_do_without_a_java_stack(folder: Path, cut: str) -> None:
+    assert call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "made")[0] == 0
+    (path,) = (folder / "made/v000001/shard-000").glob(cut)
+    path.write_bytes(path.read_bytes()[:-9])
+    code, out, err = call_apart("index", "search", "Velmora", "--index", "made")
+    assert (code, out) == (1, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert "made/v000001/shard-000: Lucene cannot open or read the index (CorruptIndexException: " in line
+    assert "`ctxner index verify --index made` says what is damaged; build the index again with `ctxner index" in line
+    assert ".java:" not in err
 
 
 def test_a_search_is_shown_to_people_too(folder: Path, world: World) -> None:

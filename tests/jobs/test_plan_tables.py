@@ -24,12 +24,15 @@ def test_bytes_have_a_unit_that_leaves_few_digits(num_bytes: int, text: str) -> 
     assert size(num_bytes) == text
 
 
-def test_tables_have_a_column_a_stage_and_mark_the_one_that_is_set(capsys: pytest.CaptureFixture[str]) -> None:
+def plan_of() -> dict[str, Any]:
     amounts = ("parameters", "gradients", "optimizer", "master_weights", "buffers", "activations")
     amounts += ("total", "activations_checkpointed", "total_checkpointed", "sent_a_step")
     plan: dict[str, Any] = {
         "sentences": {"train": 3394},
         "types": ["person"],
+        "mentions": {"train": {"person": 40, "place": 3}, "dev": {"person": 7}},
+        "minutes_here": 4.4,
+        "memory_here": 8 * 2**30,
         "pieces_an_epoch": {"plain": 100},
         "padding": {"plain": 0.052},
         "steps_an_epoch": 10,
@@ -51,10 +54,40 @@ def test_tables_have_a_column_a_stage_and_mark_the_one_that_is_set(capsys: pytes
         "doubts": ["dev has no mention"],
         "step_times": {"configured": [{"gpus": 64, "seconds": [0.25, 0.5, 1.0, 2.0]}]},
     }
-    show_plan(plan, configured_stage=2)
-    lines = [
-        " ".join(line.replace("│", " ").replace("┃", " ").split()) for line in capsys.readouterr().out.splitlines()
-    ]
+    return plan
+
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    text = capsys.readouterr().out
+    return [" ".join(line.replace("│", " ").replace("┃", " ").split()) for line in text.splitlines()]
+
+
+def test_a_plan_says_first_what_matters_here(capsys: pytest.CaptureFixture[str]) -> None:
+    show_plan(plan_of(), configured_stage=2)
+    lines = lines_of(capsys)
+    assert len(lines) <= 12
+    assert "sentences train 3,394" in lines
+    assert "steps 10 an epoch, 50 in all" in lines
+    assert [line for line in lines if line.startswith(("person", "place"))] == ["person 40 7", "place 3 0"]
+    assert "time about 4 min for the steps on this machine when it is idle (a rough" in " ".join(lines)
+    assert "memory 6.0 GiB for 2 workers, computed; this machine has 8.0 GiB" in lines
+    assert "note: dev has no mention" in lines
+    assert "H100" not in " ".join(lines)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_other_hardware_is_shown_where_the_run_does_not_fit_or_it_is_asked_for(
+    verbose: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_plan(plan_of() | {"memory_here": 2**30}, configured_stage=2, verbose=verbose)
+    assert "this machine has 1.0 GiB: too little, see below" in " ".join(lines_of(capsys))
+    show_plan(plan_of() | {"memory_here": 2**40}, configured_stage=2, verbose=verbose)
+    assert any("H100" in line for line in lines_of(capsys)) is verbose
+
+
+def test_tables_have_a_column_a_stage_and_mark_the_one_that_is_set(capsys: pytest.CaptureFixture[str]) -> None:
+    show_plan(plan_of(), configured_stage=2, verbose=True)
+    lines = lines_of(capsys)
     assert "a worker, computed ZeRO 0 ZeRO 1 ZeRO 2 (set) ZeRO 3" in lines
     assert "total 1.0 GiB 2.0 GiB 3.0 GiB 4.0 GiB" in lines
     assert "configured 1 x 24 GiB * 11.5k – 0.6k 217k" in lines

@@ -124,6 +124,40 @@ def test_bad_bodies_have_an_error_each(local, body, status):
     assert set(answer.json()) == {"error", "message", "request_id"}
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            {"texts": ["a"], "veiw": "plain"},
+            "body: unknown key 'veiw'; valid here: view, deadline_ms, return_passages, texts, sentences, passages",
+        ),
+        (
+            {"texts": ["a"], "passages": [[{"txt": "b", "text": "b"}]]},
+            "passages.0.0: unknown key 'txt'; valid here: text, id, title, source",
+        ),
+        ({"texts": ["a"], "parameters": {}}, "body: unknown key 'parameters'; valid here: view"),
+        ({"texts": ["a"], "two words": 1}, "body: unknown key; valid here: view, deadline_ms"),
+        ({"texts": ["a"], "text": "b"}, "body: unknown key 'text'"),
+        ({"text": "a", "inputs": "b"}, "body: unknown key 'text'"),
+        ({"inputs": {"text": "a"}}, "body: unknown key 'inputs'"),
+    ],
+)
+def test_an_unknown_key_is_named_with_those_that_are_valid_there(local, body, message):
+    answer = post(make_service(local.routing()), json.dumps(body).encode())
+    assert answer.status_code == 422
+    assert answer.json()["message"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    "body", [{"text": "Paris in London"}, {"inputs": "Paris in London"}, {"inputs": ["Paris in London"]}]
+)
+def test_text_and_inputs_are_taken_for_texts_as_other_servers_call_them(local, body):
+    service = make_service(local.routing())
+    wanted = post(service, json.dumps({"texts": ["Paris in London"]}).encode()).json()["results"]
+    answer = post(service, json.dumps(body).encode())
+    assert (answer.status_code, answer.json()["results"]) == (200, wanted)
+
+
 def test_wrong_content_types_and_zip_bombs_are_refused_unread(local):
     service = make_service(local.routing())
     for headers in ({"content-type": "text/plain"}, {"content-type": ""}, {"content-encoding": "gzip"}):

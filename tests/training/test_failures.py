@@ -20,7 +20,7 @@ def test_too_much_main_memory_says_what_to_lower() -> None:
     assert text.startswith("epoch 1, step 3: out of memory (")
     for advice in (
         "lower optim.batch_pieces (4096) or model.max_pieces (128)",
-        "set model.gradient_checkpointing=true",
+        "--set model.gradient_checkpointing=true",
         "raise run.zero_stage (0)",
     ):
         assert advice in text

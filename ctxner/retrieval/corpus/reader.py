@@ -6,14 +6,17 @@ formats, and shares the files out among shards. `ctxner.retrieval.index.build` i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from ctxner.files.compression import DAMAGE, CorpusFile
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
-from ctxner.retrieval.corpus.formats import split_name
+from ctxner.retrieval.corpus.documents import MAX_BYTES, read_json, read_markdown
+from ctxner.retrieval.corpus.formats import corpus_files, split_name
 from ctxner.retrieval.corpus.mediawiki import Page, Redirect, read_pages
 from ctxner.retrieval.corpus.name_lists import read_names
 from ctxner.retrieval.corpus.obo import read_terms
@@ -21,9 +24,11 @@ from ctxner.retrieval.corpus.records import FIELDS, passage_of, read_json_lines
 from ctxner.retrieval.corpus.redirects import collect_aliases
 from ctxner.retrieval.corpus.skos import FORMATS as RDF_FORMATS
 from ctxner.retrieval.corpus.skos import read_concepts
-from ctxner.retrieval.corpus.tables import check_columns, read_table
+from ctxner.retrieval.corpus.tables import check_columns, is_header, read_table
 from ctxner.retrieval.text import clean_text
 from ctxner.schema import Passage
+
+_log = logging.getLogger(__name__)
 
 Unit = Literal["paragraph", "sentence"]
 
@@ -36,10 +41,11 @@ class CorpusReader:
 
     JSON lines and Parquet rows have `contents` (or `text`), a `title` or both, and may have `id`, `source`, `type` and
     `aliases` (a list, or one text with `|` between); rows of CSV and TSV have the same in the columns that their header
-    names. A plain-text file holds one passage per line, a list of names one entry per line. An OBO file gives an entry
-    per term, an RDF file one per SKOS concept or OWL class, a MediaWiki dump passages `<page id>-<n>` with the page's
-    title. Elsewhere a passage without an id is `<file stem>-<line>`; without a source it has the file's stem. Blank
-    lines and rows are skipped. Control characters become blanks and lone surrogates U+FFFD.
+    names. A JSON file holds an array of such records, or names with texts; a Markdown file paragraphs below headings,
+    their titles. A plain-text file holds one passage per line, a list of names one entry per line. An OBO file gives an
+    entry per term, an RDF file one per SKOS concept or OWL class, a MediaWiki dump passages `<page id>-<n>` with the
+    page's title. Elsewhere a passage without an id is `<file stem>-<line>`; without a source it has the file's stem.
+    Blank lines and rows are skipped. Control characters become blanks and lone surrogates U+FFFD.
 
     Part p of P has the lines, rows, terms or pages i of each file with i mod P = p. Those of other parts become no
     passages; in JSON lines, plain text and lists of names they are not even parsed.
@@ -57,7 +63,7 @@ class CorpusReader:
         """Check the files' names; nothing is opened yet.
 
         Args:
-            paths: Files with one of `formats.SUFFIXES`.
+            paths: Files with one of `formats.SUFFIXES`, and folders of such files.
             unit: Passage unit of a MediaWiki dump; in other formats each line or row is a passage.
             columns: Column by field for CSV and TSV files whose header has other names (see `tables.COLUMNS`).
             part: Index of the part to read, from 0.
@@ -73,11 +79,8 @@ class CorpusReader:
             raise ValueError(f"unit is {unit!r}; wanted one of {', '.join(get_args(Unit))}")
         if not 0 <= part < num_parts:
             raise ValueError(f"part is {part} of {num_parts}; wanted 0 to {num_parts - 1}")
-        self._paths = [Path(path) for path in paths]
-        for path in self._paths:
-            split_name(path)
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: no such corpus file")
+        files = corpus_files(map(Path, paths))
+        self._paths, self._stems = [path for path, _ in files], dict(files)
         self._unit = unit
         self._columns = check_columns(columns or {})
         self._part = part
@@ -111,8 +114,7 @@ class CorpusReader:
         return min(1.0, (self._bytes_before + in_file) / max(1, sum(self._sizes)))
 
     def _read_file(self, path: Path) -> Iterator[tuple[int | str, Passage]]:
-        name, kind = split_name(path)
-        stem = clean_text(name)
+        kind, stem = split_name(path)[1], clean_text(self._stems[path])
         if kind.startswith(".xml"):
             yield from self._pages(path, stem)
             return
@@ -135,7 +137,39 @@ class CorpusReader:
             return self._ours(read_terms(not_blank, str(path)))
         if (suffix := kind.partition(".gz")[0].partition(".zst")[0]) in RDF_FORMATS:
             return self._ours(self._concepts(path, suffix))
+        if kind.startswith((".json", ".md")):
+            read = read_json if kind.startswith(".json") else read_markdown
+            return self._ours(read(self._whole(path), str(path)))
+        return self._plain_text(path)
+
+    def _plain_text(self, path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+        """A text per line; a table, if the first line is the header of one."""
+        first = _first_line(path)
+        if is_header(first):
+            _log.info("%s: read as a table with the columns %s", path, first.split())
+            lines = (line for _, line in self._all_lines(path))
+            return self._ours(read_table(lines, str(path), delimiter="\t", columns=self._columns))
+        if first.strip().count("\t") == 1 and self._part == 0:
+            _log.warning(
+                "%s: read as a text per line; if its lines are a term, a tab and a definition, name it .tsv and give "
+                "--columns name=1,description=2",
+                path,
+            )
         return ((line_no, {"contents": line}) for line_no, line in self._lines(path))
+
+    def _whole(self, path: Path) -> str:
+        """The text of a file that is not read by lines.
+
+        Raises:
+            ValueError: The file is too large, or not UTF-8.
+        """
+        parts, num_bytes = [], 0
+        for line_no, raw in self._raw_lines(path):
+            num_bytes += len(raw)
+            if num_bytes > MAX_BYTES:
+                raise ValueError(f"{path}: more than {MAX_BYTES >> 20} MiB; write it as JSON lines (.jsonl)")
+            parts.append(_decoded(raw, path, line_no))
+        return "".join(parts)
 
     def _is_ours(self, line_no: int) -> bool:
         return (line_no - 1) % self._num_parts == self._part
@@ -245,6 +279,15 @@ def check_corpus(
         raise ValueError(f"{', '.join(map(str, paths))}: the corpus is empty; at least one passage is needed")
     places = CorpusReader(paths, unit=unit, columns=columns).places()
     refuse_repeats(hashes, ((f"{path}:{where}", passage.id) for (path, where), passage in places))
+
+
+def _first_line(path: Path) -> str:
+    """The first line that is not blank; damage is told when the file is read."""
+    with CorpusFile(path) as file, suppress(*DAMAGE):
+        for raw in file.stream:
+            if raw.strip():
+                return raw.decode("utf-8-sig", errors="replace")
+    return ""
 
 
 def _decoded(raw: bytes, path: Path, line_no: int) -> str:

@@ -1,24 +1,27 @@
-"""CSV and TSV files with a header -> records.
+"""CSV and TSV files -> records.
 
-The header says which column is which field; a mapping from the user says it for columns of other names. The records
-become passages in `ctxner.retrieval.corpus.records`.
+The header says which column is which field, and by which character the fields are separated; a mapping from the user
+says it for columns of other names, or by their numbers for a file without a header. The records become passages in
+`ctxner.retrieval.corpus.records`.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 
 COLUMNS = {  # field of an entry -> names of its column; the header's first one in this order counts
-    "name": ("name", "title"),
-    "description": ("description", "text", "contents"),
-    "type": ("type",),
-    "aliases": ("aliases",),
+    "name": ("name", "title", "term"),
+    "description": ("description", "text", "contents", "definition"),
+    "type": ("type", "category"),
+    "aliases": ("aliases", "synonyms"),
     "id": ("id",),
     "source": ("source",),
 }
 _FIELD_OF = {name: field for field, names in COLUMNS.items() for name in names}
 _RECORD_NAMES = {"name": "title", "description": "contents"}  # others have the same name in a record
+DELIMITERS = (",", ";", "\t")
 _MAX_FIELD_LENGTH = 1 << 24  # characters, as of a page in a dump; a quote that nobody closes ends there
 
 
@@ -51,17 +54,25 @@ def read_table(
     Args:
         lines: All lines, with their ends.
         name: Name of the file in errors.
-        delimiter: Character between fields.
-        columns: Checked mapping of the user (see `check_columns`).
+        delimiter: Character between fields, as the suffix has it; another of `DELIMITERS` counts when only by that one
+            the header has a known or mapped column.
+        columns: Checked mapping of the user (see `check_columns`); if all columns are numbers, from 1, and none is a
+            name in the first row, there is no header.
 
     Raises:
         ValueError: A header without a needed or mapped column, broken quoting, a field that is too long, a row with
             more fields than the header, or one with neither name nor text; with the line.
     """
     csv.field_size_limit(_MAX_FIELD_LENGTH)  # holds for the whole process; csv knows no limit per reader
+    first, lines = _first_line(lines)
+    delimiter = _delimiter_of(first, delimiter, columns)
     rows = _rows(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True), name)
     header_line, header = next(rows, (1, []))
-    fields = _places(header, columns, f"{name}:{header_line}", delimiter)
+    if _is_numbered(columns, header):
+        rows = chain([(header_line, header)], rows)
+        fields = _numbered_places(header, columns, f"{name}:{header_line}", delimiter)
+    else:
+        fields = _places(header, columns, f"{name}:{header_line}", delimiter)
     for line_no, row in rows:
         if len(row) > len(header):
             raise ValueError(
@@ -114,6 +125,55 @@ def _places(header: list[str], columns: Mapping[str, str], place: str, delimiter
         raise ValueError(
             f"{place}: the header, split at {delimiter!r}, has {shown}; wanted at least one of "
             f"{', '.join((*COLUMNS['name'], *COLUMNS['description']))} (others: type, aliases, id, source), or "
-            "index.columns or --columns name=COLUMN to say which column it is"
+            "index.columns or --columns name=COLUMN to say which column it is; if that row is no header, by numbers: "
+            "--columns name=1,description=2"
         )
     return places
+
+
+def is_header(line: str) -> bool:
+    """Whether a line is a table's header beyond doubt: a name, a description, and only columns that are known."""
+    cells = _cells(line, _delimiter_of(line, "\t", {}))
+    names = (set(COLUMNS["name"]), set(COLUMNS["description"]))
+    return all(cell in _FIELD_OF for cell in cells) and all(known & set(cells) for known in names)
+
+
+def _first_line(lines: Iterable[str]) -> tuple[str, Iterator[str]]:
+    """The first line that is not blank, and all lines."""
+    rest, before = iter(lines), list[str]()
+    for line in rest:
+        before.append(line)
+        if line.strip():
+            break
+    return before[-1] if before else "", chain(before, rest)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip().casefold() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
+
+
+def _delimiter_of(line: str, usual: str, columns: Mapping[str, str]) -> str:
+    """The delimiter by which a header has the most known or mapped columns; the usual one if no other has more."""
+    known = {*_FIELD_OF, *(column.casefold() for column in columns.values())}
+    counts = {mark: sum(cell in known for cell in _cells(line, mark)) for mark in (usual, *DELIMITERS)}
+    best = max(counts, key=lambda mark: counts[mark])
+    if not counts[best] and columns and all(column.isdecimal() for column in columns.values()):
+        best = max(counts, key=lambda mark: len(_cells(line, mark)))
+    return best
+
+
+def _is_numbered(columns: Mapping[str, str], header: list[str]) -> bool:
+    numbers = columns.values()
+    return bool(numbers) and all(map(str.isdecimal, numbers)) and not {*numbers} & {cell.strip() for cell in header}
+
+
+def _numbered_places(row: list[str], columns: Mapping[str, str], place: str, delimiter: str) -> dict[str, int]:
+    for field, number in columns.items():
+        if not 1 <= int(number) <= len(row):
+            raise ValueError(
+                f"{place}: no column {number} for {field!r}; split at {delimiter!r}, the row has {len(row)} fields"
+            )
+    return {_RECORD_NAMES.get(field, field): int(number) - 1 for field, number in columns.items()}

@@ -26,12 +26,33 @@ def open_reader(shards: Sequence[Path]) -> Any:
         try:
             opened = java_class("org.apache.lucene.index.DirectoryReader").open(open_directory(shard))
         except jnius.JavaException as error:
-            raise ValueError(f"{shard}: Lucene cannot open the index ({error}); build it again") from error
+            raise ValueError(damaged(error, shard)) from error
         readers.append(jnius.cast("org.apache.lucene.index.IndexReader", opened))
     if len(readers) == 1:
         return readers[0]
     merged = java_class("org.apache.lucene.index.MultiReader")(readers, True)
     return jnius.cast("org.apache.lucene.index.IndexReader", merged)
+
+
+def damaged(error: Exception, shard: Path | None = None) -> str:
+    """What a user reads of Lucene's exception: its first line without the Java stack, and what to do.
+
+    Args:
+        error: Exception of pyjnius.
+        shard: Folder of Lucene's files; None where it is not known.
+    """
+    folder = shard.parent.parent if shard else "FOLDER"
+    return (
+        f"{f'{shard}: ' if shard else ''}Lucene cannot open or read the index ({_said(error)}); "
+        f"`ctxner index verify --index {folder}` says what is damaged; build the index again with "
+        f"`ctxner index --corpus FILE --out {folder}`"
+    )
+
+
+def _said(error: Exception) -> str:
+    kind = str(getattr(error, "classname", None) or type(error).__name__).rpartition(".")[2]
+    lines = str(getattr(error, "innermessage", None) or error).splitlines()
+    return f"{kind}: {lines[0] if lines else ''}"
 
 
 def check_shard(shard: Path) -> None:
@@ -50,7 +71,7 @@ def check_shard(shard: Path) -> None:
     try:
         status = checker.checkIndex()
     except jnius.JavaException as error:
-        raise ValueError(f"{shard}: Lucene's check failed ({error}); build the index again") from error
+        raise ValueError(f"{shard}: Lucene's check failed ({_said(error)}); build the index again") from error
     finally:
         checker.close()
         directory.close()

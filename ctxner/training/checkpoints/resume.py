@@ -7,6 +7,8 @@ progress is in its checkpoints (`ctxner.training.checkpoints.files`).
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,32 @@ from ctxner.config import Config, Section, parse_config
 from ctxner.files.atomic import write_text
 from ctxner.training.build import start_path
 from ctxner.training.checkpoints.files import MODEL_FOLDER
+from ctxner.training.checkpoints.recovery import LOCK_FILE
 from ctxner.training.export.provenance import PROVENANCE_FILE, file_hashes, start_hashes
 
 CONFIG_FILE = "config.json"
 _SHOWN = 10  # largest number of changed files that an error names
+CONTEXTS_FOLDER = "contexts"  # in a run's folder: the passages that `ctxner train` has retrieved for it
 UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
+
+
+def run_folder(config: Config) -> Path:
+    """Folder of a run; without `run.name` a new one at each call."""
+    name = config.run.name or f"{config.loss.mode}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    return config.run.storage.resolve() / name
+
+
+def is_started(folder: Path) -> bool:
+    """Whether a run's folder holds more than a lock and passages that were retrieved for it."""
+    return folder.exists() and any(path.name not in (LOCK_FILE, CONTEXTS_FOLDER) for path in folder.iterdir())
+
+
+def refuse_started(folder: Path) -> None:
+    """Raise ValueError if a run has started in the folder."""
+    if is_started(folder):
+        raise ValueError(
+            f"{folder}: a run of this name exists; choose another --name, or --set run.resume=true to go on with it"
+        )
 
 
 def check_resumable(saved: Config, given: Config, *, source: str) -> None:
@@ -47,7 +70,7 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
         raise ValueError(
             f"{source}: run.resume=true, but the run was started with other settings:\n"
             + "\n".join(lines)
-            + "\nset them as they were, or choose another run.name to train anew"
+            + "\nset them as they were, or choose another --name to train anew"
         )
 
 
@@ -90,7 +113,7 @@ def check_inputs(folder: Path, config: Config) -> None:
         before = tree["inputs"] if "inputs" in tree else _inputs_of_splits(tree["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: cannot tell which files were trained on ({error!r}); choose another run.name"
+            f"{path}: cannot tell which files were trained on ({error!r}); choose another --name"
         ) from None
     now = input_hashes(config)
     lines = [line for setting in before for line in _differences(setting, before[setting], now.get(setting, {}))]
@@ -99,7 +122,7 @@ def check_inputs(folder: Path, config: Config) -> None:
         raise ValueError(
             f"{folder}: run.resume=true, but files are not those that the run was started with:\n"
             + "\n".join([*lines[:_SHOWN], *more])
-            + "\nrestore them, or choose another run.name to train anew"
+            + "\nrestore them, or choose another --name to train anew"
         )
 
 
@@ -115,8 +138,13 @@ def _differences(setting: str, before: Mapping[str, str], now: Mapping[str, str]
 
 
 def absolute_paths(config: Config) -> Config:
-    """The config with absolute paths of all inputs: workers, and perhaps a resumed run, have another directory."""
-    data, model = _absolute(config.data), config.model
+    """The config with absolute paths of all inputs: workers, and perhaps a resumed run, have another directory.
+
+    So does the index's folder if it is set; training does not read it, but commands that use the model do.
+    """
+    data, model, index = _absolute(config.data), config.model, config.index
+    if "folder" in index.model_fields_set:
+        index = index.model_copy(update={"folder": index.folder.absolute()})
     also = tuple(further.model_copy(update=_absolute(further)) for further in config.data.also)
     starts = {
         name: str(Path(path).resolve())
@@ -127,6 +155,7 @@ def absolute_paths(config: Config) -> Config:
         update={
             "data": config.data.model_copy(update={**data, "also": also}),
             "model": model.model_copy(update=starts),
+            "index": index,
         }
     )
 
@@ -158,7 +187,7 @@ def read_config(folder: Path) -> Config:
     try:
         return parse_config(json.loads(path.read_text()), source=str(path))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot tell what to resume ({error}); choose another run.name") from None
+        raise ValueError(f"{path}: cannot tell what to resume ({error}); choose another --name") from None
 
 
 def _settings(config: Config) -> dict[str, Any]:

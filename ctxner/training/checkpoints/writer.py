@@ -107,7 +107,7 @@ class CheckpointWriter:
         self.written = time.monotonic()
 
 
-_ADVICE = "free space there and go on with run.resume=true"
+_ADVICE = "free space there and go on with --set run.resume=true"
 
 
 def _upload(local: Checkpoint, name: str) -> Checkpoint:

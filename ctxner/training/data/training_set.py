@@ -50,7 +50,7 @@ class TrainingSet:
         self.config, self.builder, self.num_labelled = config, views, len(examples)
         if untagged := [example.sentence.id for example in examples if example.sentence.tags is None]:
             raise ValueError(
-                f"{len(untagged)} training sentences have no tags, first {untagged[0]!r}; give data.tag_column"
+                f"{len(untagged)} training sentences have no tags, first {untagged[0]!r}; give --set data.tag_column=N"
             )
         self.tags = [labels.encode(training_tags(example.sentence), source=example.sentence.id) for example in examples]
         self.tags += [[UNLABELLED] * len(example.sentence.words) for example in unlabelled]

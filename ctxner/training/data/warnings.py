@@ -21,8 +21,8 @@ def check_passages(config: Config, examples: Sequence[Example]) -> None:
     if config.loss.mode != "plain" and not any(map(has_passages, examples)):
         raise ValueError(
             f"loss.mode={config.loss.mode} trains the view with passages, but none of {len(examples)} training "
-            f"sentences has any (data.contexts={config.data.contexts}); run `ctxner retrieve` and set data.contexts, "
-            "or loss.mode=plain"
+            f"sentences has any (data.contexts={config.data.contexts}); give --index INDEX to retrieve some, "
+            "--set data.contexts=FOLDER of `ctxner retrieve`, or --set loss.mode=plain"
         )
 
 

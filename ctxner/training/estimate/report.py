@@ -23,7 +23,7 @@ from ctxner.training.estimate.memory import (
     activation_bytes,
     state_bytes,
 )
-from ctxner.training.estimate.step_time import step_times
+from ctxner.training.estimate.step_time import step_flops, step_times
 from ctxner.views import View
 
 
@@ -51,8 +51,9 @@ def sizing(
     Returns:
         `parameters` by part; `global_batch` (means over the steps); `largest_micro_batch` of a worker; `zero_stages`,
         one row per stage, in bytes: a worker's memory with and without gradient checkpointing, and what it sends per
-        step; `fits`, the largest `optim.batch_pieces` by encoder, machine, checkpointing and ZeRO stage (None: nothing
-        fits); `step_times` by encoder (see `ctxner.training.estimate.step_time`).
+        step; `flops_an_epoch` of all workers together; `fits`, the largest `optim.batch_pieces` by encoder, machine,
+        checkpointing and ZeRO stage (None: nothing fits); `step_times` by encoder (see
+        `ctxner.training.estimate.step_time`).
     """
     shape = EncoderShape.of(model.encoder.config)
     parameters = count_parameters(model)
@@ -120,6 +121,7 @@ def sizing(
             }
             for stage, state in states.items()
         ],
+        "flops_an_epoch": sum(step_flops(shape, size, checkpointing=False) for size in sizes),
         "fits": _fits(shape, parameters, settings, num_views=len(views)),
         "step_times": _step_times(shape, parameters, num_views=len(views)),
     }

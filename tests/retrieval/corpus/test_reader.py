@@ -56,6 +56,54 @@ def test_control_characters_and_lone_surrogates_become_printable(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        '[{"term": "Velmora", "definition": "a town"}, {"title": "Hator"}]',
+        '{"Velmora": "a town", "Hator": {"text": ""}}',
+        '{"Velmora": {"Definition": "a town", "other": [1]}, "Hator": {}}',
+    ],
+)
+def test_a_json_file_is_an_array_of_records_or_names_with_texts(tmp_path, content):
+    passages = [Passage("g-1", "g", "a town", "Velmora"), Passage("g-2", "g", "", "Hator")]
+    assert list(read_corpus([write(tmp_path / "g.json", content)])) == passages
+    assert list(CorpusReader([tmp_path / "g.json"], part=1, num_parts=2)) == passages[1:]
+
+
+def test_paragraphs_lists_and_tables_of_markdown_have_the_heading_above_as_title(tmp_path):
+    text = (
+        "---\ntags: [x]\n---\nBefore *any*\nheading.\n\n# [Velmora](http://x.y)\n\nA **town**.\n\n"
+        "- by the `sea`\n\n```\ncode\n```\n<!-- no -->\n\nHator\n-----\n\n| a | b |\n|---|---|\n| c | d |\n"
+    )
+    assert list(read_corpus([write(tmp_path / "m.md", text)])) == [
+        Passage("m-4", "m", "Before any heading."),
+        Passage("m-9", "m", "A town.", "Velmora"),
+        Passage("m-11", "m", "by the sea", "Velmora"),
+        Passage("m-21", "m", "a | b", "Hator"),
+        Passage("m-23", "m", "c | d", "Hator"),
+    ]
+
+
+def test_a_folder_is_all_its_corpus_files_and_the_others_are_counted(tmp_path, caplog):
+    for name in ("a/x.md", "b/x.md", "b/y.txt", "z.PDF", ".git/z.md", "_SUCCESS", "c/z.pdf"):
+        (tmp_path / "k" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "k" / name).write_text(f"Text of {name}.")
+    assert list(read_corpus([tmp_path / "k"])) == [
+        Passage("a/x-1", "a/x", "Text of a/x.md."),
+        Passage("b/x-1", "b/x", "Text of b/x.md."),
+        Passage("b/y-1", "b/y", "Text of b/y.txt."),
+    ]
+    assert f"{tmp_path / 'k'}: 3 corpus files; left out: 2 .pdf" in caplog.text
+    with pytest.raises(FileNotFoundError, match=r"no corpus file in this folder \(others: 1 \.pdf\)"):
+        CorpusReader([tmp_path / "k" / "c"])
+
+
+def test_a_whole_file_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("ctxner.retrieval.corpus.reader.MAX_BYTES", 1 << 20)
+    with pytest.raises(ValueError, match=r"m\.json: more than 1 MiB; write it as JSON lines"):
+        list(CorpusReader([write(tmp_path / "m.json", "[]" + " \n" * (1 << 19))]))
+
+
+@pytest.mark.parametrize(
     ("name", "content", "place", "wanted"),
     [
         ("c.jsonl", '{"contents": "x"}\n{"id": "b"}', ":2", "no text"),
@@ -70,6 +118,13 @@ def test_control_characters_and_lone_surrogates_become_printable(tmp_path):
         ("c.txt", "", "", "corpus is empty"),
         ("c.jsonl", "\n\n", "", "corpus is empty"),
         ("c.doc", "a,b", "", "unknown corpus format"),
+        ("c.pdf", "%PDF-1.7", "", "a PDF holds places of letters, not text; extract it, e.g. `pdftotext"),
+        ("c.xlsx", "PK", "", "save the sheet as CSV"),
+        ("c.json", '{"title": "x"}\n{"title": "y"}', "", "one object per line is JSON lines: name the file .jsonl"),
+        ("c.json", "[1]", "", "entry 1 is int; wanted an array of objects"),
+        ("c.json", "3", "", "found a JSON int; wanted an array"),
+        ("c.json", '{"a": ["x"]}', "", "entry 'a' is list"),
+        ("c.json", "[" * 100_000, "", "not valid JSON"),
         ("c.parquet", "not parquet", "", "not readable as Parquet"),
     ],
 )

@@ -95,17 +95,57 @@ def test_the_user_says_which_column_is_which_field(tmp_path, columns, passage):
     [
         (
             {"nmae": "x"},
-            "columns: unknown field 'nmae' (for column 'x'); valid: name, title, description, text, contents, type, "
-            "aliases, id, source",
+            "columns: unknown field 'nmae' (for column 'x'); valid: name, title, term, description, text, "
+            "contents, definition, type, category, aliases, synonyms, id, source",
         ),
-        ({"name": "a", "title": "b"}, "columns: name and title are one field"),
-        ({"text": "a", "contents": "b"}, "columns: description and text and contents are one field"),
+        ({"name": "a", "title": "b"}, "columns: name and title and term are one field"),
+        ({"text": "a", "contents": "b"}, "columns: description and text and contents and definition are one field"),
     ],
 )
 def test_a_mapping_of_unknown_fields_lists_the_valid_ones(tmp_path, columns, wanted):
     with pytest.raises(ValueError, match="columns: ") as error:
         CorpusReader([write(tmp_path / "c.csv", "a\nb\n")], columns=columns)
     assert wanted in str(error.value)
+
+
+ENTRY = Passage("g-2", "g", "a town; by the sea", "Velmora")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("g.csv", 'Term;Definition\nVelmora;"a town; by the sea"\n'),
+        ("g.csv", '\ufeffterm;definition;\r\nVelmora;"a town; by the sea";\r\n'),  # as Excel saves it
+        ("g.csv", "Term\tDefinition\nVelmora\ta town; by the sea\n"),
+        ("g.tsv", "Term,Definition\nVelmora,a town; by the sea\n"),
+        ("g.txt", "Term\tDefinition\nVelmora\ta town; by the sea\n"),
+        ("g.txt.gz", "\n\ufeffName\tDescription\nVelmora\ta town; by the sea\n".replace("\n\ufeff", "\ufeff")),
+    ],
+)
+def test_the_header_tells_the_separator_and_a_text_with_a_header_is_a_table(tmp_path, name, content):
+    assert list(read_corpus([write(tmp_path / name, content)])) == [ENTRY]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("g.csv", ","), ("g.csv", ";"), ("g.tsv", "\t")])
+def test_columns_of_a_table_without_a_header_are_numbered(tmp_path, name, mark):
+    path = write(tmp_path / name, f"Velmora{mark}town\nHator{mark}chair\n")
+    wanted = [Passage("g-1", "g", "town", "Velmora"), Passage("g-2", "g", "chair", "Hator")]
+    assert list(read_corpus([path], columns={"name": "1", "description": "2"})) == wanted
+    with pytest.raises(ValueError, match=r"g\..sv:1: .*if that row is no header, by numbers: --columns name=1"):
+        list(read_corpus([path]))
+    with pytest.raises(ValueError, match=r"g\..sv:1: no column 3 for 'name'; .* the row has 2 fields"):
+        list(read_corpus([path], columns={"name": "3"}))
+
+
+def test_a_column_whose_name_is_a_number_is_still_found_by_it(tmp_path):
+    path = write(tmp_path / "g.csv", "x,1\na,Velmora\n")
+    assert list(read_corpus([path], columns={"name": "1"})) == [Passage("g-2", "g", "", "Velmora")]
+
+
+def test_a_text_of_terms_and_tabs_without_a_header_is_told(tmp_path, caplog):
+    path = write(tmp_path / "g.txt", "Velmora\ta town\nHator\ta chair\n")
+    assert [passage.text for passage in read_corpus([path])] == ["Velmora\ta town", "Hator\ta chair"]
+    assert "name it .tsv and give --columns name=1,description=2" in caplog.text
 
 
 def test_a_mapped_column_that_the_header_lacks_is_named_with_the_header(tmp_path):
@@ -119,7 +159,7 @@ def test_a_mapped_column_that_the_header_lacks_is_named_with_the_header(tmp_path
     ("content", "line", "wanted"),
     [
         ("Produktname;Synonyme\nx;y\n", 1, "the header, split at ',', has ['Produktname;Synonyme']; wanted at least"),
-        ("", 1, "the header, split at ',', has []; wanted at least one of name, title, description, text, contents"),
+        ("", 1, "the header, split at ',', has []; wanted at least one of name, title, term, description"),
         ("type,aliases\nx,y\n", 1, "has ['type', 'aliases']"),
         ("name,Name\nx,y\n", 1, "column 'name' occurs twice in the header ['name', 'Name']"),
         ('name,text\n"a\nb",c\nd,e,f\n', 4, "3 fields, but the header has 2"),

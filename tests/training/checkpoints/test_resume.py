@@ -68,7 +68,7 @@ def test_another_setting_is_refused_with_both_values_and_what_to_do(override: st
         check(config_of(), config_of("run.resume=true", override))
     assert str(error.value).splitlines()[1:] == [
         f"  {named}",
-        "set them as they were, or choose another run.name to train anew",
+        "set them as they were, or choose another --name to train anew",
     ]
 
 
@@ -103,7 +103,7 @@ def test_a_config_is_written_whole_and_read_back(tmp_path: Path) -> None:
 def test_a_run_without_a_usable_config_cannot_be_resumed(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / CONFIG_FILE).write_text(content)
-    with pytest.raises(ValueError, match=r"config\.json: cannot tell what to resume \(.*choose another run\.name"):
+    with pytest.raises(ValueError, match=r"config\.json: cannot tell what to resume \(.*choose another --name"):
         read_config(tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_a_run_does_not_go_on_with_a_changed_file_and_names_it(
         check_inputs(tmp_path / "run", started)
     assert str(error.value).splitlines()[1:] == [
         f"  {named}",
-        "restore them, or choose another run.name to train anew",
+        "restore them, or choose another --name to train anew",
     ]
 
 
