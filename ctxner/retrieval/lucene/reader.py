@@ -26,7 +26,8 @@ def open_reader(shards: Sequence[Path]) -> Any:
         try:
             opened = java_class("org.apache.lucene.index.DirectoryReader").open(open_directory(shard))
         except jnius.JavaException as error:
-            raise ValueError(f"{shard}: Lucene cannot open the index ({error}); build it again") from error
+            reason = str(error).splitlines()[0]  # the other lines are Java's stack
+            raise ValueError(f"{shard}: Lucene cannot open the index ({reason}); build it again") from error
         readers.append(jnius.cast("org.apache.lucene.index.IndexReader", opened))
     if len(readers) == 1:
         return readers[0]
@@ -50,7 +51,8 @@ def check_shard(shard: Path) -> None:
     try:
         status = checker.checkIndex()
     except jnius.JavaException as error:
-        raise ValueError(f"{shard}: Lucene's check failed ({error}); build the index again") from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{shard}: Lucene's check failed ({reason}); build the index again") from error
     finally:
         checker.close()
         directory.close()
