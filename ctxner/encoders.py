@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+_FETCHED = ("auto_map", "quantization_config", "kernel_config", "use_kernels", "base_model_name_or_path")
+_ATTENTION = (None, "eager", "sdpa", "flex_attention")  # PyTorch's; others may be fetched from a hub as compiled code
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 
 
@@ -46,6 +48,7 @@ def encoder_config(path: str, *, dropout: float | None = None, num_layers: int |
 
     with _loading(path):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    refuse_kernels(config._attn_implementation, f"encoder {path!r}: config.json")
     config.update(dropouts(config.to_dict(), dropout))
     if num_layers is not None:
         if not 1 <= num_layers <= config.num_hidden_layers:
@@ -102,8 +105,37 @@ def load_tokenizer(path: str, *, add_prefix_space: bool = True) -> PreTrainedTok
     options = {"add_prefix_space": True} if add_prefix_space else {}
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"tokenizer {path!r}: not loadable ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # transformers and tokenizers raise any for files that they do not expect
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ValueError(f"tokenizer {path!r}: tokenizer.json is not loadable ({reason})") from None
+
+
+def refuse_fetched(config: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError if a model's config, or a part of it, names code, kernels or another model to load.
+
+    Args:
+        config: Content of a JSON file of the model.
+        where: Name of the file in the error.
+    """
+    for name, value in config.items():
+        if name in _FETCHED and value:
+            raise ValueError(f"{where}: {name} names code or weights to fetch; only plain models are loaded")
+        if name.lstrip("_") in ("attn_implementation", "attn_implementation_internal"):
+            refuse_kernels(value, where)
+        parts = value if isinstance(value, list) else [value]
+        for part in parts:
+            if isinstance(part, dict) and not name.startswith(("attn_", "_attn_")):
+                refuse_fetched(part, where)
+
+
+def refuse_kernels(implementation: Any, where: str) -> None:
+    """Raise ValueError if an attention implementation, or one of a mapping of them, may be fetched from a hub."""
+    for name in implementation.values() if isinstance(implementation, dict) else [implementation]:
+        if name not in _ATTENTION:
+            raise ValueError(
+                f"{where}: attn_implementation {name!r:.60} may be fetched from a hub; wanted one of "
+                f"{', '.join(filter(None, _ATTENTION))}"
+            )
 
 
 def position_limit(encoder: nn.Module) -> int:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +22,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.MarkedYAMLError as error:  # without the line itself, in which a key may stand
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}"
+        raise ValueError(f"{where}: not a readable YAML file: {error.problem}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(tree, dict | None):
         raise ValueError(f"{path}: found {type(tree).__name__}, wanted sections such as 'data:' with keys below them")
@@ -36,31 +42,45 @@ def override(tree: dict[str, Any], item: str) -> None:
     key, equals, value = item.partition("=")
     *sections, last = key.strip().split(".")
     if not equals or not last:
-        raise ValueError(f"--set {item!r}: wanted key=value, the key dotted, for example --set optim.epochs=3")
+        raise ValueError(f"--set {key!r}: wanted key=value, the key dotted, for example --set optim.epochs=3")
     for section in sections:
         if tree.get(section) is None:
             tree[section] = {}
         tree = tree[section]
         if not isinstance(tree, dict):
-            raise ValueError(f"--set {item!r}: {section!r} is a value, not a section")
+            raise ValueError(f"--set {key!r}: {section!r} is a value, not a section")
     try:
         tree[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ValueError(f"--set {item!r}: the value is not YAML: {error}") from None
+        problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else type(error).__name__
+        raise ValueError(f"--set {key!r}: the value is not YAML: {problem}") from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], source: str) -> str:
-    """The errors in settings, one per line: where, what was found, what was wanted."""
-    return "\n".join(_explain(source, problem, model) for problem in error.errors())
+def explain(
+    error: ValidationError, model: type[BaseModel], source: str, *, secret: Collection[str] = frozenset()
+) -> str:
+    """The errors in settings, one per line: where, what was found, what was wanted.
+
+    Args:
+        error: Errors to explain.
+        model: Settings that were wanted.
+        source: Name of the file or of its part in the text.
+        secret: Names of sections of which nothing that was found is shown.
+    """
+    return "\n".join(_explain(source, problem, model, secret) for problem in error.errors())
 
 
-def _explain(source: str, problem: Any, model: Any) -> str:
+def _explain(source: str, problem: Any, model: Any, secret: Collection[str]) -> str:
+    is_secret = bool(secret) and (not problem["loc"] or problem["loc"][0] in secret)
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        return f"{source}: {where}: found {problem['input']!r:.200}: {problem['msg']}"
+        shown = "" if is_secret else f"found {problem['input']!r:.200}: "
+        return f"{source}: {where}: {shown}{problem['msg']}"
     *sections, key = problem["loc"]
     for name in sections:
         if isinstance(name, str):  # a number is an index in a list
             model = model.model_fields[name].annotation
             model = next((argument for argument in get_args(model) if hasattr(argument, "model_fields")), model)
+    if is_secret and not re.fullmatch(r"[a-z_]{1,12}", str(key)):
+        where, key = ".".join(str(part) for part in sections), "..."
     return f"{source}: {where}: unknown key {key!r}; valid here: {', '.join(model.model_fields)}"

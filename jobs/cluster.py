@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from ctxner.batch.local_ray import ENVIRONMENT, free_port
+from ctxner.batch.local_ray import ENVIRONMENT, LOOPBACK_ONLY, free_port
 
 _MIN_LOCAL_CPUS = 4  # logical CPUs: two cores can share the pipeline's actors and Ray Data's own tasks
 _QUIET = {
@@ -13,7 +13,8 @@ _QUIET = {
     "DEEPSPEED_LOG_LEVEL": "warning",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # the patch also prints the messages of progress bars, twice
 }
-_QUIET_LOCALLY = {
+_LOCALLY = {
+    **LOOPBACK_ONLY,
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nothing preempts this machine; starting it logs a needless error
     "RAY_DEDUP_LOGS_SKIP_REGEX": "maximum expected startup concurrency",  # more actors than cores are intended
 }
@@ -25,7 +26,7 @@ def prepare() -> dict[str, str]:
     Returns:
         The environment variables for Ray's workers.
     """
-    variables = _QUIET if os.environ.get("RAY_ADDRESS") else _QUIET | _QUIET_LOCALLY
+    variables = _QUIET if os.environ.get("RAY_ADDRESS") else _QUIET | _LOCALLY
     for name, value in (ENVIRONMENT | variables).items():
         os.environ.setdefault(name, value)
     return variables

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ray.serve import Application
+from ray.serve.config import ProxyLocation
 
 from ctxner.model.calibration_file import Calibration
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retriever import decided
+from serving.addresses import refuse_public
 from serving.deployments import ContextTagger, PlainTagger, Reranker, Retriever, Router
 from serving.settings import ServeSettings, keys_from, release_of
 
@@ -19,9 +21,12 @@ def build(args: ServeSettings) -> Application:
     """Build the application from its settings.
 
     Raises:
-        FileNotFoundError, ValueError: The model, the index or CTXNER_API_KEYS cannot be used.
+        FileNotFoundError, ValueError: The model, the index or CTXNER_API_KEYS cannot be used; or there are no keys and
+            Serve listens on an address that other machines can reach.
     """
     settings = settled(args)
+    if not settings.keys:
+        _refuse_public_server()
     tree = settings.model_dump(mode="json")
     retriever = None
     if settings.index is not None:
@@ -35,6 +40,16 @@ def build(args: ServeSettings) -> Application:
         ContextTagger.bind(settings.model, tree, settings.release),
         retriever,
     )
+
+
+def _refuse_public_server() -> None:
+    """Ask the Serve that runs for its address: it keeps that of its start, whatever a file says that comes later."""
+    import ray
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False) if ray.is_initialized() else None
+    if client is not None and client.http_config.location != ProxyLocation.Disabled:
+        refuse_public(client.http_config.host or "0.0.0.0")
 
 
 def settled(args: ServeSettings) -> ServeSettings:

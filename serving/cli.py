@@ -4,23 +4,24 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
+import os
 import secrets
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
-from pydantic import ValidationError
+from rich.markup import escape
 
 from ctxner.files.atomic import write_text
-from serving.local import console, serve_here
-
-if TYPE_CHECKING:
-    from serving.settings import ServeSettings
+from ctxner.settings_text import read_yaml
+from serving.addresses import refuse_taken, with_address
+from serving.local import console, prepare, serve_here
+from serving.plan import Options, plan
+from serving.trial import tried
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
@@ -54,16 +55,28 @@ def serve_command(
 
     - `ctxner serve -m M -i I --set threshold=0.4 --write serve.yaml && serve deploy serve.yaml`
     """
-    tree = _tree(config, model, index, host, port, overrides or ())
+    options = Options(
+        config=str(config),
+        model=model,
+        index=None if index is None else str(index),
+        host=host,
+        port=port,
+        overrides=tuple(overrides or ()),
+    )
+    if not (dry_run or write):
+        prepare()
+    if not (dry_run or write or os.environ.get("RAY_ADDRESS")):
+        refuse_taken(with_address(read_yaml(config).get("http_options"), host, port))
+    tree = plan(options)
     if dry_run or write:
         text = yaml.safe_dump(tree, sort_keys=False)
         if not write:
             typer.echo(text)
             return
-        write_text(write, text)
-        console.print(f"wrote {write}; now: serve deploy {write}")
+        write_text(write, text, private=True)  # it holds the hashes of keys
+        console.print(f"wrote {write}; now: serve deploy {write}", markup=False)
         return
-    serve_here(tree, lambda: _tree(config, model, index, host, port, overrides or ()))
+    serve_here(tree, partial(tried, options))
 
 
 @app.command("api-key")
@@ -81,79 +94,12 @@ def api_key(
     typer.echo(json.dumps({"key": key, "keys": [entry.model_dump(exclude_none=True)]}))
 
 
-def _tree(
-    config: Path, model: str | None, index: Path | None, host: str | None, port: int | None, overrides: Sequence[str]
-) -> dict[str, Any]:
-    """The YAML file's content with the command's options applied, all arguments decided and checked.
-
-    Raises:
-        FileNotFoundError, ValueError: The file, an option, the model or the index cannot be used.
-    """
-    from ray.serve.schema import ServeDeploySchema
-
-    from ctxner.settings_text import override, read_yaml
-
-    tree = read_yaml(config)
-    try:
-        (application,) = tree["applications"]
-        arguments = {**(application.get("args") or {}), "release": ""}  # decided anew at each start and reload
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{config}: wanted one application under `applications`, with its `args`") from None
-    http = tree["http_options"] = dict(tree.get("http_options") or {})
-    http |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    if model is not None:
-        arguments |= {"model": model, "plain_model": None, "index": None}
-    if index is not None:
-        arguments["index"] = str(index)
-    for item in overrides:
-        override(arguments, item)
-    settings = _settled(arguments, str(config))
-    if not settings.keys and not _is_loopback(str(http.get("host", "127.0.0.1"))):
-        raise ValueError(
-            f"host {http['host']} can be reached from other machines and there is no key: anybody could ask; make one "
-            "with `ctxner api-key NAME` and put it under args.keys or into CTXNER_API_KEYS, or serve on 127.0.0.1"
-        )
-    names = {"Reranker"} if settings.reranker == "inside" or not settings.retrieval.rerank else set()
-    names |= set() if settings.index else {"Retriever", "Reranker"}
-    application["deployments"] = [
-        deployment for deployment in application.get("deployments") or () if deployment.get("name") not in names
-    ]
-    application["args"] = settings.model_dump(mode="json", exclude_defaults=True)
-    try:
-        ServeDeploySchema.model_validate(tree)
-    except ValidationError as error:
-        raise ValueError(f"{config}: {error}") from None
-    return tree
-
-
-def _settled(arguments: dict[str, Any], where: str) -> ServeSettings:
-    from ctxner.settings_text import explain
-    from serving.app import settled
-    from serving.settings import ServeSettings
-
-    for name in ("model", "plain_model", "index"):  # absolute paths, as replicas have other working directories
-        value = arguments.get(name)
-        if value and (name == "index" or Path(value).is_dir()):
-            arguments[name] = str(Path(value).resolve())
-    try:
-        return settled(ServeSettings.model_validate(arguments))
-    except ValidationError as error:
-        raise ValueError(explain(error, ServeSettings, f"{where}: args")) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def main() -> None:
     """`python -m serving.cli`: an error that the user can correct is shown as one message, with exit code 1."""
     try:
         app()
     except (ValueError, OSError) as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
 
 

@@ -6,12 +6,15 @@ The number of replicas, their CPUs and GPUs, queues and addresses are Ray Serve'
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
+import string
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ctxner.config import RetrievalConfig, Section
 from ctxner.files.hashes import folder_sha256
@@ -19,9 +22,16 @@ from ctxner.model.calibration_file import weights_sha256
 from ctxner.retrieval.index.versions import IndexManifest
 
 KEYS_VARIABLE = "CTXNER_API_KEYS"  # name:key pairs, separated by commas
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_NAME = re.compile(r"[\w.-]{1,64}")
-_SHORTEST_KEY = 16
+SHORTEST_KEY = 16  # characters; a caller with a shorter key is refused, whatever hashes the file holds
+_NAME = re.compile(r"^[\w.-]{1,64}$")
+_PLACEHOLDERS = ("none", "null", "undefined", "key", "secret", "password", "changeme", "test", "admin", "token", "me")
+
+
+class ReloadLimits(Section):
+    """Limits of the process that tries a new model and index before `kill -HUP` rolls them in."""
+
+    memory_gib: PositiveFloat = 8  # without mapped files; models of more than two billion weights need more
+    seconds: PositiveFloat = 300
 
 
 class Limits(Section):
@@ -38,6 +48,23 @@ class Limits(Section):
     waiting_words: PositiveInt = 50_000  # in work or waiting, per router replica; above it requests get a 503
 
 
+@cache
+def _guessable() -> frozenset[str]:
+    """Hashes of what stands in a key's place by mistake: nothing, blanks, one or two characters, placeholders."""
+    short = ("".join(pair) for size in (0, 1, 2) for pair in itertools.product(string.printable, repeat=size))
+    written = (*_PLACEHOLDERS, *map(str.upper, _PLACEHOLDERS), f"${KEYS_VARIABLE}", "$KEY", "${KEY}")
+    return frozenset(hashed(key + end) for key in (*short, *written) for end in ("", "\n"))
+
+
+def _not_guessable(sha256: str) -> str:
+    if sha256 in _guessable():
+        raise ValueError("this is the hash of an empty or very short key, perhaps of an unset variable")
+    return sha256
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), AfterValidator(_not_guessable)]
+
+
 class ApiKey(Section):
     """A caller's name, the hash of its key, and its rate limit."""
 
@@ -48,6 +75,8 @@ class ApiKey(Section):
 
 class ServeSettings(Section):
     """The settings from which the application is built."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # somebody may have written a key in place of its hash
 
     model: str  # folder that every node can read, or hub id
     plain_model: str | None = None  # for the plain view, e.g. a smaller model; None: `model`
@@ -62,6 +91,7 @@ class ServeSettings(Section):
     batch_pieces: PositiveInt = 2048  # approximate size of a batch; requests in a batch are tagged together
     cached_sentences: Annotated[int, Field(ge=0)] = 20_000  # sentences whose passages a retriever caches
     limits: Limits = Limits()
+    reload: ReloadLimits = ReloadLimits()
     keys: tuple[ApiKey, ...] = ()  # none: everyone who reaches the port; `ctxner serve` wants loopback
     release: str = ""  # a new value makes new replicas; empty: made from the versions of models and index
     slow_ms: NonNegativeFloat = 0  # delay before a retriever answers; only for drills
@@ -88,9 +118,9 @@ def keys_from(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
     keys = []
     for number, item in enumerate(filter(None, environment.get(KEYS_VARIABLE, "").split(",")), start=1):
         name, _, key = item.strip().partition(":")
-        if not _NAME.fullmatch(name) or len(key) < _SHORTEST_KEY:
+        if not _NAME.fullmatch(name) or len(key) < SHORTEST_KEY:
             raise ValueError(
-                f"{KEYS_VARIABLE}: entry {number} is not name:key with a key of at least {_SHORTEST_KEY} characters; "
+                f"{KEYS_VARIABLE}: entry {number} is not name:key with a key of at least {SHORTEST_KEY} characters; "
                 "`ctxner api-key NAME` makes one"
             )
         keys.append(ApiKey(name=name, sha256=hashed(key)))

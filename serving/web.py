@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.api import Problem, StreamedText, TagRequest, TagResponse, TextOut, examples_of, explain
 from serving.errors import RefusedError
 from serving.service import Meter, Service
-from serving.settings import ApiKey, hashed
+from serving.settings import SHORTEST_KEY, ApiKey, hashed
 
 logger = logging.getLogger("ray.serve")  # Ray Serve writes it as `logging_config` in serve.yaml says
 _PAGE = Path(__file__).parent / "page"
@@ -230,8 +230,10 @@ class _Guard:
         if not self.keys or path in _OPEN:
             return None, None
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        digest = hashed(key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
+        given = key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        digest = hashed(given)
         names = [key.name for key in self.keys if hmac.compare_digest(key.sha256, digest)]
+        names = names if len(given) >= SHORTEST_KEY else []
         if not names:
             return None, problem(request_id, 401, "no_key", "wanted a valid key: Authorization: Bearer KEY")
         bucket = self.buckets.get(names[0])

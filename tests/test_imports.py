@@ -39,7 +39,7 @@ INNER_LAYERS = {
         {"worker"},
     ),
     "serving": (
-        {"errors", "policy", "answers", "settings", "api", "batching", "meters"},
+        {"errors", "policy", "answers", "settings", "api", "batching", "meters", "addresses"},
         {"latency"},
         {"group"},
         {"routing"},
@@ -48,6 +48,8 @@ INNER_LAYERS = {
         {"replicas"},
         {"deployments"},
         {"app"},
+        {"plan"},
+        {"trial"},
         {"local"},
         {"cli"},
     ),

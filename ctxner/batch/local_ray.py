@@ -12,6 +12,9 @@ ENVIRONMENT = {  # for the driver and all workers
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # Ray's handler would replace that of a JVM in the same process
 }
+# Ray started on one machine listens on loopback only. The variable makes Ray do on Linux what it does on macOS and
+# Windows; otherwise its metrics agent and its RPC ports are open to the network.
+LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def free_port() -> int:

@@ -52,9 +52,16 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, all or nothing; line ends stay as they are in `text`."""
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a text file in UTF-8, all or nothing; line ends stay as they are in `text`.
+
+    Args:
+        path: File to write.
+        text: Its content.
+        private: Whether only the file's owner may read it (mode 0600).
+    """
     with new_file(path) as aside:
+        aside.touch(0o600 if private else 0o666, exist_ok=False)
         aside.write_text(text, encoding="utf-8", newline="")
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -23,9 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ctxner.encoders import drop_pooler, dropouts, encoder_layers, position_limit, refuse_gaps
+from ctxner.encoders import drop_pooler, dropouts, encoder_layers, position_limit, refuse_gaps, refuse_kernels
 from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
+from ctxner.model.folder import check_config, check_folder
 from ctxner.views import ViewBuilder
 
 _PLAIN_LAYERS = frozenset(["bert", "camembert", "electra", "roberta", "xlm-roberta"])  # last part: feed-forward
@@ -215,7 +215,10 @@ def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> En
         ValueError: There is no complete tagger at `path`.
     """
     with _loading_tagger(path):
+        if Path(path).is_dir():
+            check_folder(Path(path))
         config = EncoderCRFConfig.from_pretrained(str(path))
+        refuse_kernels(config._attn_implementation, "config.json")
         config.encoder = config.encoder and config.encoder | dropouts(config.encoder, encoder_dropout)
         loaded: Any = EncoderCRF.from_pretrained(
             str(path), config=config, use_safetensors=True, output_loading_info=True
@@ -247,6 +250,8 @@ def saved_types(path: str | Path) -> tuple[str, ...]:
         ValueError: There is no tagger at `path`.
     """
     with _loading_tagger(path):
+        if Path(path).is_dir():
+            check_config(Path(path))
         config = EncoderCRFConfig.from_pretrained(str(path))
         if not config.encoder or not config.types:
             raise ValueError("config.json: 'encoder' and 'types' are missing")
@@ -259,11 +264,12 @@ def saved_types(path: str | Path) -> tuple[str, ...]:
 def _loading_tagger(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:  # transformers raises any for configs and weights that it does not expect
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(
             f"model {str(path)!r}: no folder that ctxner saved (config.json, model.safetensors), nor a hub id within "
-            f"reach; train one with `ctxner train` ({str(error).splitlines()[0]})"
-        ) from None
+            f"reach; train one with `ctxner train` ({reason})"
+        ) from error
 
 
 def _plain_config(config: PreTrainedConfig) -> dict[str, Any]:

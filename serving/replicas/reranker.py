@@ -11,7 +11,7 @@ from ctxner.retriever import Retriever
 from ctxner.schema import Passage, ScoredPassage, Sentence
 from serving.batching import Batcher, Item
 from serving.policy import POLICY
-from serving.replicas.shared import CHECKS, model_thread
+from serving.replicas.shared import CHECKS, listen_on_loopback, model_thread
 from serving.settings import ServeSettings
 
 
@@ -19,6 +19,7 @@ class RerankerReplica:
     """Orders each sentence's passages with an encoder, batch by batch in one thread."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        listen_on_loopback()
         serve_settings = ServeSettings(**settings)
         self.thread = model_thread(serve_settings)
         self.retriever = Retriever(serve_settings.retrieval, device=serve_settings.device)

@@ -22,7 +22,7 @@ from serving.latency import Latency
 from serving.meters import BatchMeter
 from serving.policy import POLICY
 from serving.replicas.reranker import RerankerReplica
-from serving.replicas.shared import CHECKS
+from serving.replicas.shared import CHECKS, listen_on_loopback
 from serving.settings import ServeSettings, index_version
 
 Key = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]  # words and abbreviations of a sentence
@@ -38,6 +38,7 @@ class RetrieverReplica:
     """
 
     def __init__(self, settings: dict[str, Any], release: str, reranker: DeploymentHandle | None) -> None:
+        listen_on_loopback()
         serve_settings = ServeSettings(**settings)
         assert serve_settings.index is not None
         self.settings, self.slow = serve_settings.retrieval, serve_settings.slow_ms / 1000

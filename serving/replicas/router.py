@@ -13,7 +13,7 @@ from ctxner.encoders import packaged_encoder
 from serving.group import Group
 from serving.meters import RouterMeter, cluster_metrics
 from serving.policy import POLICY
-from serving.replicas.shared import calling
+from serving.replicas.shared import calling, listen_on_loopback
 from serving.routing import Routing
 from serving.service import Service
 from serving.settings import ServeSettings
@@ -39,6 +39,7 @@ class RouterReplica:
         context: DeploymentHandle,
         retriever: DeploymentHandle | None,
     ) -> None:
+        listen_on_loopback()
         self.settings = ServeSettings(**settings)
         self.handles = {"plain": plain, "context": context, **({"retriever": retriever} if retriever else {})}
         self.groups = {

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
+from ray._common.tls_utils import add_port_to_grpc_server
 from ray.serve.handle import DeploymentHandle
 
+from ctxner.batch.local_ray import LOOPBACK_ONLY
 from serving.settings import ServeSettings
 
 CHECKS = ("Marta Ilves moved from Tartu to Bergen .", "It rained .")
+
+
+def listen_on_loopback() -> None:
+    """Bind this replica's port for other replicas to loopback, if all of Ray is on this machine.
+
+    Ray Serve 2.60 binds it to all addresses, whatever the node's address is; only Ray's token guards it then. Call this
+    in a replica's constructor, which runs before the port is bound. `tests/integration/test_serve_doors.py` checks it.
+    """
+    if any(os.environ.get(name) != value for name, value in LOOPBACK_ONLY.items()):
+        return
+    from ray.serve._private import replica
+
+    replica.add_port_to_grpc_server = partial(_bind_to_loopback, add_port_to_grpc_server)
+
+
+def _bind_to_loopback(bind: Any, server: Any, address: str) -> Any:
+    return bind(server, address.replace("[::]", "127.0.0.1"))
 
 
 def model_thread(settings: ServeSettings) -> ThreadPoolExecutor:

@@ -13,7 +13,7 @@ from serving.answers import Tagged
 from serving.batching import Batcher, Item
 from serving.meters import BatchMeter
 from serving.policy import POLICY
-from serving.replicas.shared import CHECKS, model_thread
+from serving.replicas.shared import CHECKS, listen_on_loopback, model_thread
 from serving.settings import ServeSettings, model_version
 
 
@@ -27,6 +27,7 @@ class TaggerReplica:
     """
 
     def __init__(self, model: str, settings: dict[str, Any], release: str) -> None:
+        listen_on_loopback()
         serve_settings = ServeSettings(**settings)
         self.thread = model_thread(serve_settings)
         self.tagger = self.thread.submit(self._load, model, serve_settings).result()

@@ -39,3 +39,29 @@ def test_an_actor_finds_itself_while_another_ray_runs_on_the_machine() -> None:
     finally:
         for process in processes:
             process.communicate("\n", timeout=60)
+
+
+LISTENERS = """
+import ipaddress, psutil
+from jobs.cluster import connect
+connect()
+import ray
+ray.get(ray.remote(lambda: 1).remote())
+processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+for process in processes:
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.NoSuchProcess:
+        continue
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN:
+            address = ipaddress.ip_address(connection.laddr.ip.removeprefix("::ffff:"))  # IPv4 on a socket of IPv6
+            print("listens", process.name(), address.is_loopback)
+"""
+
+
+def test_the_ray_of_a_command_listens_on_loopback_only() -> None:
+    ended = subprocess.run([sys.executable, "-c", LISTENERS], capture_output=True, text=True, check=True, timeout=300)
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("listens ")]
+    assert len(lines) > 5, "Ray's processes have many"
+    assert [line for line in lines if line.endswith("False")] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -249,6 +250,21 @@ def test_without_a_key_it_is_always_401_and_each_key_has_its_rate(local):
     run(work)
     counted = Counter(service.meter.statuses)
     assert (counted[200], counted[401], counted[429]) == (6, 7 * 3 * 3, 2)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 15])
+def test_an_empty_or_short_key_opens_nothing_even_if_its_hash_were_in_the_file(local, key):
+    keys = (
+        ApiKey.model_construct(name="a", sha256=hashlib.sha256(key.encode()).hexdigest(), requests_per_minute=None),
+    )
+
+    async def work() -> None:
+        async with client_of(make_service(local.routing()), keys) as client:
+            for headers in ({}, {"x-api-key": key}, {"authorization": f"Bearer {key}"}, {"authorization": key}):
+                answer = await client.get("/v1/models", headers=headers)
+                assert answer.status_code == 401, headers
+
+    run(work)
 
 
 def test_keys_come_from_the_environment_hashed_and_are_never_shown():

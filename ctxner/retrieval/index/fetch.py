@@ -17,14 +17,20 @@ from typing import TYPE_CHECKING
 
 from ctxner.files.atomic import new_folder, remove_leftovers
 from ctxner.files.locks import exclusive
-from ctxner.retrieval.index.versions import IndexManifest, parse_current, parse_manifest, read_manifest, write_current
+from ctxner.retrieval.index.versions import (
+    MAX_BYTES,
+    IndexManifest,
+    parse_current,
+    parse_manifest,
+    read_manifest,
+    write_current,
+)
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
 _log = logging.getLogger(__name__)
 _LOCK = ".fetch.lock"
-_MAX_BYTES = 1 << 20  # bound on CURRENT and on a manifest
 _NUM_COPIES = 2  # copies that a node keeps: the one in use and the one before
 
 
@@ -139,7 +145,7 @@ def _open(source: str) -> tuple[fs.FileSystem, str]:
 def _read(files: fs.FileSystem, path: str, source: str) -> bytes:
     try:
         with files.open_input_file(path) as file:
-            return bytes(file.read(_MAX_BYTES))
+            return bytes(file.read(MAX_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"{source}: no index there ({path} is missing); `ctxner index build` makes one"

@@ -201,10 +201,7 @@ class Names:
         Raises:
             ValueError: A file is missing or damaged, or the arrays do not fit together.
         """
-        try:
-            arrays = [np.load(version / FOLDER / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS]
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{version / FOLDER}: unreadable names ({error}); build the index again") from None
+        arrays = [_mapped(version / FOLDER / f"{name}.npy") for name in _ARRAYS]
         self.hashes, self.places, self.capitals, self.beginnings, self.words, self.shares = map(np.asarray, arrays)
         kinds = [(array.ndim, array.dtype.str) for array in arrays]
         wanted = [(1, kind) for kind in ("<u8", "<u8", "|u1", "<u8", "<u8", "<f4")]
@@ -273,6 +270,15 @@ class Names:
         """Share of each word's occurrences within sentences that begin with a capital; NaN when unknown."""
         rows = self._word_table.rows(words)
         return np.where(rows >= 0, self.shares[rows] if len(self.shares) else np.float32(0), np.float32(np.nan))
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: unreadable names (no such file, or not a regular one); build the index again")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: unreadable names ({error}); build the index again") from None
 
 
 class _Table:

@@ -22,23 +22,33 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le, Len
 
 from ctxner.files.atomic import aside_of, put_in_place, remove, target_of, write_text
+from ctxner.files.bounded import read_bounded
 from ctxner.files.locks import exclusive
 from ctxner.retrieval.corpus.reader import Unit
 
 FORMAT_VERSION = 3
 _CURRENT = "CURRENT"
 _MANIFEST = "manifest.json"
+MAX_BYTES = 1 << 20  # of CURRENT and of a manifest
+_MAX_SHARDS = 10_000
 _LOCK = ".lock"
 _VERSION = re.compile(r"v\d{6,}")
 _FORMAT_1 = re.compile(r"manifest\.json(\.new)?|lucene-\w+")  # replaced by the next build
 _OLD_RUBBLE = re.compile(r"building-\w+|CURRENT\.new")  # names that killed writers of former releases left
 
 
+_Count = Annotated[int, Ge(0), Le(1 << 40)]
+_Text = Annotated[str, Len(0, 100)]
+
+
 @dataclass(frozen=True, slots=True)
 class IndexManifest:
-    """Description of a version of an index; saved as `manifest.json`.
+    """Description of a version of an index; saved as `manifest.json`. Types and bounds are checked when it is read.
 
     Attributes:
         format_version: Layout of the folder and of the stored passages; this code reads `FORMAT_VERSION`.
@@ -61,20 +71,20 @@ class IndexManifest:
     """
 
     format_version: int
-    version: str
-    parent: str | None
-    lucene_version: str
-    anserini_version: str
-    language: str
+    version: _Text
+    parent: _Text | None
+    lucene_version: _Text
+    anserini_version: _Text
+    language: _Text
     unit: Unit
-    num_documents: int
-    num_shards: int
-    shard_documents: tuple[int, ...]
-    num_texts: int
-    num_names: int
-    corpus_sha256: str
+    num_documents: _Count
+    num_shards: Annotated[int, Ge(1), Le(_MAX_SHARDS)]
+    shard_documents: Annotated[tuple[_Count, ...], Len(1, _MAX_SHARDS)]
+    num_texts: _Count
+    num_names: _Count
+    corpus_sha256: _Text
     corpus_files: tuple[str, ...]
-    created_at: str
+    created_at: _Text
     seconds: float
 
     def shard_folders(self, folder: str | Path) -> list[Path]:
@@ -104,7 +114,7 @@ def read_manifest(folder: str | Path) -> IndexManifest:
     path = folder / version / _MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{path}: gone, though {_CURRENT} names this version; build the index again")
-    manifest = parse_manifest(path.read_bytes(), str(path), version)
+    manifest = parse_manifest(read_bounded(path, MAX_BYTES), str(path), version)
     for shard in manifest.shard_folders(folder):
         if not shard.is_dir():
             raise FileNotFoundError(f"{shard}: the index's files are gone; build it again")
@@ -125,19 +135,36 @@ def parse_manifest(text: bytes, where: str, version: str) -> IndexManifest:
     try:
         fields = json.loads(text)
         format_version = fields["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{where}: damaged manifest ({error!r}); build the index again") from error
     if format_version != FORMAT_VERSION:
         raise ValueError(
-            f"{where}: index format {format_version}, this version reads {FORMAT_VERSION}; build the index again"
+            f"{where}: index format {format_version!r:.40}, this version reads {FORMAT_VERSION}; build the index again"
         )
-    try:
-        tuples = {name: tuple(fields[name]) for name in ("corpus_files", "shard_documents")}
-        manifest = IndexManifest(**{**fields, **tuples})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{where}: damaged manifest ({error!r}); build the index again") from error
+    manifest = _checked(fields, where)
     if manifest.version != version:
         raise ValueError(f"{where}: is of version {manifest.version!r}, wanted {version!r}; build the index again")
+    return manifest
+
+
+def _checked(fields: Any, where: str) -> IndexManifest:
+    """The manifest with these fields; no number is used before its type and size are checked."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        manifest = TypeAdapter(IndexManifest).validate_json(json.dumps(fields), strict=True, extra="forbid")
+    except (ValidationError, ValueError) as error:
+        reason = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors(include_input=False, include_url=False)[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ValueError(f"{where}: damaged manifest ({reason}); build the index again") from error
+    documents, shards = sum(manifest.shard_documents), len(manifest.shard_documents)
+    if (documents, shards) != (manifest.num_documents, manifest.num_shards):
+        raise ValueError(
+            f"{where}: damaged manifest (shard_documents has {shards} shards of {documents} passages, num_shards is "
+            f"{manifest.num_shards} and num_documents {manifest.num_documents}); build the index again"
+        )
     return manifest
 
 
@@ -243,7 +270,7 @@ def _current_version(folder: Path) -> str | None:
     """What CURRENT names, or None when there is no CURRENT."""
     path = folder / _CURRENT
     try:
-        text = path.read_bytes()
+        text = read_bounded(path, MAX_BYTES)
     except FileNotFoundError:
         return None
     return parse_current(text, str(path), (entry.name for entry in folder.iterdir()))

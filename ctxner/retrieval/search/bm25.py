@@ -150,6 +150,11 @@ class BM25Searcher:
         self._max_query_terms = max_query_terms
         self._stop_words = ENGLISH_STOP_WORDS if self.manifest.language == "en" else frozenset[str]()
         self._reader = open_reader(self.manifest.shard_folders(folder))
+        if self._reader.numDocs() != self.manifest.num_documents:
+            raise ValueError(
+                f"{folder}: {self.manifest.num_documents} passages by manifest.json, but {self._reader.numDocs()} in "
+                "Lucene's files; build the index again"
+            )
         self._lookups = Lookups(
             self._reader,
             analyzer_for(self.manifest.language),

@@ -65,9 +65,10 @@ def test_a_changed_byte_in_any_of_lucenes_files_is_found(index):
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        ({"num_documents": 5}, "4 passages in Lucene's files .*, 5 in the manifest"),
+        ({"num_documents": 5}, r"manifest\.json: damaged manifest \(shard_documents has 2 shards of 4 passages"),
+        ({"num_documents": 5, "shard_documents": [2, 3]}, "4 passages in Lucene's files .*, 5 in the manifest"),
         ({"corpus_sha256": f"{1:064x}"}, "not those of the manifest's hash"),
-        ({"num_shards": 1}, "2 passages in Lucene's files"),
+        ({"num_shards": 1, "shard_documents": [4]}, "2 passages in Lucene's files"),
         ({"version": "v000007"}, "is of version 'v000007'"),
     ],
 )
@@ -78,7 +79,7 @@ def test_a_manifest_that_says_something_else_is_found(index, change, wanted):
 
 
 def test_missing_shards_are_found(index):
-    edit_manifest(index, num_shards=3)
+    edit_manifest(index, num_shards=3, shard_documents=[2, 2, 0])
     with pytest.raises(FileNotFoundError, match="shard-002: the index's files are gone"):
         verify_index(index)
 
@@ -86,7 +87,7 @@ def test_missing_shards_are_found(index):
 def test_an_id_that_two_shards_have_is_found(index):
     with ShardWriter(read_manifest(index).shard_folders(index)[1], analyzer_for("en")) as writer:
         writer.add(Passage("a", "y", "again"))
-    edit_manifest(index, num_documents=5)
+    edit_manifest(index, num_documents=5, shard_documents=[2, 3])
     with pytest.raises(ValueError, match="ids are not unique"):
         verify_index(index)
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -77,3 +78,51 @@ def test_an_index_of_the_first_format_is_named_so_and_replaced_by_a_build(tmp_pa
     (tmp_path / "c.jsonl").write_text('{"contents": "baroka"}')
     build_index([tmp_path / "c.jsonl"], tmp_path / "index")
     assert names(tmp_path / "index") == [".lock", "CURRENT", "v000001"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_shards", 10**9),  # a folder name for each took 23 GB
+        ("num_shards", 10**400),
+        ("num_shards", 0),
+        ("num_shards", 2),
+        ("num_shards", 1.0),
+        ("num_shards", True),
+        ("num_shards", None),
+        ("shard_documents", [10**15]),
+        ("shard_documents", [1, 0]),
+        ("shard_documents", []),
+        ("shard_documents", "1"),
+        ("num_documents", -1),
+        ("num_documents", 2),
+        ("num_names", [1]),
+        ("language", "x" * 1000),
+        ("unit", "page"),
+        ("corpus_files", [1]),
+        ("version", None),
+        ("format_version", []),
+        ("unknown", 1),
+    ],
+)
+def test_fields_of_a_manifest_are_bounded_before_they_are_used(built, field, value):
+    path = built / "index" / "v000001" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"^{path}: "):
+        read_manifest(built / "index")
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "v000001/manifest.json"])
+def test_what_replaces_a_file_of_an_index_is_refused_at_once_and_named(built, name):
+    path = built / "index" / name
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{path}: "):
+        read_manifest(built / "index")
+    path.unlink()
+    path.write_text(" " * (2 << 20))
+    with pytest.raises(ValueError, match=f"{path}: more than 1,048,576 bytes"):
+        read_manifest(built / "index")

@@ -1,0 +1,199 @@
+"""A server that is told to listen on all addresses: nothing else of it does, its sockets are its owner's alone, and
+damaged folders do not end it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+pytestmark = pytest.mark.ray
+pytest.importorskip("ray")
+
+from ctxner.demo import make_world, write_world  # noqa: E402
+from ctxner.predictor import Tagger  # noqa: E402
+from tests.benchmarks.serving import served  # noqa: E402
+from tests.serving.damage import Damage, a_pipe, cut, in_brackets, with_field  # noqa: E402
+
+KEY = "k" * 32
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def folder(tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model and an index, which another process built."""
+    path = tmp_path_factory.mktemp("doors")
+    write_world(make_world(num_train=8, num_dev=4, num_test=0), path)
+    tagger.save_pretrained(path / "model")
+    build = [sys.executable, "-m", "jobs", "index", "--corpus", path / "corpus.jsonl", "--out", path / "index"]
+    subprocess.run(build, check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[tuple[int, int]]:
+    options = ["--model", str(folder / "model"), "--index", str(folder / "index"), "--host", "0.0.0.0"]
+    options += ["--set", "retrieval.rerank=false"]
+    with served(*options, log=folder / "serve.log", environment={"CTXNER_API_KEYS": f"me:{KEY}"}) as port_and_pid:
+        yield port_and_pid
+
+
+def connections(pid: int, kind: str) -> list[tuple[str, Any]]:
+    """Names of the server's processes with their connections; processes that end meanwhile have none."""
+    first, rows = psutil.Process(pid), []
+    for process in (first, *first.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rows += [(process.name(), connection) for connection in process.net_connections(kind)]
+    return rows
+
+
+def _is_loopback(ip: str) -> bool:
+    return ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback  # IPv4 on a socket of IPv6
+
+
+def test_only_the_chosen_port_is_open_on_addresses_that_others_reach(server: tuple[int, int]) -> None:
+    port, pid = server
+    listeners = [
+        (name, connection.laddr.ip, connection.laddr.port)
+        for name, connection in connections(pid, "tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listeners) > 10, "Ray's processes have many"
+    public = {(ip, number) for _, ip, number in listeners if not _is_loopback(ip)}
+    assert public == {("0.0.0.0", port)}, sorted(listeners)
+
+
+def test_other_users_of_the_machine_reach_no_socket_and_no_file_of_the_server(server: tuple[int, int]) -> None:
+    sockets = {
+        Path(connection.laddr)
+        for _, connection in connections(server[1], "unix")
+        if isinstance(connection.laddr, str) and connection.laddr.startswith("/")
+    }
+    sockets = {path for path in sockets if path.exists()}  # HAProxy renames its own
+    folders = {path.parent for path in sockets}
+    admin = [path for folder in folders for path in folder.glob("admin.sock")]
+    assert admin
+    assert len(sockets) > 3
+    assert stat.S_IMODE(admin[0].stat().st_mode) & 0o077 == 0
+    for path in {*sockets, *admin}:
+        assert any(stat.S_IMODE(own.stat().st_mode) & 0o077 == 0 for own in path.parents), path
+        if os.getuid() == 0:
+            assert _connects_as_nobody(path) is False, path
+
+
+def _connects_as_nobody(path: Path) -> bool:
+    code = (
+        f"import os, socket, sys; os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+        "try: socket.socket(socket.AF_UNIX).connect(sys.argv[1])\n"
+        "except PermissionError: sys.exit(13)\n"
+    )
+    return subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=False).returncode != 13
+
+
+DRILLS: tuple[tuple[str, Damage, str], ...] = (
+    ("model/config.json", with_field("types", ["person", "place", "extra"]), "config.json"),
+    ("model/model.safetensors", cut, "model.safetensors"),
+    ("index/CURRENT", in_brackets, "CURRENT"),
+    ("index/v000001/manifest.json", with_field("num_shards", 10**9), "manifest.json"),
+    ("index/v000001/names/hashes.npy", a_pipe, "hashes.npy"),
+)
+
+
+def test_damaged_folders_are_not_rolled_in_while_a_client_asks(server: tuple[int, int], folder: Path) -> None:
+    port, pid = server
+    statuses, ended = [], threading.Event()
+    asking = threading.Thread(target=_ask, args=(port, statuses, ended))
+    asking.start()
+    try:
+        for name, damage, wanted in DRILLS:
+            path, kept = folder / name, folder / "kept"
+            shutil.copy(path, kept)
+            damage(path)
+            try:
+                said = _reload(pid, folder, "not reloaded, the old version goes on: ")
+            finally:
+                path.unlink()
+                shutil.move(kept, path)
+            assert wanted in said, (name, said)
+            assert psutil.pid_exists(pid)
+        assert "release " in _reload(pid, folder, "\nrelease ")
+    finally:
+        ended.set()
+        asking.join()
+    assert len(statuses) > 20
+    assert set(statuses) == {200}
+
+
+def _ask(port: int, statuses: list[int], ended: threading.Event) -> None:
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+    body = json.dumps({"texts": ["Marta Ilves moved to Tartu."], "view": "context"}).encode()
+    while not ended.wait(0.1):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/tag", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                statuses.append(answer.status)
+        except OSError as error:
+            statuses.append(getattr(error, "code", 0))
+
+
+def _reload(pid: int, folder: Path, wanted: str) -> str:
+    """Send the signal; what the command says, once it says what is wanted."""
+    log = folder / "serve.log"
+    before = len(log.read_text())
+    os.kill(pid, signal.SIGHUP)
+    end = time.monotonic() + 240
+    while wanted not in (said := log.read_text()[before - 1 :]):
+        assert time.monotonic() < end, said
+        assert psutil.pid_exists(pid), said
+        time.sleep(0.2)
+    time.sleep(0.5)
+    return log.read_text()[before - 1 :]
+
+
+def test_what_is_deployed_without_keys_is_refused_where_serve_is_open_already(folder: Path, tmp_path: Path) -> None:
+    """Serve keeps the address of its start, whatever the file says that is deployed later."""
+    plan = tmp_path / "serve.yaml"
+    command = [sys.executable, "-m", "serving.cli", "serve", "--model", str(folder / "model"), "--write", str(plan)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert yaml.safe_load(plan.read_text())["http_options"]["host"] == "127.0.0.1"
+    with socket.socket() as taker:
+        taker.bind(("127.0.0.1", 0))
+        port = taker.getsockname()[1]
+    code = f"""
+import time, yaml, ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
+ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+serve.start(http_options={{"host": "0.0.0.0", "port": {port}}})
+_get_global_client().deploy_apps(ServeDeploySchema.model_validate(yaml.safe_load(open({str(plan)!r}))))
+end = time.monotonic() + 180
+while time.monotonic() < end:
+    application = serve.status().applications.get("ctxner")
+    if application and application.status in ("DEPLOY_FAILED", "RUNNING"):
+        break
+    time.sleep(0.5)
+print(application.status.value, application.message)
+serve.shutdown()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=400)
+    assert "DEPLOY_FAILED" in ended.stdout, ended.stderr[-2000:]
+    assert "host 0.0.0.0 can be reached from other machines and there is no key" in ended.stdout
