@@ -119,8 +119,6 @@ def _rows(batch: pa.RecordBatch, path: str | Path, row_no: int) -> list[dict[str
 
 def _fields(row: dict[str, Any], where: str) -> dict[str, Any]:
     fields = {name: value for name, value in row.items() if value is not None}
-    if "words" in fields:
-        fields.pop("text", None)
     if not any(name in fields for name in CONTENT_KEYS):
         raise ValueError(f"{where}: columns 'words' and 'text' are null or absent; wanted one of them in each row")
     return fields

@@ -47,7 +47,10 @@ def json_values(path: str | Path) -> Iterator[tuple[str, Any]]:
 
 def holds_array(path: str | Path) -> bool:
     """Whether the file begins with an array of objects or arrays, as JSON lines do not."""
-    return _Text(path).is_array()
+    try:
+        return _Text(path).is_array()
+    except ValueError:  # the reader of lines meets it too, and knows its line
+        return False
 
 
 class _Text:

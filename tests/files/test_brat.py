@@ -42,11 +42,15 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def mentions(sentence) -> list[tuple[int, int, str]]:
-    return [
+def mentions(sentences) -> list[tuple[int, int, str]]:
+    """By characters, those that go on in another sentence too: a line break ends a sentence."""
+    spans = [
         (sentence.offsets[span.start][0], sentence.offsets[span.end - 1][1], span.type)
+        for sentence in sentences
         for span in tags_to_spans(sentence.tags)
     ]
+    beyond = [(own.start, own.end, own.type) for sentence in sentences for own in sentence.beyond_tags]
+    return sorted(spans + beyond)
 
 
 def test_text_bound_annotations_are_mentions_and_the_rest_is_counted(folder):
@@ -58,29 +62,31 @@ def test_text_bound_annotations_are_mentions_and_the_rest_is_counted(folder):
     ]
     counts = ReadCounts()
     sentences = list(iter_sentences(folder, counts=counts))
-    assert [(own.id, own.document, mentions(own)) for own in sentences] == [
-        ("corpus/b", "corpus/b", SPANS),
-        ("corpus/deep/a", "corpus/deep/a", []),
+    assert [(own.id, own.document) for own in sentences] == [
+        ("corpus/b-0", "corpus/b"),
+        ("corpus/b-1", "corpus/b"),
+        ("corpus/b-2", "corpus/b"),
+        ("corpus/deep/a", "corpus/deep/a"),
     ]
+    assert (mentions(sentences[:3]), mentions(sentences[3:])) == (SPANS, [])
     assert counts.recognised == {str(folder): "brat standoff"}
     what = ("events", "relations", "equivalences", "attributes", "normalizations", "notes")
     assert {name: own.count for name, own in counts.remarks.items()} == {
         f"brat's {name} are not read": 1 for name in what
-    }
+    } | {"mentions that go on in another sentence": 1}
     assert counts.remarks["brat's events are not read"].places == [f"{folder}/b.ann:2"]
 
 
 @pytest.mark.parametrize("name", ["b.ann", "b.txt", "b.*"])
 def test_a_document_may_be_named_alone(folder, name):
-    (sentence,) = read_sentences(folder / name).sentences
-    assert (sentence.id, mentions(sentence)) == ("b", SPANS)
+    sentences = read_sentences(folder / name).sentences
+    assert ({sentence.document for sentence in sentences}, mentions(sentences)) == ({"b"}, SPANS)
 
 
 def test_discontinuous_mentions_are_read_as_their_whole_extent_and_counted(folder):
     (folder / "b.ann").write_text("T1\tLocation 26 31;42 49\tNorth America\n")
     counts = ReadCounts()
-    (sentence,) = iter_sentences(folder / "b.ann", counts=counts)
-    assert mentions(sentence) == [(26, 49, "Location")]
+    assert mentions(list(iter_sentences(folder / "b.ann", counts=counts))) == [(26, 49, "Location")]
     remark = counts.remarks["discontinuous mention, read as its whole extent"]
     assert (remark.count, remark.places) == (1, [f"{folder}/b.ann:1"])
 
@@ -88,7 +94,7 @@ def test_discontinuous_mentions_are_read_as_their_whole_extent_and_counted(folde
 def test_a_text_without_annotations_is_left_out_of_gold_and_tagged(folder):
     (folder / "README.txt").write_text("How we annotated.")
     counts = ReadCounts()
-    assert len(list(iter_sentences(folder, counts=counts))) == 2
+    assert {sentence.document for sentence in iter_sentences(folder, counts=counts)} == {"corpus/b", "corpus/deep/a"}
     remark = counts.remarks["text without .ann file, not read"]
     assert (remark.count, remark.places) == (1, [f"{folder}/README.txt"])
     assert list(iter_documents(folder)) == [
@@ -101,7 +107,7 @@ def test_a_text_without_annotations_is_left_out_of_gold_and_tagged(folder):
 def test_a_byte_order_mark_counts_as_brat_counts_it(folder):
     (folder / "b.txt").write_bytes("\ufeffSony".encode())
     (folder / "b.ann").write_text("T1\tOrganization 1 5\tSony\n")
-    assert mentions(read_sentences(folder / "b.ann").sentences[0]) == [(1, 5, "Organization")]
+    assert mentions(read_sentences(folder / "b.ann").sentences) == [(1, 5, "Organization")]
 
 
 @pytest.mark.parametrize("name", ["b.txt", "b.ann", "deep/a.txt"])
@@ -128,8 +134,8 @@ def test_bad_lines_are_refused_with_their_place(folder, line, message):
     (folder / "b.ann").write_text(f"{line}\n")
     with pytest.raises(ValueError, match=rf"b\.ann:1: .*{message}"):
         read_sentences(folder)
-    (sentence, _) = read_sentences(folder, ColumnFormat(tag_column=None)).sentences
-    assert sentence.tags is None  # where gold is not wanted it is no reason to refuse
+    sentences = read_sentences(folder, ColumnFormat(tag_column=None)).sentences
+    assert {sentence.tags for sentence in sentences} == {None}  # where gold is not wanted it is no reason to refuse
 
 
 def test_annotations_without_their_text_and_texts_that_are_not_utf8_are_refused(folder):

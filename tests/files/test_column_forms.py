@@ -355,7 +355,7 @@ def test_a_file_that_no_scheme_allows_says_how_many_sentences_and_the_way_out(tm
     path = write(tmp_path, ILLEGAL)
     message = (
         r":5: tag 'I-x' after 'O' is not legal IOB2; wanted B-x; no scheme allows the whole file: 2 of 4 sentences are "
-        r"illegal under the best, IOB2; --set data\.repair=true reads them by conlleval's rules and counts the changes$"
+        r"illegal under the best, IOB2; --set data\.repair=true reads them by conlleval's rules and counts the changes"
     )
     with pytest.raises(ValueError, match=message):
         read_sentences(path)

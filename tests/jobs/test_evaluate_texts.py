@@ -170,8 +170,8 @@ def test_calibration_counts_all_mentions(texts, folder, call):
 
 def test_the_page_shows_a_mention_that_cuts_a_word_by_its_text(folder, evaluated, tagger):
     Path("cut.jsonl").write_text(json.dumps({"id": "a", "text": "un-Paris-like so", "label": [[3, 8, "place"]]}) + "\n")
-    evaluated("--set", "data.test=cut.jsonl", "--set", "data.contexts=null")
-    page = Path("runs/evaluation.html").read_text(encoding="utf-8")
+    evaluated("--set", "data.test=cut.jsonl", "--set", "data.contexts=null", "--out", "cut.html")
+    page = Path("cut.html").read_text(encoding="utf-8")
     [shown] = re.findall(r'<script type="application/json" id="shown">(.*?)</script>', page, re.S)
     [sentence] = json.loads(shown)["sentences"]
     assert [(mark["text"], mark["type"]) for mark in sentence["gold"]] == [("Paris", "place")]

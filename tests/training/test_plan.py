@@ -302,7 +302,7 @@ def test_views_are_kept_for_the_next_run(files: dict[str, dict], tmp_path: Path,
 
 
 def test_sentences_without_tags_need_a_loss_that_compares_views() -> None:
-    with pytest.raises(ValueError, match=r"loss\.mode=plain has one view; set loss\.mode to cl-kl or cl-l2"):
+    with pytest.raises(ValueError, match=r"loss\.mode=plain has one view; --set loss\.mode=cl-kl or cl-l2"):
         config_of(data={"unlabelled": "x.parquet"}, loss={"mode": "plain"})
 
 

@@ -24,6 +24,7 @@ from ctxner.files.jsonl import jsonl_records
 from ctxner.files.lines import ReadCounts, Remark
 from ctxner.files.sentences import iter_sentences, read_sentences
 from ctxner.labels import tags_to_spans
+from ctxner.schema import Mention
 
 ANN = "Ann Lee works for Acme in São Paulo."
 ENTITIES = [(0, 7, "PER"), (18, 22, "ORG"), (26, 35, "LOC")]
@@ -227,7 +228,7 @@ def test_offsets_that_count_emojis_twice_are_converted(tmp_path):
 def test_line_breaks_in_the_copy_of_a_region_may_be_escaped(tmp_path):
     region = {"start": 0, "end": 7, "text": "Ann\\nLee", "labels": ["PER"]}
     sentences, _ = read(write(tmp_path, "a.json", [{**MINIMAL, "text": "Ann\nLee", "label": [region]}]))
-    assert mentions(sentences[0]) == [(0, 7, "PER")]
+    assert sentences[0].beyond_tags == (Mention(0, 7, "PER", "Ann\nLee"),)  # a line break ends a sentence
 
 
 def test_relations_of_doccano_are_counted(tmp_path):
