@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,6 +26,7 @@ from pydantic import (
 )
 
 from ctxner.files.columns import ColumnFormat
+from ctxner.languages import check_language
 from ctxner.schema import VIEWS, ViewName
 from ctxner.settings_text import explain, override, read_yaml
 
@@ -117,7 +119,8 @@ class IndexConfig(Section):
     corpus: tuple[Path, ...] = ()
     folder: Path = Path("runs/index")
     source: str | None = None  # path or URI (s3://, gs://, ...) of an index; each node copies it under `folder` once
-    language: str = "en"  # Lucene analyzer, for the corpus and the queries alike
+    # Analyzer of the corpus and the queries alike: a code of ctxner.languages
+    language: Annotated[str, AfterValidator(check_language)] = "en"
     unit: Literal["paragraph", "sentence"] = "paragraph"  # passages of a MediaWiki dump; other files list passages
     # Column by field (name, description, type, aliases, id, source) of CSV and TSV files with another header
     columns: dict[str, str] = {}
