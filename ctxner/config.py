@@ -30,6 +30,7 @@ from ctxner.files.columns import ColumnFormat
 from ctxner.files.gold import Overlaps
 from ctxner.files.lines import check_encoding
 from ctxner.files.tags import AUTO, file_scheme
+from ctxner.languages import check_language
 from ctxner.schema import VIEWS, ViewName
 from ctxner.settings_text import explain, override, read_yaml
 
@@ -149,7 +150,8 @@ class IndexConfig(Section):
     corpus: tuple[Path, ...] = ()
     folder: Path = Path("runs/index")
     source: str | None = None  # path or URI (s3://, gs://, ...) of an index; each node copies it under `folder` once
-    language: str = "en"  # Lucene analyzer, for the corpus and the queries alike
+    # Analyzer of the corpus and the queries alike: a code of ctxner.languages
+    language: Annotated[str, AfterValidator(check_language)] = "en"
     unit: Literal["paragraph", "sentence"] = "paragraph"  # passages of a MediaWiki dump; other files list passages
     # Column by field (name, description, type, aliases, id, source) of CSV and TSV files with another header
     columns: dict[str, str] = {}

@@ -591,10 +591,13 @@ def _require_corpus(config: Config) -> None:
 def _finish(
     job: Callable[[], dict[str, Any]], json: bool, show: Callable[[dict[str, Any]], None] = terminal.show
 ) -> None:
-    """Run a job, keep stdout for its result, and print the result."""
+    """Run a job, keep stdout for its result, and print the result; then, on stderr, its `warning`."""
     with terminal.results() as write:
         result = job()
         if json:
             write(terminal.as_json(result))
+    warning = result.get("warning")
     if not json:
-        show(result)
+        show({key: value for key, value in result.items() if key != "warning"})
+    if warning:
+        terminal.warn(warning)

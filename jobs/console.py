@@ -110,6 +110,11 @@ def fail(error: BaseException) -> None:
         console.print(Text(note), highlight=False, soft_wrap=True)
 
 
+def warn(message: str) -> None:
+    """Print a warning on stderr, without line breaks."""
+    console.print("warning:", Text(message), style="yellow", highlight=False, soft_wrap=True)
+
+
 def show(result: Mapping[str, Any]) -> None:
     """Print a result for people, on stdout: scores as a table, the rest as aligned lines."""
     out = Console()

@@ -23,7 +23,7 @@ Corpus = Annotated[
 ]
 IndexOut = Annotated[Path | None, typer.Option("--out", "-o", help="Index folder (default: index.folder).")]
 IndexFolder = Annotated[Path | None, typer.Option("--index", "-i", help="Index folder (default: index.folder).")]
-Language = Annotated[str | None, typer.Option(help="Lucene analyzer, e.g. en, de (default: index.language).")]
+Language = Annotated[str | None, typer.Option(help="Of the corpus, e.g. en, de, zh (default: index.language).")]
 PassageUnit = Annotated[
     Literal["paragraph", "sentence"] | None,
     typer.Option(help="What a passage of a MediaWiki dump is (default: index.unit)."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from ctxner.config import Config
 from ctxner.encoders import packaged_encoder
-from ctxner.files.contexts import Context, join_contexts, read_contexts
+from ctxner.files.contexts import SUCCESS, Context, join_contexts, read_contexts
 from ctxner.files.sentences import read_sentences, refuse_untagged
 from ctxner.labels import mention_text
 from ctxner.retrieval.measure.coverage import (
@@ -30,6 +31,7 @@ from jobs.audit import read_passages
 from jobs.console import progress
 from jobs.pages.page import as_dict
 from jobs.pages.retrieval import Findings, Missing, write_retrieval_page
+from jobs.retrieve import warning_of_misses
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def run(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, ou
             for mention in measures.missing
         ],
         "report": str(out),
+        "warning": _warning(config, split, inputs),
     }
 
 
@@ -134,7 +137,18 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
         **whole,
         **{f"passages, {fate}": f"{count['passages']:,}" for fate, count in result["passages"].items()},
         "report": result["report"],
+        **({"warning": result["warning"]} if result["warning"] else {}),
     }
+
+
+def _warning(config: Config, split: str, inputs: Inputs) -> str | None:
+    """What to say where most sentences have no passage; the index is the one that the contexts' manifest names."""
+    folder, language = config.data.contexts, None
+    if folder and (folder / SUCCESS).is_file():
+        manifest = json.loads((folder / SUCCESS).read_text(encoding="utf-8")).get(split) or {}
+        language = manifest.get("index", {}).get("language")
+    num_without = sum(not context.passages and context.error is None for context in inputs.contexts.values())
+    return warning_of_misses(num_without, len(inputs.contexts), language, config.index.folder)
 
 
 def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:

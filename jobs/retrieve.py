@@ -10,11 +10,13 @@ from typing import Any
 from ctxner.config import FILES_SPLIT, Config
 from ctxner.files.paths import Kind, refuse_txt, sentence_files
 from ctxner.files.sentences import iter_sentences, read_sentences
+from ctxner.languages import LANGUAGES
 from ctxner.schema import Sentence
 from jobs.cluster import connect, prepare
 from jobs.console import progress
 
 _REPORT_EVERY = 1000  # sentences
+_MOST_WITHOUT = 0.5  # share of sentences without a passage above which retrieval warns
 
 
 def run(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind: Kind | None = None) -> dict[str, Any]:
@@ -38,7 +40,28 @@ def run(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind:
             done = bar.enter_context(progress("retrieving for sentences", num_sentences))
 
         manifest = retrieve(staging, config, folder, on_staged=on_staged, on_progress=lambda number: done(number))
-    return {"folder": str(folder), **manifest}
+    language, folder_of_index = manifest["index"]["language"], config.index.folder
+    warning = warning_of_misses(manifest["without_passage"], manifest["sentences"], language, folder_of_index)
+    return {"folder": str(folder), **manifest, "warning": warning}
+
+
+def warning_of_misses(num_without: int, num_sentences: int, language: str | None, index: Path) -> str | None:
+    """What to say where most sentences got no passage; None where they did.
+
+    Args:
+        num_without: Sentences without any passage, though their search did not fail.
+        num_sentences: All sentences.
+        language: Language of the index; None when unknown.
+        index: Folder of the index, for the advice.
+    """
+    if num_without <= _MOST_WITHOUT * num_sentences:
+        return None
+    name = f"{LANGUAGES.get(language, '')} ({language})" if language else "unknown here"
+    return (
+        f"{num_without / num_sentences:.0%} of {num_sentences:,} sentences got no passage. The index's language is "
+        f"{name}: if the sentences are in another one, build the index again with --language; else try a sentence with "
+        f"`ctxner index search TEXT --index {index}`, and see whether the corpus speaks of what the sentences do"
+    )
 
 
 def plan(config: Config, splits: Sequence[str], files: Sequence[Path] = (), kind: Kind | None = None) -> dict[str, Any]:

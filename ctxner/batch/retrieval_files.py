@@ -104,16 +104,16 @@ def publish(staged: Stage, manifest: Mapping[str, Any], *, max_errors: float = 1
         max_errors: Largest share of sentences, over all splits, that may have an error.
 
     Returns:
-        Counts over all splits of the job: `sentences`, `errors`, `without_query` and `kept_passages`.
+        Counts over all splits of the job: `sentences`, `errors`, `without_query`, `without_passage` (and
+        without an error) and `kept_passages`.
 
     Raises:
         RuntimeError: A sentence has no row, or two rows.
         ValueError: More sentences have an error; nothing is written and the rows stay.
     """
     first_error: str | None = None
-    counts = {
-        split: dict.fromkeys(("sentences", "errors", "without_query", "kept_passages"), 0) for split in staged.splits
-    }
+    names = ("sentences", "errors", "without_query", "without_passage", "kept_passages")
+    counts = {split: dict.fromkeys(names, 0) for split in staged.splits}
     first = 0
     with ExitStack() as stack:
         paths = {split: staged.folder / f"{split}.parquet" for split in staged.splits}
@@ -149,6 +149,8 @@ def _count(part: pa.Table, counts: dict[str, int]) -> None:
     counts["sentences"] += len(part)
     counts["errors"] += len(part) - part["error"].null_count
     counts["without_query"] += pc.sum(pc.equal(part["query"], "")).as_py() or 0
+    is_empty = pc.equal(pc.list_value_length(part["passages"]), 0)
+    counts["without_passage"] += pc.sum(pc.and_(is_empty, pc.is_null(part["error"]))).as_py() or 0
     counts["kept_passages"] += pc.struct_field(passages, "dropped").null_count if len(passages) else 0
 
 

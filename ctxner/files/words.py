@@ -1,8 +1,10 @@
 """Splitting plain text into words and sentences, with exact character offsets.
 
 Made for noisy text: URLs, @users, #tags, emoticons, numbers and words like don't stay whole; a possessive 's is cut
-off. Every repetition in a pattern that can backtrack is bounded, so the time is linear in the text. Words are split
-into an encoder's pieces by `ctxner.views`.
+off. Scripts written without blanks are split by a rule, without a dictionary: each Chinese and Japanese character is a
+word, and so is each orthographic cluster of Thai, Lao, Khmer and Burmese (a consonant with the vowels and marks around
+it, which no word boundary divides). Every repetition in a pattern that can backtrack is bounded, so the time is linear
+in the text. Words are split into an encoder's pieces by `ctxner.views`.
 """
 
 from __future__ import annotations
@@ -11,10 +13,32 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-# Scripts written without spaces, where each character is a word.
-_LONE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-# Marks that Python's \w leaves out, cutting words of Indic scripts, Thai, Arabic and Hebrew in two.
-_MARKS = r"\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u109f\u1780-\u17d3"
+LONE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # each character is a word
+# Letters and marks of scripts written without blanks, where each cluster is a word: Thai, Lao, Burmese, Khmer.
+CLUSTERED = (
+    r"\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f\u104e\u1050-\u108f\u109a-\u109d"
+    r"\u1780-\u17d3\u17d7\u17dd"
+)
+# Marks that Python's \w leaves out, cutting words of Indic scripts, Arabic and Hebrew in two.
+MARKS = (
+    r"\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8"
+    r"\u06ea-\u06ed\u0711\u0730-\u074a\u07a6-\u07b0\u0900-\u0963\u0966-\u0dff\u0f18-\u0f39\u0f3e-\u0f84\u0f86-\u0fbc"
+)
+_MYANMAR = r"[\u1000-\u102a\u103f\u104e\u1050-\u1055\u105a-\u105d\u1061\u1065\u1066\u106e-\u1070\u1075-\u1081\u108e]"
+_MYANMAR_MARK = (
+    r"[\u102b-\u1038\u103a-\u103e\u1056-\u1059\u105e-\u1060\u1062-\u1064\u1067-\u106d\u1071-\u1074\u1082-\u108d"
+    r"\u108f\u109a-\u109d]"
+)
+# After the Thai character clusters of Theeramunkong et al. (2000), simplified, and the syllable breaks of sylbreak (Ye
+# Kyaw Thu): a consonant that is stacked or ends a syllable stays with what is before it.
+CLUSTER = rf"""
+  [\u0e40-\u0e44]? [\u0e01-\u0e2f] [\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]* [\u0e30\u0e32\u0e33\u0e45]*
+| [\u0ec0-\u0ec4]? [\u0e81-\u0eaf\u0edc-\u0edf] [\u0eb1\u0eb4-\u0ebd\u0ec8-\u0ece]* [\u0eb0\u0eb2\u0eb3]*
+| [\u1780-\u17b3] (?:\u17d2[\u1780-\u17b3]|[\u17b4-\u17d1\u17d3\u17dd])*
+| {_MYANMAR} (?:\u1039{_MYANMAR}|{_MYANMAR_MARK})*
+  (?:{_MYANMAR}(?=\u1037?[\u103a\u1039]) (?:\u1039{_MYANMAR}|{_MYANMAR_MARK})*)*
+| [{CLUSTERED}]
+"""
 _JOINERS = r"\u00ad\u200c\u200d"
 # Never in a word: controls, format characters, variation selectors, lone surrogates, the replacement character.
 _VOID = (
@@ -34,8 +58,8 @@ _ABBREVIATIONS = frozenset(
 
 @cache
 def _word_pattern() -> re.Pattern[str]:
-    initial = rf"(?:[^\W{_LONE}]|[{_MARKS}])"
-    letters = rf"(?:[^\W{_LONE}]|[{_MARKS}{_JOINERS}])*"
+    initial = rf"(?:[^\W{LONE}{CLUSTERED}]|[{MARKS}])"
+    letters = rf"(?:[^\W{LONE}{CLUSTERED}]|[{MARKS}{_JOINERS}])*"
     label = r"[A-Za-z0-9-]{1,63}"
     return re.compile(
         rf"""
@@ -51,7 +75,8 @@ def _word_pattern() -> re.Pattern[str]:
         | ['’] [sS] (?!\w)                                                              # possessive
         | [\U0001f1e6-\U0001f1ff]{{2}}                                                  # flag
         | {_EMOJI} (?:[\ufe0f\U0001f3fb-\U0001f3ff] | \u200d{_EMOJI})*
-        | [{_LONE}]
+        | [{LONE}][\u3099\u309a]?                                                       # with a voicing mark
+        | {CLUSTER}
         | ([^\w\s{_VOID}]) \1*                                                          # ..., !!!
         """,
         re.VERBOSE,

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from ctxner.files.words import CLUSTERED, MARKS
 from ctxner.schema import ScoredPassage
 
 RUN_LENGTH = 6  # characters
@@ -20,7 +21,7 @@ _MIN_CONTAINED = 20  # characters; a shorter sentence may well be part of a pass
 _MIN_PART = 0.5  # a passage within the sentence is a copy from this share of the sentence's runs on
 
 _NOISE = re.compile(r"(?:https?:|www\.)\S*|@\s?\w+|\brt\b", re.IGNORECASE)
-_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+_NOT_ALPHANUMERIC = re.compile(rf"(?:(?![{MARKS}{CLUSTERED}])[\W_])+")  # vowel signs tell words apart, as letters do
 
 Runs = frozenset[str]
 

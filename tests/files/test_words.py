@@ -25,7 +25,12 @@ TEXT = st.text(max_size=60) | st.text(alphabet="aZ9 .,'’-_@#:/&;s\n\t\ud800\u2
         ("great :) :D <3 ... !!! -_-", "great :) :D <3 ... !!! -_-"),
         ("Amazon.com me@x.co.uk end.Start", "Amazon.com me@x.co.uk end . Start"),
         ("👍🏽👍🏽❤️ 👩‍👩‍👧 🇩🇪🇫🇷", "👍🏽 👍🏽 ❤️ 👩‍👩‍👧 🇩🇪 🇫🇷"),
-        ("हिन्दी में เที่ยว e\u0301a 東京", "हिन्दी में เที่ยว e\u0301a 東 京"),
+        ("हिन्दी में e\u0301a 東京 か\u3099", "हिन्दी में e\u0301a 東 京 か\u3099"),
+        ("ไปเที่ยวเกาะสมุย", "ไป เที่ ย ว เกาะ ส มุ ย"),  # Thai clusters; a vowel written first stays with its consonant
+        ("ຢູ່ວຽງຈັນ", "ຢູ່ ວຽ ງ ຈັ ນ"),
+        ("នៅភ្នំពេញ", "នៅ ភ្នំ ពេ ញ"),  # a subscript stays with what it is written under
+        ("ရန်ကုန်မြို့ ဗုဒ္ဓ", "ရန် ကုန် မြို့ ဗုဒ္ဓ"),  # a killed consonant ends a syllable
+        ("รถBMWคันที่๑๒", "ร ถ BMW คั น ที่ ๑๒"),
         ("\ufeffa\u200bb\x00c \ud800d\ufffd", "a b c d"),
         ("", ""),
     ],
@@ -80,6 +85,7 @@ def test_sentences_of_no_words_cannot_be_asked_for():
 def test_splitting_takes_linear_time_on_hostile_text():
     units = (
         "a|a.|A.B.|http://|www.|.|a-|1:|a@|&amp|@|don't |👍🏽|\u200d|x\u200d|-_|日|'s|a.com.|1.1.|<|a'|$1|a/|a.aa|a@a."
+        "|ก|เ|ะ|กั|က|က်|က္|ံ|ក្|្|か\u3099"
     )
     for unit in units.split("|"):
         began = time.perf_counter()

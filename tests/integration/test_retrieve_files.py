@@ -37,6 +37,7 @@ def test_files_without_gold_tags_get_contexts_that_join_to_them(tmp_path: Path) 
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert (found["sentences"], found["errors"], found["without_query"]) == (5, 0, 2)
+    assert (found["without_passage"], found["warning"]) == (2, None)
     assert found["seconds"] > found["staging_seconds"] > 0
     assert "staging sentences" in ended.stderr
     assert "retrieving for sentences" in ended.stderr

@@ -79,6 +79,27 @@ def test_contexts_of_sentences_that_the_data_lacks_are_not_counted(folder, call)
     assert (found["sentences"], found["without_query"], found["errors"]) == (2, 0, 0)
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_most_sentences_without_a_passage_are_the_last_thing_said(folder, call, as_json):
+    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
+    rows = {"dev-0": Context(words[0], "", ()), "dev-1": Context(words[1], "saw", ())}
+    write_contexts(rows, folder / "contexts" / "dev.parquet")
+    manifest = {"dev": {"index": {"language": "zh"}}}
+    (folder / "contexts" / "_SUCCESS").write_text(json.dumps(manifest))
+    code, out, err = call("retrieval-report", "-c", "config.yaml", *(["--json"] if as_json else []))
+    assert code == 0, err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("warning: 100% of 2 sentences got no passage. The index's language is Chinese (zh): ")
+    assert "`ctxner index search TEXT --index runs/index`" in last
+    assert "warning" not in out or as_json
+
+
+def test_no_warning_where_half_of_the_sentences_have_passages(folder, call):
+    code, _, err = call("retrieval-report", "-c", "config.yaml")
+    assert code == 0
+    assert "warning" not in err
+
+
 def test_contexts_of_which_too_many_failed_are_refused_by_report_and_evaluation(folder, call):
     words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
     rows = {"dev-0": Context(words[0], "kim", FOUND), "dev-1": Context(words[1], "", (), "OSError: no disk")}

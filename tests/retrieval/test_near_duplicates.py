@@ -43,3 +43,9 @@ def test_passages_are_near_duplicates_both_ways_or_not_at_all():
 
 def test_texts_without_letters_are_never_duplicates():
     assert not is_near_duplicate(character_runs("😀"), character_runs("😀"))
+
+
+def test_texts_that_differ_in_vowel_signs_only_are_no_duplicates():
+    for first, second in (("राम और सीता नदी पर", "रोम और सैते नदे पर"), ("ไปกินข้าวที่บ้าน", "ไปก่นข่าวท้าบึน")):
+        assert not is_near_duplicate(character_runs(first), character_runs(second))
+        assert is_near_duplicate(character_runs(first), character_runs(f"{first}!"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctxner.files.unique_ids import IdHashes
+from ctxner.languages import check_language
 from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.corpus.reader import CorpusReader, Unit, check_corpus
 from ctxner.retrieval.index.names import NamesWriter, ShardNames, write_names
@@ -135,7 +136,7 @@ def build_index(
     Args:
         corpus_paths: Files that `CorpusReader` reads.
         folder: Index folder; created when missing. Other files in it are refused.
-        language: Code of Anserini's analyzer, e.g. `en`, `de`, `zh`.
+        language: Language of the texts, which decides their analyzer: a code of `ctxner.languages.LANGUAGES`.
         unit: Passage unit of a MediaWiki dump.
         columns: Column by field of CSV and TSV files (see `CorpusReader`).
         num_shards: Number of Lucene indexes that the corpus is split into.
@@ -147,6 +148,7 @@ def build_index(
         BlockingIOError: Another process is writing into the folder.
     """
     started = time.perf_counter()
+    check_language(language)
     CorpusReader(corpus_paths, unit=unit, columns=columns, num_parts=num_shards)
     plan = ShardPlan(tuple(map(Path, corpus_paths)), language, unit, num_shards, columns or {})
     with new_version(Path(folder)) as version:

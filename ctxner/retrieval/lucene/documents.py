@@ -1,7 +1,7 @@
 """Passages <-> Lucene documents, in Anserini's layout, so that its tools can open the index too.
 
     id        indexed unchanged and stored; also a doc value, which orders equal scores
-    contents  title, newline, text; analyzed, with positions, so that exact phrases can be looked up; not stored
+    contents  title, newline, text, in `analyzed_form`; analyzed, with positions, for exact phrases; not stored
     kind      `text` for passages that are searched for, `entry` for those that are found by name only
     raw       the whole passage as JSON; stored
 
@@ -29,6 +29,7 @@ from ctxner.retrieval.lucene.method_handles import (
     java_type,
     method,
 )
+from ctxner.retrieval.text import analyzed_form
 from ctxner.schema import Passage
 
 CONTENTS = "contents"
@@ -59,7 +60,7 @@ def document_text(passage: Passage) -> str:
         f'{{"id": {encode_basestring(passage.id)}, "contents": {encode_basestring(contents)}, '
         f'"source": {encode_basestring(passage.source)}{title}}}'
     )
-    return _FIELD_END.join((passage.id, contents, TEXT if passage.is_text else "entry", raw))
+    return _FIELD_END.join((passage.id, analyzed_form(contents), TEXT if passage.is_text else "entry", raw))
 
 
 def java_documents(texts: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ctxner.retrieval.lucene.documents import CONTENTS, ID, KIND, TEXT, raw_reader, stored_passage
 from ctxner.retrieval.lucene.jvm import java_class
@@ -33,7 +33,7 @@ from ctxner.retrieval.lucene.method_handles import (
 from ctxner.schema import Passage
 
 Hits = tuple[tuple[int, float], ...]  # (Lucene's document number, score), best first
-QueryKind = Literal["bag", "weighted", "phrase"]
+QueryKind = Literal["bag", "weighted", "terms", "phrase"]
 
 _SEPARATOR = "\x1e"  # in no question: control characters are replaced before
 _TOKEN_END = "\x1f"
@@ -48,6 +48,21 @@ _QUERY = _SEARCH + "Query"
 _TOP = _SEARCH + "TopDocs"
 _TERM = "org.apache.lucene.index.Term"
 _ANALYZER = "org.apache.lucene.analysis.Analyzer"
+_STREAM = "org.apache.lucene.analysis.TokenStream"
+
+
+class Token(NamedTuple):
+    """A token of an analyzed text.
+
+    Attributes:
+        term: What is looked up in the index.
+        start: Its first character in the text.
+        end: One past its last character.
+    """
+
+    term: str
+    start: int
+    end: int
 
 
 class Lookups:
@@ -86,6 +101,7 @@ class Lookups:
         self._num_threads, self._texts_only = num_threads, texts_only
         self._pool = java_class("java.util.concurrent.ForkJoinPool")(num_threads)  # its threads end with the process
         self._analysis = _batched(self._analyze())
+        self._tokens = _batched(self._tokens_of())
         self._frequencies = _batched(self._document_frequency())
         self._stored = _batched(self._raw_passage())
         self._searches = cache(self._search)
@@ -97,6 +113,10 @@ class Lookups:
     def analyze(self, texts: Sequence[str]) -> list[list[str]]:
         """The analyzer's tokens of each text."""
         return [answer.split(_TOKEN_END) if answer else [] for answer in self._ask(self._analysis, texts)]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
+        """The analyzer's tokens of each text with their places, in the order of the text."""
+        return [_tokens(text, answer) for text, answer in zip(texts, self._ask(self._tokens, texts), strict=True)]
 
     def document_frequencies(self, tokens: Sequence[str]) -> list[int]:
         """Number of passages with each of the analyzer's tokens."""
@@ -110,7 +130,8 @@ class Lookups:
 
         Args:
             kind: Syntax of the queries. `bag`: words, each counted once; `weighted`: Lucene's classic query syntax;
-                `phrase`: words that must be adjacent, after analysis.
+                `terms`: the same, of terms that are not analyzed again; `phrase`: words that must be adjacent, after
+                analysis.
             queries: Queries without control characters.
             depth: Most hits per query.
         """
@@ -161,6 +182,24 @@ class Lookups:
         join = as_type(bound(join, 0, characters(_TOKEN_END)), STRING, "java.util.List")
         return chain(bound(analyze, 0, self._analyzer), join)
 
+    def _tokens_of(self) -> Any:
+        """Text -> start, end and term of each of its tokens."""
+        builder = "java.lang.StringBuilder"
+        fill = handles().dropArguments(handles().identity(java_type(builder)), 1, java_type(_STREAM))
+        for part in (_attribute("CharTerm"), _attribute("Offset", "endOffset"), _attribute("Offset", "startOffset")):
+            ended = chain(part, bound(method(STRING, "concat", STRING, STRING), 1, _TOKEN_END))
+            append = handles().filterArguments(method(builder, "append", builder, STRING), 1, ended)
+            fill = handles().foldArguments(fill, as_type(append, "void", builder, _STREAM))  # the last is added first
+        goes_on = handles().dropArguments(method(_STREAM, "incrementToken", "boolean"), 0, java_type(builder))
+        none_yet = handles().dropArguments(constructor(builder), 0, java_type(_STREAM))
+        close = handles().dropArguments(handles().identity(java_type(builder)), 0, java_type(_THROWABLE))
+        close = handles().dropArguments(close, 2, java_type(_STREAM))
+        close = handles().foldArguments(close, 2, method(_STREAM, "close", "void"))
+        tokens = handles().tryFinally(handles().whileLoop(none_yet, goes_on, fill), close)
+        tokens = handles().foldArguments(tokens, method(_STREAM, "reset", "void"))
+        stream = bound(method(_ANALYZER, "tokenStream", _STREAM, STRING, STRING), 0, self._analyzer, CONTENTS)
+        return chain(stream, tokens, method(builder, "toString", STRING))
+
     def _document_frequency(self) -> Any:
         """Token -> number of passages with it, in digits."""
         term = bound(constructor(_TERM, STRING, STRING), 0, CONTENTS)
@@ -204,9 +243,10 @@ class Lookups:
             build = method("org.apache.lucene.util.QueryBuilder", "createPhraseQuery", _QUERY, STRING, STRING)
             return bound(build, 0, builder, CONTENTS)
         parser = "org.apache.lucene.queryparser.classic.QueryParser"
-        new_parser = bound(
-            constructor(parser, STRING, _ANALYZER), 0, CONTENTS, self._analyzer
-        )  # a parser is not thread-safe
+        unchanged = "org.apache.lucene.analysis.core.KeywordAnalyzer"
+        analyzer = java_class(unchanged)() if kind == "terms" else self._analyzer
+        # a parser is not thread-safe
+        new_parser = bound(constructor(parser, STRING, _ANALYZER), 0, CONTENTS, analyzer)
         return handles().foldArguments(method(parser, "parse", _QUERY, STRING), new_parser)
 
     def _ordered_search(self, depth: int) -> Any:
@@ -219,12 +259,32 @@ class Lookups:
         return as_type(bound(search, 1, _integer(depth), order, java_class("java.lang.Boolean")(True)), _TOP, _QUERY)
 
 
+def _attribute(name: str, number: str | None = None) -> Any:
+    """Token stream -> an attribute of the token at which it stands, or one of the attribute's numbers, as text."""
+    attributes = "org.apache.lucene.analysis.tokenattributes."
+    kind, any_kind = f"{attributes}{name}Attribute", "org.apache.lucene.util.Attribute"
+    get = bound(method(_STREAM, "getAttribute", any_kind, "java.lang.Class"), 1, java_type(kind))
+    if number is None:
+        return chain(as_type(get, _OBJECT, _STREAM), method(_OBJECT, "toString", STRING))
+    digits = static_method("java.lang.Integer", "toString", STRING, "int")
+    return chain(as_type(get, kind, _STREAM), method(kind, number, "int"), digits)
+
+
 def _hits(answer: str) -> Hits | str:
     if answer.startswith(_FAILED):
         return answer.removeprefix(_FAILED)
     hits = _HIT.findall(answer)
     scores = array("f", [float(score) for _, score in hits])  # Java prints enough digits to recover its 32 bits
     return tuple(zip([int(doc) for doc, _ in hits], scores, strict=True))
+
+
+def _tokens(text: str, answer: str) -> list[Token]:
+    parts = answer.split(_TOKEN_END)
+    places: Sequence[int] = range(len(text) + 1)
+    if not text.isascii() and max(text) > "\uffff":  # Java counts such a character twice
+        places = [n for n, character in enumerate(text) for _ in range(1 + (character > "\uffff"))] + [len(text)]
+    spans = zip(parts[2::3], map(int, parts[:-1:3]), map(int, parts[1::3]), strict=True)
+    return [Token(term, places[start], places[end]) for term, start, end in spans]
 
 
 def _batched(answer: Any) -> Any:

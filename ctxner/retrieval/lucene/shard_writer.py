@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ctxner.languages import CLUSTERED, check_language
 from ctxner.retrieval.lucene.documents import ID, document_text, java_documents
 from ctxner.retrieval.lucene.jvm import java_class
 from ctxner.schema import Passage
@@ -22,18 +23,19 @@ _BUFFER_MIB = 128.0  # Lucene then writes a segment; well below the JVM's heap
 
 
 def analyzer_for(language: str) -> Any:
-    """Anserini's Lucene analyzer for a language code.
+    """Lucene's analyzer for a language: Anserini's, or the standard one where text comes in clusters.
+
+    It is given text in `analyzed_form`, from passages and queries alike.
 
     Raises:
-        ValueError: Anserini has none (it would silently fall back to English).
+        ValueError: There is none (Anserini would silently fall back to English).
     """
+    check_language(language)
     if language == "en":
         return java_class("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()
-    analyzers = java_class("io.anserini.analysis.AnalyzerMap")
-    known = sorted({"en", *analyzers.analyzerMap.keySet().toArray()})
-    if language not in known:
-        raise ValueError(f"no Lucene analyzer for language {language!r}; choose one of {', '.join(known)}")
-    return analyzers.getLanguageSpecificAnalyzer(language)
+    if language in CLUSTERED:
+        return java_class("org.apache.lucene.analysis.standard.StandardAnalyzer")()
+    return java_class("io.anserini.analysis.AnalyzerMap").getLanguageSpecificAnalyzer(language)
 
 
 def open_directory(folder: Path) -> Any:

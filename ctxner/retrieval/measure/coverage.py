@@ -1,7 +1,8 @@
 """How much of what a reader needs stands in the passages: of the gold mentions, and of the sentences' words.
 
-Texts are compared as runs of normalised words. Passages that nearly are the sentence count for nothing: they prove no
-retrieval. Gold mentions serve for measuring only, never for a query.
+Texts are compared as runs of normalised words. How many words two texts share is counted by pairs of adjacent ones in
+scripts without blanks, of whose single characters any long text has most. Passages that nearly are the sentence count
+for nothing: they prove no retrieval. Gold mentions serve for measuring only, never for a query.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 from dataclasses import dataclass
 
 from ctxner.labels import gold_spans, mention_text
-from ctxner.retrieval.text import normalised_words
+from ctxner.retrieval.text import normalised_words, overlapping_words
 from ctxner.schema import Example, Passage, Sentence, Span
 
 SHARED_WORDS = 0.8  # of the shorter text's distinct words; from more on, two texts count as one
@@ -137,7 +138,9 @@ def word_coverage(examples: Iterable[Example], ks: Sequence[int]) -> dict[int, T
     covered, total = dict.fromkeys(ks, 0), 0
     for example in examples:
         words = _sentence_words(example.sentence)
-        passages = [_title_and_text(passage) for passage in _others(example)]
+        passages = [
+            overlapping_words(text) for passage in _others(example) for text in [f"{passage.title} | {passage.text}"]
+        ]
         total += len(words)
         for k in ks:
             known = set().union(*passages[:k])
@@ -208,7 +211,7 @@ def _strike_found(
     anchors = by_anchor.keys() & set(tokens)
     if not anchors:
         return
-    text, passage_words = _between_blanks(tokens), set(normalised_words(passage.text))
+    text, passage_words = _between_blanks(tokens), set(overlapping_words(passage.text))
     for anchor in anchors:
         for mention in [mention for mention, wanted in by_anchor[anchor].items() if wanted in text]:
             waiting[mention] = {
@@ -230,11 +233,11 @@ def _others(example: Example) -> Iterator[Passage]:
 
 def _repeats(passage: Passage, words: Set[str]) -> bool:
     """Whether a passage shares most words with a sentence of these words."""
-    return shares_most_words(words, set(normalised_words(passage.text)))
+    return shares_most_words(words, set(overlapping_words(passage.text)))
 
 
 def _sentence_words(sentence: Sentence) -> list[str]:
-    return normalised_words(" ".join(sentence.words))
+    return overlapping_words(" ".join(sentence.words))
 
 
 def _title_and_text(passage: Passage) -> list[str]:

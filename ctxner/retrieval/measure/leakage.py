@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ctxner.retrieval.measure.coverage import SHARED_WORDS, Tally, gold_mentions, shares_most_words, surfaces
 from ctxner.retrieval.near_duplicates import THRESHOLD, Runs, character_runs, repeats_sentence
-from ctxner.retrieval.text import clean_text, normalised_words
+from ctxner.retrieval.text import clean_text, overlapping_words
 from ctxner.schema import Sentence
 
 
@@ -189,4 +189,4 @@ def _add(copies: SentenceCopies, id: str, text: str, text_runs: Runs, runs: Runs
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(normalised_words(text))
+    return frozenset(overlapping_words(text))

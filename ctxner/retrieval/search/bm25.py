@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import get_args
@@ -20,6 +20,7 @@ from ctxner.retrieval.lucene.lookups import Hits, Lookups, QueryKind
 from ctxner.retrieval.lucene.reader import open_reader
 from ctxner.retrieval.lucene.shard_writer import analyzer_for
 from ctxner.retrieval.near_duplicates import Runs, character_runs, is_near_duplicate, repeats_sentence
+from ctxner.retrieval.search.analyzed import AnalyzedSentences
 from ctxner.retrieval.search.links import Linker, named_entries
 from ctxner.retrieval.search.mentions import (
     CandidateSearch,
@@ -168,6 +169,11 @@ class BM25Searcher:
         if query_mode == "entries":
             self._names = Names(Path(folder, self.manifest.version))
             self._linker = Linker(self._names, language=self.manifest.language, stop_words=self._stop_words)
+        self._analyzed = None
+        if self.manifest.language != "en":
+            self._analyzed = AnalyzedSentences(
+                self._lookups, language=self.manifest.language, num_documents=self.num_documents
+            )
         self._frequencies: dict[str, int] = {}
         self._phrases: dict[Tokens, Hits | str] = {}
 
@@ -209,6 +215,8 @@ class BM25Searcher:
         """The query that a sentence of these words is searched with."""
         if self._query_mode == "bag":
             return bag_of_words(words, max_terms=self._max_query_terms)
+        if self._analyzed:
+            return self._analyzed.query(_searched_words(words), max_terms=self._max_query_terms)
         return weighted_query(
             words,
             self.document_frequency,
@@ -253,7 +261,11 @@ class BM25Searcher:
         """The best passages of every sentence by BM25, for each sentence as many as `depths` says."""
         answers = self._ask(sentences, max(depths, default=1), predicted)
         docs = {doc for sentence_answers in answers for doc in sentence_answers.docs()}
-        read = {doc: _Read(passage) for doc, passage in self._lookups.passages(docs).items()}
+        passages = self._lookups.passages(docs)
+        read = {doc: _Read(passage) for doc, passage in passages.items()}
+        if self._analyzed and self._by_mention:
+            for doc, words in self._analyzed.compared_words(passages).items():
+                read[doc].words = words
         return [
             self._result(sentence, answer, read, depth)
             for sentence, answer, depth in zip(sentences, answers, depths, strict=True)
@@ -265,10 +277,12 @@ class BM25Searcher:
             self._frequencies.clear()
         if len(self._phrases) > _CACHED:
             self._phrases.clear()
-        if self._query_mode != "bag":
+        if self._query_mode != "bag" and self._analyzed:
+            self._analyzed.prepare(_searched_words(sentence.words) for sentence in sentences)
+        elif self._query_mode != "bag":
             self._count(term for sentence in sentences for term in self._terms(sentence))
         queries = [self.query_text(sentence.words) for sentence in sentences]
-        kind: QueryKind = "bag" if self._query_mode == "bag" else "weighted"
+        kind: QueryKind = "bag" if self._query_mode == "bag" else "terms" if self._analyzed else "weighted"
         pool = max(depth, _POOL) if self._by_mention else depth
         distinct = [query for query in dict.fromkeys(queries) if query]
         answers = dict(zip(distinct, self._lookups.search(kind, distinct, pool), strict=True))
@@ -303,11 +317,13 @@ class BM25Searcher:
         """The terms whose document frequencies are needed."""
         yield from (term for term, _ in searchable_terms(sentence.words, self._stop_words))
         if self._by_mention:
-            yield from (token for word in _words(sentence) for token in normalised_words(word))
+            yield from (token for word in _searched_words(sentence.words) for token in normalised_words(word))
 
     def _candidates(self, sentence: Sentence, predicted: _Spans) -> CandidateSearch:
+        if self._analyzed:
+            return self._analyzed.candidates(_searched_words(sentence.words), predicted)
         return candidate_mentions(
-            _words(sentence),
+            _searched_words(sentence.words),
             document_frequency=self.document_frequency,
             num_documents=self.num_documents,
             stop_words=self._stop_words,
@@ -336,7 +352,8 @@ class BM25Searcher:
     def _look_up(self, mentions: Iterable[Tokens]) -> None:
         """Look up, for each mention, the best few passages in which its tokens are adjacent after analysis."""
         unknown = [mention for mention in dict.fromkeys(mentions) if mention not in self._phrases]
-        answers = self._lookups.search("phrase", [" ".join(mention) for mention in unknown], _PER_MENTION)
+        surface = self._analyzed.surface if self._analyzed else " ".join
+        answers = self._lookups.search("phrase", list(map(surface, unknown)), _PER_MENTION)
         self._phrases.update(zip(unknown, answers, strict=True))
 
     def _result(self, sentence: Sentence, answers: _Answers, read: Mapping[int, _Read], depth: int) -> SearchResult:
@@ -356,8 +373,13 @@ class BM25Searcher:
         texts = {doc: passage.words for doc, passage in read.items()}
         is_choosy = self._query_mode == "entries" and self.num_documents >= _SMALL_CORPUS
         least = _LEAST_GAIN if is_choosy else 0.0
+        holders = None
+        if self._analyzed:  # base forms of a word may hide in `texts` that the phrase holds the mention
+            looked_up = zip(answers.mentions, answers.looked_up, strict=True)
+            holders = {mention: {doc for doc, _ in hits} for mention, hits in looked_up}
+        covering = partial(choose, answers.mentions, texts, least_gain=least, holders=holders)
         if not self._drop_near_duplicates:
-            return list(islice(choose(answers.mentions, texts, lambda _: False, least_gain=least), depth))
+            return list(islice(covering(lambda _: False), depth))
         sentence_runs = character_runs(clean_text(" ".join(sentence.words)))
 
         def repeats(doc: int) -> bool:
@@ -365,7 +387,7 @@ class BM25Searcher:
 
         chosen: list[int] = []
         copies: list[int] = []
-        for doc in islice(choose(answers.mentions, texts, repeats, least_gain=least), depth + _SPARE):
+        for doc in islice(covering(repeats), depth + _SPARE):
             if len(chosen) == depth:
                 break
             is_copy = any(is_near_duplicate(read[doc].runs, read[better].runs) for better in chosen)
@@ -381,5 +403,5 @@ def _joined(entries: Sequence[ScoredPassage], texts: SearchResult) -> SearchResu
     return replace(texts, hits=hits)
 
 
-def _words(sentence: Sentence) -> list[str]:
-    return [clean_text(word[:MAX_WORD_LENGTH]) for word in sentence.words[:MAX_QUERY_TERMS]]
+def _searched_words(words: Sequence[str]) -> list[str]:
+    return [clean_text(word[:MAX_WORD_LENGTH]) for word in words[:MAX_QUERY_TERMS]]

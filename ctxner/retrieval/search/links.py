@@ -38,6 +38,9 @@ _CACHED_WORDS = 1 << 18
 
 _STARTS, _ENDS, _UPPER, _LOWER, _SMALL, _WEAK = 1, 2, 4, 8, 16, 32  # flags of a token; small: stop word in lower case
 _PARTS = re.compile(r"[-/\u2010-\u2015]")  # within a word, names may begin and end at these
+_FOREIGN_PARTS = re.compile(
+    r"[-/\u2010-\u2015'’]"
+)  # French d'Orléans, Turkish İstanbul'da; in English O'Neill is whole
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z_]+")
 
 
@@ -214,11 +217,12 @@ class _Vocabulary(dict[str, int]):
     def __init__(self, language: str, stop_words: frozenset[str]) -> None:
         super().__init__()
         self._language, self._stop_words = language, stop_words
+        self._parts = _PARTS if language == "en" else _FOREIGN_PARTS
         self._hashes, self._flags, self._firsts = array("Q"), array("B"), array("q", [0])
 
     def __missing__(self, word: str) -> int:
         text = clean_text(word[:MAX_WORD_LENGTH])
-        parts = _CAMEL.findall(text) if text[:1] in "#@" else _PARTS.split(text)
+        parts = _CAMEL.findall(text) if text[:1] in "#@" else self._parts.split(text)
         for part in parts:
             tokens = name_words(part, self._language)
             is_acronym = len(part) > 1 and part.isupper()
@@ -227,7 +231,8 @@ class _Vocabulary(dict[str, int]):
                 case = _UPPER if part[:1].isupper() else 0
                 if part[:1].islower():
                     case = _SMALL if token in self._stop_words else _LOWER
-                flags = (n == 0) * _STARTS | (n == len(tokens) - 1) * _ENDS | case | is_weak * _WEAK
+                is_last = n == len(tokens) - 1 or self._language == "ko"  # particles may follow
+                flags = (n == 0) * _STARTS | is_last * _ENDS | case | is_weak * _WEAK
                 self._hashes.append(word_hash(token))
                 self._flags.append(flags)
         self._firsts.append(len(self._hashes))

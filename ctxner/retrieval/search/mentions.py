@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple, TypeVar
 
-from ctxner.retrieval.search.query import ENGLISH_STOP_WORDS
+from ctxner.retrieval.search.query import ENGLISH_STOP_WORDS, inverse_frequency
 from ctxner.retrieval.text import is_address, normalised_words
 from ctxner.schema import Passage
 
@@ -22,7 +22,7 @@ CandidateSearch = Generator[list[Tokens], Callable[[Tokens], bool], dict[Tokens,
 D = TypeVar("D", bound=Hashable)
 
 MAX_MENTION_TOKENS = 5
-_CAPITAL_WEIGHT = 4.0  # chosen on WNUT-17 dev, where 3 to 6 differ by at most 0.3 points
+CAPITAL_WEIGHT = 4.0  # chosen on WNUT-17 dev, where 3 to 6 differ by at most 0.3 points
 _PREDICTED_WEIGHT = 4.0  # on dev 2 to 10 differ by at most 0.2 points
 
 # Share of a mention's weight that remains after each passage that covers it. With 0, coverage on dev is 0.3 points
@@ -32,7 +32,21 @@ _AGAIN = 0.2
 # Blind Friend"). On dev, 25% instead of 13% of the mentions get the passage of that title among six, at 0 to 0.3 points
 # less coverage.
 _TITLE = 0.3
-_JOINERS = ("-", "'", "’", ".", "&")
+JOINERS = ("-", "'", "’", ".", "&")
+
+
+class MentionToken(NamedTuple):
+    """A token that candidate mentions are made of.
+
+    Attributes:
+        term: What it is compared and looked up by.
+        weight: Rarity; 0 for stop words and for terms in no passage.
+        at_end: Whether a mention may begin or end with it.
+    """
+
+    term: str
+    weight: float
+    at_end: bool
 
 
 def candidate_mentions(
@@ -63,8 +77,25 @@ def candidate_mentions(
         times four for a predicted run.
     """
     stretches = _stretches(words, document_frequency, num_documents, stop_words)
+    named = {tuple(normalised_words(" ".join(words[start:end]))) for start, end in predicted}
+    return (yield from candidate_runs(stretches, predicted=named))
+
+
+def candidate_runs(
+    stretches: Sequence[Sequence[MentionToken]],
+    *,
+    predicted: Iterable[Tokens] = (),
+    most_tokens: int = MAX_MENTION_TOKENS,
+) -> CandidateSearch:
+    """`candidate_mentions` of tokens that are cut and weighed already.
+
+    Args:
+        stretches: The sentence's tokens in order, cut where no name goes on.
+        predicted: Runs that a tagger predicted.
+        most_tokens: Length of the longest run.
+    """
     occurring = [{(n, n + 1) for n, token in enumerate(tokens) if token.weight} for tokens in stretches]
-    for length in range(2, MAX_MENTION_TOKENS + 1):
+    for length in range(2, most_tokens + 1):
         runs = [list(_runs(*pair, length)) for pair in zip(stretches, occurring, strict=True)]
         if not any(runs):
             continue
@@ -76,13 +107,13 @@ def candidate_mentions(
         for start, end in spans:
             mention = tuple(token.term for token in tokens[start:end])
             weights[mention] = max(weights.get(mention, 0.0), sum(token.weight for token in tokens[start:end]))
-    for mention in {tuple(normalised_words(" ".join(words[start:end]))) for start, end in predicted}:
+    for mention in set(predicted):
         if mention in weights:
             weights[mention] *= _PREDICTED_WEIGHT
     return weights
 
 
-def _runs(tokens: Sequence[_Token], occurring: Set[Span], length: int) -> Iterator[tuple[Span, Tokens]]:
+def _runs(tokens: Sequence[MentionToken], occurring: Set[Span], length: int) -> Iterator[tuple[Span, Tokens]]:
     """The runs of this length that may be mentions, because their shorter parts occur in the corpus."""
     for start in range(len(tokens) - length + 1):
         run, end = tokens[start : start + length], start + length
@@ -114,6 +145,7 @@ def choose(
     refuse: Callable[[D], bool],
     *,
     least_gain: float = 0.0,
+    holders: Mapping[Tokens, Set[D]] | None = None,
 ) -> Iterator[D]:
     """The passages that together cover most of the weight, in the order of choice; a mention counts less each time.
 
@@ -126,9 +158,14 @@ def choose(
         refuse: Function that is called with the best remaining passage; True skips it and leaves its mentions
             uncovered.
         least_gain: Gain below which nothing more is chosen.
+        holders: Passages that are known to hold a mention, whatever their words.
     """
     needles = [(mention, f" {' '.join(mention)} ") for mention in mentions]
     covers = {key: [mention for mention, needle in needles if needle in words.all] for key, words in passages.items()}
+    for mention, keys in (holders or {}).items():
+        for key in keys:
+            if mention not in covers[key]:
+                covers[key].append(mention)
     left = dict(mentions)
     left_titles = {mention: _TITLE * weight for mention, weight in mentions.items()}
 
@@ -152,28 +189,22 @@ def choose(
             yield key
 
 
-class _Token(NamedTuple):
-    term: str
-    weight: float  # 0 for stop words and for terms in no passage
-    at_end: bool  # whether a mention may begin or end with it
-
-
 def _stretches(
     words: Sequence[str], document_frequency: Callable[[str], int], num_documents: int, stop_words: frozenset[str]
-) -> list[list[_Token]]:
+) -> list[list[MentionToken]]:
     """The sentence's tokens in order, cut at words that no name contains."""
     case_tells = any(word.islower() for word in words)
-    stretches: list[list[_Token]] = [[]]
+    stretches: list[list[MentionToken]] = [[]]
     for word in words:
         terms = normalised_words(word)
-        if is_address(word) or not (terms or word in _JOINERS):
+        if is_address(word) or not (terms or word in JOINERS):
             stretches.append([])
             continue
         is_name = case_tells and word != word.lower()
         for term in terms:
             is_stop = term in stop_words and not (is_name and len(word) > 1 and word.isupper())
             frequency = 0 if is_stop else document_frequency(term)
-            idf = math.log(1 + num_documents / frequency) / math.log(1 + num_documents) if frequency else 0.0
-            weight = idf * (_CAPITAL_WEIGHT if is_name else 1.0)
-            stretches[-1].append(_Token(term, weight, weight > 0 or (is_stop and is_name)))
+            idf = inverse_frequency(frequency, num_documents) if frequency else 0.0
+            weight = idf * (CAPITAL_WEIGHT if is_name else 1.0)
+            stretches[-1].append(MentionToken(term, weight, weight > 0 or (is_stop and is_name)))
     return stretches

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from ctxner.retrieval.text import clean_text, is_address
+from ctxner.files.words import LONE, MARKS
+from ctxner.retrieval.text import analyzed_form, clean_text, is_address, lower
 
 QueryMode = Literal["entries", "mentions", "weighted", "bag"]
 MAX_QUERY_TERMS = 512
 MAX_WORD_LENGTH = 64  # characters of a word that are searched for
-_CAPITAL_BOOST = 1.5  # 2 is as good on tweets, but worse on PubMed, where capitals mostly begin sentences
+CAPITAL_BOOST = 1.5  # 2 is as good on tweets, but worse on PubMed, where capitals mostly begin sentences
 
-_TERM = re.compile(r"\w+(?:['’.]\w+)*")  # "o'neill" and "u.s" are one term; @ and # are left out
+_TERM = re.compile(rf"\w[\w{MARKS}]*(?:['’.]\w[\w{MARKS}]*)*")  # "o'neill" and "u.s" are one term; @ and # are left out
+_LONE_CHARACTER = re.compile(f"[{LONE}]")
 ENGLISH_STOP_WORDS = frozenset(
     re.findall(
         r"\S+",
@@ -45,7 +47,7 @@ def bag_of_words(words: Sequence[str], *, max_terms: int = MAX_QUERY_TERMS) -> s
             break
         if re.search(r"\w", word):
             bag.append(word)
-    return " ".join(bag)
+    return joined(bag)
 
 
 def weighted_query(
@@ -76,10 +78,38 @@ def weighted_query(
         frequency = document_frequency(term)
         if frequency == 0:
             continue
-        idf = math.log(1 + num_documents / frequency) / math.log(1 + num_documents)
-        weights[term] = max(weights.get(term, 0.0), idf * (_CAPITAL_BOOST if is_capital else 1.0))
+        idf = inverse_frequency(frequency, num_documents)
+        weights[term] = max(weights.get(term, 0.0), idf * (CAPITAL_BOOST if is_capital else 1.0))
+    return heaviest_terms(weights, max_terms)
+
+
+def inverse_frequency(frequency: int, num_documents: int) -> float:
+    """How rare a term is that occurs in so many passages: 1 in a single one, 0 at most if in all of many."""
+    return math.log(1 + num_documents / frequency) / math.log(1 + num_documents)
+
+
+def heaviest_terms(weights: Mapping[str, float], max_terms: int) -> str:
+    """The query of the heaviest terms, in the syntax of Lucene's classic parser."""
     heaviest = sorted(weights, key=lambda term: (-weights[term], term))[:max_terms]
     return " ".join(f"{term}^{weights[term]:.2f}" for term in heaviest)
+
+
+def joined(words: Sequence[str], owners: list[int] | None = None) -> str:
+    """Words as a text: blanks between them, but none beside Chinese and Japanese characters; empty words are left out.
+
+    Args:
+        words: The words.
+        owners: A list to which the number of the word of each character of the text is added.
+    """
+    parts: list[str] = []
+    for number, word in enumerate(words):
+        if not word:
+            continue
+        blank = "" if not parts or _is_lone(parts[-1][-1]) or _is_lone(word[0]) else " "
+        parts.append(blank + word)
+        if owners is not None:
+            owners.extend([number] * len(parts[-1]))
+    return "".join(parts)
 
 
 def searchable_terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterator[tuple[str, bool]]:
@@ -89,11 +119,15 @@ def searchable_terms(words: Sequence[str], stop_words: frozenset[str]) -> Iterat
         if is_address(word):
             continue
         for match in _TERM.finditer(word):
-            surface, term = match[0], match[0].lower()
+            surface, term = match[0], lower(match[0])
             is_acronym = case_tells and len(surface) > 1 and surface.isupper()
             if is_acronym or term not in stop_words:
                 yield term, case_tells and not surface.islower() and not surface.isnumeric()
 
 
 def _cleaned(words: Sequence[str]) -> Iterator[str]:
-    return (clean_text(word[:MAX_WORD_LENGTH]) for word in words)
+    return (analyzed_form(clean_text(word[:MAX_WORD_LENGTH])).strip() for word in words)
+
+
+def _is_lone(character: str) -> bool:
+    return not character.isascii() and _LONE_CHARACTER.match(character) is not None

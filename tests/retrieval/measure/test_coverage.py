@@ -153,3 +153,12 @@ def _stands_somewhere(own: Sentence, corpus: list[Passage]) -> bool:
             if mention and not is_copy and re.search(rf"(^| ){' '.join(mention)}( |$)", " ".join(words(part))):
                 return True
     return False
+
+
+def test_a_long_passage_that_has_a_sentence_s_characters_is_no_copy_of_it():
+    sentence = Sentence("a", tuple("我在上海"), ("O", "O", "B-town", "E-town"))
+    passage = Passage("p", "s", "上海是中国的一座城市，在长江口。我们都知道它的历史。")
+    hit = ScoredPassage(passage, 1.0, 1)
+    assert [mention.rank for mention in locate_mentions([Example(sentence, (hit,))])] == [1]
+    copy = ScoredPassage(Passage("c", "s", "我在上海！"), 1.0, 1)
+    assert [mention.rank for mention in locate_mentions([Example(sentence, (copy,))])] == [None]
