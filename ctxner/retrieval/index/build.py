@@ -17,7 +17,7 @@ from ctxner.languages import check_language
 from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.corpus.reader import CorpusReader, Unit, check_corpus
 from ctxner.retrieval.index.names import NamesWriter, ShardNames, write_names
-from ctxner.retrieval.index.versions import FORMAT_VERSION, IndexManifest, new_version, now, shard_folders
+from ctxner.retrieval.index.versions import FORMAT_VERSION, TEXT_RULES, IndexManifest, new_version, now, shard_folders
 from ctxner.retrieval.lucene.jvm import anserini_version
 from ctxner.retrieval.lucene.shard_writer import ShardWriter, analyzer_for, lucene_version
 
@@ -173,6 +173,7 @@ def build_index(
             corpus_files=tuple(Path(path).name for path in corpus_paths),
             created_at=now(),
             seconds=round(time.perf_counter() - started, 2),
+            text_rules=TEXT_RULES,
         )
         version.publish(manifest)
     return manifest

@@ -111,6 +111,8 @@ class _Change:
         self._started = time.perf_counter()
         self._version = version
         self.old = read_manifest(version.folder)
+        if self.old.is_asked_by_other_rules:
+            raise ValueError(f"{version.folder}: a former release indexed it by other rules for text; build it again")
         old_shards = self.old.shard_folders(version.folder)
         self._find = stack.enter_context(PassageFinder(old_shards))
         self._corpus_hash = CorpusHash([self.old.corpus_sha256])

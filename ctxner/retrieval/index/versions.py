@@ -32,6 +32,7 @@ from ctxner.files.locks import exclusive
 from ctxner.retrieval.corpus.reader import Unit
 
 FORMAT_VERSION = 3
+TEXT_RULES = 2
 _CURRENT = "CURRENT"
 _MANIFEST = "manifest.json"
 MAX_BYTES = 1 << 20  # of CURRENT and of a manifest
@@ -68,6 +69,8 @@ class IndexManifest:
         corpus_files: Names of the corpus files, those added later included.
         created_at: Time in UTC, ISO 8601.
         seconds: Duration of the build or change.
+        text_rules: Rules by which text was folded and cut when it was indexed; `TEXT_RULES` are those of queries.
+            Manifests of former releases lack it.
     """
 
     format_version: int
@@ -86,6 +89,12 @@ class IndexManifest:
     corpus_files: tuple[str, ...]
     created_at: _Text
     seconds: float
+    text_rules: int = 1
+
+    @property
+    def is_asked_by_other_rules(self) -> bool:
+        """Whether queries are prepared otherwise than this index; English texts were the same but for rare letters."""
+        return self.language != "en" and self.text_rules != TEXT_RULES
 
     def shard_folders(self, folder: str | Path) -> list[Path]:
         """Folders of Lucene's files, given the index folder."""

@@ -145,6 +145,12 @@ class BM25Searcher:
         if num_threads < 1:
             raise ValueError(f"num_threads is {num_threads}; wanted at least 1")
         self.manifest = read_manifest(folder)
+        if self.manifest.is_asked_by_other_rules:
+            _log.warning(
+                "%s: a former release indexed its text by other rules than queries follow now, so passages are missed; "
+                "build it again with `ctxner index`",
+                folder,
+            )
         self._query_mode, self._max_entries = query_mode, max_entries
         self._by_mention = query_mode in ("entries", "mentions")
         self._drop_near_duplicates = drop_near_duplicates

@@ -10,6 +10,7 @@ from ctxner.config import IndexConfig
 from ctxner.files.words import split_words
 from ctxner.languages import LANGUAGES
 from ctxner.retrieval.index.build import build_index
+from ctxner.retrieval.index.changes import add_passages
 from ctxner.retrieval.lucene.jvm import java_class
 from ctxner.retrieval.search.bm25 import BM25Searcher
 from ctxner.retrieval.search.query import QueryMode
@@ -116,3 +117,31 @@ def test_a_language_that_is_not_offered_is_refused_with_those_that_are(tmp_path)
         with pytest.raises(ValueError, match=r"language 'xx'; wanted one of ar \(Arabic\), .*zh \(Chinese\)"):
             act()
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize(("code", "tells"), [("zh", True), ("en", False)])
+def test_an_index_of_a_former_release_says_that_it_must_be_built_again(tmp_path, caplog, code, tells):
+    folder = index_of(tmp_path, [{"text": PAIRS[code][0]}], code)
+    (path,) = folder.glob("v*/manifest.json")
+    manifest = json.loads(path.read_text())
+    BM25Searcher(folder).close()
+    assert not caplog.messages
+    del manifest["text_rules"]
+    path.write_text(json.dumps(manifest))
+    BM25Searcher(folder).close()
+    assert ["build it again" in message for message in caplog.messages] == [True] * tells
+    (tmp_path / "more.jsonl").write_text('{"id": "new", "text": "x", "source": "s"}')
+    if tells:
+        with pytest.raises(ValueError, match="build it again"):
+            add_passages([tmp_path / "more.jsonl"], folder)
+    else:
+        add_passages([tmp_path / "more.jsonl"], folder)
+
+
+@pytest.mark.parametrize("code", ["ja", "km", "lo", "my", "th", "zh"])
+def test_a_name_in_text_without_blanks_begins_and_ends_with_a_word(code):
+    _, text, name = PAIRS[code]
+    start = text.index(name)
+    starts, ends = zip(*split_words(text), strict=True)
+    assert start in starts
+    assert start + len(name) in ends
