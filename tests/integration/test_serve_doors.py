@@ -71,13 +71,18 @@ def _is_loopback(ip: str) -> bool:
 
 def test_only_the_chosen_port_is_open_on_addresses_that_others_reach(server: tuple[int, int]) -> None:
     port, pid = server
-    listeners = [
-        (name, connection.laddr.ip, connection.laddr.port)
-        for name, connection in connections(pid, "tcp")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert len(listeners) > 10, "Ray's processes have many"
-    public = {(ip, number) for _, ip, number in listeners if not _is_loopback(ip)}
+    end = time.monotonic() + 60  # a replica that starts has opened its port before it can bind it to loopback
+    while True:
+        listeners = [
+            (name, connection.laddr.ip, connection.laddr.port)
+            for name, connection in connections(pid, "tcp")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert len(listeners) > 10, "Ray's processes have many"
+        public = {(ip, number) for _, ip, number in listeners if not _is_loopback(ip)}
+        if public == {("0.0.0.0", port)} or time.monotonic() > end:
+            break
+        time.sleep(0.5)
     assert public == {("0.0.0.0", port)}, sorted(listeners)
 
 
