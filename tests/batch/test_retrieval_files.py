@@ -73,6 +73,7 @@ def test_rows_of_any_files_become_one_ordered_file_a_split(num_files: int, seed:
             "sentences": 52,
             "errors": 0,
             "without_query": sum(position % 3 == 0 for position in range(52)),
+            "without_passage": sum(not own for table in tables for own in table["passages"].to_pylist()),
             "kept_passages": sum(passage["dropped"] is None for passage in passages),
         }
         manifests = json.loads((folder / "_SUCCESS").read_text())
