@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctxner.files.atomic import new_file
-from ctxner.labels import convert, spans_to_tags
 from ctxner.schema import Passage, Sentence, Span
+from ctxner.schemes import convert, spans_to_tags
 
 T = TypeVar("T")
 

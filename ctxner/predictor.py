@@ -18,10 +18,11 @@ from torch import Tensor
 
 from ctxner.encoders import load_tokenizer
 from ctxner.evaluation.calibration import PlattScaling
-from ctxner.labels import LabelSet, lenient_spans
+from ctxner.labels import LabelSet
 from ctxner.model.calibration_file import Calibration, auto_threshold
 from ctxner.model.tagger import EncoderCRF, load_tagger
 from ctxner.schema import Entity, Example, Passage, Reason, ScoredPassage, Sentence, Span, ViewName
+from ctxner.schemes import lenient_spans
 from ctxner.texts import as_scored, sentences_of
 from ctxner.views import View, pack_batches
 

@@ -11,17 +11,9 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB1, IOB2, IOBES, Entities
 
-from ctxner.labels import (
-    SCHEMES,
-    LabelSet,
-    convert,
-    fitting_schemes,
-    lenient_spans,
-    repair,
-    spans_to_tags,
-    tags_to_spans,
-)
+from ctxner.labels import LabelSet
 from ctxner.schema import Sentence, Span
+from ctxner.schemes import SCHEMES, convert, fitting_schemes, lenient_spans, repair, spans_to_tags, tags_to_spans
 
 TYPES = ("PER", "creative-work")
 ANY_TAG = st.sampled_from(["O", *(f"{prefix}-{type}" for prefix in "BIES" for type in TYPES)])

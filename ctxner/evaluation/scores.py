@@ -1,7 +1,7 @@
 """Span scores: counts that add up, precision / recall / F1, of all mentions or of groups such as seen and unseen.
 
 A prediction is correct when its words and its type are exactly those of a gold mention. Every ratio with a zero
-denominator is 0.0. `ctxner.labels` turns tags into spans; `ctxner.evaluation.significance` compares systems.
+denominator is 0.0. `ctxner.schemes` turns tags into spans; `ctxner.evaluation.significance` compares systems.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from ctxner.files.lines import (
 from ctxner.files.records import visible_words
 from ctxner.files.tags import AUTO, FileTags, file_scheme
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
-from ctxner.labels import convert
 from ctxner.schema import Sentence
+from ctxner.schemes import convert
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ColumnFormat:
         token_column: Index of the words' column; a negative one counts from the right, as in Python. 0 is the layout's
             column of words, where the file shows another layout than plain columns (`ctxner.files.layouts`).
         tag_column: Index of the tags' column; -1 is the layout's column of tags, None reads no tags.
-        scheme: Tag scheme that the file must have, one of `ctxner.labels.SCHEMES`; `auto` recognises it.
+        scheme: Tag scheme that the file must have, one of `ctxner.schemes.SCHEMES`; `auto` recognises it.
         comment_prefix: Beginning of comments, whose blank may be a tab. A line is skipped when it begins so and stands
             before the first word of a sentence, unless it has the columns and the tag of a word: `#Monday` and
             `#<tab>O` are words. None when the file has no comments.

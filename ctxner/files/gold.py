@@ -12,8 +12,9 @@ from itertools import pairwise
 from typing import Literal
 
 from ctxner.files.lines import ReadCounts
-from ctxner.labels import is_exact, spans_to_tags, touched_words
+from ctxner.labels import is_exact, touched_words
 from ctxner.schema import Mention, Span
+from ctxner.schemes import spans_to_tags
 
 Overlaps = Literal["longest", "refuse"]
 Offsets = tuple[tuple[int, int], ...]  # (start, end) of each word of a sentence, in characters

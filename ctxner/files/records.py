@@ -16,8 +16,8 @@ from ctxner.files.lines import EMPTY_TOKEN, SURROGATE, ReadCounts
 from ctxner.files.tags import AUTO, FileTags
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.files.words import split_text
-from ctxner.labels import scheme_name
 from ctxner.schema import Mention, Sentence, Span
+from ctxner.schemes import scheme_name
 
 _RECORD_HINT = "mend the record's tags or its 'scheme', or --set data.repair=true reads them by conlleval's rules"
 

@@ -1,7 +1,7 @@
 """The tags of one file: the scheme and spelling that the whole file has, and each sentence's tags as BIOES.
 
 Files write the tag `B-PER` also as `b-PER` or `PER-B`, a mention's tags also as `PER PER` or `B I`. The readers of
-columns and of records pass their tags through here; the schemes themselves are in `ctxner.labels`.
+columns and of records pass their tags through here; the schemes themselves are in `ctxner.schemes`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ctxner.files.lines import ReadCounts
-from ctxner.labels import SCHEMES, first_error, first_malformed, fitting_schemes, repair, scheme_name, to_bioes
+from ctxner.schemes import SCHEMES, first_error, first_malformed, fitting_schemes, repair, scheme_name, to_bioes
 
 AUTO = "auto"
 NO_TYPE = "entity"
@@ -27,7 +27,7 @@ _UNTYPED = f"tags without type (read as {NO_TYPE!r})"
 
 
 def file_scheme(name: str) -> str:
-    """`auto`, or the name of a scheme as `ctxner.labels.SCHEMES` has it; any case.
+    """`auto`, or the name of a scheme as `ctxner.schemes.SCHEMES` has it; any case.
 
     Raises:
         ValueError: An unknown name; the known ones are listed.
@@ -161,7 +161,7 @@ def _pairs_and_tags(sentences: Iterable[Sequence[str]]) -> tuple[set[tuple[str, 
 
 
 def _spelling(tags: set[str]) -> tuple[str, dict[str, str], str]:
-    """How a file spells its tags: a name ("" as in `ctxner.labels`), tag -> tag of `ctxner.labels`, and a remark."""
+    """How a file spells its tags: a name ("" as in `ctxner.schemes`), tag -> tag of `ctxner.schemes`, and a remark."""
     named = tags - {"O", "o"}
     outside = {"o": "O"} if "o" in tags else {}
     if all(map(_PREFIXED.fullmatch, named)):

@@ -19,8 +19,8 @@ from ctxner.evaluation.errors import (
     surface_scores,
 )
 from ctxner.evaluation.scores import Score, count_spans, score_spans
-from ctxner.labels import lenient_spans
 from ctxner.schema import Sentence, Span
+from ctxner.schemes import lenient_spans
 
 TAGS = ["O", "B-X", "I-X", "B-Y", "I-Y"]
 WORDS = ["Kim", "kim", "Oslo", "the"]

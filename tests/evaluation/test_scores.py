@@ -20,8 +20,8 @@ from ctxner.evaluation.scores import (
     scores_by_seen,
 )
 from ctxner.evaluation.significance import bootstrap_interval, paired_significance
-from ctxner.labels import lenient_spans, spans_to_tags, tags_to_spans
 from ctxner.schema import Sentence, Span
+from ctxner.schemes import lenient_spans, spans_to_tags, tags_to_spans
 
 pytestmark = pytest.mark.numeric
 

@@ -10,7 +10,7 @@ from ctxner.files.columns import ColumnFormat
 from ctxner.files.documents import Document, iter_documents
 from ctxner.files.lines import ReadCounts
 from ctxner.files.sentences import iter_sentences, read_sentences
-from ctxner.labels import tags_to_spans
+from ctxner.schemes import tags_to_spans
 from ctxner.training.export.provenance import file_hashes
 
 TEXT = "Sony announced today\nthat North and South\nAmerica buy \U0001f600 Zoë's phones.\r\n"

@@ -11,7 +11,7 @@ import pytest
 from ctxner.files.documents import iter_documents
 from ctxner.files.lines import ReadCounts
 from ctxner.files.sentences import iter_sentences, read_sentences
-from ctxner.labels import tags_to_spans
+from ctxner.schemes import tags_to_spans
 
 
 def test_without_spacy_the_way_out_is_said(tmp_path, monkeypatch):

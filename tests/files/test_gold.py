@@ -20,8 +20,9 @@ from ctxner.evaluation.scores import count_spans, mention_forms, score_spans, sc
 from ctxner.files.columns import ColumnFormat, write_columns
 from ctxner.files.jsonl import write_jsonl
 from ctxner.files.sentences import iter_sentences, read_sentences
-from ctxner.labels import LabelSet, gold_spans, mention_text, tags_to_spans, training_tags
+from ctxner.labels import LabelSet, gold_spans, mention_text, training_tags
 from ctxner.schema import Mention, Sentence, Span
+from ctxner.schemes import tags_to_spans
 from ctxner.texts import sentences_of
 
 TEXT = st.text(max_size=80) | st.text(alphabet="aZ9 .,'’-_@#:/&;s!?\n\t\ud800\u200d\u200b\u0301日。👍🏽ि", max_size=80)

@@ -22,8 +22,8 @@ from ctxner.files.documents import iter_documents
 from ctxner.files.jsonl import iter_jsonl, read_jsonl, write_jsonl
 from ctxner.files.lines import ReadCounts
 from ctxner.files.sentences import iter_sentences, read_sentences
-from ctxner.labels import SCHEMES, spans_to_tags
 from ctxner.schema import Sentence, Span
+from ctxner.schemes import SCHEMES, spans_to_tags
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 FIELDS = ("words", "tags")

@@ -63,8 +63,8 @@ def test_passages_of_other_sentences_take_the_context_view_down_to_the_plain_one
     """The paper's control: it is what the passages say that helps, not that there are any."""
     from ctxner.config import load_config
     from ctxner.evaluation.scores import count_spans
-    from ctxner.labels import tags_to_spans
     from ctxner.predictor import Tagger
+    from ctxner.schemes import tags_to_spans
     from ctxner.training.data.training_set import load_split
 
     out = demos[place]

@@ -20,11 +20,11 @@ from ctxner.batch.retrieve import retrieve  # noqa: E402
 from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
 from ctxner.files.contexts import join_contexts, read_contexts  # noqa: E402
-from ctxner.labels import tags_to_spans  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.retrieval.rerank.reranker import SCORE_DECIMALS  # noqa: E402
 from ctxner.retriever import Retriever, decided  # noqa: E402
 from ctxner.schema import Sentence, context_schema  # noqa: E402
+from ctxner.schemes import tags_to_spans  # noqa: E402
 from tests.closeness import assert_same_ranking  # noqa: E402
 
 

@@ -13,10 +13,10 @@ from ctxner.config import load_config
 from ctxner.evaluation.calibration import auto_curve, expected_calibration_error, outcomes
 from ctxner.files.contexts import Context, load_examples
 from ctxner.files.jsonl import write_jsonl
-from ctxner.labels import tags_to_spans
 from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Prediction, Tagger
 from ctxner.schema import Example, Sentence
+from ctxner.schemes import tags_to_spans
 from ctxner.texts import as_scored
 from tests.closeness import assert_close
 from tests.contexts_files import write_contexts

@@ -8,9 +8,10 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from ctxner.labels import LabelSet, tags_to_spans
+from ctxner.labels import LabelSet
 from ctxner.model import forward_backward
 from ctxner.model.crf import ILLEGAL_SCORE, LinearChainCRF
+from ctxner.schemes import tags_to_spans
 
 pytestmark = pytest.mark.numeric
 

@@ -29,9 +29,10 @@ from transformers import AutoModel as AutoEncoder
 
 from ctxner.config import parse_config
 from ctxner.encoders import load_encoder, load_tokenizer, position_limit
-from ctxner.labels import LabelSet, tags_to_spans
+from ctxner.labels import LabelSet
 from ctxner.model.tagger import EncoderCRF, load_tagger
 from ctxner.schema import Sentence
+from ctxner.schemes import tags_to_spans
 from ctxner.training.build import build_model
 from ctxner.views import ViewBatch, ViewBuilder
 from tests.closeness import assert_close

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ctxner.files.forms.form import Fields, Form, Reading
-from ctxner.labels import spans_to_tags
 from ctxner.schema import Span
+from ctxner.schemes import spans_to_tags
 
 _TAG_KEYS = ("ner_tags", "tags", "ner", "labels", "label")
 

@@ -23,8 +23,8 @@ from ctxner.files.forms.form import Reading, counted_once
 from ctxner.files.jsonl import jsonl_records
 from ctxner.files.lines import ReadCounts, Remark
 from ctxner.files.sentences import iter_sentences, read_sentences
-from ctxner.labels import tags_to_spans
 from ctxner.schema import Mention
+from ctxner.schemes import tags_to_spans
 
 ANN = "Ann Lee works for Acme in São Paulo."
 ENTITIES = [(0, 7, "PER"), (18, 22, "ORG"), (26, 35, "LOC")]

@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from ctxner.labels import spans_to_tags
 from ctxner.retrieval.measure.coverage import (
     Tally,
     ceiling,
@@ -17,6 +16,7 @@ from ctxner.retrieval.measure.coverage import (
 )
 from ctxner.retrieval.text import normalised_words
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence, Span
+from ctxner.schemes import spans_to_tags
 
 
 def sentence(text: str, *spans: Span, id: str = "s") -> Sentence:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from ctxner.labels import spans_to_tags
 from ctxner.retrieval.measure.coverage import MentionTally, Tally, surfaces
 from ctxner.retrieval.measure.entries import (
     PiecesSpent,
@@ -14,6 +13,7 @@ from ctxner.retrieval.measure.entries import (
     pieces_spent,
 )
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence, Span
+from ctxner.schemes import spans_to_tags
 
 NOTHING = Tally(0, 0)
 

@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from ctxner.labels import spans_to_tags
 from ctxner.retrieval.measure.coverage import Tally, shares_most_words
 from ctxner.retrieval.measure.leakage import (
     CopyShares,
@@ -17,6 +16,7 @@ from ctxner.retrieval.measure.leakage import (
 from ctxner.retrieval.near_duplicates import character_runs, is_near_duplicate, repeats_sentence
 from ctxner.retrieval.text import normalised_words
 from ctxner.schema import Sentence, Span
+from ctxner.schemes import spans_to_tags
 
 
 def sentences(*texts: str, prefix: str = "s") -> list[Sentence]:
