@@ -18,7 +18,6 @@ from ctxner.files.lines import (
     EMPTY_TOKEN,
     UTF8,
     ReadCounts,
-    ReadResult,
     bare_name,
     check_encoding,
     write_lines,
@@ -114,15 +113,8 @@ def iter_columns(
     counts.check(path, "one word with its columns per line, and a blank line after each sentence")
 
 
-def read_columns(path: str | Path, format: ColumnFormat, *, id_prefix: str | None = None) -> ReadResult:
-    """All sentences of a column file; see `iter_columns`."""
-    result = ReadResult()
-    result.sentences += iter_columns(path, format, id_prefix=id_prefix, counts=result)
-    return result
-
-
 def write_columns(sentences: Iterable[Sentence], path: str | Path, *, scheme: str = "IOB2") -> None:
-    """Write `word<tab>tag` lines (words alone where untagged) that `read_columns` gives back.
+    """Write `word<tab>tag` lines (words alone where untagged) that reading gives back.
 
     Ids and documents are not written. The file is written all or nothing. `.gz` and `.zst` compress.
 

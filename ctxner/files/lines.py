@@ -97,13 +97,15 @@ class ReadCounts:
         if counts:
             logger.warning("%s: %d sentences read, with %s", path, self.num_sentences, counts)
         for file, format in self.recognised.items():
-            logger.info("%s: read as %s", file, format)
+            logger.log(logging.DEBUG if _ORDINARY.fullmatch(format) else logging.INFO, "%s: read as %s", file, format)
         for what, remark in self.remarks.items():
             logger.warning("%s: %s: %d times, first %s", path, what, remark.count, remark.places[0])
 
 
 _COUNTS = tuple(count.name for count in fields(ReadCounts) if count.name.startswith("num_"))
 _REMARK_PLACES = 5
+# What a file's name says already: columns with IOB2, and records in our own forms
+_ORDINARY = re.compile(r"(columns|(text|words)( and \w+)? \([\w ]+\))(, IOB2)?")
 
 
 @dataclass

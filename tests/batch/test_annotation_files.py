@@ -15,7 +15,7 @@ import pytest
 from ctxner.batch import annotation_files
 from ctxner.batch.tagging_files import publish_documents, stage_documents, tagged_schema
 from ctxner.files.documents import Document
-from ctxner.files.jsonl import read_jsonl
+from ctxner.files.sentences import read_sentences
 from ctxner.labels import gold_spans
 from ctxner.texts import sentences_of
 
@@ -148,7 +148,7 @@ def test_doccano_lines_come_back_by_our_reader_as_the_same_mentions(
     lines = (tmp_path / "tagged.doccano.jsonl").read_text(encoding="utf-8").split("\n")
     assert lines.pop() == ""
     assert [json.loads(line)["document_id"] for line in lines] == [document.id for document in DOCUMENTS]
-    result = read_jsonl(tmp_path / "tagged.doccano.jsonl")
+    result = read_sentences(tmp_path / "tagged.doccano.jsonl")
     for id in {document.id for document in DOCUMENTS if document.text}:  # two documents have the same id
         mentions = [mentions_of(document) for document in DOCUMENTS if document.text and document.id == id]
         sentences = [sentence for sentence in result.sentences if sentence.document == id]

@@ -13,8 +13,9 @@ import pytest
 
 from ctxner.batch.job_folder import JobFolder
 from ctxner.batch.tagging_files import PLACE, document_schema, publish_documents, stage_documents, tagged_schema
-from ctxner.files.columns import ColumnFormat, read_columns
+from ctxner.files.columns import ColumnFormat
 from ctxner.files.documents import Document
+from ctxner.files.sentences import read_sentences
 from ctxner.texts import sentences_of
 
 LONG = "Ada met Bob. " * 700  # three parts
@@ -87,7 +88,7 @@ def test_rows_in_any_order_become_the_documents_in_theirs(tmp_path: Path, seed: 
     assert counts == {"documents": 5, "sentences": 704, "entities": 1403, "errors": 1, "views": {"plain": 704}}
     lines = [json.loads(line) for line in (tmp_path / "tagged.jsonl").read_text().splitlines()]
     assert [(own["id"], own["entities"]) for own in lines] == [(row["id"], row["entities"]) for row in rows]
-    sentences = read_columns(tmp_path / "tagged.conll", ColumnFormat()).sentences
+    sentences = read_sentences(tmp_path / "tagged.conll", ColumnFormat()).sentences
     assert [own.tags for own in sentences] == [tuple(one["tags"]) for row in rows for one in row["sentences"]]
     assert {path.name for path in tmp_path.iterdir()} == {
         *(f"tagged.{own}" for own in ("parquet", "jsonl", "conll")),

@@ -11,8 +11,7 @@ import pytest
 from ctxner.files.columns import ColumnFormat
 from ctxner.files.documents import iter_documents
 from ctxner.files.lines import ReadCounts
-from ctxner.files.parquet import iter_parquet
-from ctxner.files.sentences import read_sentences
+from ctxner.files.sentences import iter_sentences, read_sentences
 from ctxner.schema import Sentence
 
 
@@ -25,7 +24,7 @@ def test_words_with_tags_and_ids(tmp_path):
     words, tags = [["Bo", "ran", ""], ["Hi"], ["x"]], [["B-per", "O", "O"], None, ["B-a"]]
     path = parquet(tmp_path, {"sentence_id": ["a", None, "c"], "words": words, "tags": tags, "other": [1, 2, 3]})
     counts = ReadCounts()
-    assert list(iter_parquet(path, scheme="IOB2", counts=counts)) == [
+    assert list(iter_sentences(path, ColumnFormat(scheme="IOB2"), counts=counts)) == [
         Sentence("a", ("Bo", "ran", "_"), ("S-per", "O", "O")),
         Sentence("some-1", ("Hi",)),
         Sentence("c", ("x",), ("S-a",)),
@@ -49,25 +48,25 @@ def test_texts_are_split_into_words_and_their_entities_are_exact(tmp_path):
 @pytest.mark.parametrize("name", ["document_id", "doc_id"])
 def test_a_column_names_the_documents(tmp_path, name):
     path = parquet(tmp_path, {"text": ["a", "b", "c"], name: [4, None, 4]})
-    assert [own.document for own in iter_parquet(path)] == ["4", "some-1", "4"]
+    assert [own.document for own in iter_sentences(path)] == ["4", "some-1", "4"]
     path = parquet(tmp_path, {"words": [["a"], ["b"]], name: ["x", "y"]})
-    assert [own.document for own in iter_parquet(path)] == ["x", "y"]
+    assert [own.document for own in iter_sentences(path)] == ["x", "y"]
     path = parquet(tmp_path, {"text": ["a"], name: [0.5]})
     assert [document.text for document in iter_documents(path)] == ["a"]  # tagging does not use it
     with pytest.raises(ValueError, match=rf"some\.parquet: row 1: '{name}' is 0\.5; wanted a string or an integer"):
-        list(iter_parquet(path))
+        list(iter_sentences(path))
 
 
 def test_where_a_row_has_words_they_count(tmp_path):
     path = parquet(tmp_path, {"words": [["a", "b"], None], "text": ["ab", "c d"], "scheme": ["iob1", None]})
-    assert [own.words for own in iter_parquet(path)] == [("a", "b"), ("c", "d")]
+    assert [own.words for own in iter_sentences(path)] == [("a", "b"), ("c", "d")]
 
 
 @pytest.mark.parametrize("name", ["entities", "label", "labels"])
 def test_the_forms_of_doccano_are_read_as_spans(tmp_path, name):
     span = {"start_offset": 0, "end_offset": 3, "label": "PER"}
     path = parquet(tmp_path, {"text": ["Ann sings", "Hi"], name: [[span], None]})
-    assert [own.tags for own in iter_parquet(path)] == [("S-PER", "O"), None]
+    assert [own.tags for own in iter_sentences(path)] == [("S-PER", "O"), None]
 
 
 UNREAD = [
@@ -134,31 +133,31 @@ def test_schemes_and_repair_are_those_of_the_format(tmp_path):
             {"text": ["x", "y", "z"], "id": ["a", "b", "a"]},
             r": row 3: id 'a' was used before at .*: row 1; ids",
         ),
-        ({"text": pa.array([], pa.string())}, r": no sentence in the file; wanted one sentence per row"),
+        ({"text": pa.array([], pa.string())}, r": no sentence in the file; wanted records with"),
     ],
 )
 def test_bad_files_are_refused_with_row_and_column(tmp_path, columns, message):
     with pytest.raises(ValueError, match=rf"some\.parquet{message}"):
-        list(iter_parquet(parquet(tmp_path, columns)))
+        list(iter_sentences(parquet(tmp_path, columns)))
 
 
 def test_the_row_is_right_in_a_later_batch_and_row_group(tmp_path):
     path = parquet(tmp_path, {"text": ["a"] * 2999 + [None]}, row_group_size=700)
     with pytest.raises(ValueError, match="row 3000: columns"):
-        list(iter_parquet(path))
+        list(iter_sentences(path))
 
 
 def test_a_column_there_twice_is_refused(tmp_path):
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     pq.write_table(table, tmp_path / "some.parquet")
     with pytest.raises(ValueError, match="columns text, text; wanted each once"):
-        list(iter_parquet(tmp_path / "some.parquet"))
+        list(iter_sentences(tmp_path / "some.parquet"))
 
 
 def test_what_is_no_utf8_is_named(tmp_path):
     text = pa.array([b"fine", b"caf\xe9"]).view(pa.string())
     with pytest.raises(ValueError, match=r"some.parquet: row 2: column 'text': not UTF-8"):
-        list(iter_parquet(parquet(tmp_path, {"id": ["a", "b"], "text": text})))
+        list(iter_sentences(parquet(tmp_path, {"id": ["a", "b"], "text": text})))
 
 
 @pytest.mark.parametrize("cut", [0, 3, 100, -3])
@@ -166,9 +165,9 @@ def test_what_is_not_parquet_is_refused(tmp_path, cut):
     path = parquet(tmp_path, {"text": ["a b c"] * 1000})
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ValueError, match=r"some\.parquet: row 1: not readable as Parquet"):
-        list(iter_parquet(path))
+        list(iter_sentences(path))
     with pytest.raises(FileNotFoundError):
-        list(iter_parquet(tmp_path / "absent.parquet"))
+        list(iter_sentences(tmp_path / "absent.parquet"))
 
 
 def test_memory_does_not_grow_with_one_large_row_group(tmp_path):
@@ -179,7 +178,7 @@ def test_memory_does_not_grow_with_one_large_row_group(tmp_path):
     pool, usual = pa.proxy_memory_pool(pa.system_memory_pool()), pa.default_memory_pool()
     pa.set_memory_pool(pool)
     try:
-        assert sum(1 for _ in iter_parquet(path)) == 40_000
+        assert sum(1 for _ in iter_sentences(path)) == 40_000
     finally:
         pa.set_memory_pool(usual)
     assert 0 < pool.max_memory() < 30e6

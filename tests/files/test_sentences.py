@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner.files.columns import ColumnFormat, iter_columns, read_columns, write_columns
+from ctxner.files.columns import ColumnFormat, write_columns
 from ctxner.files.documents import iter_documents
-from ctxner.files.jsonl import iter_jsonl, read_jsonl, write_jsonl
+from ctxner.files.jsonl import write_jsonl
 from ctxner.files.lines import ReadCounts
 from ctxner.files.sentences import iter_sentences, read_sentences
 from ctxner.schema import Sentence, Span
@@ -39,7 +39,7 @@ def columns(tmp_path: Path, content: str | bytes, name: str = "some.conll") -> P
 
 def read(path: Path, **options) -> list[tuple[str, str]]:
     """`words / tags` of each sentence."""
-    sentences = read_columns(path, ColumnFormat(**options)).sentences
+    sentences = read_sentences(path, ColumnFormat(**options)).sentences
     return [(" ".join(sentence.words), " ".join(sentence.tags or ())) for sentence in sentences]
 
 
@@ -91,7 +91,7 @@ def test_any_columns_can_be_chosen_or_the_tags_left_out(tmp_path):
     path = columns(tmp_path, "1 B-x Bo NN\n2 O ran VB\n")
     assert read(path, token_column=2, tag_column=1) == [("Bo ran", "S-x O")]
     assert read(path, token_column=-2, tag_column=1) == [("Bo ran", "S-x O")]
-    assert read_columns(path, ColumnFormat(2, None)).sentences == [Sentence("some-0", ("Bo", "ran"))]
+    assert read_sentences(path, ColumnFormat(2, None)).sentences == [Sentence("some-0", ("Bo", "ran"))]
 
 
 def test_crlf_does_not_reach_a_token_in_the_last_column(tmp_path):
@@ -101,13 +101,13 @@ def test_crlf_does_not_reach_a_token_in_the_last_column(tmp_path):
 
 def test_hash_tags_are_words_and_not_comments(tmp_path):
     path = columns(tmp_path, "#Monday\tO\n#\tO\n# x\tO\n\n#\tO\n")
-    assert read_columns(path, ColumnFormat()).sentences[0].words == ("#Monday", "#", "# x")
+    assert read_sentences(path, ColumnFormat()).sentences[0].words == ("#Monday", "#", "# x")
 
 
 def test_empty_tokens_keep_their_place_and_are_counted(tmp_path, caplog):
     path = columns(tmp_path, "Bo\tB-per\n\tI-per\nran\tO\n \tO\n")
     with caplog.at_level(logging.WARNING):
-        result = read_columns(path, ColumnFormat())
+        result = read_sentences(path, ColumnFormat())
     assert result.sentences[0].words == ("Bo", "_", "ran", "_")
     assert result.sentences[0].tags == ("B-per", "E-per", "O", "O")
     assert result.num_empty_tokens == 2
@@ -118,7 +118,7 @@ def test_of_several_tags_the_continuing_one_is_kept_else_the_first(tmp_path):
     content = "a\tB-person,B-group\nb\tI-group,I-person\nc\tO,B-group\nd\tO, O\ne\tO\n"
     path = columns(tmp_path, content)
     assert read(path) == [("a b c d e", "B-person E-person S-group O O")]
-    assert read_columns(path, ColumnFormat()).num_multi_tags == 4
+    assert read_sentences(path, ColumnFormat()).num_multi_tags == 4
 
 
 def test_illegal_sequences_are_repaired_only_when_asked_and_counted(tmp_path):
@@ -126,7 +126,7 @@ def test_illegal_sequences_are_repaired_only_when_asked_and_counted(tmp_path):
     hint = "the whole file is legal as IOB1: --set data.scheme=auto"
     with pytest.raises(ValueError, match=rf"some.conll:4: tag 'I-x' after 'O' is not legal IOB2; wanted B-x; {hint}"):
         read(path, scheme="IOB2")
-    result = read_columns(path, ColumnFormat(scheme="IOB2", repair=True))
+    result = read_sentences(path, ColumnFormat(scheme="IOB2", repair=True))
     assert result.sentences[1].tags == ("O", "S-x", "S-y")
     assert result.num_repaired_tags == 2
 
@@ -166,7 +166,7 @@ def test_control_characters_only_end_lines_where_they_should(tmp_path):
     words = ("a\x0b", "\x1b[0m", "b\x85c", "d\u2028e", "f\rg", "x" * 100_000)
     path = tmp_path / "some.conll"
     write_columns([Sentence("some-0", words, ("O",) * len(words))], path)
-    assert read_columns(path, ColumnFormat()).sentences[0].words == words
+    assert read_sentences(path, ColumnFormat()).sentences[0].words == words
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_untagged_words_are_written_only_if_they_come_back(tmp_path, word):
     sentences = [Sentence("some-0", (word, "y"))]
     if word == "#":
         write_columns(sentences, path)
-        assert read_columns(path, ColumnFormat(tag_column=None)).sentences == sentences
+        assert read_sentences(path, ColumnFormat(tag_column=None)).sentences == sentences
     else:
         with pytest.raises(ValueError, match="read back differently"):
             write_columns(sentences, path)
@@ -260,13 +260,13 @@ def entity(start: int, end: int, type: str = "x") -> dict[str, object]:
     ],
 )
 def test_the_forms_of_doccano_are_read_as_spans(tmp_path, gold):
-    (sentence,) = read_jsonl(jsonl(tmp_path, {"id": 1, "text": "Ann sings", **gold})).sentences
+    (sentence,) = read_sentences(jsonl(tmp_path, {"id": 1, "text": "Ann sings", **gold})).sentences
     assert (sentence.words, sentence.tags) == (("Ann", "sings"), ("S-PER", "O"))
 
 
 def test_a_line_with_text_and_words_has_the_tags_of_its_words(tmp_path):
     record = {"text": "Ann sings", "words": ["Ann", "sings"], "tags": ["S-person", "O"], "meta": {"tags": ["x"]}}
-    (sentence,) = read_jsonl(jsonl(tmp_path, record)).sentences
+    (sentence,) = read_sentences(jsonl(tmp_path, record)).sentences
     assert (sentence.words, sentence.tags) == (("Ann", "sings"), ("S-person", "O"))
 
 
@@ -312,7 +312,7 @@ def test_words_with_tags_are_read_in_their_scheme(tmp_path):
     path = jsonl(
         tmp_path, iob, "", {**iob, "id": "b", "tags": ["B-p", "E-p", "O"], "scheme": "bioes"}, {"words": ["z"]}
     )
-    result = read_jsonl(path, scheme="IOB1")
+    result = read_sentences(path, ColumnFormat(scheme="IOB1"))
     assert [sentence.tags for sentence in result.sentences] == [("B-p", "E-p", "O")] * 2 + [None]
     assert [sentence.id for sentence in result.sentences] == ["a", "b", "some-2"]
     assert result.num_empty_tokens == 2
@@ -328,7 +328,7 @@ def test_records_of_both_forms_name_their_document(tmp_path):
         {"words": ["f"], "document_id": 0, "doc_id": 1},
         {"text": "g"},
     ]
-    sentences = read_jsonl(jsonl(tmp_path, *records)).sentences
+    sentences = read_sentences(jsonl(tmp_path, *records)).sentences
     assert [own.document for own in sentences] == ["d1", "7", "d1", "x\ufffd", None, "0", "some-6"]
     assert [own.id for own in sentences] == [f"some-{number}" for number in range(7)]
 
@@ -353,7 +353,7 @@ def test_json_lines_without_a_scheme_have_the_one_that_all_their_lines_allow(tmp
 
 
 def test_texts_without_words_are_skipped_and_counted(tmp_path):
-    result = read_jsonl(jsonl(tmp_path, {"text": ""}, {"text": " \u200b\x00\ud800"}, {"text": "👍🏽 😂"}))
+    result = read_sentences(jsonl(tmp_path, {"text": ""}, {"text": " \u200b\x00\ud800"}, {"text": "👍🏽 😂"}))
     assert [(sentence.id, sentence.words) for sentence in result.sentences] == [("some-2", ("👍🏽", "😂"))]
     assert result.num_empty_texts == 2
 
@@ -394,13 +394,13 @@ def test_texts_without_words_are_skipped_and_counted(tmp_path):
 )
 def test_bad_json_lines_are_refused_with_their_line(tmp_path, record, message):
     with pytest.raises(ValueError, match=rf"some\.jsonl:2: .*{message}"):
-        read_jsonl(jsonl(tmp_path, {"text": "fine"}, record))
+        read_sentences(jsonl(tmp_path, {"text": "fine"}, record))
 
 
 def test_an_id_used_twice_is_refused_with_both_lines(tmp_path):
     path = jsonl(tmp_path, {"id": "a", "text": "x"}, {"id": "b", "text": "x"}, {"id": "a", "text": "y"})
     with pytest.raises(ValueError, match=r":3: id 'a' was used before at .*:1; ids"):
-        read_jsonl(path)
+        read_sentences(path)
 
 
 @settings(max_examples=60, deadline=None)
@@ -439,15 +439,10 @@ def test_broken_zstandard_files_are_refused(tmp_path, content):
 
 def test_a_sentence_is_there_before_the_next_line_is_read(tmp_path):
     """The last line is at fault, and what stands before it comes out all the same."""
-    readers = {
-        "some.conll": ("a\tO\n\nb\tO\n\nc\n", iter_columns, ColumnFormat()),
-        "some.jsonl": ('{"text": "a"}\n{"text": "b"}\n{\n', iter_jsonl),
-    }
-    for name, (content, read, *format) in readers.items():
-        counts = ReadCounts()
-        sentences = read(columns(tmp_path, content, name), *format, counts=counts)
+    contents = {"some.conll": "a\tO\n\nb\tO\n\nc\n", "some.jsonl": '{"text": "a"}\n{"text": "b"}\n{\n'}
+    for name, content in contents.items():
+        sentences = iter_sentences(columns(tmp_path, content, name))
         assert [next(sentences).words, next(sentences).words] == [("a",), ("b",)]
-        assert counts.num_sentences == 2
         with pytest.raises(ValueError, match=rf"{name}:\d: "):
             next(sentences)
 
@@ -530,7 +525,7 @@ def test_the_kind_that_is_given_beats_the_suffix(tmp_path):
 
 
 def test_ids_that_utf8_cannot_express_are_made_so(tmp_path):
-    assert [own.id for own in read_jsonl(jsonl(tmp_path, {"id": "a\ud800", "text": "x"})).sentences] == ["a\ufffd"]
+    assert [own.id for own in read_sentences(jsonl(tmp_path, {"id": "a\ud800", "text": "x"})).sentences] == ["a\ufffd"]
 
 
 @pytest.mark.data
@@ -579,3 +574,12 @@ def test_remarks_keep_their_first_places_and_add_up(caplog):
         counts.check("ab", "sentences")
     assert "b.conll: read as CoNLL-2003, IOB1" in caplog.text
     assert "ab: tags without prefix: 8 times, first a.conll:1" in caplog.text
+
+
+def test_only_what_a_files_name_does_not_say_is_told(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        read_sentences(columns(tmp_path, "a\tB-x\nb\tO\n", "a.conll"))
+        read_sentences(jsonl(tmp_path, {"text": "a", "entities": []}))
+        assert caplog.text == ""
+        read_sentences(columns(tmp_path, "a\tI-x\nb\tO\n", "b.conll"))
+    assert "b.conll: read as columns, IOB1" in caplog.text

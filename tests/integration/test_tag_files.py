@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ctxner.files.columns import ColumnFormat, read_columns
+from ctxner.files.columns import ColumnFormat
+from ctxner.files.sentences import read_sentences
 from ctxner.predictor import Tagger
 
 pytestmark = pytest.mark.ray
@@ -40,7 +41,7 @@ def test_files_behind_uris_are_tagged_in_order_into_a_uri(tagger: Tagger, tmp_pa
     for row, text in zip(rows, texts[:3], strict=False):
         expected = [(own.text, own.type, own.start, own.end) for own in tagger.tag(text)]
         assert [(own["text"], own["type"], own["start"], own["end"]) for own in row["entities"]] == expected
-    sentences = read_columns(out / "tagged.conll", ColumnFormat()).sentences
+    sentences = read_sentences(out / "tagged.conll", ColumnFormat()).sentences
     assert [own.words for own in sentences][-1] == tuple(texts[3].split())
     assert len(sentences) == 7
     assert not list((tmp_path / "runs" / "tagging").iterdir()), "nothing of the result stays here"

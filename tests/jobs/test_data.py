@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxner.files.columns import ColumnFormat, read_columns
-from ctxner.files.jsonl import read_jsonl
+from ctxner.files.columns import ColumnFormat
+from ctxner.files.sentences import read_sentences
 
 Called = tuple[int, str, str]
 
@@ -164,8 +164,8 @@ def test_settings_and_the_configs_files_are_used(folder: Path, call: Callable[..
 
 def test_conversion_keeps_words_tags_offsets_ids_and_documents(folder: Path, call: Callable[..., Called]) -> None:
     assert result(call, "train.conll", "export.jsonl", "--to", "jsonl", "all.jsonl")["written"] == "all.jsonl"
-    read = [*read_columns("train.conll", ColumnFormat()).sentences, *read_jsonl("export.jsonl").sentences]
-    assert read_jsonl("all.jsonl").sentences == [replace(sentence, text=None) for sentence in read]
+    read = [*read_sentences("train.conll", ColumnFormat()).sentences, *read_sentences("export.jsonl").sentences]
+    assert read_sentences("all.jsonl").sentences == [replace(sentence, text=None) for sentence in read]
     assert result(call, "all.jsonl")["files"][0]["documents"] == 5  # each text is one
 
 

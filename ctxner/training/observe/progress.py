@@ -119,9 +119,13 @@ def watched(watcher: Watcher) -> Iterator[Any]:
 
 
 def quiet_worker() -> None:
-    """Log only warnings of libraries, but INFO of ctxner; at Ray Train's default, INFO, every report is logged."""
+    """Log only warnings of libraries, but INFO of ctxner; at Ray Train's default, INFO, every report is logged.
+
+    What files were read as is not logged again: the driver has read them for its plan.
+    """
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("ctxner").setLevel(logging.INFO)
+    logging.getLogger("ctxner.files").setLevel(logging.WARNING)
 
 
 def epoch_line(entry: Mapping[str, Any], num_epochs: int, seconds_left: float, *, num_bytes: int) -> str:
