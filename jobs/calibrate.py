@@ -29,7 +29,7 @@ from jobs.pages.calibration import BINS_SHOWN, ViewReport, write_calibration_pag
 from jobs.pages.page import evenly
 
 if TYPE_CHECKING:
-    from ctxner.predictor import Prediction
+    from ctxner.predictions import Prediction
 
 _MOST_POINTS = 201  # largest number of points of the curve in calibration.json
 

@@ -30,6 +30,8 @@ from jobs.options import (
     Model,
     Overrides,
     PassageUnit,
+    SentenceFiles,
+    SentenceFormat,
     Shards,
     Written,
 )
@@ -209,14 +211,8 @@ def index_search(
 
 @app.command()
 def data(
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="Files, folders or quoted patterns with sentences; without any, the config's data sets."),
-    ] = NO_PATHS,
-    format: Annotated[
-        Literal["auto", "columns", "jsonl", "parquet", "text"],
-        typer.Option(help="Of FILES; auto goes by suffix and content, text is one sentence a line."),
-    ] = "auto",
+    files: SentenceFiles = NO_PATHS,
+    format: SentenceFormat = "auto",
     to: Annotated[
         tuple[Converted, Path] | None,
         typer.Option("--to", metavar="FORMAT OUT", help="Write all sentences to OUT too: `jsonl` or `columns`."),
@@ -243,18 +239,12 @@ def data(
 
 @app.command()
 def retrieve(
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="Files, folders or quoted patterns with sentences; without any, the config's data sets."),
-    ] = NO_PATHS,
+    files: SentenceFiles = NO_PATHS,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of contexts files (default: data.contexts).")
     ] = None,
     folder: IndexFolder = None,
-    format: Annotated[
-        Literal["auto", "columns", "jsonl", "parquet", "text"],
-        typer.Option(help="Of FILES; auto goes by suffix, text is one text per line."),
-    ] = "auto",
+    format: SentenceFormat = "auto",
     split: Annotated[
         list[str], typer.Option(help="train, dev or test; repeatable; all configured ones by default.")
     ] = [],  # noqa: B006

@@ -48,7 +48,8 @@ from jobs.evaluation_tables import error_table, in_words, overview, type_table, 
 from jobs.pages.evaluation import EvaluatedSentence, write_evaluation_page
 
 if TYPE_CHECKING:
-    from ctxner.predictor import Prediction, Tagger
+    from ctxner.predictions import Prediction
+    from ctxner.predictor import Tagger
 
 
 @dataclass(frozen=True, slots=True)

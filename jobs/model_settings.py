@@ -55,7 +55,9 @@ def _saved(model: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("%s: its settings are not used (%s); give --config", path, error)
         return {}
-    moved = model.resolve().parent / "contexts"
+    from jobs.run_contexts import contexts_in
+
+    moved = contexts_in(model.resolve().parent)
     data = config.data.model_dump(mode="json")
     if config.data.contexts is not None and not config.data.contexts.exists() and moved.is_dir():
         data["contexts"] = str(moved)  # the run's folder has another place now

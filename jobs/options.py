@@ -34,6 +34,14 @@ ColumnMapping = Annotated[
         "--columns", metavar="FIELD=COLUMN,...", help="Names in the header of CSV and TSV files, e.g. name=Produktname."
     ),
 ]
+SentenceFiles = Annotated[
+    list[Path],
+    typer.Argument(help="Files, folders or quoted patterns with sentences; without any, the config's data sets."),
+]
+SentenceFormat = Annotated[
+    Literal["auto", "columns", "jsonl", "json", "parquet", "arrow", "spacy", "brat", "text"],
+    typer.Option(help="Of FILES; auto goes by suffix and content, text is one text per line."),
+]
 Shards = Annotated[
     int | None, typer.Option(min=1, max=1000, help="Lucene indexes built at once on Ray (default: index.shards).")
 ]

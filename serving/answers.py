@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ctxner.predictor import Prediction
+from ctxner.predictions import Prediction
 from ctxner.schema import Reason, ScoredPassage
 from ctxner.schema import ViewName as View
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Sentences by which replicas, and a new model or index before it serves, are checked
+CHECKS = ("Marta Ilves moved from Tartu to Bergen .", "It rained .")
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ctxner.predictor import Prediction
+from ctxner.predictions import Prediction
 from ctxner.schema import Example, Reason, ScoredPassage
 from serving.answers import Answer, Retrieved, Tagged, Trace
 from serving.errors import DownError, OverloadedError, UnavailableError

@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.plan import Options, plan
+from serving.policy import CHECKS
 
 if TYPE_CHECKING:
     from serving.settings import ReloadLimits, ServeSettings
-
-_CHECKS = ("Marta Ilves moved from Tartu to Bergen .", "It rained .")
 
 
 def tried(options: Options, limits: ReloadLimits, ended: threading.Event) -> dict[str, Any]:
@@ -140,11 +139,11 @@ def try_model(model: str, settings: ServeSettings, told: Callable[[str], None]) 
         told(f"{model}/config.json")
         check_folder(Path(model))
     told(f"{model}/tokenizer.json")
-    load_tokenizer(model)(list(_CHECKS))
+    load_tokenizer(model)(list(CHECKS))
     told(f"{model}/model.safetensors")
     tagger = Tagger.from_pretrained(model, precision=settings.precision)
-    passages = (ScoredPassage(Passage("1", "", _CHECKS[0]), 0.0, 1),)
-    sentences = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(_CHECKS)]
+    passages = (ScoredPassage(Passage("1", "", CHECKS[0]), 0.0, 1),)
+    sentences = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(CHECKS)]
     for view in ("plain", "context"):
         examples = [Example(sentence, passages) for sentence in sentences]
         for prediction in tagger.predict(examples, view=view):  # type: ignore[arg-type]
@@ -163,7 +162,7 @@ def try_index(settings: ServeSettings, told: Callable[[str], None]) -> None:
     manifest = read_manifest(settings.index)
     told(f"{settings.index}/{manifest.version}")
     retriever = Retriever(settings.retrieval, folder=settings.index)
-    for result in retriever.search([Sentence(str(n), tuple(text.split())) for n, text in enumerate(_CHECKS)]):
+    for result in retriever.search([Sentence(str(n), tuple(text.split())) for n, text in enumerate(CHECKS)]):
         if result.error:
             raise ValueError(f"{settings.index}/{manifest.version}: cannot be searched ({result.error})")
     if settings.retrieval.rerank:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # Rooms, lowest first: a room imports only from lower layers. A room is a folder or a module of ctxner, or a package.
 LAYERS = (
     {"ctxner.schema", "ctxner.encoders", "ctxner.settings_text", "ctxner.languages", "ctxner.client"},
-    {"ctxner.schemes", "ctxner.views", "ctxner.spacy_docs"},
+    {"ctxner.schemes", "ctxner.views", "ctxner.predictions", "ctxner.spacy_docs"},
     {"ctxner.labels"},
     {"ctxner.files", "ctxner.evaluation"},
     {"ctxner.retrieval", "ctxner.model", "ctxner.demo", "ctxner.config", "ctxner.texts"},

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import ctxner.views
 from ctxner.evaluation.calibration import PlattScaling
 from ctxner.model.calibration_file import Calibration
-from ctxner.predictor import Prediction, Tagger
+from ctxner.predictions import Prediction
+from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, Sentence, Span
 from ctxner.schemes import tags_to_spans
 from ctxner.texts import as_scored, sentences_of

@@ -1,6 +1,6 @@
 """Tagged documents in the files of annotation tools, to be corrected by hand and read as training data again.
 
-A writer takes documents one by one (rows of `ctxner.batch.tagging_files.document_schema`) and keeps none of them. A
+A writer takes documents one by one (rows of `ctxner.batch.tagged_formats.document_schema`) and keeps none of them. A
 document with an error and no entity was not tagged: it is written without annotation, not as one without mentions.
 
 Offsets count code points everywhere. brat and spaCy count so, and so does Label Studio since

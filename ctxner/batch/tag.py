@@ -19,8 +19,9 @@ from ctxner.batch.annotation_files import check_spacy
 from ctxner.batch.job_folder import alone, write_success
 from ctxner.batch.pools import Pool, check_resources, room, run
 from ctxner.batch.retrieve import retrieval_key, retrieval_pools
+from ctxner.batch.tagged_formats import WITH_WORDS, Format
 from ctxner.batch.tagging_actors import LookUp, TagContext, TagPlain
-from ctxner.batch.tagging_files import WITH_WORDS, Format, job_path, publish_documents, stage_documents
+from ctxner.batch.tagging_files import job_path, publish_documents, stage_documents
 from ctxner.config import Config
 from ctxner.files.documents import Document
 from ctxner.files.hashes import folder_sha256

@@ -31,7 +31,8 @@ from ctxner.batch.tagging_rows import (
     tagged,
 )
 from ctxner.config import TaggingConfig
-from ctxner.predictor import Prediction, Tagger
+from ctxner.predictions import Prediction
+from ctxner.predictor import Tagger
 from ctxner.schema import Example, Sentence, ViewName, passage_row
 
 logger = logging.getLogger(__name__)

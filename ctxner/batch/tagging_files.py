@@ -7,38 +7,25 @@ is a part of a document; at the end parts are joined to documents. Memory does n
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctxner.batch import annotation_files
 from ctxner.batch.job_folder import JobFolder, open_job
+from ctxner.batch.tagged_formats import FOLDERS, NAMES, WRITERS, Format, document_schema
 from ctxner.files.atomic import new_file, new_folder, remove_leftovers
 from ctxner.files.columns import column_lines
 from ctxner.files.documents import Document, cut
-from ctxner.schema import Sentence, passage_struct
+from ctxner.schema import Sentence
 
-Format = Literal["parquet", "jsonl", "conll", "spacy", "brat", "label-studio", "doccano"]
-WITH_WORDS: frozenset[Format] = frozenset({"conll", "spacy"})  # formats that need the words of each sentence
-NAMES: Mapping[Format, str] = {  # of the result's files and folders
-    "parquet": "tagged.parquet",
-    "jsonl": "tagged.jsonl",
-    "conll": "tagged.conll",
-    "spacy": "tagged.spacy",
-    "brat": "tagged.brat",
-    "label-studio": "tagged.label-studio.json",
-    "doccano": "tagged.doccano.jsonl",
-}
-_FOLDERS = ("spacy", "brat")
 PLACE = ("row", "position", "document", "start")  # columns that say where a part belongs
 _WORK = ".tagging"
 _ROWS_PER_FILE, _CHARS_PER_FILE = 4096, 1 << 24
@@ -61,39 +48,6 @@ def part_schema() -> pa.Schema:
             ("abbreviations", pa.list_(pa.list_(pa.string()))),  # short and long forms defined before this part
         ]
     )
-
-
-def entity_struct() -> pa.StructType:
-    """Arrow type of an entity: character offsets in the document, and the number of its sentence there."""
-    number, place = pa.int32(), pa.int64()
-    fields = [("text", pa.string()), ("type", pa.string()), ("start", place), ("end", place)]
-    return pa.struct([*fields, ("confidence", pa.float32()), ("sentence", number)])
-
-
-def sentence_struct() -> pa.StructType:
-    """Arrow type of a sentence: character offsets in the document, the view that answered, and optional values."""
-    alternative = pa.struct([("probability", pa.float64()), ("entities", pa.list_(entity_struct()))])
-    return pa.struct(
-        [
-            ("start", pa.int64()),
-            ("end", pa.int64()),
-            ("view", pa.string()),
-            ("reason", pa.string()),  # `ctxner.schema.Reason` of a plain answer where another view was asked for
-            ("entropy", pa.float32()),  # of the view that answered, in nats
-            ("error", pa.string()),  # error of retrieval
-            ("passages", pa.list_(passage_struct())),  # null unless asked for
-            ("words", pa.list_(pa.string())),  # null unless a format of `WITH_WORDS` is written
-            ("tags", pa.list_(pa.string())),
-            ("alternatives", pa.list_(alternative)),  # null unless asked for
-        ]
-    )
-
-
-def document_schema() -> pa.Schema:
-    """Schema of a tagged document."""
-    entities, sentences = pa.list_(entity_struct()), pa.list_(sentence_struct())
-    texts = [("id", pa.string()), ("text", pa.string())]
-    return pa.schema([*texts, ("entities", entities), ("sentences", sentences), ("error", pa.string())])
 
 
 def tagged_schema() -> pa.Schema:
@@ -164,10 +118,10 @@ def publish_documents(
         for path in paths.values():
             remove_leftovers(folder, path.name)
         aside = {
-            format: stack.enter_context((new_folder if format in _FOLDERS else new_file)(path))
+            format: stack.enter_context((new_folder if format in FOLDERS else new_file)(path))
             for format, path in paths.items()
         }
-        writers = [stack.enter_context(_WRITERS[format](path)) for format, path in aside.items()]
+        writers = [stack.enter_context(WRITERS[format](path)) for format, path in aside.items()]
         for table in _documents(job.joined(tagged_schema())):
             _count(table, counts)
             first_error = first_error or _first_error(table)
@@ -280,55 +234,3 @@ def _count(table: pa.Table, counts: Counter[str]) -> None:
 def _first_error(table: pa.Table) -> str | None:
     failed = table.select(["id", "error"]).filter(pc.is_valid(table["error"])).slice(0, 1).to_pylist()
     return f"{failed[0]['id']!r}: {failed[0]['error']}" if failed else None
-
-
-@contextmanager
-def _parquet(path: Path) -> Iterator[Callable[[pa.Table], None]]:
-    with pq.ParquetWriter(path, document_schema()) as writer:
-        yield writer.write_table
-
-
-@contextmanager
-def _text(path: Path, lines: Callable[[Mapping[str, Any]], Iterable[str]]) -> Iterator[annotation_files.Write]:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        yield lambda row: file.writelines(f"{line}\n" for line in lines(row))
-
-
-@contextmanager
-def _by_row(writer: AbstractContextManager[annotation_files.Write]) -> Iterator[Callable[[pa.Table], None]]:
-    with writer as write:
-
-        def write_table(table: pa.Table) -> None:
-            for row in table.to_pylist():
-                write(row)
-
-        yield write_table
-
-
-def _json_lines(row: Mapping[str, Any]) -> Iterator[str]:
-    """The document as a JSON object, without the null values of its sentences."""
-    sentences = [
-        {name: value for name, value in sentence.items() if value is not None} for sentence in row["sentences"]
-    ]
-    yield json.dumps({**row, "sentences": sentences}, ensure_ascii=False)
-
-
-def _conll_lines(row: Mapping[str, Any]) -> Iterator[str]:
-    """A comment line with the document's id, then its sentences."""
-    yield f"# document = {' '.join(row['id'].split())}"
-    for sentence in row["sentences"]:
-        yield from column_lines(Sentence(row["id"], tuple(sentence["words"]), tuple(sentence["tags"])))
-        yield ""
-    if not row["sentences"]:
-        yield ""
-
-
-_WRITERS: Mapping[Format, Callable[[Path], AbstractContextManager[Callable[[pa.Table], None]]]] = {
-    "parquet": _parquet,
-    "jsonl": lambda path: _by_row(_text(path, _json_lines)),
-    "conll": lambda path: _by_row(_text(path, _conll_lines)),
-    "spacy": lambda path: _by_row(annotation_files.spacy(path)),
-    "brat": lambda path: _by_row(annotation_files.brat(path)),
-    "label-studio": lambda path: _by_row(annotation_files.label_studio(path)),
-    "doccano": lambda path: _by_row(annotation_files.doccano(path)),
-}

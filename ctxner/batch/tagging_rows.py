@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ctxner.batch.tagging_files import PLACE, document_schema, entity_struct, sentence_struct
+from ctxner.batch.tagged_formats import document_schema, entity_struct, sentence_struct
+from ctxner.batch.tagging_files import PLACE
 from ctxner.schema import Entity, Example, Sentence, context_schema, scored_passage
 from ctxner.texts import sentences_of
 

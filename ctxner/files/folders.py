@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctxner.files.dataset_info import DATASET_INFO
+
 STATE = "state.json"  # of a folder that save_to_disk wrote: names its files in their order
 _SPLITS = "dataset_dict.json"
-_DESCRIPTIONS = {STATE, _SPLITS, "dataset_info.json", "dataset_infos.json"}
+_DESCRIPTIONS = {STATE, _SPLITS, DATASET_INFO, "dataset_infos.json"}
 ANNOTATIONS = ".ann"
 
 
@@ -61,7 +63,7 @@ def parts(unit: Path) -> list[Path]:
         return sorted(visible_files(unit))
     if unit.suffix == ANNOTATIONS:
         return [unit, unit.with_suffix(".txt")]
-    description = unit.parent / "dataset_info.json"
+    description = unit.parent / DATASET_INFO
     return [unit, description] if description.is_file() else [unit]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from ctxner.retriever import Retriever
 from ctxner.schema import Passage, ScoredPassage, Sentence
 from serving.batching import Batcher, Item
-from serving.policy import POLICY
-from serving.replicas.shared import CHECKS, listen_on_loopback, model_thread
+from serving.policy import CHECKS, POLICY
+from serving.replicas.shared import listen_on_loopback, model_thread
 from serving.settings import ServeSettings
 
 

@@ -20,9 +20,9 @@ from serving.answers import Retrieved
 from serving.batching import Batcher, Item
 from serving.latency import Latency
 from serving.meters import BatchMeter
-from serving.policy import POLICY
+from serving.policy import CHECKS, POLICY
 from serving.replicas.reranker import RerankerReplica
-from serving.replicas.shared import CHECKS, listen_on_loopback
+from serving.replicas.shared import listen_on_loopback
 from serving.settings import ServeSettings, index_version
 
 Key = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]  # words and abbreviations of a sentence

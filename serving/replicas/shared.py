@@ -1,4 +1,4 @@
-"""Shared by several replicas: a model's thread, the sentences of health checks, and calls of other replicas."""
+"""Shared by several replicas: a model's thread, the port for other replicas, and calls of other replicas."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from ray.serve.handle import DeploymentHandle
 
 from ctxner.batch.local_ray import LOOPBACK_ONLY
 from serving.settings import ServeSettings
-
-CHECKS = ("Marta Ilves moved from Tartu to Bergen .", "It rained .")
 
 
 def listen_on_loopback() -> None:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ctxner.predictor import Prediction, Tagger
+from ctxner.predictions import Prediction
+from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from serving.answers import Tagged
 from serving.batching import Batcher, Item
 from serving.meters import BatchMeter
-from serving.policy import POLICY
-from serving.replicas.shared import CHECKS, listen_on_loopback, model_thread
+from serving.policy import CHECKS, POLICY
+from serving.replicas.shared import listen_on_loopback, model_thread
 from serving.settings import ServeSettings, model_version
 
 

@@ -18,7 +18,8 @@ from ctxner.batch.retrieval_actors import Rows
 from ctxner.batch.tagging_actors import LookUp, TagContext, TagPlain
 from ctxner.batch.tagging_files import stage_documents
 from ctxner.files.documents import Document
-from ctxner.predictor import Prediction, Tagger
+from ctxner.predictions import Prediction
+from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage, passage_row
 
 GOOD, POISON = "Ada met Bob.", "This is poison."

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ctxner.batch.job_folder import JobFolder
-from ctxner.batch.tagging_files import PLACE, document_schema, publish_documents, stage_documents, tagged_schema
+from ctxner.batch.tagged_formats import document_schema
+from ctxner.batch.tagging_files import PLACE, publish_documents, stage_documents, tagged_schema
 from ctxner.files.columns import ColumnFormat
 from ctxner.files.documents import Document
 from ctxner.files.sentences import read_sentences

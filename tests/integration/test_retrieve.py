@@ -26,6 +26,7 @@ from ctxner.retriever import Retriever, decided  # noqa: E402
 from ctxner.schema import Sentence, context_schema  # noqa: E402
 from ctxner.schemes import tags_to_spans  # noqa: E402
 from tests.closeness import assert_same_ranking  # noqa: E402
+from tests.integration.built import build_index  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,7 @@ def config(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     """
     folder = tmp_path_factory.mktemp("pipelines")
     write_world(world, folder)
-    build = [sys.executable, "-m", "jobs", "index", "--corpus", folder / "corpus.jsonl", "--out", folder / "index"]
-    subprocess.run(build, check=True, capture_output=True)
+    build_index(folder)
     assert not ray.is_initialized()
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     retrieval = {"query": "mentions", "depth": 8, "keep": 2, "cache": str(folder / "cache")}

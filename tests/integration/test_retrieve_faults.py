@@ -15,6 +15,7 @@ import pytest
 from ctxner.demo import make_world, write_world
 from ctxner.files.contexts import Context, read_contexts
 from tests.closeness import assert_same_ranking
+from tests.integration.built import build_index
 from tests.integration.killing import family, kill_all, matching
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -30,8 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world, its index, and the contexts that an undisturbed job made."""
     folder = tmp_path_factory.mktemp("faults")
     write_world(make_world(num_train=NUM_SENTENCES, num_dev=0, num_test=0), folder)
-    command = [sys.executable, "-m", "jobs", "index", "--corpus", folder / "corpus.jsonl", "--out", folder / "index"]
-    subprocess.run(command, check=True, capture_output=True)
+    build_index(folder)
     found = _finish(_start(folder, "undisturbed"))
     assert (found["sentences"], found["errors"], found["resumed_from"]) == (NUM_SENTENCES, 0, 0)
     return folder

@@ -17,11 +17,12 @@ pytestmark = pytest.mark.ray
 pytest.importorskip("ray")
 
 from ctxner.client import Client, ClientError  # noqa: E402
-from ctxner.demo import World, make_world, write_world  # noqa: E402
+from ctxner.demo import World, make_world  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Example  # noqa: E402
 from ctxner.texts import sentences_of  # noqa: E402
 from tests.benchmarks.serving import served  # noqa: E402
+from tests.integration.built import write_served_folder  # noqa: E402
 
 KEY = "k" * 32
 RETRIEVAL = {"keep": 2, "cache": None, "dtype": "float32"}
@@ -34,13 +35,10 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def folder(world: World, tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model and an index, which another process built."""
-    found = tmp_path_factory.mktemp("serve")
-    write_world(world, found)
-    tagger.save_pretrained(found / "model")
-    build = [sys.executable, "-m", "jobs", "index", "--corpus", found / "corpus.jsonl", "--out", found / "index"]
-    subprocess.run(build, check=True, capture_output=True)
-    return found
+    """A model and an index."""
+    path = tmp_path_factory.mktemp("serve")
+    write_served_folder(path, world, tagger)
+    return path
 
 
 @pytest.fixture(scope="module")

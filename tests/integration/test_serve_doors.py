@@ -28,9 +28,10 @@ import yaml
 pytestmark = pytest.mark.ray
 pytest.importorskip("ray")
 
-from ctxner.demo import make_world, write_world  # noqa: E402
+from ctxner.demo import make_world  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from tests.benchmarks.serving import served  # noqa: E402
+from tests.integration.built import write_served_folder  # noqa: E402
 from tests.serving.damage import Damage, a_pipe, cut, in_brackets, with_field  # noqa: E402
 
 KEY = "k" * 32
@@ -39,12 +40,9 @@ NOBODY = 65534
 
 @pytest.fixture(scope="module")
 def folder(tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model and an index, which another process built."""
+    """A model and an index."""
     path = tmp_path_factory.mktemp("doors")
-    write_world(make_world(num_train=8, num_dev=4, num_test=0), path)
-    tagger.save_pretrained(path / "model")
-    build = [sys.executable, "-m", "jobs", "index", "--corpus", path / "corpus.jsonl", "--out", path / "index"]
-    subprocess.run(build, check=True, capture_output=True)
+    write_served_folder(path, make_world(num_train=8, num_dev=4, num_test=0), tagger)
     return path
 
 

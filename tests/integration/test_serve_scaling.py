@@ -16,10 +16,11 @@ import yaml
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 pytest.importorskip("ray")
 
-from ctxner.demo import World, make_world, write_world  # noqa: E402
+from ctxner.demo import World, make_world  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from tests.benchmarks.load import Load, closed_loop  # noqa: E402
 from tests.benchmarks.serving import served  # noqa: E402
+from tests.integration.built import write_served_folder  # noqa: E402
 from tests.integration.killing import serve_replicas  # noqa: E402
 
 SOON = {"metrics_interval_s": 0.5, "look_back_period_s": 2, "upscale_delay_s": 1, "downscale_delay_s": 4}
@@ -33,12 +34,9 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def folder(world: World, tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("scaling")
-    write_world(world, found)
-    tagger.save_pretrained(found / "model")
-    command = [sys.executable, "-m", "jobs", "index", "--corpus", found / "corpus.jsonl", "--out", found / "index"]
-    subprocess.run(command, check=True, capture_output=True)
-    return found
+    path = tmp_path_factory.mktemp("scaling")
+    write_served_folder(path, world, tagger)
+    return path
 
 
 def ask(

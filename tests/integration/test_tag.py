@@ -20,9 +20,11 @@ from ctxner.batch.tag import tag  # noqa: E402
 from ctxner.config import Config, parse_config  # noqa: E402
 from ctxner.demo import World, make_world, write_world  # noqa: E402
 from ctxner.files.documents import Document  # noqa: E402
-from ctxner.predictor import Prediction, Tagger  # noqa: E402
+from ctxner.predictions import Prediction  # noqa: E402
+from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Example  # noqa: E402
 from ctxner.texts import sentences_of  # noqa: E402
+from tests.integration.built import build_index  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +56,7 @@ def config(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     """A started Ray of four logical CPUs and an index that another process built: no JVM before Ray."""
     folder = tmp_path_factory.mktemp("tag")
     write_world(world, folder)
-    build = [sys.executable, "-m", "jobs", "index", "--corpus", folder / "corpus.jsonl", "--out", folder / "index"]
-    subprocess.run(build, check=True, capture_output=True)
+    build_index(folder)
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield parse_config(
         {

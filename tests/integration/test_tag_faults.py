@@ -14,6 +14,7 @@ import pytest
 
 from ctxner.demo import make_world, write_world
 from ctxner.predictor import Tagger
+from tests.integration.built import build_index
 from tests.integration.killing import family, kill_all, matching
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -33,8 +34,7 @@ def world(tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tagger.save_pretrained(folder / "model")
     lines = [json.dumps({"id": one.id, "text": " ".join(one.words)}) + "\n" for one in own.train]
     (folder / "in.jsonl").write_text("".join(lines))
-    command = [sys.executable, "-m", "jobs", "index", "--corpus", folder / "corpus.jsonl", "--out", folder / "index"]
-    subprocess.run(command, check=True, capture_output=True)
+    build_index(folder)
     found = _finish(_start(folder, "undisturbed"))
     assert (found["documents"], found["errors"], found["resumed_from"]) == (NUM_DOCUMENTS, 0, 0)
     assert min(found["views"].values()) > NUM_DOCUMENTS / 10, "both views answer"

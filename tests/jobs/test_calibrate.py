@@ -14,7 +14,8 @@ from ctxner.evaluation.calibration import auto_curve, expected_calibration_error
 from ctxner.files.contexts import Context, load_examples
 from ctxner.files.jsonl import write_jsonl
 from ctxner.model.calibration_file import Calibration
-from ctxner.predictor import Prediction, Tagger
+from ctxner.predictions import Prediction
+from ctxner.predictor import Tagger
 from ctxner.schema import Example, Sentence
 from ctxner.schemes import tags_to_spans
 from ctxner.texts import as_scored

@@ -19,6 +19,7 @@ from ctxner.predictor import Tagger
 from serving.plan import Options
 from serving.settings import ReloadLimits
 from serving.trial import tried
+from tests.integration.built import build_index
 from tests.serving.damage import INDEX, MODEL
 
 SERVE = Path(__file__).parents[2] / "serving" / "serve.yaml"
@@ -37,8 +38,7 @@ def good(tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
             for n in range(20)
         )
     )
-    build = [sys.executable, "-m", "jobs", "index", "--corpus", folder / "corpus.jsonl", "--out", folder / "index"]
-    subprocess.run(build, check=True, capture_output=True)
+    build_index(folder)
     return folder / "model", folder / "index"
 
 

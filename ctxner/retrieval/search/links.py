@@ -38,9 +38,7 @@ _CACHED_WORDS = 1 << 18
 
 _STARTS, _ENDS, _UPPER, _LOWER, _SMALL, _WEAK = 1, 2, 4, 8, 16, 32  # flags of a token; small: stop word in lower case
 _PARTS = re.compile(r"[-/\u2010-\u2015]")  # within a word, names may begin and end at these
-_FOREIGN_PARTS = re.compile(
-    r"[-/\u2010-\u2015'’]"
-)  # French d'Orléans, Turkish İstanbul'da; in English O'Neill is whole
+_FOREIGN_PARTS = re.compile(r"[-/\u2010-\u2015'’]")  # d'Orléans, İstanbul'da; in English, O'Neill is whole
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z_]+")
 
 
