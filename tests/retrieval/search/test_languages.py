@@ -12,6 +12,7 @@ from ctxner.languages import LANGUAGES
 from ctxner.retrieval.index.build import build_index
 from ctxner.retrieval.index.changes import add_passages
 from ctxner.retrieval.lucene.jvm import java_class
+from ctxner.retrieval.search.analyzed import AnalyzedSentences
 from ctxner.retrieval.search.bm25 import BM25Searcher
 from ctxner.retrieval.search.query import QueryMode
 from ctxner.schema import Sentence
@@ -145,3 +146,32 @@ def test_a_name_in_text_without_blanks_begins_and_ends_with_a_word(code):
     starts, ends = zip(*split_words(text), strict=True)
     assert start in starts
     assert start + len(name) in ends
+
+
+def test_punctuation_ends_a_name_and_a_stop_word_within_does_not(tmp_path):
+    folder = index_of(tmp_path, [{"text": "Berlin, Paris und die Stadt an der Spree"}], "de")
+    searcher = BM25Searcher(folder, query_mode="mentions")
+    analyzed = AnalyzedSentences(searcher._lookups, language="de", num_documents=1)
+
+    def mentions(text):
+        search = analyzed.candidates(sentence(text).words)
+        try:
+            next(search)
+            while True:
+                search.send(lambda run: True)  # as if every run occurred
+        except StopIteration as end:
+            return set(end.value)
+
+    assert ("berlin", "paris") not in mentions("Wir sahen Berlin, Paris und mehr")
+    assert ("berlin", "paris") in mentions("Wir sahen Berlin Paris und mehr")
+    assert ("stadt", "spre") in mentions("Wir sahen die Stadt an der Spree")
+    searcher.close()
+
+
+def test_a_passage_with_the_whole_name_comes_first_though_its_words_have_several_base_forms(tmp_path):
+    """Both words of the name stand in either passage; the analyzer gives each of them two base forms."""
+    passages = [{"text": "Церква і Біла хмара"}, {"text": "Біла Церква є містом на Київщині"}]
+    searcher = BM25Searcher(index_of(tmp_path, passages, "uk"), query_mode="mentions")
+    (result,) = searcher.search([sentence("Ми їхали у Білу Церкву вчора")], depth=2)
+    searcher.close()
+    assert [hit.passage.id for hit in result.hits] == ["p1", "p0"]
