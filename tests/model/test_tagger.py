@@ -123,7 +123,7 @@ def test_any_encoder_loads_saves_and_loads_again_with_the_same_emissions(name, t
     word_BTH, emissions_BTL = _forward(model, batch)
     plain_RPH = AutoEncoder.from_pretrained(path).eval()(batch.input_ids_RP, batch.attention_RP).last_hidden_state
     for row, length in ((0, 6), (1, 4)):
-        torch.testing.assert_close(word_BTH[row, :length], plain_RPH[row, 1 : 1 + 3 * length : 3])
+        assert_close(word_BTH[row, :length], plain_RPH[row, 1 : 1 + 3 * length : 3])
     model.save_pretrained(tmp_path / "tagger")
     again = load_tagger(tmp_path / "tagger")
     assert_close(_forward(again, batch)[1], emissions_BTL)
@@ -169,11 +169,11 @@ def test_word_vectors_are_the_encoders_own_and_so_are_their_gradients(name, chec
             hidden_RPH = model.encoder(batch.input_ids_RP, attention_mask=batch.attention_RP).last_hidden_state
             expected_BTH = word_BTH.detach()
             word_BTH = hidden_RPH.flatten(0, 1)[batch.word_index_BT]
-            torch.testing.assert_close(word_BTH, expected_BTH)
+            assert_close(word_BTH, expected_BTH)
         (word_BTH * torch.linspace(-1, 1, word_BTH.shape[-1])).square().sum().backward()
         grads.append([own.grad for own in model.encoder.parameters()])
     assert any(own is not None and own.abs().max() > 0 for own in grads[0])
-    torch.testing.assert_close(*grads)
+    assert_close(*grads)
 
 
 @torch.no_grad()
@@ -182,7 +182,7 @@ def test_an_encoder_of_two_taggers_a_copy_and_a_pickle_give_the_same_word_vector
     word_BTH, _ = _forward(model, batch)
     again = EncoderCRF.on_encoder(model.encoder, LABELS).eval()
     for other in (again, model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        torch.testing.assert_close(_forward(other, batch)[0], word_BTH, atol=1e-4, rtol=1e-4)
+        assert_close(_forward(other, batch)[0], word_BTH)
 
 
 @torch.no_grad()
@@ -190,9 +190,9 @@ def test_what_stands_on_padding_changes_no_emission(bert):
     model, batch = _tagger(bert).eval(), _batch()
     _, emissions_BTL = _forward(model, batch)
     batch.input_ids_RP[1, -6:] = 77
-    torch.testing.assert_close(_forward(model, batch)[1][batch.mask_BT], emissions_BTL[batch.mask_BT])
+    assert_close(_forward(model, batch)[1][batch.mask_BT], emissions_BTL[batch.mask_BT])
     shorter = model(batch.input_ids_RP[1:, :-6], batch.attention_RP[1:, :-6], 1 + 3 * torch.arange(4).unsqueeze(0))[1]
-    torch.testing.assert_close(shorter[0], emissions_BTL[1, :4])
+    assert_close(shorter[0], emissions_BTL[1, :4])
 
 
 def test_word_dropout_zeroes_whole_words_in_training_only(bert):
@@ -203,7 +203,7 @@ def test_word_dropout_zeroes_whole_words_in_training_only(bert):
         whole_BTL = model.eval().emissions(word_BTH)
     dropped_BT = (kept_BTL == model.head.bias).all(-1)
     assert 0.25 < dropped_BT.float().mean() < 0.35
-    torch.testing.assert_close(kept_BTL[~dropped_BT], whole_BTL[~dropped_BT])
+    assert_close(kept_BTL[~dropped_BT], whole_BTL[~dropped_BT])
     assert not (whole_BTL == model.head.bias).all(-1).any()
 
 

@@ -21,6 +21,7 @@ from ctxner.training.build import build_step
 from ctxner.training.data.training_set import TrainingSet
 from ctxner.training.step import UNLABELLED, CooperativeStep, linear_schedule, parameter_groups
 from ctxner.views import ViewBatch, ViewBuilder
+from tests.closeness import assert_close
 from tests.tiny_bert import tiny_bert
 
 pytestmark = pytest.mark.numeric
@@ -115,7 +116,7 @@ def test_loss_weights_multiply_the_losses(model: EncoderCRF, both: TrainingSet) 
         ones = CooperativeStep(model, mode="cl-kl", weights=LossWeights())(*batch)
         weighted = CooperativeStep(model, mode="cl-kl", weights=LossWeights(plain=2.0, context=0.5, cl=3.0))(*batch)
     expected = 2.0 * ones["nll"] + 0.5 * ones["nll_ext"] + 3.0 * ones["cl-kl"]
-    torch.testing.assert_close(weighted["loss"], expected)
+    assert_close(weighted["loss"], expected)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -128,7 +129,7 @@ def test_every_mode_uses_its_own_views_and_losses(mode: str, model: EncoderCRF, 
     assert (plain is None, context is None) == (mode == "context", mode == "plain")
     wanted = {"plain": {"nll"}, "context": {"nll_ext"}}.get(mode, {"nll", "nll_ext", mode})
     assert set(losses) == wanted | {"loss"}
-    torch.testing.assert_close(losses["loss"], sum(losses[name] for name in wanted))
+    assert_close(losses["loss"], sum(losses[name] for name in wanted))
 
 
 def test_released_code_preset_scales_the_marginal_kl_and_the_distance(
@@ -142,11 +143,11 @@ def test_released_code_preset_scales_the_marginal_kl_and_the_distance(
         (plain_BTH, plain_BTL), (context_BTH, context_BTL) = (emissions(model, view) for view in (plain, context))
         kl_B = model.crf.marginal_kl(context_BTL, plain_BTL, plain.mask_BT, temperature=2.0)
         nll_ext_B = model.crf.nll(context_BTL, context.tags_BT, context.mask_BT)
-        torch.testing.assert_close(losses["cl-kl"], 0.5 * 2.0**2 * kl_B.sum())
-        torch.testing.assert_close(losses["nll_ext"], 0.5 * nll_ext_B.sum())
+        assert_close(losses["cl-kl"], 0.5 * 2.0**2 * kl_B.sum())
+        assert_close(losses["nll_ext"], 0.5 * nll_ext_B.sum())
         l2 = CooperativeStep(model, mode="cl-l2", weights=PRESETS["released_code"])(plain, context, weight_B)["cl-l2"]
         gap_B = cl_l2(context_BTH, plain_BTH, plain.mask_BT)
-    torch.testing.assert_close(l2, 0.5 * gap_B.sum() / 32)
+    assert_close(l2, 0.5 * gap_B.sum() / 32)
 
 
 @pytest.mark.parametrize("mode", ["cl-l2", "cl-kl"])
@@ -160,7 +161,7 @@ def test_released_code_weighs_the_cooperative_term_of_sentences_without_gold_by_
     bare = [dataclasses.replace(view, tags_BT=tags_BT) for view in views]
     with torch.no_grad():
         alone = [step(*views, row_B)[mode] for row_B in torch.eye(3)]
-        torch.testing.assert_close(step(*bare, weight_B)[mode], alone[0] + 2 * alone[1] + alone[2])
+        assert_close(step(*bare, weight_B)[mode], alone[0] + 2 * alone[1] + alone[2])
 
 
 @pytest.mark.parametrize("mode", ["cl-l2", "cl-kl"])
