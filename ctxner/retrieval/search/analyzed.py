@@ -25,7 +25,7 @@ from ctxner.retrieval.search.mentions import (
     Tokens,
     candidate_runs,
 )
-from ctxner.retrieval.search.query import CAPITAL_BOOST, heaviest_terms, inverse_frequency, joined
+from ctxner.retrieval.search.query import CAPITAL_BOOST, heaviest_terms, inverse_frequency, joined, searched_words
 from ctxner.retrieval.text import analyzed_form, clean_text, is_address
 from ctxner.schema import Passage
 
@@ -69,7 +69,7 @@ class AnalyzedSentences:
 
     def prepare(self, sentences: Iterable[Sequence[str]]) -> None:
         """Analyze the words of the next sentences and count their terms, in two calls; forget those before."""
-        distinct = list(dict.fromkeys(tuple(words) for words in sentences))
+        distinct = list(dict.fromkeys(tuple(searched_words(words)) for words in sentences))
         texts = [joined_text(words) for words in distinct]
         tokens = self._lookups.tokens([text for text, _ in texts])
         self._sentences = {
@@ -83,7 +83,7 @@ class AnalyzedSentences:
     def query(self, words: Sequence[str], *, max_terms: int) -> str:
         """The query of rare and capitalised terms (as `weighted_query`), in the syntax of the kind `terms`."""
         sentence = self._sentence(words)
-        case_tells = any(word.islower() for word in words)
+        case_tells = any(word.islower() for word in sentence.words)
         weights: dict[str, float] = {}
         for token, terms in sentence.tokens:
             surface = sentence.text[token.start : token.end]
@@ -96,7 +96,7 @@ class AnalyzedSentences:
     def candidates(self, words: Sequence[str], predicted: Iterable[tuple[int, int]] = ()) -> CandidateSearch:
         """The candidate mentions (see `candidate_mentions`): runs of the analyzer's tokens."""
         sentence = self._sentence(words)
-        case_tells = any(word.islower() for word in words)
+        words, case_tells = sentence.words, any(word.islower() for word in sentence.words)
         stretches: list[list[MentionToken]] = [[]]
         places: list[list[Token]] = [[]]
         last = 0  # word of the token before
@@ -131,9 +131,10 @@ class AnalyzedSentences:
         return compared
 
     def _sentence(self, words: Sequence[str]) -> _Sentence:
-        if tuple(words) not in self._sentences:
+        key = tuple(searched_words(words))
+        if key not in self._sentences:
             self.prepare([words])
-        return self._sentences[tuple(words)]
+        return self._sentences[key]
 
     def _idf(self, term: str) -> float:
         return inverse_frequency(self._frequencies[term], self._num_documents)

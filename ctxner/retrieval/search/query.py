@@ -131,3 +131,8 @@ def _cleaned(words: Sequence[str]) -> Iterator[str]:
 
 def _is_lone(character: str) -> bool:
     return not character.isascii() and _LONE_CHARACTER.match(character) is not None
+
+
+def searched_words(words: Sequence[str]) -> list[str]:
+    """The words that are searched with: cleaned, and no more nor longer ones than a query takes."""
+    return [clean_text(word[:MAX_WORD_LENGTH]) for word in words[:MAX_QUERY_TERMS]]
