@@ -15,7 +15,7 @@ from typing import Any
 from ctxner.files.dataset_info import names_beside
 from ctxner.files.forms.form import Reading
 from ctxner.files.forms.recognise import recognised
-from ctxner.files.json_values import holds_array, json_values
+from ctxner.files.json_values import MAX_CHARS, holds_array, json_values
 from ctxner.files.lines import bare_name, lines_of, write_lines
 from ctxner.files.records import BEYOND_TAGS, Record
 from ctxner.schema import Sentence
@@ -58,6 +58,8 @@ def _line_values(path: str | Path) -> Iterator[tuple[str, Any]]:
         if not line.strip():
             continue
         where = f"{path}:{line_no}"
+        if len(line) > MAX_CHARS:
+            raise ValueError(f"{where}: a record of more than {MAX_CHARS:,} characters; cut the document")
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:

@@ -13,11 +13,12 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from ctxner.files.atomic import new_file
-from ctxner.files.compression import DAMAGE, decompressed
+from ctxner.files.compression import DAMAGE, bounded_lines, decompressed
 from ctxner.schema import Sentence
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 _HEAD_BYTES = 1 << 16
+_MAX_CHARS = 1 << 26  # of a line in another encoding than UTF-8
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -124,7 +126,7 @@ def lines_of(path: str | Path, encoding: str = UTF8) -> Iterator[tuple[int, str]
 
     Raises:
         ValueError: NUL, or bytes that the encoding does not have, with file:line and, in UTF-8, the offset (after
-            decompression); or a broken gzip or zstd file.
+            decompression); a line of more than 64 MiB; or a gzip or zstd file that is broken or expands beyond reason.
     """
     return _utf8_lines(path) if codecs.lookup(encoding).name == UTF8 else _encoded_lines(path, encoding)
 
@@ -146,7 +148,9 @@ def _encoded_lines(path: str | Path, encoding: str) -> Iterator[tuple[int, str]]
         stream = decompressed(file, suffix) if suffix in _COMPRESSED else file
         try:
             text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="\n")
-            for line_no, line in enumerate(text, 1):
+            for line_no, line in enumerate(iter(partial(text.readline, _MAX_CHARS + 1), ""), 1):
+                if len(line) > _MAX_CHARS:
+                    raise ValueError(f"{path}:{line_no}: a line of more than {_MAX_CHARS:,} characters; is it a text?")
                 if bad := SURROGATE.search(line):
                     byte = ord(bad[0]) & 0xFF
                     raise ValueError(f"{path}:{line_no}: not {encoding}: byte 0x{byte:02x}; give another data.encoding")
@@ -171,7 +175,8 @@ def _utf8_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     offset, suffix = 0, Path(path).suffix.lower()
     with open(path, "rb") as file:
         try:
-            for line_no, raw in enumerate(decompressed(file, suffix) if suffix in _COMPRESSED else file, 1):
+            stream = decompressed(file, suffix) if suffix in _COMPRESSED else file
+            for line_no, raw in bounded_lines(stream, path):
                 where = f"{path}:{line_no}"
                 if b"\0" in raw:
                     at = offset + raw.index(b"\0")

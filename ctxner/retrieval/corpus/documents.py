@@ -13,7 +13,7 @@ from markdown_it.token import Token
 from ctxner.retrieval.corpus.records import FIELDS
 from ctxner.retrieval.corpus.tables import COLUMNS
 
-MAX_BYTES = 1 << 28  # of a file, decompressed
+MAX_BYTES = 1 << 26  # of a file, decompressed
 _NAME_OF = {
     name: {"name": "title", "description": "contents"}.get(field, field)
     for field, names in COLUMNS.items()

@@ -6,6 +6,7 @@ formats, and shares the files out among shards. `ctxner.retrieval.index.build` i
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from ctxner.files.compression import DAMAGE, CorpusFile
+from ctxner.files.compression import DAMAGE, CorpusFile, bounded_lines
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.retrieval.corpus.documents import MAX_BYTES, read_json, read_markdown
 from ctxner.retrieval.corpus.formats import corpus_files, split_name
@@ -163,13 +164,13 @@ class CorpusReader:
         Raises:
             ValueError: The file is too large, or not UTF-8.
         """
-        parts, num_bytes = [], 0
+        lines, num_bytes = io.StringIO(newline=""), 0
         for line_no, raw in self._raw_lines(path):
             num_bytes += len(raw)
             if num_bytes > MAX_BYTES:
                 raise ValueError(f"{path}: more than {MAX_BYTES >> 20} MiB; write it as JSON lines (.jsonl)")
-            parts.append(_decoded(raw, path, line_no))
-        return "".join(parts)
+            lines.write(_decoded(raw, path, line_no))
+        return lines.getvalue()
 
     def _is_ours(self, line_no: int) -> bool:
         return (line_no - 1) % self._num_parts == self._part
@@ -191,7 +192,7 @@ class CorpusReader:
         line_no = 0
         with CorpusFile(path) as self._file:
             try:
-                for line_no, raw in enumerate(self._file.stream, 1):
+                for line_no, raw in bounded_lines(self._file.stream, path):
                     yield line_no, raw
             except DAMAGE as error:
                 raise ValueError(_damaged(path, line_no + 1, error)) from error
@@ -284,7 +285,7 @@ def check_corpus(
 def _first_line(path: Path) -> str:
     """The first line that is not blank; damage is told when the file is read."""
     with CorpusFile(path) as file, suppress(*DAMAGE):
-        for raw in file.stream:
+        for _, raw in bounded_lines(file.stream, path):
             if raw.strip():
                 return raw.decode("utf-8-sig", errors="replace")
     return ""

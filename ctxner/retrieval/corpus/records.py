@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ctxner.files.json_values import MAX_CHARS
 from ctxner.retrieval.text import clean_text
 from ctxner.schema import Passage
 
@@ -26,9 +27,11 @@ def read_json_lines(lines: Iterable[tuple[int, str]], name: str) -> Iterator[tup
         name: Name of the file in errors.
 
     Raises:
-        ValueError: A line that is not a JSON object.
+        ValueError: A line that is not a JSON object, or longer than `MAX_CHARS`.
     """
     for line_no, line in lines:
+        if len(line) > MAX_CHARS:
+            raise ValueError(f"{name}:{line_no}: a record of more than {MAX_CHARS:,} characters; cut the text")
         try:
             record = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:

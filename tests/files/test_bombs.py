@@ -1,0 +1,98 @@
+"""Small files that expand to gigabytes, and files without line ends, end in an error that names the file."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+_MEMORY = 3 << 29  # bytes of data that a reader may take; each file holds 3.5 GB
+_PIECE = 1 << 24
+_READ = """
+    import json, resource, sys
+    resource.setrlimit(resource.RLIMIT_DATA, ({memory}, {memory}))
+    from ctxner.files.columns import ColumnFormat
+    from ctxner.files.documents import iter_documents
+    from ctxner.files.sentences import iter_sentences
+    from ctxner.retrieval.corpus.reader import read_corpus
+    read = {{
+        "sentences": lambda path: iter_sentences(path, ColumnFormat()),
+        "documents": lambda path: iter_documents([path]),
+        "corpus": lambda path: read_corpus([path]),
+    }}
+    for name, path in json.load(sys.stdin):
+        try:
+            number = sum(1 for _ in read[name](path))
+            print(json.dumps([name, path, "read", number]))
+        except Exception as error:
+            print(json.dumps([name, path, type(error).__name__, str(error)]))
+"""
+_COMPRESS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".zst": lambda content: pa.compress(content, codec="zstd", asbytes=True),
+}
+
+
+def _write(path: Path, begin: bytes, piece: bytes) -> None:
+    """A file of `begin` and 220 times `piece`: for compressed files as members that stand behind each other."""
+    compress = _COMPRESS.get(path.suffix, bytes)
+    if path.suffix in _COMPRESS:
+        path.write_bytes(compress(begin) + compress(piece) * 220)
+    else:  # with holes, so that it takes no room on the disk
+        with path.open("wb") as file:
+            file.write(begin)
+            file.truncate(len(piece) * 220)
+
+
+def test_bombs_end_in_an_error_that_names_the_file_and_leaves_the_memory(tmp_path: Path) -> None:
+    letters, lines = b"a" * _PIECE, b"word O\n" * (_PIECE // 7)
+    cases: list[tuple[str, str, bytes, bytes]] = [
+        ("sentences", "a.jsonl.gz", b'{"text": "', letters),
+        ("sentences", "a.json.gz", b'[{"text": "', letters),
+        ("sentences", "a.json.zst", b"[", b"[" * _PIECE),
+        ("sentences", "a.conll.gz", b"Ann B-PER\n", letters),
+        ("sentences", "a.conll.zst", b"Ann B-PER\n", lines),
+        ("sentences", "a.conll", b"Ann B-PER\n", letters),
+        ("documents", "b.jsonl.gz", b'{"text": "', letters),
+        ("documents", "b.txt.gz", b"Ann sings\n", letters),
+        ("documents", "b.txt.zst", b"Ann sings\n", letters),
+        ("documents", "b.txt", b"Ann sings\n", letters),
+        ("corpus", "c.jsonl.gz", b'{"text": "', letters),
+        ("corpus", "c.txt.zst", b"Ann sings\n", letters),
+        ("corpus", "c.txt", b"Ann sings\n", letters),
+        ("corpus", "c.csv.gz", b'name,text\n"', letters),
+        ("corpus", "c.csv.zst", b'name,text\n"', b"a\n" * (_PIECE // 2)),
+        ("corpus", "c.names.gz", b"Ann\n", letters),
+        ("corpus", "c.md.gz", b"# Ann\n", b"text\n" * (_PIECE // 5)),
+        ("corpus", "c.obo.gz", b"format-version: 1.2\n", letters),
+        ("corpus", "c.xml.bz2", b"<mediawiki><page><revision><text>", letters),
+    ]
+    for _, name, begin, piece in cases:
+        _write(tmp_path / name, begin, piece)
+    task = json.dumps([(reader, str(tmp_path / name)) for reader, name, _, _ in cases])
+    code = textwrap.dedent(_READ).format(memory=_MEMORY)
+    done = subprocess.run([sys.executable, "-c", code], input=task, capture_output=True, text=True, timeout=300)
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(outcomes) == len(cases), done.stderr[-2000:]
+    for reader, path, kind, message in outcomes:
+        assert kind == "ValueError", (reader, path, kind, message)
+        assert message.startswith(path), (reader, path, message)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_files_that_repeat_themselves_a_hundred_times_are_read_whole(tmp_path: Path, suffix: str) -> None:
+    from ctxner.files.lines import lines_of
+
+    block = "".join(f"{number * 7919 % 1_000_003:070}\n" for number in range(20_000)).encode()
+    path = tmp_path / f"lines.txt{suffix}"
+    path.write_bytes(_COMPRESS[suffix](block) * 60)
+    assert path.stat().st_size * 500 > len(block) * 60
+    assert sum(1 for _ in lines_of(path)) == 20_000 * 60
