@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 DAMAGE = (OSError, EOFError, zlib.error)  # raised while a truncated file, or one of another format, is read
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 16
 _MAX_LINE_BYTES = 1 << 26
 _MAX_RATIO = 500  # texts shrink to a third or a tenth, tables that repeat themselves to a hundredth
 _ANY_RATIO_BYTES = 1 << 26  # so much may come of any file

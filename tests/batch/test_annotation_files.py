@@ -17,6 +17,7 @@ from ctxner.batch.tagging_files import publish_documents, stage_documents, tagge
 from ctxner.files.documents import Document
 from ctxner.files.sentences import read_sentences
 from ctxner.labels import gold_spans
+from ctxner.schema import Sentence
 from ctxner.texts import sentences_of
 
 TYPES = {"Ada": "person", "Bob": "person", "York": "city name", "Zürich": "city_name", "🐱": "animal"}
@@ -159,6 +160,41 @@ def test_doccano_lines_come_back_by_our_reader_as_the_same_mentions(
             for span in (gold_spans(sentence) if sentence.tags is not None else ())
         ]
         assert spans == [mention for of_document in mentions for mention in of_document or ()]
+
+
+def accepted(folder: Path) -> Path:
+    """The tasks as Label Studio exports them once somebody has accepted the predictions: they are annotations then."""
+    tasks = json.loads((folder / "tagged.label-studio.json").read_text(encoding="utf-8"))
+    for number, task in enumerate(tasks):
+        results = [prediction["result"] for prediction in task.pop("predictions", ())]
+        task |= {"id": number, "annotations": [{"id": number, "result": result} for result in results]}
+    (folder / "export.json").write_text(json.dumps(tasks), encoding="utf-8")
+    return folder / "export.json"
+
+
+@pytest.mark.parametrize("format", ["brat", "label-studio"])
+def test_what_brat_and_label_studio_get_comes_back_by_our_reader(tmp_path: Path, format: str) -> None:
+    publish(tmp_path, format)
+    result = read_sentences(tmp_path / "tagged.brat" if format == "brat" else accepted(tmp_path))
+    names = {"city name": "city_name_"} if format == "brat" else {}
+    mentions = [
+        (document.text[start:end], names.get(type, type))
+        for document in DOCUMENTS
+        for start, end, type in mentions_of(document) or ()
+    ]
+    read = [
+        ((sentence.text or "")[slice(*range_of(sentence, span.start, span.end))], span.type)
+        for sentence in result.sentences
+        for span in (gold_spans(sentence) if sentence.tags is not None else ())
+    ]
+    assert sorted(read) == sorted(mentions)
+    assert len(read) == 8
+
+
+def range_of(sentence: Sentence, first: int, end: int) -> tuple[int, int]:
+    """First character of a run of words and one past its last, in the sentence's text."""
+    assert sentence.offsets
+    return sentence.offsets[first][0], sentence.offsets[end - 1][1]
 
 
 def test_spacy_gets_documents_with_the_same_entities_and_confidences(tmp_path: Path, monkeypatch) -> None:

@@ -110,7 +110,9 @@ def test_results_do_not_depend_on_company_order_or_threads(index):
 
 def test_document_frequency_is_counted_after_analysis(index):
     searcher = BM25Searcher(index)
-    assert [searcher._words.document_frequency(term) for term in ("baroka", "Ports", "welandia-castle", "gone", "the")] == [
+    assert [
+        searcher._words.document_frequency(term) for term in ("baroka", "Ports", "welandia-castle", "gone", "the")
+    ] == [
         3,
         3,
         1,
