@@ -7,6 +7,7 @@ actors and add batching, threads and deadlines.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,12 @@ class Retriever:
             device: Device of the first tagger and of the re-ranker.
         """
         self.settings, self._folder, self._num_threads, self._device = settings, folder, num_threads, device
+
+    def opened_anew(self) -> Retriever:
+        """A retriever that opens the version of the index that its folder has now; loaded models are shared."""
+        other = copy.copy(self)
+        other.__dict__.pop("searcher", None)
+        return other
 
     @cached_property
     def searcher(self) -> BM25Searcher:

@@ -10,11 +10,10 @@ from ray.serve import Application
 from ray.serve.config import ProxyLocation
 
 from ctxner.model.calibration_file import Calibration
-from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retriever import decided
 from serving.addresses import refuse_public
 from serving.deployments import ContextTagger, PlainTagger, Reranker, Retriever, Router
-from serving.settings import ServeSettings, keys_from, release_of
+from serving.settings import ServeSettings, index_wanted, keys_from, release_of
 
 
 def build(args: ServeSettings) -> Application:
@@ -32,7 +31,7 @@ def build(args: ServeSettings) -> Application:
     if settings.index is not None:
         inside = settings.reranker == "inside" or not settings.retrieval.rerank
         reranker = None if inside else Reranker.bind(tree)
-        retriever = Retriever.bind(tree, settings.release, reranker)
+        retriever = Retriever.options(user_config=index_wanted(settings)).bind(tree, settings.release, reranker)
     return Router.bind(
         tree,
         settings.threshold,
@@ -40,6 +39,11 @@ def build(args: ServeSettings) -> Application:
         ContextTagger.bind(settings.model, tree, settings.release),
         retriever,
     )
+
+
+def models_of(settings: ServeSettings) -> list[str]:
+    """The models of the context view and of the plain view, each once."""
+    return list(dict.fromkeys((settings.model, settings.plain_model or settings.model)))
 
 
 def _refuse_public_server() -> None:
@@ -52,23 +56,28 @@ def _refuse_public_server() -> None:
         refuse_public(client.http_config.host or "0.0.0.0")
 
 
-def settled(args: ServeSettings) -> ServeSettings:
+def settled(args: ServeSettings, *, is_tried: bool = False) -> ServeSettings:
     """The settings, with open choices decided: keys, threshold, release, and the re-ranker's precision.
+
+    Args:
+        args: Settings of the application.
+        is_tried: Whether the models have been loaded as they are now, so that they need not be tried again.
 
     Raises:
         FileNotFoundError, ValueError: The model, the index or CTXNER_API_KEYS cannot be used.
     """
-    from ctxner.model.tagger import load_tagger
+    models = models_of(args)
+    if not is_tried:
+        from ctxner.model.tagger import load_tagger
 
-    models = list(dict.fromkeys((args.model, args.plain_model or args.model)))
-    for model in models:
-        load_tagger(model)  # a broken model must not reach a replica
+        for model in models:
+            load_tagger(model)  # a broken model must not reach a replica
     keys = tuple(dict.fromkeys((*args.keys, *keys_from(os.environ))))  # `ctxner serve` may have added these already
     changes: dict[str, Any] = {"retrieval": decided(args.retrieval), "keys": keys}
     if args.threshold is None:
         calibration = Calibration.load(Path(args.plain_model or args.model))
         changes["threshold"] = calibration.threshold if calibration else None
-    index = index_manifest(args.index, args.index_source) if args.index is not None else None
+    index_wanted(args)  # an index that cannot be read must not reach one, either
     if not args.release:
-        changes["release"] = release_of(models, index)
+        changes["release"] = release_of(models)
     return ServeSettings.model_validate({**args.model_dump(), **changes})

@@ -71,7 +71,7 @@ def prepare() -> None:
             os.environ["RAY_TMPDIR"] = _private_folder()
 
 
-_Again = Callable[["ReloadLimits", threading.Event], dict[str, Any]]
+_Again = Callable[["ReloadLimits", threading.Event, str], dict[str, Any]]
 
 
 def serve_here(tree: dict[str, Any], again: _Again) -> None:
@@ -186,15 +186,17 @@ def _reload(client: Any, tree: dict[str, Any], again: _Again, ended: threading.E
     from serving.settings import ReloadLimits
 
     started, deployed = time.perf_counter(), False
-    limits = ReloadLimits.model_validate((tree["applications"][0].get("args") or {}).get("reload") or {})
+    arguments = tree["applications"][0].get("args") or {}
+    limits = ReloadLimits.model_validate(arguments.get("reload") or {})
     try:
-        new = again(limits, ended)
+        new = again(limits, ended, str(arguments.get("release") or ""))
         if new["http_options"] != tree["http_options"]:
             raise ValueError("http_options have changed; Ray Serve keeps them until it ends, so start the server again")
         schema = ServeDeploySchema.model_validate(_behind_proxy(new))
         deployed = True
         client.deploy_apps(schema)
         _wait_until_ready(schema.applications[0].name, ended)
+        _wait_for_index(new, ended)
     except Exception as error:  # whatever the new files did, the old replicas can answer
         if ended.is_set():
             return tree
@@ -202,8 +204,7 @@ def _reload(client: Any, tree: dict[str, Any], again: _Again, ended: threading.E
         if deployed:
             _restore(client, tree)
         return tree
-    release = (schema.applications[0].args or {}).get("release")
-    console.print(f"release {release} after {time.perf_counter() - started:.1f} s", markup=False)
+    console.print(f"{_release(new)} after {time.perf_counter() - started:.1f} s", markup=False)
     return new
 
 
@@ -248,6 +249,42 @@ def _wait_until_ready(name: str, ended: threading.Event) -> None:
     raise TimeoutError(f"not ready after {_READY_SECONDS} s; see `serve status`")
 
 
+def _index(tree: dict[str, Any]) -> str | None:
+    """The version of the index that the retrievers are told to open."""
+    (application,) = tree["applications"]
+    options = [entry for entry in application.get("deployments") or () if entry["name"] == "Retriever"]
+    return (options[0].get("user_config") or {}).get("index") if options else None
+
+
+def _release(tree: dict[str, Any]) -> str:
+    (application,) = tree["applications"]
+    return f"release {application['args'].get('release')}, index {_index(tree) or 'none'}"
+
+
+def _wait_for_index(tree: dict[str, Any], ended: threading.Event) -> None:
+    """Wait until a retriever has opened the index that the tree names.
+
+    Raises:
+        ValueError: It could not open it; it goes on with the old one.
+        TimeoutError: The index is not open in time.
+    """
+    from ray import serve
+
+    wanted, end = _index(tree), time.monotonic() + _READY_SECONDS
+    if wanted is None:
+        return
+    handle = serve.get_deployment_handle("Retriever", tree["applications"][0]["name"])
+    while time.monotonic() < end and not ended.is_set():
+        opened, problem = handle.opened.remote().result(timeout_s=_READY_SECONDS)
+        if opened == wanted:
+            return
+        if problem:
+            raise ValueError(problem)
+        ended.wait(0.1)
+    if not ended.is_set():
+        raise TimeoutError(f"index {wanted} not open after {_READY_SECONDS} s")
+
+
 def _greet(tree: dict[str, Any], seconds: float) -> None:
     http, (application,) = tree["http_options"], tree["applications"]
     scheme = "https" if http.get("ssl_certfile") else "http"
@@ -256,7 +293,7 @@ def _greet(tree: dict[str, Any], seconds: float) -> None:
     key = " -H 'Authorization: Bearer KEY'" if application["args"].get("keys") else ""
     body = json.dumps({"texts": ["Marta Ilves moved to Tartu."], "return_passages": True})
     console.print(
-        f"ready after {seconds:.1f} s: {url} (pid {os.getpid()}, release {application['args'].get('release')})",
+        f"ready after {seconds:.1f} s: {url} (pid {os.getpid()}, {_release(tree)})",
         markup=False,
         soft_wrap=True,
     )

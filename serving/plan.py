@@ -32,18 +32,21 @@ class Options:
     overrides: tuple[str, ...] = ()
 
 
-def plan(options: Options, *, first: Callable[[ServeSettings], None] | None = None) -> dict[str, Any]:
+def plan(
+    options: Options, *, first: Callable[[ServeSettings, bool], None] | None = None, serves: str = ""
+) -> dict[str, Any]:
     """The file's content with the options applied.
 
     Args:
         options: Options of the command.
-        first: Called with the settings before the model and the index are read.
+        first: Called before the model and the index are read, with the settings and whether the models serve already.
+        serves: Release that serves now; models whose files are the same are not loaded again to be tried.
 
     Raises:
         FileNotFoundError, ValueError: The file, an option, the model or the index cannot be used.
     """
-    from serving.app import settled
-    from serving.settings import ServeSettings, keys_from
+    from serving.app import models_of, settled
+    from serving.settings import ServeSettings, index_wanted, keys_from, release_of
 
     tree = read_yaml(Path(options.config))
     try:
@@ -57,9 +60,10 @@ def plan(options: Options, *, first: Callable[[ServeSettings], None] | None = No
         settings = ServeSettings.model_validate(arguments)
         if not (settings.keys or keys_from(os.environ)):
             refuse_public(str(http["host"]))
+        is_tried = bool(serves) and release_of(models_of(settings)) == serves
         if first:
-            first(settings)
-        settings = settled(settings)
+            first(settings, is_tried)
+        settings = settled(settings, is_tried=is_tried)
     except ValidationError as error:
         raise ValueError(explain(error, ServeSettings, f"{options.config}: args", secret={"keys"})) from None
     names = {"Reranker"} if settings.reranker == "inside" or not settings.retrieval.rerank else set()
@@ -67,9 +71,20 @@ def plan(options: Options, *, first: Callable[[ServeSettings], None] | None = No
     application["deployments"] = [
         deployment for deployment in application.get("deployments") or () if deployment.get("name") not in names
     ]
+    if settings.index:  # no argument: Serve would roll in new replicas of everything
+        _options(application["deployments"], "Retriever")["user_config"] = index_wanted(settings)
     application["args"] = settings.model_dump(mode="json", exclude_defaults=True)
     _refuse_unknown(tree, options.config)
     return tree
+
+
+def _options(deployments: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Serve's options of a deployment; they are added to the list if it has none."""
+    for deployment in deployments:
+        if deployment.get("name") == name:
+            return deployment
+    deployments.append({"name": name})
+    return deployments[-1]
 
 
 def _apply(options: Options, arguments: dict[str, Any]) -> None:

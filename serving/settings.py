@@ -19,6 +19,7 @@ from pydantic import AfterValidator, ConfigDict, Field, NonNegativeFloat, Positi
 from ctxner.config import RetrievalConfig, Section
 from ctxner.files.hashes import folder_sha256
 from ctxner.model.calibration_file import weights_sha256
+from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
 
 KEYS_VARIABLE = "CTXNER_API_KEYS"  # name:key pairs, separated by commas
@@ -93,7 +94,7 @@ class ServeSettings(Section):
     limits: Limits = Limits()
     reload: ReloadLimits = ReloadLimits()
     keys: tuple[ApiKey, ...] = ()  # none: everyone who reaches the port; `ctxner serve` wants loopback
-    release: str = ""  # a new value makes new replicas; empty: made from the versions of models and index
+    release: str = ""  # a new value makes new replicas; empty: made from the models' files
     slow_ms: NonNegativeFloat = 0  # delay before a retriever answers; only for drills
 
     @model_validator(mode="after")
@@ -137,14 +138,24 @@ def index_version(manifest: IndexManifest) -> str:
     return f"{manifest.version}-{manifest.corpus_sha256[:12]}"
 
 
-def release_of(models: Iterable[str], index: IndexManifest | None) -> str:
-    """A name made of the models' files and the index's version; a new name makes Serve roll in new replicas.
+def index_wanted(settings: ServeSettings) -> dict[str, str]:
+    """The `user_config` of the retrievers, which open another version of the index as soon as it changes.
+
+    Raises:
+        FileNotFoundError, ValueError: There is no index that can be read.
+    """
+    if settings.index is None:
+        return {}
+    return {"index": index_version(index_manifest(settings.index, settings.index_source))}
+
+
+def release_of(models: Iterable[str]) -> str:
+    """A name made of the models' files; a new name makes Serve roll in new replicas.
 
     A model has its `model_version` and six digits of a hash of all its files: a new calibration or tokenizer changes
     answers as new weights do.
     """
-    versions = [".".join([model_version(model), *_files(model)]) for model in dict.fromkeys(models)]
-    return "-".join([*versions, index_version(index) if index else "no-index"])
+    return "-".join(".".join([model_version(model), *_files(model)]) for model in dict.fromkeys(models))
 
 
 def _files(model: str) -> list[str]:

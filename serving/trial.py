@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +28,21 @@ if TYPE_CHECKING:
     from serving.settings import ReloadLimits, ServeSettings
 
 
-def tried(options: Options, limits: ReloadLimits, ended: threading.Event) -> dict[str, Any]:
+def tried(options: Options, limits: ReloadLimits, ended: threading.Event, serves: str) -> dict[str, Any]:
     """The plan of what lies in the folders now, after it has been tried.
 
     Args:
         options: Options of the command.
         limits: Limits of the process that tries it.
         ended: Set when the server shall end; then the process is killed.
+        serves: Release that serves now; models of the same files are not tried.
 
     Raises:
         ValueError: Something cannot be used; the message says which file or folder.
     """
-    task: bytes | None = json.dumps({"options": dataclasses.asdict(options), "limits": limits.model_dump()}).encode()
+    task: bytes | None = json.dumps(
+        {"options": dataclasses.asdict(options), "limits": limits.model_dump(), "serves": serves}
+    ).encode()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = time.monotonic()
     with subprocess.Popen(
@@ -92,7 +96,7 @@ def _main() -> None:
 
     options = Options(**{**task["options"], "overrides": tuple(task["options"]["overrides"])})
     try:
-        tree = plan(options, first=lambda settings: _try(settings, told))
+        tree = plan(options, first=partial(_try, told), serves=task["serves"])
     except BaseException as error:
         answers.write(json.dumps({"error": explained(error, step)}) + "\n")
     else:
@@ -120,9 +124,11 @@ def limit(limits: dict[str, float]) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _try(settings: ServeSettings, told: Callable[[str], None]) -> None:
-    """Load all and use it once, on the CPU."""
-    for model in dict.fromkeys((settings.model, settings.plain_model or settings.model)):
+def _try(told: Callable[[str], None], settings: ServeSettings, serves: bool) -> None:
+    """Load all and use it once, on the CPU; models that serve already are known to work."""
+    from serving.app import models_of
+
+    for model in () if serves else models_of(settings):
         try_model(model, settings, told)
     if settings.index is not None and not settings.index_source:
         try_index(settings, told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections import OrderedDict
@@ -28,12 +29,56 @@ from serving.settings import ServeSettings, index_version
 Key = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]  # words and abbreviations of a sentence
 
 
+CHECKED = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(CHECKS)]
+logger = logging.getLogger("ray.serve")
+
+
+class OpenIndex:
+    """A version of an index that is open, with the passages of the sentences that came last.
+
+    Args:
+        retriever: Retriever whose index is not open yet; it is opened here.
+        thread: The thread that searches.
+        most_cached: Largest number of sentences whose passages are cached.
+    """
+
+    def __init__(self, retriever: Retriever, thread: ThreadPoolExecutor, most_cached: int) -> None:
+        manifest = retriever.searcher.manifest
+        self.retriever, self.version, self.num_passages = retriever, index_version(manifest), manifest.num_documents
+        self.search = Batcher(self.search_all, POLICY.batch_sentences, thread)
+        self._cache: OrderedDict[Key, tuple[ScoredPassage, ...]] = OrderedDict()
+        self._most_cached = most_cached
+
+    def search_all(self, items: Sequence[Item]) -> list[Any]:
+        """Results for each item. Sentences get new ids, as different callers use the same ids."""
+        flat = [
+            Sentence(str(n), sentence.words, abbreviations=sentence.abbreviations)
+            for n, sentence in enumerate(item_sentence for item in items for item_sentence in item.work)
+        ]
+        results = iter(self.retriever.search(flat))
+        return [[next(results) for _ in item.work] for item in items]
+
+    def cached(self, sentence: Sentence) -> tuple[ScoredPassage, ...] | None:
+        """The sentence's passages; None if they are not cached."""
+        if (key := _key(sentence)) in self._cache:
+            self._cache.move_to_end(key)
+        return self._cache.get(key)
+
+    def add(self, sentence: Sentence, passages: tuple[ScoredPassage, ...]) -> None:
+        """Cache the passages of a sentence, and forget those that were not needed for longest."""
+        self._cache[_key(sentence)] = passages
+        while len(self._cache) > self._most_cached:
+            self._cache.popitem(last=False)
+
+
 class RetrieverReplica:
     """Searches an index in a JVM, has the passages re-ranked, and caches them.
 
+    A new version of the index is opened in place, while the old one answers (`reconfigure`).
+
     Args:
         settings: Settings of the application.
-        release: Versions of what is served; not read, but a new value makes Serve roll in new replicas.
+        release: Versions of the models; not read, but a new value makes Serve roll in new replicas.
         reranker: Replicas that order the passages; None: this replica orders them, if re-ranking is on.
     """
 
@@ -41,33 +86,53 @@ class RetrieverReplica:
         listen_on_loopback()
         serve_settings = ServeSettings(**settings)
         assert serve_settings.index is not None
-        self.settings, self.slow = serve_settings.retrieval, serve_settings.slow_ms / 1000
+        self.settings, self.slow = serve_settings, serve_settings.slow_ms / 1000
         self.thread = ThreadPoolExecutor(1, "lucene")  # the only Python thread that calls the JVM
-        self.retriever = self.thread.submit(self._open, serve_settings).result()
-        manifest = self.retriever.searcher.manifest
-        self.index = index_version(manifest)
-        self.folder, self.num_documents = str(serve_settings.index), manifest.num_documents
+        self.problem = ""  # of the last version that could not be opened
+        self.opened_index = self.thread.submit(self._open).result()
         self.inside = RerankerReplica(settings) if serve_settings.retrieval.rerank and reranker is None else None
         self.rerank: Any = self.inside.rerank if self.inside else reranker and reranker.rerank.remote
         self.reranking, self.num_skipped = Latency(), 0
-        self.cache: OrderedDict[Key, tuple[ScoredPassage, ...]] = OrderedDict()
-        self.most_cached = serve_settings.cached_sentences
         self.meter = BatchMeter()
-        self.checks = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(CHECKS)]
-        self.search = Batcher(self._search, POLICY.batch_sentences, self.thread)
-        self.thread.submit(self._search, [Item(self.checks, 1, 0)]).result()
 
-    def _open(self, serve_settings: ServeSettings) -> Retriever:
-        """Open the index in the thread that searches it, and load the first tagger if the settings name one."""
-        folder: Any = serve_settings.index
-        if source := serve_settings.index_source:
+    def _open(self, former: Retriever | None = None) -> OpenIndex:
+        """Open the index in the thread that searches it, load the first tagger if the settings name one, and search."""
+        settings, folder = self.settings, self.settings.index
+        assert folder is not None
+        if source := settings.index_source:
             folder = fetch_index(source, folder, index_manifest(folder, source))
-        retriever = Retriever(
-            serve_settings.retrieval, folder=folder, num_threads=serve_settings.threads, device=serve_settings.device
+        retriever = (
+            former.opened_anew()
+            if former
+            else Retriever(settings.retrieval, folder=folder, num_threads=settings.threads, device=settings.device)
         )
-        assert retriever.searcher
-        assert not serve_settings.retrieval.tagger or retriever.first_tagger
-        return retriever
+        assert not settings.retrieval.tagger or retriever.first_tagger
+        opened = OpenIndex(retriever, self.thread, settings.cached_sentences)
+        if error := next(
+            (result.error for result in opened.search_all([Item(CHECKED, 1, 0)])[0] if result.error), None
+        ):
+            raise ValueError(f"{folder}: cannot be searched ({error})")
+        return opened
+
+    async def reconfigure(self, user_config: dict[str, str]) -> None:
+        """Open the folder's current version of the index, unless it is open; called by Serve when the version changes.
+
+        Questions that wait are answered from the old version, and its passages are forgotten. Whatever is wrong with
+        the new one, the old one goes on, and `opened` says why.
+        """
+        old = self.opened_index
+        if user_config.get("index") == old.version:
+            return
+        try:
+            self.opened_index = await asyncio.wrap_future(self.thread.submit(self._open, old.retriever))
+            self.problem = ""
+        except Exception as error:  # a replica that raises here is ended by Serve
+            self.problem = f"{type(error).__name__}: {error}"
+            logger.exception("the new index could not be opened; the old one goes on")
+
+    async def opened(self) -> tuple[str, str]:
+        """Version of the index that is open, and why a newer one is not."""
+        return self.opened_index.version, self.problem
 
     async def check_health(self) -> None:
         """Check that the index answers, and the re-ranker if it is in this replica; errors of the re-ranker are raised.
@@ -77,9 +142,9 @@ class RetrieverReplica:
         """
         if self.inside is not None:
             await self.inside.check_health()
-        results = await self.search(Item(self.checks, len(self.checks), math.inf))
+        results = await self.opened_index.search(Item(CHECKED, len(CHECKED), math.inf))
         if failed := next((result.error for result in results if result.error), None):
-            raise RuntimeError(f"{self.folder}: cannot be searched ({failed})")
+            raise RuntimeError(f"{self.settings.index}: cannot be searched ({failed})")
 
     async def retrieve(self, sentences: Sequence[Sentence], seconds: float) -> Retrieved:
         """Passages for each sentence.
@@ -88,26 +153,24 @@ class RetrieverReplica:
             sentences: Sentences to look up.
             seconds: Time limit; passages that cannot be re-ranked within it come in the order of the search.
         """
-        until = time.time() + seconds
+        until, index = time.time() + seconds, self.opened_index  # a newer one may come before the answer
         if self.slow:
             await asyncio.sleep(self.slow)
-        known = [self._cached(sentence) for sentence in sentences]
+        known = [index.cached(sentence) for sentence in sentences]
         unknown = [sentence for sentence, passages in zip(sentences, known, strict=True) if passages is None]
         self.meter.cached(len(sentences) - len(unknown), len(unknown))
-        retrieved = iter(await self._retrieve(unknown, until) if unknown else ())
-        return Retrieved([next(retrieved) if passages is None else passages for passages in known], self.index)
+        retrieved = iter(await self._retrieve(index, unknown, until) if unknown else ())
+        return Retrieved([next(retrieved) if passages is None else passages for passages in known], index.version)
 
     async def describe(self) -> dict[str, Any]:
         """The index's folder, its version, and its number of passages."""
-        return {"index": self.folder, "version": self.index, "passages": self.num_documents}
+        index = self.opened_index
+        return {"index": str(self.settings.index), "version": index.version, "passages": index.num_passages}
 
-    def _cached(self, sentence: Sentence) -> tuple[ScoredPassage, ...] | None:
-        if (key := _key(sentence)) in self.cache:
-            self.cache.move_to_end(key)
-        return self.cache.get(key)
-
-    async def _retrieve(self, sentences: Sequence[Sentence], until: float) -> list[tuple[ScoredPassage, ...] | None]:
-        results = await self.search(Item(sentences, len(sentences), until))
+    async def _retrieve(
+        self, index: OpenIndex, sentences: Sequence[Sentence], until: float
+    ) -> list[tuple[ScoredPassage, ...] | None]:
+        results = await index.search(Item(sentences, len(sentences), until))
         hits = [result.hits for result in results]
         kept = None
         if self.rerank is not None:
@@ -119,29 +182,18 @@ class RetrieverReplica:
                 self.reranking.add(len(sentences), time.perf_counter() - started)
         is_whole = kept is not None or self.rerank is None
         if kept is None:
-            kept = self.retriever.keep_as_found(sentences, hits)
+            kept = index.retriever.keep_as_found(sentences, hits)
         answers: list[tuple[ScoredPassage, ...] | None] = []
         for sentence, result, passages in zip(sentences, results, kept, strict=True):
             answers.append(None if result.error else passages)
-            if is_whole and not result.error and self.most_cached:
-                self.cache[_key(sentence)] = passages
-                if len(self.cache) > self.most_cached:
-                    self.cache.popitem(last=False)
+            if is_whole and not result.error:
+                index.add(sentence, passages)
         return answers
 
     def _tries_anyway(self) -> bool:
         """Whether to re-rank although it seems too slow: true now and then, as re-ranking may be faster now."""
         self.num_skipped += 1
         return self.num_skipped % POLICY.skips_per_try == 0
-
-    def _search(self, items: Sequence[Item]) -> list[Any]:
-        """Results for each item. Sentences get new ids, as different callers use the same ids."""
-        flat = [
-            Sentence(str(n), sentence.words, abbreviations=sentence.abbreviations)
-            for n, sentence in enumerate(item_sentence for item in items for item_sentence in item.work)
-        ]
-        results = iter(self.retriever.search(flat))
-        return [[next(results) for _ in item.work] for item in items]
 
 
 def _key(sentence: Sentence) -> Key:

@@ -44,7 +44,7 @@ def test_the_plan_has_the_options_and_a_release_that_names_the_weights(model):
     assert own["args"]["limits"]["texts"] == 7
     assert own["args"]["threshold"] == 0.3
     weights = hashlib.sha256((Path(model) / "model.safetensors").read_bytes()).hexdigest()
-    assert re.fullmatch(rf"{weights[:12]}\.[0-9a-f]{{6}}-no-index", own["args"]["release"])
+    assert re.fullmatch(rf"{weights[:12]}\.[0-9a-f]{{6}}", own["args"]["release"])
     assert tree["http_options"]["port"] == 8123
     assert {one["name"] for one in own["deployments"]} == {"PlainTagger", "ContextTagger"}
 
@@ -64,9 +64,9 @@ def test_a_plain_view_of_its_own_and_other_weights_are_another_release(model, ta
     weights = load_file(other / "model.safetensors")
     save_file({name: own + 1e-3 for name, own in weights.items()}, other / "model.safetensors")
     both = planned("--model", model, "--set", f"plain_model={other}")["applications"][0]["args"]["release"]
-    first, second, _ = both.split("-", 2)
-    assert release == f"{first}-no-index"
-    assert planned("--model", str(other))["applications"][0]["args"]["release"] == f"{second}-no-index" != release
+    first, second = both.split("-")
+    assert release == first
+    assert planned("--model", str(other))["applications"][0]["args"]["release"] == second != release
 
 
 @pytest.mark.parametrize(

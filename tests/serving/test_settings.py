@@ -14,11 +14,11 @@ def test_a_change_of_any_file_of_the_model_makes_another_release(tmp_path: Path,
     (tmp_path / "parts").mkdir()
     for name in FILES:
         (tmp_path / name).write_text("{}")
-    before = release_of([str(tmp_path)], None)
-    assert release_of([str(tmp_path), str(tmp_path)], None) == before
+    before = release_of([str(tmp_path)])
+    assert release_of([str(tmp_path), str(tmp_path)]) == before
     (tmp_path / changed).write_text('{"other": 1}')
-    assert release_of([str(tmp_path)], None) != before
+    assert release_of([str(tmp_path)]) != before
 
 
-def test_a_model_of_the_hub_and_no_index_are_said_so() -> None:
-    assert release_of(["someone/model"], None) == "hub-no-index"
+def test_a_model_of_the_hub_is_said_so() -> None:
+    assert release_of(["someone/model"]) == "hub"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ctxner.predictor import Tagger
-from serving.plan import Options
+from serving.plan import Options, plan
 from serving.settings import ReloadLimits
 from serving.trial import tried
 from tests.integration.built import build_index
@@ -75,13 +75,13 @@ def test_a_candidate_that_hangs_is_given_up_and_the_step_is_named(good: tuple[Pa
     os.mkfifo(stored)  # Lucene waits for a writer
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"v000001: not done within 90 s; --set reload.seconds changes"):
-        tried(options(good[0], tmp_path / "index"), ReloadLimits(seconds=90), threading.Event())
+        tried(options(good[0], tmp_path / "index"), ReloadLimits(seconds=90), threading.Event(), "")
     assert time.monotonic() - started < 120
 
 
 def test_a_candidate_that_needs_more_memory_than_allowed_is_refused(good: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match=r"(model|starting).*(emory|GiB)"):
-        tried(options(*good), ReloadLimits(memory_gib=0.2), threading.Event())
+        tried(options(*good), ReloadLimits(memory_gib=0.2), threading.Event(), "")
 
 
 def test_a_server_that_ends_does_not_wait_for_the_trial(good: tuple[Path, Path]) -> None:
@@ -89,16 +89,39 @@ def test_a_server_that_ends_does_not_wait_for_the_trial(good: tuple[Path, Path])
     threading.Timer(1, ended.set).start()
     started = time.monotonic()
     with pytest.raises(ValueError, match="died"):
-        tried(options(*good), ReloadLimits(), ended)
+        tried(options(*good), ReloadLimits(), ended, "")
     assert time.monotonic() - started < 10
 
 
 def test_an_undamaged_candidate_is_planned_as_the_command_plans_it(good: tuple[Path, Path]) -> None:
-    tree: dict[str, Any] = tried(options(*good), ReloadLimits(), threading.Event())
+    tree: dict[str, Any] = tried(options(*good), ReloadLimits(), threading.Event(), "")
     arguments = tree["applications"][0]["args"]
     assert (arguments["model"], arguments["index"]) == tuple(map(str, good))
-    assert arguments["release"].count("-") == 2
+    assert len(arguments["release"].split(".")) == 2
     assert signal.alarm(0) == 0  # the limits were the other process's
+
+
+def test_a_new_version_of_the_index_is_told_to_the_retrievers_and_changes_no_argument(
+    good: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, index = good[0], shutil.copytree(good[1], tmp_path / "index")
+
+    def planned(serves: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        tree = plan(options(model, index), first=lambda _, same: known.append(same), serves=serves)
+        (application,) = tree["applications"]
+        (retriever,) = [one for one in application["deployments"] if one["name"] == "Retriever"]
+        return application["args"], retriever["user_config"]
+
+    known: list[bool] = []
+    before, old = planned("")
+    assert planned(before["release"]) == (before, old)
+    (tmp_path / "new.jsonl").write_text('{"title": "Quorvane", "text": "Quorvane is a town."}\n')
+    add = [sys.executable, "-m", "jobs", "index", "add", "--corpus", str(tmp_path / "new.jsonl"), "--index", str(index)]
+    subprocess.run(add, check=True, capture_output=True)
+    after, new = planned("another release")
+    assert after == before
+    assert new != old
+    assert known == [False, True, False]
 
 
 def options(model: Path, index: Path) -> Options:
