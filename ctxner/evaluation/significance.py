@@ -59,22 +59,45 @@ def paired_significance(
 
     Source: Noreen (1989); Yeh, "More accurate tests for the statistical significance of result differences" (2000).
     """
+    counts = [unit_counts(gold, predicted, groups)[None] for predicted in (predictions_a, predictions_b)]
+    return compare_counts(*counts, num_rounds=num_rounds, seed=seed)
+
+
+def compare_counts(
+    counts_a: np.ndarray, counts_b: np.ndarray, *, num_rounds: int = 10_000, seed: int = 0
+) -> Significance:
+    """`paired_significance` of counts, also of several runs of two systems, such as seeds.
+
+    What is compared is the mean of the runs' F1. A round swaps the outputs of a unit in all runs together: the runs are
+    of the same sentences, so they are not independent. p speaks of these runs; how far further seeds would differ is
+    seen in the spread of the differences.
+
+    Args:
+        counts_a: Counts of the first system from `unit_counts`, [runs, units, 3].
+        counts_b: Counts of the second system for the same units; run by run, they are pairs.
+        num_rounds: Number of rounds.
+        seed: Seed of the swaps.
+
+    Raises:
+        ValueError: The two are of other runs or units, or there are no rounds.
+    """
     _check_rounds(num_rounds)
-    counts_a, counts_b = (_unit_counts(gold, predicted, groups) for predicted in (predictions_a, predictions_b))
-    total_a, total_b = counts_a.sum(0), counts_b.sum(0)
-    delta = (counts_a - counts_b)[(counts_a != counts_b).any(1)]
-    observed = _f1(total_a) - _f1(total_b)
+    _check_pairs(counts_a, counts_b)
+    total_a, total_b = counts_a.sum(1), counts_b.sum(1)
+    delta = (counts_a - counts_b)[:, (counts_a != counts_b).any((0, 2))]
+    observed = (_f1(total_a) - _f1(total_b)).mean()
     num_extreme = 0
 
     def count_extreme(rng: np.random.Generator, rounds: int) -> None:
         nonlocal num_extreme
-        swapped = rng.integers(0, 2, (rounds, len(delta)), dtype=np.int8).astype(float) @ delta  # exact; runs in BLAS
-        difference = _f1(total_a - swapped) - _f1(total_b + swapped)
+        swaps = rng.integers(0, 2, (rounds, delta.shape[1]), dtype=np.int8).astype(float)
+        swapped = swaps @ delta  # [runs, rounds, 3]; exact; runs in BLAS
+        difference = (_f1(total_a[:, None] - swapped) - _f1(total_b[:, None] + swapped)).mean(0)
         num_extreme += int((np.abs(difference) >= abs(observed) - 1e-12).sum())
 
-    _in_chunks(count_extreme, num_rounds, len(delta), seed)
+    _in_chunks(count_extreme, num_rounds, delta.shape[1], seed)
     p_value = (1 + num_extreme) / (1 + num_rounds)
-    return Significance(float(_f1(total_a)), float(_f1(total_b)), float(observed), p_value, num_rounds)
+    return Significance(float(_f1(total_a).mean()), float(_f1(total_b).mean()), float(observed), p_value, num_rounds)
 
 
 def bootstrap_interval(
@@ -101,25 +124,59 @@ def bootstrap_interval(
     Raises:
         ValueError: No sentences, different numbers of sentences, no rounds, or `confidence` outside (0, 1).
     """
-    _check_rounds(num_rounds)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; wanted a number between 0 and 1, e.g. 0.95")
     if not gold:
         raise ValueError("no sentences to draw from; a bootstrap needs at least one")
-    counts = _unit_counts(gold, predicted, groups)
-    other = None if baseline is None else _unit_counts(gold, baseline, groups)
-    f1s: list[np.ndarray] = []
+    counts = unit_counts(gold, predicted, groups)[None]
+    other = None if baseline is None else unit_counts(gold, baseline, groups)[None]
+    return interval_of_counts(counts, other, confidence=confidence, num_rounds=num_rounds, seed=seed)
+
+
+def interval_of_counts(
+    counts: np.ndarray,
+    baseline: np.ndarray | None = None,
+    *,
+    confidence: float = 0.95,
+    num_rounds: int = 1_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """`bootstrap_interval` of counts: of the mean F1 of several runs, or of its difference to a baseline's.
+
+    Args:
+        counts: Counts from `unit_counts`, [runs, units, 3].
+        baseline: Counts of another system for the same runs and units.
+        confidence: Share of the draws that lie inside the interval.
+        num_rounds: Number of draws.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: The two are of other runs or units, or there are no rounds.
+    """
+    _check_rounds(num_rounds)
+    if baseline is not None:
+        _check_pairs(counts, baseline)
+    num_units, f1s = counts.shape[1], list[np.ndarray]()
+
+    def drawn_f1(of: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        runs = [_f1(np.stack([column[chosen].sum(1) for column in run.T], axis=1)) for run in of]
+        return np.mean(runs, axis=0)
 
     def draw(rng: np.random.Generator, rounds: int) -> None:
-        chosen = rng.integers(0, len(counts), (rounds, len(counts)))
-        f1 = _f1(np.stack([column[chosen].sum(1) for column in counts.T], axis=1))
-        if other is not None:
-            f1 -= _f1(np.stack([column[chosen].sum(1) for column in other.T], axis=1))
-        f1s.append(f1)
+        chosen = rng.integers(0, num_units, (rounds, num_units))
+        f1 = drawn_f1(counts, chosen)
+        f1s.append(f1 if baseline is None else f1 - drawn_f1(baseline, chosen))
 
-    _in_chunks(draw, num_rounds, len(counts), seed)
+    _in_chunks(draw, num_rounds, num_units, seed)
     low, high = np.quantile(np.concatenate(f1s), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def _check_pairs(counts_a: np.ndarray, counts_b: np.ndarray) -> None:
+    if counts_a.shape != counts_b.shape or counts_a.ndim != 3 or not counts_a.size:
+        raise ValueError(f"counts of shapes {counts_a.shape} and {counts_b.shape}; wanted [runs, units, 3] of the same")
+    if not np.array_equal(counts_a[..., 2], counts_b[..., 2]):
+        raise ValueError("the two have other numbers of gold mentions in their units: they are not of the same data")
 
 
 def _check_rounds(num_rounds: int) -> None:
@@ -127,7 +184,7 @@ def _check_rounds(num_rounds: int) -> None:
         raise ValueError(f"num_rounds is {num_rounds}; wanted at least 1")
 
 
-def _unit_counts(gold: Spans, predicted: Spans, groups: Sequence[int] | None) -> np.ndarray:
+def unit_counts(gold: Spans, predicted: Spans, groups: Sequence[int] | None) -> np.ndarray:
     """Counts of each unit, [units, (correct, predicted, gold)], int64; the units are in the order of their indices."""
     counts = sentence_counts(gold, predicted)
     if groups is None:
