@@ -97,7 +97,14 @@ class Tagged:
 def run(
     config: Config, model: str, split: str, *, out: Path, threshold: float | None = None, against: str | None = None
 ) -> dict[str, Any]:
-    """Score a split in all views, write the page, and return the figures.
+    """Score a split in all views, write the page, and return the figures; arguments as of `evaluated`."""
+    return evaluated(config, model, split, out=out, threshold=threshold, against=against)[0]
+
+
+def evaluated(
+    config: Config, model: str, split: str, *, out: Path, threshold: float | None = None, against: str | None = None
+) -> tuple[dict[str, Any], Inputs, Tagged]:
+    """Score a split in all views and write the page; returns the figures and what they were counted from.
 
     Args:
         config: Config whose data section names the split, its contexts, and training data for seen and unseen mentions.
@@ -134,7 +141,7 @@ def run(
         "report": str(out),
     }
     write_evaluation_page(out, result, _sentences(inputs, tagged), facts=_facts(config, model, split, inputs, against))
-    return result
+    return result, inputs, tagged
 
 
 def plan(

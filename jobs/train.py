@@ -65,6 +65,8 @@ def run(config: Config) -> dict[str, Any]:
         "page": str(page),
         "best": best,
         "epochs": len(result.history),
+        "steps": planned["steps"],
+        "memory_bytes": short["memory_bytes"],
         "scores": result.best["dev_scores"],
     }
 
