@@ -14,6 +14,7 @@ import typer
 from ctxner import __version__
 from ctxner.config import DEMO_MODES, Config, load_config
 from jobs import console as terminal
+from jobs.experiment.commands import app as experiment_app
 from jobs.model_settings import renew_contexts, settings_for
 from jobs.options import (
     NO_PATHS,
@@ -62,6 +63,7 @@ def ctxner(
 
 index_app = typer.Typer(rich_markup_mode="markdown")
 app.add_typer(index_app, name="index")
+app.add_typer(experiment_app, name="experiment")
 
 
 @index_app.callback(invoke_without_command=True)

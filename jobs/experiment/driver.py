@@ -1,0 +1,292 @@
+"""Runs the steps of a study that are not done, side by side on Ray as the resources allow, and writes the results.
+
+The driver decides what begins when: a step begins when the steps before it are done and the CPUs, GPUs and memory that
+it asks for are free. Each step is a Ray task in a process of its own; training starts Ray Train's workers from there.
+Ray Tune is not used: its trials are samples of a search and its state is one file of one driver, where here cells share
+steps, several drivers share a store, and every cell of a table must run to its end (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctxner.config import Config
+from jobs.experiment.keys import KINDS, StepKind, Steps, digest, settings_of, steps_of
+from jobs.experiment.results import CellResult, StepFacts, read_result, result_path, write_result
+from jobs.experiment.store import Step, Store, read_made
+from jobs.experiment.study import Cell, Study
+
+logger = logging.getLogger(__name__)
+
+_POLL = 2.0  # seconds between two looks at what is running
+_BUSY = 15.0  # seconds until a step that another process was doing is tried again
+_MOST_LOSSES = 2  # times that a step begins anew after its process or node was lost
+
+
+@dataclass(slots=True)
+class Task:
+    """A cell, its keys, and which of its steps are still to do."""
+
+    cell: Cell
+    steps: Steps
+    to_do: list[StepKind]
+
+    @property
+    def keys(self) -> dict[StepKind, str]:
+        """Keys of the cell's steps."""
+        return self.steps.keys()
+
+
+@dataclass(slots=True)
+class Ask:
+    """What a step needs at once."""
+
+    cpus: float
+    gpus: float = 0
+    memory: float = 0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a driver did: cells done by it or before, and steps that failed, with reasons."""
+
+    done: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def tasks_of(study: Study, cells: Sequence[Cell], store: Store) -> list[Task]:
+    """The cells with their keys and the steps that the store lacks."""
+    tasks = []
+    for cell in cells:
+        steps = steps_of(cell, split=study.split, code=study.code)
+        to_do = [kind for kind, key in steps.keys().items() if store.done(Step(kind, key)) is None]
+        tasks.append(Task(cell, steps, _needed(to_do, steps.keys())))
+    return tasks
+
+
+def _needed(to_do: Sequence[StepKind], keys: Mapping[StepKind, str]) -> list[StepKind]:
+    """The steps to do so that the last one can be done: an index that is gone is not needed for contexts that are."""
+    needed: list[StepKind] = []
+    wanted: set[StepKind] = {"score"}
+    for kind in reversed(KINDS):
+        if kind in wanted and kind in to_do:
+            needed.insert(0, kind)
+            wanted |= set(_reads(kind, keys))
+    return needed
+
+
+def _reads(kind: StepKind, keys: Mapping[StepKind, str]) -> tuple[StepKind, ...]:
+    """The steps whose files a step reads."""
+    contexts: tuple[StepKind, ...] = ("shuffle",) if "shuffle" in keys else ("contexts",)
+    if kind == "score":
+        return ("train", *contexts)
+    return {"train": contexts, "shuffle": ("contexts",), "contexts": ("index",)}.get(kind, ())
+
+
+def is_current(task: Task, study: Study, results: Path) -> bool:
+    """Whether the cell's result is there, for these settings and data."""
+    path = result_path(results, study.name, task.cell.slug)
+    return path.is_file() and read_result(path).key == task.keys["score"]
+
+
+def placed(task: Task, store: Store) -> Config:
+    """The cell's settings with absolute paths, and the store's places for the index, the contexts and the run."""
+    from ctxner.training.checkpoints.resume import absolute_paths
+
+    config, keys = task.cell.config, task.keys
+    index = config.index.model_copy(update={"corpus": tuple(path.absolute() for path in config.index.corpus)})
+    if "index" in keys:
+        index = index.model_copy(update={"folder": store.folder(Step("index", keys["index"]))})
+    contexts = next((store.folder(Step(kind, keys[kind])) for kind in ("shuffle", "contexts") if kind in keys), None)
+    if task.cell.contexts == "files":
+        contexts = config.data.contexts
+    data = config.data.model_copy(update={"contexts": contexts})
+    return absolute_paths(config.model_copy(update={"index": index, "data": data}))
+
+
+def ask(kind: StepKind, config: Config, capacity: Ask, memory: float) -> Ask:
+    """What a step asks for: a training its workers' threads, retrieval all CPUs (its actors share them)."""
+    run = config.run
+    if kind == "train" and run.gpus:
+        return Ask(0, run.gpus * run.workers, memory)
+    if kind in ("train", "score"):
+        workers = run.workers if kind == "train" else 1
+        return Ask(min(capacity.cpus, run.threads * workers if run.threads else capacity.cpus), 0, memory)
+    return Ask(capacity.cpus if kind == "contexts" or config.index.shards > 1 else 1)
+
+
+def run(
+    study: Study,
+    tasks: Sequence[Task],
+    store: Store,
+    results: Path,
+    *,
+    memory_of: Callable[[Task], float] = lambda task: 0,
+    parallel: int | None = None,
+) -> Progress:
+    """Do what is not done, and write each cell's result as soon as it is there.
+
+    Args:
+        study: Study.
+        tasks: Its cells, from `tasks_of`.
+        store: Folder of the steps.
+        results: Folder of the results.
+        memory_of: Bytes that a cell's training is expected to take.
+        parallel: Largest number of steps side by side; None: the study's, or what the resources allow.
+    """
+    progress = Progress()
+    open_tasks = []
+    for task in tasks:
+        if is_current(task, study, results):
+            progress.before.append(task.cell.slug)
+        elif not task.to_do:
+            _publish(study, task, store, results, progress)
+        else:
+            open_tasks.append(task)
+    if open_tasks:
+        _Driver(study, open_tasks, store, results, memory_of, parallel or study.parallel, progress).run()
+    return progress
+
+
+class _Driver:
+    """The loop that begins steps and takes note of their ends."""
+
+    def __init__(
+        self,
+        study: Study,
+        tasks: list[Task],
+        store: Store,
+        results: Path,
+        memory_of: Callable[[Task], float],
+        parallel: int | None,
+        progress: Progress,
+    ) -> None:
+        self.study, self.tasks, self.store, self.results = study, tasks, store, results
+        self.memory_of, self.parallel, self.progress = memory_of, parallel, progress
+        self.running: dict[Any, tuple[Step, Ask]] = {}
+        self.losses: dict[Step, int] = {}
+        self.not_before: dict[Step, float] = {}  # steps that another process is doing
+        self.configs = {task.cell.slug: placed(task, store) for task in tasks}
+
+    def run(self) -> None:
+        """Until every cell is done or cannot be."""
+        import ray
+
+        from jobs.cluster import connect
+
+        connect()
+        self.capacity = _capacity()
+        while self.tasks:
+            self._begin()
+            finished, _ = ray.wait(list(self.running), timeout=_POLL) if self.running else ([], [])
+            for reference in finished:
+                self._end(reference)
+            if not self.running and not finished:
+                time.sleep(_POLL)
+
+    def _begin(self) -> None:
+        begun = {step for step, _ in self.running.values()}
+        for task in self.tasks:
+            step = Step(task.to_do[0], task.keys[task.to_do[0]])
+            if step in begun or time.monotonic() < self.not_before.get(step, 0):
+                continue
+            memory = self.memory_of(task) if step.kind == "train" else 0
+            wanted = ask(step.kind, self.configs[task.cell.slug], self.capacity, memory)
+            if not self._has_room(wanted):
+                return  # in order: a step that needs much is not overtaken for ever
+            self._start(task, step, wanted)
+            begun.add(step)
+
+    def _has_room(self, wanted: Ask) -> bool:
+        if not self.running:
+            return True
+        if self.parallel and len(self.running) >= self.parallel:
+            return False
+        used = [each for _, each in self.running.values()]
+        return all(
+            getattr(wanted, name) + sum(getattr(each, name) for each in used) <= getattr(self.capacity, name)
+            for name in ("cpus", "gpus", "memory")
+        )
+
+    def _start(self, task: Task, step: Step, wanted: Ask) -> None:
+        import ray
+
+        from jobs.experiment.steps import run_step
+
+        logger.info("%s: %s %s begins", task.cell.slug, step.kind, step.key)
+        # The step's own process needs no CPU of Ray's: training's workers and retrieval's actors take theirs.
+        remote = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(run_step)
+        tree = self.configs[task.cell.slug].model_dump(mode="json", exclude_unset=True)
+        reference = remote.remote(step.kind, task.keys, self.store, tree, self.study.split)
+        self.running[reference] = step, wanted
+
+    def _end(self, reference: Any) -> None:
+        import ray
+
+        step, _ = self.running.pop(reference)
+        try:
+            outcome = ray.get(reference)
+        except ray.exceptions.RayError as error:  # its process or node is gone: the step itself reports its errors
+            self.losses[step] = self.losses.get(step, 0) + 1
+            reason = str(error).strip().splitlines()[0]
+            if self.losses[step] <= _MOST_LOSSES:
+                logger.warning("%s %s: its process was lost (%s); it begins again", step.kind, step.key, reason)
+                return
+            outcome = "failed"
+            self.store.fail(step, reason)
+        if outcome == "busy":
+            self.not_before[step] = time.monotonic() + _BUSY
+            return
+        waiting = [task for task in self.tasks if task.to_do[0] == step.kind and task.keys[step.kind] == step.key]
+        for task in waiting:
+            self._advance(task, step, outcome)
+
+    def _advance(self, task: Task, step: Step, outcome: str) -> None:
+        if outcome == "failed":
+            reason = self.store.failure(step) or "unknown"
+            self.progress.failed[task.cell.slug] = f"{step.kind}: {reason} (log: {self.store.log(step)})"
+            logger.error("%s: %s failed: %s", task.cell.slug, step.kind, reason)
+            self.tasks.remove(task)
+            return
+        task.to_do.pop(0)
+        if not task.to_do:
+            self.tasks.remove(task)
+            _publish(self.study, task, self.store, self.results, self.progress)
+
+
+def _publish(study: Study, task: Task, store: Store, results: Path, progress: Progress) -> None:
+    """Write a cell's result from what its steps left."""
+    from jobs.experiment.steps import RESULT
+
+    facts: dict[StepKind, StepFacts] = {}
+    for kind, key in task.keys.items():
+        if done := store.done(Step(kind, key)):
+            facts[kind] = done
+    scored = read_made(store.folder(Step("score", task.keys["score"])) / RESULT)
+    result = CellResult(
+        study=study.name,
+        coordinates=task.cell.coordinates,
+        settings=digest(settings_of(task.cell)),
+        key=task.keys["score"],
+        steps=facts,
+        **scored,
+    )
+    path = write_result(result, results)
+    progress.done.append(task.cell.slug)
+    logger.info("%s: done, %s", task.cell.slug, path)
+
+
+def _capacity() -> Ask:
+    """What there is for steps: of a cluster what Ray says; of this machine its CPUs, without Ray's logical ones."""
+    import ray
+
+    have = ray.cluster_resources()
+    cpus = have.get("CPU", 1) if os.environ.get("RAY_ADDRESS") else len(os.sched_getaffinity(0))
+    return Ask(cpus, have.get("GPU", 0), have.get("memory", float("inf")))

@@ -1,0 +1,131 @@
+"""How long the steps of a study will take, and in how much memory: from cells of the same size, else estimated.
+
+Cells are of one size when they differ in the seed alone. The estimate of a training is that of `ctxner train --dry-run`
+(its operations at the speed of this machine's matrix products); that of other steps is a cost per sentence or megabyte.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ctxner.config import Config
+from jobs.experiment.driver import Task, placed
+from jobs.experiment.keys import KINDS, StepKind, digest
+from jobs.experiment.results import StepFacts
+from jobs.experiment.store import Step, Store
+
+# Rough costs on one slow core, from the runs in docs/results.md; used only until a cell of the same size is done.
+_SECONDS_PER_CORPUS_MB = 2.0  # of the compressed files; indexing
+_SECONDS_PER_SEARCH = 0.003  # a sentence, `entries` or `mentions`
+_SECONDS_PER_RERANK = 0.06  # a sentence, six passages encoded by MiniLM
+_SECONDS_PER_SCORE = 0.02  # a sentence in both views by MiniLM, with the bootstrap
+_BYTES_PER_SENTENCE = 150  # of a data file
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What one step is expected to take.
+
+    Attributes:
+        seconds: Its time.
+        memory_bytes: Memory of a training, over all workers; 0 for other steps.
+        source: `done` (it took so long), `same size`, `other size` of the study, or `estimate`.
+    """
+
+    seconds: float
+    memory_bytes: float
+    source: str
+
+
+class Expectations:
+    """What the steps of a study's cells are expected to take; each distinct estimate is made once.
+
+    Args:
+        tasks: The study's cells.
+        store: Where steps are kept.
+        estimate: Whether to estimate trainings of a size of which none is done, which reads the data.
+    """
+
+    def __init__(self, tasks: Sequence[Task], store: Store, *, estimate: bool = True) -> None:
+        self.store, self.estimate = store, estimate
+        self.known: dict[tuple[StepKind, str], list[StepFacts]] = {}
+        self.made: dict[tuple[StepKind, str], Expected] = {}
+        done: set[Step] = set()
+        for task in tasks:
+            for kind, key in task.keys.items():
+                step = Step(kind, key)
+                if step not in done and (facts := store.done(step)):
+                    done.add(step)
+                    self.known.setdefault((kind, _size(task, kind)), []).append(facts)
+
+    def of(self, task: Task, kind: StepKind) -> Expected:
+        """What a step of a cell is expected to take, or took."""
+        if facts := self.store.done(Step(kind, task.keys[kind])):
+            return Expected(facts.seconds, facts.numbers.get("memory_bytes", 0), "done")
+        size = (kind, _size(task, kind))
+        if size not in self.made:
+            self.made[size] = self._of_size(task, kind, size)
+        return self.made[size]
+
+    def _of_size(self, task: Task, kind: StepKind, size: tuple[StepKind, str]) -> Expected:
+        if known := self.known.get(size):
+            memory = max(facts.numbers.get("memory_bytes", 0) for facts in known)
+            return Expected(median(facts.seconds for facts in known), memory, "same size")
+        config = placed(task, self.store)
+        if kind == "train":
+            return _training(config) if self.estimate else Expected(0, 0, "unknown")
+        return Expected(round(_cost(kind, config), 1), 0, "estimate")
+
+
+def _size(task: Task, kind: StepKind) -> str:
+    facts: dict[str, Any] = copy.deepcopy(task.steps.facts[kind])
+    if kind == "train":
+        facts["run"].pop("seed")
+    elif kind == "score":
+        facts["train"] = _size(task, "train")
+    return digest(facts)
+
+
+def _training(config: Config) -> Expected:
+    from ctxner.training.estimate.machine import minutes_of
+    from ctxner.training.plan import plan
+
+    contexts = config.data.contexts
+    is_there = contexts is not None and config.data.contexts_path("train") is not None and contexts.is_dir()
+    if not is_there:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"contexts": None})})
+    planned = plan(config, retrieved=is_there)
+    memory = planned["zero_stages"][config.run.zero_stage]["total"]
+    minutes = minutes_of(config.optim.epochs * planned["flops_an_epoch"], bfloat16=config.run.precision == "bfloat16")
+    return Expected(round(60 * minutes, 1), memory, "estimate" if is_there else "estimate without passages")
+
+
+def _cost(kind: StepKind, config: Config) -> float:
+    if kind == "index":
+        return _SECONDS_PER_CORPUS_MB * sum(_bytes(path) for path in config.index.corpus) / 1e6
+    splits = {name: _bytes(config.data.path(name)) / _BYTES_PER_SENTENCE for name in config.data.named_splits()}
+    if kind == "score":
+        return _SECONDS_PER_SCORE * splits.get("test", 0)
+    each = _SECONDS_PER_SEARCH + (_SECONDS_PER_RERANK if config.retrieval.rerank else 0)
+    return (each if kind == "contexts" else 0.001) * sum(splits.values())
+
+
+def _bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
+
+
+def remaining(tasks: Sequence[Task], expectations: Expectations) -> dict[Step, Expected]:
+    """Each step that is still to do, once, and what it is expected to take."""
+    steps: dict[Step, Expected] = {}
+    for task in tasks:
+        for kind in KINDS:
+            if kind in task.to_do:
+                steps.setdefault(Step(kind, task.keys[kind]), expectations.of(task, kind))
+    return steps

@@ -1,0 +1,196 @@
+"""What each step of a cell depends on, and its hash: the step is done when its result bears this hash.
+
+A key holds settings that results depend on and the contents of files, by SHA-256; never paths, `Runtime` settings,
+machines or times. It does not hold the commit, which results state beside it: a commit to the docs would otherwise
+throw hours of runs away. A study's `code` is part of every key when it is set. Keys need neither Ray nor torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from ctxner.config import Config, Section
+from ctxner.encoders import packaged_encoder
+from ctxner.files.hashes import folder_sha256
+from ctxner.training.export.provenance import file_hashes, sha256, start_hashes
+from jobs.experiment.study import Cell
+
+StepKind = Literal["index", "contexts", "shuffle", "train", "score"]
+KINDS: tuple[StepKind, ...] = ("index", "contexts", "shuffle", "train", "score")  # each needs those before it
+_LAYOUT = 1  # raised when a step writes another result from the same settings
+_LENGTH = 16  # hexadecimal digits of a key
+_PATHS = {"corpus", "folder", "source", "train", "dev", "contexts", "also", "unlabelled"}  # their contents count
+_PATHS |= {"encoder", "warm_start", "tagger"}
+# Settings that came after results had been made, each with the value that means what was done before: with it they are
+# no part of a key, so that a new setting does not throw away what is done.
+ADDED: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps of a cell by kind, each with all that it depends on; a cell may need no index and no contexts."""
+
+    facts: dict[StepKind, dict[str, Any]]
+
+    def key(self, kind: StepKind) -> str | None:
+        """Hash of a step; None when the cell does not need it."""
+        return digest(self.facts[kind]) if kind in self.facts else None
+
+    def keys(self) -> dict[StepKind, str]:
+        """Hashes of all steps that the cell needs, first step first."""
+        return {kind: digest(self.facts[kind]) for kind in KINDS if kind in self.facts}
+
+
+def digest(facts: Any) -> str:
+    """Short SHA-256 of JSON."""
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+def settings_of(cell: Cell) -> dict[str, Any]:
+    """The settings that a cell's results depend on, without paths: they need no data to compute.
+
+    A result states their hash, so a report tells results of other settings even where the data is not.
+    """
+    tree = {name: _settings(section) for name, section in cell.config if name != "tagging"}
+    return {**tree, "contexts": cell.contexts}
+
+
+def steps_of(cell: Cell, *, split: str, code: str | None = None) -> Steps:
+    """The steps of a cell.
+
+    Args:
+        cell: Cell of a study.
+        split: Split that is scored.
+        code: Marker that makes other keys of the same settings.
+
+    Raises:
+        ValueError: A file that the cell needs is not there.
+    """
+    try:
+        return Steps(_facts(cell, split, {"layout": _LAYOUT, **({} if code is None else {"code": code})}))
+    except (OSError, ValueError) as error:
+        where = ",".join(f"{axis}={value}" for axis, value in cell.coordinates.items())
+        raise ValueError(f"cell {where}: {error}") from None
+
+
+def _facts(cell: Cell, split: str, common: dict[str, Any]) -> dict[StepKind, dict[str, Any]]:
+    config, facts = cell.config, dict[StepKind, dict[str, Any]]()
+    data, splits = config.data, dict(_split_hashes(config))
+    if split not in splits:
+        data.path(split)  # raises with the splits that there are
+    contexts: Any = None
+    if cell.contexts in ("index", "shuffled"):
+        if config.index.corpus:
+            facts["index"] = {
+                **common,
+                **_settings(config.index),
+                "corpus": [_hashes(path) for path in config.index.corpus],
+            }
+            index: Any = digest(facts["index"])
+        else:
+            index = _given_index(config)
+        facts["contexts"] = {
+            **common,
+            "index": index,
+            "retrieval": _settings(config.retrieval),
+            "models": _retrieval_models(config),
+            "splits": splits,
+            "columns": _columns(data),
+        }
+        if cell.contexts == "shuffled":
+            facts["shuffle"] = {**common, "contexts": digest(facts["contexts"])}
+        contexts = digest(facts.get("shuffle", facts["contexts"]))
+    elif cell.contexts == "files":
+        if data.contexts is None:
+            raise ValueError("contexts: files, but data.contexts is not set; --set data.contexts=FOLDER")
+        contexts = {name: _hashes(path) for name in splits if (path := data.contexts_path(name)) and path.exists()}
+    facts["train"] = {
+        **common,
+        **{name: _settings(getattr(config, name)) for name in ("data", "model", "loss", "optim", "run")},
+        "splits": {name: splits[name] for name in ("train", "dev")},
+        "also": [_further(further) for further in data.also],
+        "unlabelled": data.unlabelled and _hashes(data.unlabelled),
+        "start": _start(config),
+        "contexts": contexts if reads_contexts(config) else None,
+    }
+    facts["score"] = {
+        **common,
+        "train": digest(facts["train"]),
+        "contexts": contexts,
+        "split": split,
+        "splits": {name: splits[name] for name in ("train", split)},
+    }
+    return facts
+
+
+def reads_contexts(config: Config) -> bool:
+    """Whether training reads passages: a plain model that is scored in the plain view does not."""
+    return config.loss.mode != "plain" or config.run.dev_views == "both"
+
+
+def _settings(section: Section) -> dict[str, Any]:
+    """Settings that results depend on, without paths and without later settings that are off."""
+    every = section.results_settings()
+    return {name: value for name, value in every.items() if name not in _PATHS and (name, value) not in ADDED}
+
+
+def _columns(data: Section) -> dict[str, Any]:
+    names = ("token_column", "tag_column", "scheme", "repair", "labels", "encoding", "overlaps")
+    return {name: getattr(data, name) for name in names}
+
+
+def _further(further: Any) -> dict[str, Any]:
+    hashes = {name: _hashes(path) for name in ("train", "contexts") if (path := getattr(further, name))}
+    return {**hashes, **_columns(further)}
+
+
+def _split_hashes(config: Config) -> Mapping[str, Any]:
+    return {name: _hashes(config.data.path(name)) for name in config.data.named_splits()}
+
+
+def _hashes(path: Path) -> Any:
+    """Hash of a file, whose name does not count, or hashes of the files in a folder or of a pattern, by name."""
+    if path.is_file():
+        return _hash(str(path), path.stat().st_mtime_ns)
+    return _folder_hashes(path) if path.is_dir() else file_hashes(path)
+
+
+def _folder_hashes(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    return {file.relative_to(folder).as_posix(): _hash(str(file), file.stat().st_mtime_ns) for file in files}
+
+
+@lru_cache(maxsize=10_000)
+def _hash(path: str, changed: int) -> str:
+    return sha256(Path(path))
+
+
+@lru_cache(maxsize=100)
+def _model_hashes(path: str) -> Any:
+    """Hashes of a model's files; its name when it is a hub id."""
+    return start_hashes(path) or path
+
+
+def _start(config: Config) -> Any:
+    return _model_hashes(config.model.warm_start or config.model.encoder or packaged_encoder())
+
+
+def _retrieval_models(config: Config) -> dict[str, Any]:
+    settings = config.retrieval
+    encoder = (settings.encoder or packaged_encoder()) if settings.rerank else None
+    models = {"tagger": settings.tagger, "encoder": encoder}
+    return {name: folder_sha256(model) or model for name, model in models.items() if model is not None}
+
+
+def _given_index(config: Config) -> dict[str, Any]:
+    from ctxner.retrieval.index.fetch import index_manifest
+
+    manifest = index_manifest(config.index.folder, config.index.source)
+    return {"corpus_sha256": manifest.corpus_sha256, "language": manifest.language}

@@ -1,0 +1,134 @@
+"""The folder in which studies keep what their cells share: indexes, contexts, models, scores; each by its step's key.
+
+    KIND/KEY/            what the step made
+    KIND/KEY.done.json   written last, at once: the step is done, and what is known of it
+    KIND/KEY.failed.json why the last attempt failed; removed when another one begins
+    KIND/KEY.log         what all attempts said; each begins with a line `started ...`
+    KIND/KEY.lock        locked while a process works on the step; the lock ends with its process
+
+So two drivers, on one machine or on a shared file system, never do a step twice or at the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctxner.files.atomic import write_text
+from ctxner.files.locks import exclusive
+from jobs.experiment.keys import StepKind
+from jobs.experiment.results import StepFacts
+
+_STARTED = "started "
+_TAIL_BYTES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step, by kind and key."""
+
+    kind: StepKind
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A store of steps' results below a folder, which every node must reach."""
+
+    root: Path
+
+    def folder(self, step: Step) -> Path:
+        """What the step made."""
+        return self.root / step.kind / step.key
+
+    def done(self, step: Step) -> StepFacts | None:
+        """Facts of a finished step; None when it is not finished, or what it made is gone."""
+        path = self._beside(step, "done.json")
+        if not path.is_file() or not self.folder(step).is_dir():
+            return None
+        return StepFacts.model_validate_json(path.read_text(encoding="utf-8"))
+
+    def finish(self, step: Step, facts: StepFacts) -> None:
+        """Declare the step done."""
+        write_text(self._beside(step, "done.json"), facts.model_dump_json(indent=1) + "\n")
+
+    def failure(self, step: Step) -> str | None:
+        """Why the last attempt failed; None when it did not."""
+        path = self._beside(step, "failed.json")
+        try:
+            return str(json.loads(path.read_text(encoding="utf-8"))["error"])
+        except FileNotFoundError:
+            return None
+
+    def fail(self, step: Step, error: str) -> None:
+        """Note why an attempt failed."""
+        write_text(self._beside(step, "failed.json"), json.dumps({"error": error}, ensure_ascii=False) + "\n")
+
+    @contextmanager
+    def claim(self, step: Step) -> Iterator[None]:
+        """Be the only one who works on the step.
+
+        Raises:
+            BlockingIOError: Another process does.
+        """
+        with exclusive(self._beside(step, "lock"), wait=False, remove=True):
+            self._beside(step, "failed.json").unlink(missing_ok=True)
+            yield
+
+    def is_running(self, step: Step) -> bool:
+        """Whether a process works on the step; found out without a lock of its own that would stop one."""
+        path = self._beside(step, "lock")
+        if not path.exists():
+            return False
+        try:
+            with exclusive(path, wait=False, remove=True):
+                return False
+        except BlockingIOError:
+            return True
+
+    def log(self, step: Step) -> Path:
+        """File to which all attempts of the step write."""
+        return self._beside(step, "log")
+
+    def attempts(self, step: Step) -> int:
+        """How often the step has been started."""
+        try:
+            with self.log(step).open(encoding="utf-8", errors="replace") as lines:
+                return sum(line.startswith(_STARTED) for line in lines)
+        except FileNotFoundError:
+            return 0
+
+    def last_line(self, step: Step) -> str:
+        """The last line that the step wrote; empty without any."""
+        try:
+            with self.log(step).open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(0, size - _TAIL_BYTES))
+                lines = file.read().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def remove_unfinished(self, step: Step) -> None:
+        """Remove what a step has made that cannot be gone on with; for its holder."""
+        shutil.rmtree(self.folder(step), ignore_errors=True)
+
+    def _beside(self, step: Step, suffix: str) -> Path:
+        return self.root / step.kind / f"{step.key}.{suffix}"
+
+
+def started_line(step: Step, when: str, host: str, process: int) -> str:
+    """The line with which an attempt begins in the step's log."""
+    return f"{_STARTED}{step.kind} {step.key} at {when} on {host}, process {process}\n"
+
+
+def read_made(path: Path) -> dict[str, Any]:
+    """A JSON object that a step has written."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(tree, dict)
+    return tree
