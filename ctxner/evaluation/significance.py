@@ -12,6 +12,7 @@ import numpy as np
 
 from ctxner.evaluation.scores import Spans, sentence_counts
 
+_MOST_SIGNS = 20  # 2^20 changes of sign
 _CHUNK_CELLS = 4_000_000  # rounds x units held at once: 32 MB of int64
 
 
@@ -98,6 +99,26 @@ def compare_counts(
     _in_chunks(count_extreme, num_rounds, delta.shape[1], seed)
     p_value = (1 + num_extreme) / (1 + num_rounds)
     return Significance(float(_f1(total_a).mean()), float(_f1(total_b).mean()), float(observed), p_value, num_rounds)
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Two-sided p of paired differences, such as one per seed, under all changes of their signs.
+
+    It is the share of the 2^n changes of sign whose mean is at least as far from 0; so it is at least 2 / 2^n.
+
+    Args:
+        differences: One difference per pair, 1 to 20 of them.
+
+    Raises:
+        ValueError: There are none, or more than 20.
+
+    Source: Fisher, "The Design of Experiments" (1935), section 21.
+    """
+    if not 1 <= len(differences) <= _MOST_SIGNS:
+        raise ValueError(f"{len(differences)} differences; wanted 1 to {_MOST_SIGNS}")
+    values = np.asarray(differences, dtype=float)
+    signs = 1 - 2 * (np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1)
+    return float((np.abs(signs @ values) >= abs(values.sum()) - 1e-9).mean())
 
 
 def bootstrap_interval(

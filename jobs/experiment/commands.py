@@ -98,6 +98,48 @@ def status(
     _finish(overview.status(loaded, tasks, kept, results, side_by_side=number), json, overview.show_status)
 
 
+@app.command()
+def report(
+    study: Annotated[
+        str | None, typer.Argument(metavar="STUDY", help="YAML file, or a name among jobs/studies.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the report (default: runs/reports/STUDY).")
+    ] = None,
+    docs: Annotated[
+        Path | None, typer.Option("--docs", help="Document whose marked tables are written anew, instead of a report.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="With --docs: compare only; exit code 1 when they differ.")
+    ] = False,
+    overrides: Overrides = NONE,
+    json: AsJson = False,
+) -> None:
+    """Write the tables of a study from its results alone, as Markdown, LaTeX, CSV and a page with plots.
+
+    Example: `ctxner experiment report bc5cdr-500`
+
+    Example: `ctxner experiment report --docs docs/results.md --check`
+    """
+    from jobs.experiment import report as job
+    from jobs.experiment.published import read_published
+    from jobs.experiment.study import find_study, read_study
+
+    if (study is None) == (docs is None):
+        raise ValueError("give a STUDY, or --docs FILE")
+    if docs is not None:
+        if out is not None or overrides:
+            raise ValueError("--docs writes into the document; leave --out and --set out")
+        _finish(job.renew_document(docs, results, check=check), json, terminal.show)
+        return
+    if check:
+        raise ValueError("--check compares a document; give --docs FILE")
+    loaded = read_study(find_study(str(study)))
+    made = job.report_of(loaded, results, read_published(), overrides)
+    _finish(job.write_report(made, out or Path("runs/reports") / loaded.name), json, terminal.show)
+
+
 def _run(name: str, results: Path, store: Path, parallel: int | None, overrides: list[str]) -> dict[str, Any]:
     from jobs.cluster import prepare
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from jobs.experiment.study import slug_of
 
 VERSION = 1
 MOST_BYTES = 60_000  # of a file; more is an error, since files are kept in Git
+_NUMBERS = re.compile(r"\[\s+((?:[-+.\de]+,?\s+)+)\]")  # lists of numbers, which go on one line
 _MOST_CELLS = 10_000_000  # of unpacked counts
 Counts = tuple[int, int, int]  # correct, predicted and gold mentions
 
@@ -143,6 +145,7 @@ def write_result(result: CellResult, folder: Path) -> Path:
     """
     path = result_path(folder, result.study, result.slug)
     text = json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+    text = _NUMBERS.sub(lambda match: f"[{', '.join(match[1].split())}]".replace(",,", ","), text)
     if len(text.encode()) > MOST_BYTES:
         raise ValueError(f"{path}: {len(text.encode()):,} bytes; wanted {MOST_BYTES:,} at most")
     path.parent.mkdir(parents=True, exist_ok=True)
