@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ import typer
 
 from jobs import console as terminal
 from jobs.options import NONE, AsJson, DryRun, Overrides
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -73,9 +76,10 @@ def plan(
     """
     from jobs.experiment import overview
 
-    loaded, tasks, kept = _load(study, store, overrides)
+    loaded, tasks, kept, missing = _load(study, store, overrides)
     number = parallel or loaded.parallel or _side_by_side(tasks)
-    _finish(overview.plan(loaded, tasks, kept, results, side_by_side=number), json, overview.show_plan)
+    planned = overview.plan(loaded, tasks, kept, results, side_by_side=number)
+    _finish({**planned, "missing": missing}, json, overview.show_plan)
 
 
 @app.command()
@@ -93,9 +97,10 @@ def status(
     """
     from jobs.experiment import overview
 
-    loaded, tasks, kept = _load(study, store, overrides)
+    loaded, tasks, kept, missing = _load(study, store, overrides)
     number = parallel or loaded.parallel or _side_by_side(tasks)
-    _finish(overview.status(loaded, tasks, kept, results, side_by_side=number), json, overview.show_status)
+    state = overview.status(loaded, tasks, kept, results, side_by_side=number)
+    _finish({**state, "missing": missing}, json, overview.show_status)
 
 
 @app.command()
@@ -147,7 +152,9 @@ def _run(name: str, results: Path, store: Path, parallel: int | None, overrides:
     from jobs.experiment import driver
     from jobs.experiment.expected import Expectations
 
-    study, tasks, kept = _load(name, store, overrides)
+    study, tasks, kept, missing = _load(name, store, overrides)
+    for slug, reason in missing.items():
+        logger.warning("%s: left out, %s", slug, reason)
     expectations = Expectations(tasks, kept, estimate=False)
     progress = driver.run(
         study,
@@ -162,18 +169,20 @@ def _run(name: str, results: Path, store: Path, parallel: int | None, overrides:
         "done": progress.done,
         "done_before": len(progress.before),
         "failed": progress.failed,
+        "missing": missing,
         "results": str(results / study.name),
     }
 
 
-def _load(name: str, store: Path, overrides: list[str]) -> tuple[Any, Any, Any]:
-    """The study, its cells with their keys, and the store; errors in the study come before anything runs."""
-    from jobs.experiment import driver
+def _load(name: str, store: Path, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, str]]:
+    """The study, its cells with their keys, the store, and cells without data; all errors of a study come from here."""
     from jobs.experiment.store import Store
     from jobs.experiment.study import cells, find_study, read_study
+    from jobs.experiment.tasks import tasks_of
 
     study, kept = read_study(find_study(name)), Store(store.absolute())
-    return study, driver.tasks_of(study, cells(study, overrides), kept), kept
+    tasks, missing = tasks_of(study, cells(study, overrides), kept)
+    return study, tasks, kept, missing
 
 
 def _side_by_side(tasks: Any) -> int:

@@ -11,36 +11,23 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config
-from jobs.experiment.keys import KINDS, StepKind, Steps, digest, settings_of, steps_of
-from jobs.experiment.results import CellResult, StepFacts, read_result, result_path, write_result
+from jobs.experiment.keys import StepKind, digest, settings_of
+from jobs.experiment.results import CellResult, StepFacts, write_result
 from jobs.experiment.store import Step, Store, read_made
-from jobs.experiment.study import Cell, Study
+from jobs.experiment.study import Study
+from jobs.experiment.tasks import Task, is_current, placed
 
 logger = logging.getLogger(__name__)
 
 _POLL = 2.0  # seconds between two looks at what is running
 _BUSY = 15.0  # seconds until a step that another process was doing is tried again
 _MOST_LOSSES = 2  # times that a step begins anew after its process or node was lost
-
-
-@dataclass(slots=True)
-class Task:
-    """A cell, its keys, and which of its steps are still to do."""
-
-    cell: Cell
-    steps: Steps
-    to_do: list[StepKind]
-
-    @property
-    def keys(self) -> dict[StepKind, str]:
-        """Keys of the cell's steps."""
-        return self.steps.keys()
 
 
 @dataclass(slots=True)
@@ -59,56 +46,6 @@ class Progress:
     done: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-
-
-def tasks_of(study: Study, cells: Sequence[Cell], store: Store) -> list[Task]:
-    """The cells with their keys and the steps that the store lacks."""
-    tasks = []
-    for cell in cells:
-        steps = steps_of(cell, split=study.split, code=study.code)
-        to_do = [kind for kind, key in steps.keys().items() if store.done(Step(kind, key)) is None]
-        tasks.append(Task(cell, steps, _needed(to_do, steps.keys())))
-    return tasks
-
-
-def _needed(to_do: Sequence[StepKind], keys: Mapping[StepKind, str]) -> list[StepKind]:
-    """The steps to do so that the last one can be done: an index that is gone is not needed for contexts that are."""
-    needed: list[StepKind] = []
-    wanted: set[StepKind] = {"score"}
-    for kind in reversed(KINDS):
-        if kind in wanted and kind in to_do:
-            needed.insert(0, kind)
-            wanted |= set(_reads(kind, keys))
-    return needed
-
-
-def _reads(kind: StepKind, keys: Mapping[StepKind, str]) -> tuple[StepKind, ...]:
-    """The steps whose files a step reads."""
-    contexts: tuple[StepKind, ...] = ("shuffle",) if "shuffle" in keys else ("contexts",)
-    if kind == "score":
-        return ("train", *contexts)
-    return {"train": contexts, "shuffle": ("contexts",), "contexts": ("index",)}.get(kind, ())
-
-
-def is_current(task: Task, study: Study, results: Path) -> bool:
-    """Whether the cell's result is there, for these settings and data."""
-    path = result_path(results, study.name, task.cell.slug)
-    return path.is_file() and read_result(path).key == task.keys["score"]
-
-
-def placed(task: Task, store: Store) -> Config:
-    """The cell's settings with absolute paths, and the store's places for the index, the contexts and the run."""
-    from ctxner.training.checkpoints.resume import absolute_paths
-
-    config, keys = task.cell.config, task.keys
-    index = config.index.model_copy(update={"corpus": tuple(path.absolute() for path in config.index.corpus)})
-    if "index" in keys:
-        index = index.model_copy(update={"folder": store.folder(Step("index", keys["index"]))})
-    contexts = next((store.folder(Step(kind, keys[kind])) for kind in ("shuffle", "contexts") if kind in keys), None)
-    if task.cell.contexts == "files":
-        contexts = config.data.contexts
-    data = config.data.model_copy(update={"contexts": contexts})
-    return absolute_paths(config.model_copy(update={"index": index, "data": data}))
 
 
 def ask(kind: StepKind, config: Config, capacity: Ask, memory: float) -> Ask:
@@ -218,13 +155,15 @@ class _Driver:
     def _start(self, task: Task, step: Step, wanted: Ask) -> None:
         import ray
 
-        from jobs.experiment.steps import run_step
+        from jobs.experiment.steps import Given, run_step
 
         logger.info("%s: %s %s begins", task.cell.slug, step.kind, step.key)
         # The step's own process needs no CPU of Ray's: training's workers and retrieval's actors take theirs.
         remote = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(run_step)
         tree = self.configs[task.cell.slug].model_dump(mode="json", exclude_unset=True)
-        reference = remote.remote(step.kind, task.keys, self.store, tree, self.study.split)
+        cell = task.cell
+        given = Given(task.keys, self.store, self.study.split, cell.contexts, cell.unlabelled)
+        reference = remote.remote(step.kind, given, tree)
         self.running[reference] = step, wanted
 
     def _end(self, reference: Any) -> None:

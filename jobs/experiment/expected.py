@@ -14,10 +14,10 @@ from statistics import median
 from typing import Any
 
 from ctxner.config import Config
-from jobs.experiment.driver import Task, placed
 from jobs.experiment.keys import KINDS, StepKind, digest
 from jobs.experiment.results import StepFacts
 from jobs.experiment.store import Step, Store
+from jobs.experiment.tasks import Task, placed
 
 # Rough costs on one slow core, from the runs in docs/results.md; used only until a cell of the same size is done.
 _SECONDS_PER_CORPUS_MB = 2.0  # of the compressed files; indexing

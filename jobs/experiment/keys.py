@@ -32,6 +32,10 @@ _PATHS |= {"encoder", "warm_start", "tagger"}
 ADDED: tuple[tuple[str, Any], ...] = ()
 
 
+class MissingFileError(ValueError):
+    """A data set or a corpus is not there: a study's cells for data that a user lacks are left out, and told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """The steps of a cell by kind, each with all that it depends on; a cell may need no index and no contexts."""
@@ -59,7 +63,11 @@ def settings_of(cell: Cell) -> dict[str, Any]:
     A result states their hash, so a report tells results of other settings even where the data is not.
     """
     tree = {name: _settings(section) for name, section in cell.config if name != "tagging"}
-    return {**tree, "contexts": cell.contexts}
+    return {**tree, "contexts": cell.contexts, **_unlabelled(cell)}
+
+
+def _unlabelled(cell: Cell) -> dict[str, str]:
+    return {"rest": cell.unlabelled} if cell.unlabelled else {}
 
 
 def steps_of(cell: Cell, *, split: str, code: str | None = None) -> Steps:
@@ -71,10 +79,13 @@ def steps_of(cell: Cell, *, split: str, code: str | None = None) -> Steps:
         code: Marker that makes other keys of the same settings.
 
     Raises:
-        ValueError: A file that the cell needs is not there.
+        MissingFileError: A data file or corpus that the cell needs is not there.
+        ValueError: A file or a setting cannot be used.
     """
     try:
         return Steps(_facts(cell, split, {"layout": _LAYOUT, **({} if code is None else {"code": code})}))
+    except MissingFileError:
+        raise
     except (OSError, ValueError) as error:
         where = ",".join(f"{axis}={value}" for axis, value in cell.coordinates.items())
         raise ValueError(f"cell {where}: {error}") from None
@@ -86,13 +97,11 @@ def _facts(cell: Cell, split: str, common: dict[str, Any]) -> dict[StepKind, dic
     if split not in splits:
         data.path(split)  # raises with the splits that there are
     contexts: Any = None
-    if cell.contexts in ("index", "shuffled"):
-        if config.index.corpus:
-            facts["index"] = {
-                **common,
-                **_settings(config.index),
-                "corpus": [_hashes(path) for path in config.index.corpus],
-            }
+    if cell.contexts in ("index", "data", "shuffled", "random"):
+        if config.index.corpus or cell.contexts == "data":
+            from_data = {"training sentences": splits["train"], "columns": _columns(data)}
+            corpus = from_data if cell.contexts == "data" else [_hashes(path) for path in config.index.corpus]
+            facts["index"] = {**common, **_settings(config.index), "corpus": corpus}
             index: Any = digest(facts["index"])
         else:
             index = _given_index(config)
@@ -104,8 +113,8 @@ def _facts(cell: Cell, split: str, common: dict[str, Any]) -> dict[StepKind, dic
             "splits": splits,
             "columns": _columns(data),
         }
-        if cell.contexts == "shuffled":
-            facts["shuffle"] = {**common, "contexts": digest(facts["contexts"])}
+        if cell.contexts in ("shuffled", "random"):
+            facts["shuffle"] = {**common, "contexts": digest(facts["contexts"]), "kind": cell.contexts}
         contexts = digest(facts.get("shuffle", facts["contexts"]))
     elif cell.contexts == "files":
         if data.contexts is None:
@@ -119,6 +128,7 @@ def _facts(cell: Cell, split: str, common: dict[str, Any]) -> dict[StepKind, dic
         "unlabelled": data.unlabelled and _hashes(data.unlabelled),
         "start": _start(config),
         "contexts": contexts if reads_contexts(config) else None,
+        **_unlabelled(cell),
     }
     facts["score"] = {
         **common,
@@ -156,7 +166,13 @@ def _split_hashes(config: Config) -> Mapping[str, Any]:
 
 
 def _hashes(path: Path) -> Any:
-    """Hash of a file, whose name does not count, or hashes of the files in a folder or of a pattern, by name."""
+    """Hash of a file, whose name does not count, or hashes of the files in a folder or of a pattern, by name.
+
+    Raises:
+        MissingFileError: There is none.
+    """
+    if not path.exists() and not any(char in path.name for char in "*?["):
+        raise MissingFileError(f"{path}: no such file or folder")
     if path.is_file():
         return _hash(str(path), path.stat().st_mtime_ns)
     return _folder_hashes(path) if path.is_dir() else file_hashes(path)

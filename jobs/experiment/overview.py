@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from jobs.experiment.driver import Task, is_current
 from jobs.experiment.expected import Expectations, remaining
 from jobs.experiment.results import result_path
 from jobs.experiment.store import Step, Store
 from jobs.experiment.study import Study
+from jobs.experiment.tasks import Task, is_current
 
 _SHOWN = 100  # characters of a log's last line
 
@@ -117,6 +117,7 @@ def show_plan(result: dict[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    _show_missing(out, result["missing"])
     out.print(f"results: {result['results']}, the rest: {result['store']}", highlight=False, soft_wrap=True)
 
 
@@ -131,4 +132,12 @@ def show_status(result: dict[str, Any]) -> None:
     hours = result["hours_left"]
     left = "unknown until a cell of each size is done" if hours is None else f"about {hours:.1f} hours"
     counts = ", ".join(f"{number} {name}" for name, number in result["counts"].items())
+    _show_missing(out, result["missing"])
     out.print(f"{counts}; left: {left}", highlight=False)
+
+
+def _show_missing(out: Console, missing: Mapping[str, str]) -> None:
+    """Print which cells are left out since their data is not here."""
+    for reason in dict.fromkeys(missing.values()):
+        number = list(missing.values()).count(reason)
+        out.print(Text(f"{number} cells left out: {reason}", style="yellow"), soft_wrap=True)

@@ -145,7 +145,7 @@ def write_result(result: CellResult, folder: Path) -> Path:
     """
     path = result_path(folder, result.study, result.slug)
     text = json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-    text = _NUMBERS.sub(lambda match: f"[{', '.join(match[1].split())}]".replace(",,", ","), text)
+    text = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
     if len(text.encode()) > MOST_BYTES:
         raise ValueError(f"{path}: {len(text.encode()):,} bytes; wanted {MOST_BYTES:,} at most")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,54 +17,68 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ctxner.config import Config, parse_config
 from ctxner.files.atomic import write_text
+from ctxner.schema import VIEWS
 from ctxner.training.export.provenance import versions
-from jobs.experiment.keys import StepKind
+from jobs.experiment.keys import StepKind, reads_contexts
 from jobs.experiment.results import Machine, StepFacts, as_counts, dtype_for, pack
 from jobs.experiment.store import Step, Store, read_made, started_line
+from jobs.experiment.study import ContextsFrom
 
 RESULT = "result.json"
 Outcome = Literal["done", "busy", "failed"]
 _ISA_FLAGS = ("avx_vnni", "avx512_bf16", "amx_bf16")
 
 
-def run_step(
-    kind: StepKind, keys: Mapping[StepKind, str], store: Store, tree: Mapping[str, Any], split: str
-) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a step works with: keys of all steps of the cell, the store, and what the study says beside the config."""
+
+    keys: Mapping[StepKind, str]
+    store: Store
+    split: str
+    contexts: ContextsFrom
+    unlabelled: str | None
+
+    def folder(self, kind: StepKind) -> Path:
+        """What a step of the cell makes."""
+        return self.store.folder(Step(kind, self.keys[kind]))
+
+
+def run_step(kind: StepKind, given: Given, tree: Mapping[str, Any]) -> Outcome:
     """Do one step of a cell, unless it is done or another process is doing it.
 
     Args:
         kind: Which step.
-        keys: Keys of all steps of the cell.
-        store: Where steps are kept.
+        given: The cell's keys and sources, and where steps are kept.
         tree: The cell's settings, with the places of the store (see `jobs.experiment.driver.placed`).
-        split: Split to score.
 
     Returns:
         done; busy, when another process is at it; or failed, with the reason in the store and the log.
     """
-    step = Step(kind, keys[kind])
+    step = Step(kind, given.keys[kind])
     try:
-        with store.claim(step):
-            if store.done(step):
+        with given.store.claim(step):
+            if given.store.done(step):
                 return "done"
-            return _attempt(step, keys, store, parse_config(dict(tree)), split)
+            return _attempt(step, given, parse_config(dict(tree)))
     except BlockingIOError:
         return "busy"
 
 
-def _attempt(step: Step, keys: Mapping[StepKind, str], store: Store, config: Config, split: str) -> Outcome:
-    log = store.log(step)
+def _attempt(step: Step, given: Given, config: Config) -> Outcome:
+    store, log = given.store, given.store.log(step)
     with log.open("a", encoding="utf-8") as file:
         file.write(started_line(step, time.strftime("%Y-%m-%d %H:%M:%S"), socket.gethostname(), os.getpid()))
     started = time.perf_counter()
     with _output_to(log):
         try:
-            numbers = _WORK[step.kind](step, keys, store, config, split)
+            numbers = _WORK[step.kind](given, config)
         except Exception as error:
             traceback.print_exc()
             store.fail(step, f"{type(error).__name__}: {error}")
@@ -83,37 +97,47 @@ def _attempt(step: Step, keys: Mapping[StepKind, str], store: Store, config: Con
     return "done"
 
 
-def _index(step: Step, keys: Mapping[StepKind, str], store: Store, config: Config, split: str) -> dict[str, float]:
+def _index(given: Given, config: Config) -> dict[str, float]:
     from jobs import index
+    from jobs.experiment.contexts import write_corpus
 
+    if given.contexts == "data":
+        corpus = given.folder("index").with_name(f"{given.keys['index']}.jsonl")
+        write_corpus(config.data, corpus)
+        config = config.model_copy(update={"index": config.index.model_copy(update={"corpus": (corpus,)})})
     return {"passages": index.run(config)["num_documents"]}
 
 
-def _contexts(step: Step, keys: Mapping[StepKind, str], store: Store, config: Config, split: str) -> dict[str, float]:
+def _contexts(given: Given, config: Config) -> dict[str, float]:
     from jobs import retrieve
 
-    data = config.data.model_copy(update={"contexts": store.folder(step)})
+    data = config.data.model_copy(update={"contexts": given.folder("contexts")})
     manifest = retrieve.run(config.model_copy(update={"data": data}), [])
-    return {name: manifest[name] for name in ("sentences", "without_passage") if name in manifest}
+    return {name: manifest[name] for name in ("sentences", "without_passage")}
 
 
-def _shuffle(step: Step, keys: Mapping[StepKind, str], store: Store, config: Config, split: str) -> dict[str, float]:
-    from jobs.experiment.shuffle import shuffle_contexts
+def _shuffle(given: Given, config: Config) -> dict[str, float]:
+    from jobs.experiment.contexts import random_contexts, shuffle_contexts
 
-    return {"sentences": shuffle_contexts(store.folder(Step("contexts", keys["contexts"])), store.folder(step))}
+    make = random_contexts if given.contexts == "random" else shuffle_contexts
+    return {"sentences": make(given.folder("contexts"), given.folder("shuffle"))}
 
 
-def _train(step: Step, keys: Mapping[StepKind, str], store: Store, config: Config, split: str) -> dict[str, float]:
+def _train(given: Given, config: Config) -> dict[str, float]:
     from jobs import train
-    from jobs.experiment.keys import reads_contexts
+    from jobs.experiment.contexts import write_rest
 
+    folder, data = given.folder("train"), config.data
     if not reads_contexts(config):  # the same run for every kind of passages
-        config = config.model_copy(update={"data": config.data.model_copy(update={"contexts": None})})
-    run = {"storage": store.folder(step).parent, "name": step.key, "resume": True}
-    config = config.model_copy(update={"run": config.run.model_copy(update=run)})
-    result = train.run(config)
-    history = json.loads((store.folder(step) / "history.json").read_text(encoding="utf-8"))
-    write_text(store.folder(step) / RESULT, json.dumps(result["best"]))
+        data = data.model_copy(update={"contexts": None})
+    if given.unlabelled and data.contexts and data.train_sentences:
+        rest = folder.with_name(f"{folder.name}.unlabelled.parquet")
+        write_rest(data.contexts / "train.parquet", rest, data.train_sentences)
+        data = data.model_copy(update={"unlabelled": rest})
+    run = config.run.model_copy(update={"storage": folder.parent, "name": folder.name, "resume": True})
+    result = train.run(config.model_copy(update={"run": run, "data": data}))
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    write_text(folder / RESULT, json.dumps(result["best"]))
     return {
         "steps": result["steps"],
         "memory_bytes": result["memory_bytes"],
@@ -121,7 +145,7 @@ def _train(step: Step, keys: Mapping[StepKind, str], store: Store, config: Confi
     }
 
 
-def _score(step: Step, keys: Mapping[StepKind, str], store: Store, config: Config, split: str) -> dict[str, float]:
+def _score(given: Given, config: Config) -> dict[str, float]:
     """Score a model and write what a cell's result says of it."""
     import torch
 
@@ -130,30 +154,25 @@ def _score(step: Step, keys: Mapping[StepKind, str], store: Store, config: Confi
 
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    folder = store.folder(Step("train", keys["train"]))
-    store.folder(step).mkdir(parents=True, exist_ok=True)
-    page = store.folder(step) / f"evaluation-{split}.html"
-    figures, inputs, tagged = evaluated(config, str(folder / "model"), split, out=page)
-    views = {view: unit_counts(inputs.gold, tagged.spans(view), inputs.units.groups) for view in ("plain", "context")
-             if view in tagged.views}  # fmt: skip
-    dtype, best = dtype_for(views.values()), read_made(folder / RESULT)
+    model, folder, split = given.folder("train"), given.folder("score"), given.split
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"evaluation-{split}.html"
+    figures, inputs, tagged = evaluated(config, str(model / "model"), split, out=page)
+    shown = [view for view in VIEWS if view in tagged.views]
+    counts = {view: unit_counts(inputs.gold, tagged.spans(view), inputs.units.groups) for view in shown}
+    dtype, best = dtype_for(counts.values()), read_made(model / RESULT)
     changes = figures["context_against_plain"]
     result = {
         "seed": config.run.seed,
         "split": split,
-        "sentences": figures["sentences"],
-        "unit": figures["unit"],
-        "num_units": figures["num_units"],
-        "unit_reason": figures["unit_reason"],
+        **{name: figures[name] for name in ("sentences", "unit", "num_units", "unit_reason")},
         "dtype": dtype,
-        "scores": {
-            view: _view_scores(figures, view) | {"packed": pack(counts, dtype)} for view, counts in views.items()
-        },
-        "dev_f1": best["dev_f1"],
+        "scores": {view: _view_scores(figures, view) | {"packed": pack(counts[view], dtype)} for view in shown},
+        "dev_f1": {view: round(f1, 6) for view, f1 in best["dev_f1"].items()},
         "best_epoch": best["epoch"],
         "changes": changes and changes["mentions"],
     }
-    write_text(store.folder(step) / RESULT, json.dumps(result, ensure_ascii=False))
+    write_text(folder / RESULT, json.dumps(result, ensure_ascii=False))
     return {"sentences": figures["sentences"]}
 
 
@@ -164,7 +183,7 @@ def _view_scores(figures: Mapping[str, Any], view: str) -> dict[str, Any]:
         "all": as_counts(scores["micro"]),
         "types": {type: as_counts(score) for type, score in scores["per_type"].items()},
         "groups": {group: as_counts(score) for group, score in groups.items()},
-        "interval": details["interval"],
+        "interval": [round(bound, 6) for bound in details["interval"]],
     }
 
 

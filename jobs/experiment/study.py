@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -35,7 +35,7 @@ SHORT_AXES = {  # axes whose values may be listed: each value is that setting's
     "pieces": "model.max_pieces",
     "sentences": "data.train_sentences",
 }
-ContextsFrom = Literal["index", "files", "shuffled", "none"]
+ContextsFrom = Literal["index", "data", "shuffled", "random", "files", "none"]
 _MOST_CELLS = 2000
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -69,12 +69,15 @@ class Study(_Part):
     """A study as its YAML says it."""
 
     name: str
-    title: str
+    title: str = ""
     base: str  # name of a file in jobs/configs without `.yaml`, or a path relative to the working directory
     set: dict[str, Any] = {}  # settings of all cells over the base, `section.key: value`
-    # Axes in order. A value has a name and its settings, `section.key: value`; two more keys are `base`, another base
-    # config, and `contexts`: index (retrieved), shuffled (each sentence gets those of another), files (data.contexts as
-    # it is) or none. An axis of SHORT_AXES, or one named `section.key`, may be a list of values.
+    # Axes in order. A value has a name and its settings, `section.key: value`. An axis of SHORT_AXES, or one named
+    # `section.key`, may be a list of values. Three more keys than those of the config:
+    #   base        another base config
+    #   contexts    index: retrieved; data: retrieved from the training sentences; shuffled: each sentence gets those
+    #               retrieved for another; random: training sentences at random; files: data.contexts as it is; none
+    #   unlabelled  rest: the training sentences after data.train_sentences, without their tags
     grid: dict[str, dict[str, dict[str, Any]]]
     exclude: tuple[dict[str, Names], ...] = ()  # a cell is left out when every axis named here has one of the values
     over: str = "seed"  # axis over which means and spreads are taken
@@ -136,11 +139,13 @@ class Cell:
         coordinates: Name of the cell's value on each axis, in the grid's order.
         config: Settings, with the paths of the base config.
         contexts: Where the passages come from.
+        unlabelled: `rest` when the training sentences that are not labelled are trained on too.
     """
 
     coordinates: dict[str, str]
     config: Config
     contexts: ContextsFrom
+    unlabelled: Literal["rest"] | None = None
 
     @property
     def slug(self) -> str:
@@ -188,7 +193,7 @@ def read_study(path: Path) -> Study:
 
 
 def cells(study: Study, overrides: Sequence[str] = ()) -> list[Cell]:
-    """The cells of a study, last axis fastest.
+    """The cells of a study, last axis fastest; all of the first value of `over` come before those of the second.
 
     Args:
         study: Study.
@@ -202,7 +207,9 @@ def cells(study: Study, overrides: Sequence[str] = ()) -> list[Cell]:
         number *= len(values)
     if number > _MOST_CELLS:
         raise ValueError(f"study {study.name}: {number:,} cells; wanted {_MOST_CELLS:,} at most")
-    made = [_cell(study, coordinates, overrides) for coordinates in _coordinates(study)]
+    order = list(study.grid.get(study.over, ()))
+    listed = sorted(_coordinates(study), key=lambda cell: order.index(cell[study.over]) if order else 0)
+    made = [_cell(study, coordinates, overrides) for coordinates in listed]
     if not made:
         raise ValueError(f"study {study.name}: `exclude` leaves no cell")
     slugs = [cell.slug for cell in made]
@@ -223,7 +230,7 @@ def _cell(study: Study, coordinates: dict[str, str], overrides: Sequence[str]) -
     settings = {key: value for values in chosen for key, value in values.items()}
     where = f"study {study.name}, cell {','.join(f'{axis}={value}' for axis, value in coordinates.items())}"
     tree = copy.deepcopy(read_yaml(base_path(settings.pop("base", study.base))))
-    contexts = settings.pop("contexts", None)
+    contexts, unlabelled = settings.pop("contexts", None), settings.pop("unlabelled", None)
     for key, value in settings.items():
         _put(tree, key, value, where)
     for item in overrides:
@@ -232,9 +239,13 @@ def _cell(study: Study, coordinates: dict[str, str], overrides: Sequence[str]) -
     if contexts is None:
         has_index = config.index.corpus or config.index.source or "folder" in config.index.model_fields_set
         contexts = "index" if has_index else "files" if config.data.contexts else "none"
-    if contexts not in ("index", "files", "shuffled", "none"):
-        raise ValueError(f"{where}: contexts: found {contexts!r}, wanted index, shuffled, files or none")
-    return Cell(coordinates, config, contexts)
+    if contexts not in get_args(ContextsFrom):
+        raise ValueError(f"{where}: contexts: found {contexts!r}, wanted one of {', '.join(get_args(ContextsFrom))}")
+    if unlabelled not in (None, "rest"):
+        raise ValueError(f"{where}: unlabelled: found {unlabelled!r}, wanted rest, or leave it out")
+    if unlabelled and (not config.data.train_sentences or not config.loss.mode.startswith("cl-")):
+        raise ValueError(f"{where}: unlabelled: rest needs data.train_sentences, and loss.mode cl-kl or cl-l2")
+    return Cell(coordinates, config, contexts, unlabelled)
 
 
 def base_path(base: str) -> Path:
@@ -247,7 +258,7 @@ def base_path(base: str) -> Path:
 def _put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
     *sections, last = key.split(".")
     if len(sections) != 1 or not last:
-        raise ValueError(f"{where}: {key!r}: wanted section.key, or one of base and contexts")
+        raise ValueError(f"{where}: {key!r}: wanted section.key, or one of base, contexts and unlabelled")
     section = tree.setdefault(sections[0], {})
     if section is None:
         section = tree[sections[0]] = {}
