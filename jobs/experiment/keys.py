@@ -24,6 +24,7 @@ from jobs.experiment.study import Cell
 StepKind = Literal["index", "contexts", "shuffle", "train", "score"]
 KINDS: tuple[StepKind, ...] = ("index", "contexts", "shuffle", "train", "score")  # each needs those before it
 _LAYOUT = 1  # raised when a step writes another result from the same settings
+_TRAINING_SPLITS = ("train", "dev")
 _LENGTH = 16  # hexadecimal digits of a key
 _PATHS = {"corpus", "folder", "source", "train", "dev", "contexts", "also", "unlabelled"}  # their contents count
 _PATHS |= {"encoder", "warm_start", "tagger"}
@@ -94,8 +95,8 @@ def steps_of(cell: Cell, *, split: str, code: str | None = None) -> Steps:
 def _facts(cell: Cell, split: str, common: dict[str, Any]) -> dict[StepKind, dict[str, Any]]:
     config, facts = cell.config, dict[StepKind, dict[str, Any]]()
     data, splits = config.data, dict(_split_hashes(config))
-    if split not in splits:
-        data.path(split)  # raises with the splits that there are
+    for name in (*_TRAINING_SPLITS, split):
+        data.path(name)  # raises with the splits that there are
     contexts: Any = None
     if cell.contexts in ("index", "data", "shuffled", "random"):
         if config.index.corpus or cell.contexts == "data":
@@ -123,11 +124,11 @@ def _facts(cell: Cell, split: str, common: dict[str, Any]) -> dict[StepKind, dic
     facts["train"] = {
         **common,
         **{name: _settings(getattr(config, name)) for name in ("data", "model", "loss", "optim", "run")},
-        "splits": {name: splits[name] for name in ("train", "dev")},
+        "splits": {name: splits[name] for name in _TRAINING_SPLITS},
         "also": [_further(further) for further in data.also],
         "unlabelled": data.unlabelled and _hashes(data.unlabelled),
         "start": _start(config),
-        "contexts": contexts if reads_contexts(config) else None,
+        "contexts": _training_contexts(facts, splits, contexts) if reads_contexts(config) else None,
         **_unlabelled(cell),
     }
     facts["score"] = {
@@ -138,6 +139,16 @@ def _facts(cell: Cell, split: str, common: dict[str, Any]) -> dict[StepKind, dic
         "splits": {name: splits[name] for name in ("train", split)},
     }
     return facts
+
+
+def _training_contexts(facts: Mapping[StepKind, dict[str, Any]], splits: Mapping[str, Any], contexts: Any) -> Any:
+    """What training reads of the contexts: those of its own splits, so that another test set trains no other model."""
+    if "contexts" not in facts:
+        return {name: contexts.get(name) for name in _TRAINING_SPLITS} if isinstance(contexts, dict) else contexts
+    if facts["contexts"]["retrieval"]["idf"]:  # counted over all sentences of the retrieval
+        return contexts
+    retrieved = digest({**facts["contexts"], "splits": {name: splits[name] for name in _TRAINING_SPLITS}})
+    return [retrieved, facts["shuffle"]["kind"]] if "shuffle" in facts else retrieved
 
 
 def reads_contexts(config: Config) -> bool:

@@ -81,7 +81,7 @@ def test_a_study_whose_driver_is_killed_goes_on_and_does_nothing_twice(folder: P
         assert time.monotonic() < until, "the second training did not begin in time"
         time.sleep(0.2)
     workers = family(process)
-    done = {path for path in (folder / "killed-store").glob("*/*.done.json")}
+    done = set((folder / "killed-store").glob("*/*.done.json"))
     process.kill()
     process.communicate()
     assert {path.parent.name for path in done} == {"index", "contexts", "train", "score"}
