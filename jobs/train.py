@@ -66,7 +66,6 @@ def run(config: Config) -> dict[str, Any]:
         "best": best,
         "epochs": len(result.history),
         "steps": planned["steps"],
-        "memory_bytes": short["memory_bytes"],
         "scores": result.best["dev_scores"],
     }
 

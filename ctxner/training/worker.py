@@ -243,7 +243,7 @@ def _worker(given: dict[str, Any]) -> None:
                 bfloat16=config.run.precision == "bfloat16",
             )
             recorder.timer.lap("evaluation")
-            entry = {
+            entry: dict[str, Any] = {
                 "epoch": epoch + 1,
                 "losses": trained.losses,
                 "dev_f1": {view: view_scores.f1 for view, view_scores in scores.items()},
@@ -251,13 +251,14 @@ def _worker(given: dict[str, Any]) -> None:
                 "seconds": trained.seconds,
                 "seconds_by_phase": recorder.seconds_by_phase(),
                 "sentences_per_second": trained.num_sentences / trained.seconds,
+                "peak_memory_bytes": peak_memory(device),
             }
             progress = Progress(epoch + 1, history=(*progress.history, entry))
             writer.write(progress)
             recorder.timer.lap("checkpoint")
             recorder.epoch(entry)
             seconds_left = (time.perf_counter() - started) * (config.optim.epochs - epoch - 1)
-            line = epoch_line(entry, config.optim.epochs, seconds_left, num_bytes=peak_memory(device))
+            line = epoch_line(entry, config.optim.epochs, seconds_left, num_bytes=entry["peak_memory_bytes"])
             reporter.line(f"{config.loss.mode} {line}")
 
 

@@ -24,6 +24,10 @@ StoreFolder = Annotated[
     Path, typer.Option("--store", help="Folder of indexes, contexts, models and scores, shared by all studies.")
 ]
 Parallel = Annotated[int | None, typer.Option(min=1, help="Steps side by side at most (default: as resources allow).")]
+Chosen = Annotated[
+    list[str],
+    typer.Option("--cell", metavar="AXIS=VALUE", help="Only these cells; repeatable; one axis: either value."),
+]
 DEFAULT_RESULTS, DEFAULT_STORE = Path("docs/results"), Path("runs/experiments")
 
 
@@ -38,6 +42,7 @@ def run(
     results: Results = DEFAULT_RESULTS,
     store: StoreFolder = DEFAULT_STORE,
     parallel: Parallel = None,
+    only: Chosen = NONE,
     overrides: Overrides = NONE,
     dry_run: DryRun = False,
     json: AsJson = False,
@@ -46,13 +51,13 @@ def run(
 
     Example: `ctxner experiment run bc5cdr-500`
 
-    Example: `ctxner experiment run my-study.yaml --parallel 2 --set run.threads=1`
+    Example: `ctxner experiment run my-study.yaml --parallel 2 --cell seed=0 --cell seed=1 --set run.threads=1`
     """
     if dry_run:
-        plan(study, results, store, parallel, overrides, json)
+        plan(study, results, store, parallel, only, overrides, json)
         return
     with terminal.results() as write:
-        outcome = _run(study, results, store, parallel, overrides)
+        outcome = _run(study, results, store, parallel, only, overrides)
         if json:
             write(terminal.as_json(outcome))
     if not json:
@@ -67,6 +72,7 @@ def plan(
     results: Results = DEFAULT_RESULTS,
     store: StoreFolder = DEFAULT_STORE,
     parallel: Parallel = None,
+    only: Chosen = NONE,
     overrides: Overrides = NONE,
     json: AsJson = False,
 ) -> None:
@@ -76,7 +82,7 @@ def plan(
     """
     from jobs.experiment import overview
 
-    loaded, tasks, kept, missing = _load(study, store, overrides)
+    loaded, tasks, kept, missing = _load(study, store, only, overrides)
     number = parallel or loaded.parallel or _side_by_side(tasks)
     planned = overview.plan(loaded, tasks, kept, results, side_by_side=number)
     _finish({**planned, "missing": missing}, json, overview.show_plan)
@@ -88,6 +94,7 @@ def status(
     results: Results = DEFAULT_RESULTS,
     store: StoreFolder = DEFAULT_STORE,
     parallel: Parallel = None,
+    only: Chosen = NONE,
     overrides: Overrides = NONE,
     json: AsJson = False,
 ) -> None:
@@ -97,7 +104,7 @@ def status(
     """
     from jobs.experiment import overview
 
-    loaded, tasks, kept, missing = _load(study, store, overrides)
+    loaded, tasks, kept, missing = _load(study, store, only, overrides)
     number = parallel or loaded.parallel or _side_by_side(tasks)
     state = overview.status(loaded, tasks, kept, results, side_by_side=number)
     _finish({**state, "missing": missing}, json, overview.show_status)
@@ -145,14 +152,16 @@ def report(
     _finish(job.write_report(made, out or Path("runs/reports") / loaded.name), json, terminal.show)
 
 
-def _run(name: str, results: Path, store: Path, parallel: int | None, overrides: list[str]) -> dict[str, Any]:
+def _run(
+    name: str, results: Path, store: Path, parallel: int | None, only: list[str], overrides: list[str]
+) -> dict[str, Any]:
     from jobs.cluster import prepare
 
     prepare()
     from jobs.experiment import driver
     from jobs.experiment.expected import Expectations
 
-    study, tasks, kept, missing = _load(name, store, overrides)
+    study, tasks, kept, missing = _load(name, store, only, overrides)
     for slug, reason in missing.items():
         logger.warning("%s: left out, %s", slug, reason)
     expectations = Expectations(tasks, kept, estimate=False)
@@ -174,14 +183,14 @@ def _run(name: str, results: Path, store: Path, parallel: int | None, overrides:
     }
 
 
-def _load(name: str, store: Path, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, str]]:
+def _load(name: str, store: Path, only: list[str], overrides: list[str]) -> tuple[Any, Any, Any, dict[str, str]]:
     """The study, its cells with their keys, the store, and cells without data; all errors of a study come from here."""
     from jobs.experiment.store import Store
     from jobs.experiment.study import cells, find_study, read_study
-    from jobs.experiment.tasks import tasks_of
+    from jobs.experiment.tasks import chosen, tasks_of
 
     study, kept = read_study(find_study(name)), Store(store.absolute())
-    tasks, missing = tasks_of(study, cells(study, overrides), kept)
+    tasks, missing = tasks_of(study, chosen(cells(study, overrides), study, only), kept)
     return study, tasks, kept, missing
 
 

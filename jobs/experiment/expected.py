@@ -24,6 +24,7 @@ _SECONDS_PER_CORPUS_MB = 2.0  # of the compressed files; indexing
 _SECONDS_PER_SEARCH = 0.003  # a sentence, `entries` or `mentions`
 _SECONDS_PER_RERANK = 0.06  # a sentence, six passages encoded by MiniLM
 _SECONDS_PER_SCORE = 0.02  # a sentence in both views by MiniLM, with the bootstrap
+_PROCESS_BYTES = 1 << 30  # of a worker beside its tensors: PyTorch, DeepSpeed, Ray
 _BYTES_PER_SENTENCE = 150  # of a data file
 
 
@@ -100,7 +101,7 @@ def _training(config: Config) -> Expected:
     if not is_there:
         config = config.model_copy(update={"data": config.data.model_copy(update={"contexts": None})})
     planned = plan(config, retrieved=is_there)
-    memory = planned["zero_stages"][config.run.zero_stage]["total"]
+    memory = (planned["zero_stages"][config.run.zero_stage]["total"] + _PROCESS_BYTES) * config.run.workers
     minutes = minutes_of(config.optim.epochs * planned["flops_an_epoch"], bfloat16=config.run.precision == "bfloat16")
     return Expected(round(60 * minutes, 1), memory, "estimate" if is_there else "estimate without passages")
 

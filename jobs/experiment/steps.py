@@ -140,7 +140,7 @@ def _train(given: Given, config: Config) -> dict[str, float]:
     write_text(folder / RESULT, json.dumps(result["best"]))
     return {
         "steps": result["steps"],
-        "memory_bytes": result["memory_bytes"],
+        "memory_bytes": max(entry.get("peak_memory_bytes", 0) for entry in history) * config.run.workers,
         "epoch_seconds": round(sum(entry["seconds"] for entry in history), 1),
     }
 

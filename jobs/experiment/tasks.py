@@ -27,6 +27,30 @@ class Task:
         return self.steps.keys()
 
 
+def chosen(made: Sequence[Cell], study: Study, choices: Sequence[str]) -> list[Cell]:
+    """The cells with the given coordinates; values of one axis are alternatives.
+
+    Args:
+        made: Cells of the study.
+        study: Study.
+        choices: `axis=value`; none chooses all cells.
+
+    Raises:
+        ValueError: A choice is malformed, names no axis or value of the study, or no cell is left.
+    """
+    wanted: dict[str, set[str]] = {}
+    for choice in choices:
+        axis, equals, value = choice.partition("=")
+        if not equals or value not in study.grid.get(axis, {}):
+            known = "; ".join(f"{name}: {', '.join(values)}" for name, values in study.grid.items())
+            raise ValueError(f"--cell {choice!r}: wanted AXIS=VALUE of study {study.name} ({known})")
+        wanted.setdefault(axis, set()).add(value)
+    left = [cell for cell in made if all(cell.coordinates[axis] in values for axis, values in wanted.items())]
+    if not left:
+        raise ValueError(f"study {study.name}: no cell has {' '.join(f'--cell {choice}' for choice in choices)}")
+    return left
+
+
 def tasks_of(study: Study, cells: Sequence[Cell], store: Store) -> tuple[list[Task], dict[str, str]]:
     """The cells with their keys and the steps that the store lacks; and the cells whose data is not here, with reasons.
 

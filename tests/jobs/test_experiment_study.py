@@ -9,6 +9,7 @@ import yaml
 
 from jobs.experiment.published import PUBLISHED, read_published
 from jobs.experiment.study import STUDIES, cells, find_study, read_study
+from jobs.experiment.tasks import chosen
 
 PACKAGED = sorted(path.stem for path in STUDIES.glob("*.yaml") if path != PUBLISHED)
 GRID = {"mode": ["plain", "cl-kl"], "seed": [0, 1]}
@@ -44,6 +45,15 @@ def test_excluded_cells_are_left_out(tmp_path):
     study = _study(tmp_path, exclude=[{"mode": "plain", "seed": [1]}])
     made = [tuple(cell.coordinates.values()) for cell in cells(study)]
     assert made == [("plain", "0"), ("cl-kl", "0"), ("cl-kl", "1")]
+
+
+def test_cells_are_chosen_by_their_coordinates(tmp_path):
+    study = _study(tmp_path, grid={**GRID, "seed": [0, 1, 2]})
+    left = chosen(cells(study), study, ["mode=plain", "seed=0", "seed=2"])
+    assert [tuple(cell.coordinates.values()) for cell in left] == [("plain", "0"), ("plain", "2")]
+    for choice in ("mode", "mode=x", "moda=plain"):
+        with pytest.raises(ValueError, match=r"--cell 'mod.*wanted AXIS=VALUE of study mine \(mode: plain, cl-kl"):
+            chosen(cells(study), study, [choice])
 
 
 @pytest.mark.parametrize(

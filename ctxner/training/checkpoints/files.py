@@ -39,7 +39,8 @@ class Progress:
         seconds: Training time of the current epoch so far, in seconds.
         history: One dict per epoch: `epoch`, `losses`, `dev_f1` by view, `dev_scores` by view (all of
             `ctxner.evaluation.scores.Scores`), `seconds` (of training), `seconds_by_phase` (since the previous entry,
-            so a checkpoint at the end of an epoch counts in the next), `sentences_per_second`.
+            so a checkpoint at the end of an epoch counts in the next), `sentences_per_second`, `peak_memory_bytes` (of
+            the first worker).
     """
 
     epoch: int = 0
