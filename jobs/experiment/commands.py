@@ -33,7 +33,10 @@ DEFAULT_RESULTS, DEFAULT_STORE = Path("docs/results"), Path("runs/experiments")
 
 @app.callback()
 def experiment() -> None:
-    """Run studies: a grid of configs, each cell once, with tables and significance."""
+    """Run studies: a grid of configs, each cell once, with tables and significance.
+
+    Example: `ctxner experiment plan bc5cdr-500`
+    """
 
 
 @app.command()
