@@ -6,6 +6,8 @@ import csv
 import io
 import itertools
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +210,13 @@ def test_a_document_is_renewed_and_checked(folder, call):
 def test_faulty_marks_are_refused(folder, text):
     with pytest.raises(ValueError, match=r"has no <!-- /study -->|unknown part"):
         job.renewed(text, lambda name: _report(folder))
+
+
+def test_reports_and_keys_need_neither_ray_nor_torch_nor_java():
+    names = ("ray", "torch", "transformers", "jnius", "deepspeed")
+    code = f"import jobs.experiment.report, jobs.experiment.tasks, sys; print([n for n in {names} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_tables_of_the_results_page_are_those_of_its_results():
