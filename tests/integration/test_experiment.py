@@ -28,6 +28,7 @@ STUDY = {
         "run.threads": 1,
         "optim.epochs": 1,
         "model.freeze_layers": 5,
+        "retrieval.rerank": False,
     },
     "grid": {"mode": ["plain", "cl-kl"], "seed": [0]},
 }
