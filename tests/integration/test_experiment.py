@@ -98,6 +98,21 @@ def test_a_study_whose_driver_is_killed_goes_on_and_does_nothing_twice(folder: P
     }
 
 
+@pytest.mark.slow
+def test_all_kinds_of_passages_and_unlabelled_sentences_can_be_trained_on(folder: Path) -> None:
+    kinds = {kind: {"contexts": kind} for kind in ("data", "shuffled", "random")}
+    rest = {"rest": {"data.train_sentences": 20, "unlabelled": "rest"}}
+    study = {**STUDY, "set": {**STUDY["set"], "loss.mode": "cl-kl"}, "grid": {"kind": {**kinds, **rest}, "seed": [0]}}
+    (folder / "kinds.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    ended = _finish(_start(folder, "kinds", study="kinds.yaml"))
+    assert (len(ended["done"]), ended["failed"]) == (4, {})
+    # An index of the corpus and one of the training sentences; each retrieved for once.
+    assert _starts(folder / "kinds") == {"index": 2, "contexts": 2, "shuffle": 2, "train": 4, "score": 4}
+    (log,) = [log for log in (folder / "kinds-store" / "train").glob("*.log")
+              if log.with_suffix(".unlabelled.parquet").exists()]  # fmt: skip
+    assert '"unlabelled": 20' in log.read_text()
+
+
 def _figures(result: CellResult) -> dict[str, object]:
     """All of a result but times and numbers of attempts."""
     tree = result.model_dump(exclude={"steps"})
@@ -120,8 +135,8 @@ def _log_starts(log: Path) -> int:
     return sum(line.startswith("started ") for line in log.read_text(errors="replace").splitlines())
 
 
-def _start(folder: Path, name: str, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "jobs", "experiment", "run", "tiny.yaml", "--json", *options]
+def _start(folder: Path, name: str, *options: str, study: str = "tiny.yaml") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "jobs", "experiment", "run", study, "--json", *options]
     command += ["--results", name, "--store", f"{name}-store"]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
