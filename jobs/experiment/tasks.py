@@ -65,13 +65,13 @@ def tasks_of(study: Study, cells: Sequence[Cell], store: Store) -> tuple[list[Ta
             missing[cell.slug] = str(error)
             continue
         to_do = [kind for kind, key in steps.keys().items() if store.done(Step(kind, key)) is None]
-        tasks.append(Task(cell, steps, _needed(to_do, steps.keys())))
+        tasks.append(Task(cell, steps, needed(to_do, steps.keys())))
     if not tasks:
         raise ValueError(f"study {study.name}: no cell has its data; first: {next(iter(missing.values()))}")
     return tasks, missing
 
 
-def _needed(to_do: Sequence[StepKind], keys: Mapping[StepKind, str]) -> list[StepKind]:
+def needed(to_do: Sequence[StepKind], keys: Mapping[StepKind, str]) -> list[StepKind]:
     """The steps to do so that the last one can be done: an index that is gone is not needed for contexts that are."""
     needed: list[StepKind] = []
     wanted: set[StepKind] = {"score"}
