@@ -127,7 +127,8 @@ def _iter_file(
         return
     format = format or ColumnFormat()
     tagged = format.tag_column is not None
-    records = counted_once(partial(records_of, path, kind, id_prefix), Reading(tagged, format.labels, counts=counts))
+    reading = Reading(tagged, format.labels, counts=counts, overlaps=format.overlaps)
+    records = counted_once(partial(records_of, path, kind, id_prefix), reading)
     yield from iter_records(
         records,
         scheme=file_scheme(format.scheme),

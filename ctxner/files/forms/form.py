@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ctxner.files.gold import Overlaps
 from ctxner.files.lines import ReadCounts
 from ctxner.files.records import Record
 
@@ -25,12 +26,14 @@ class Reading:
         labels: Names of the tags that numbers stand for, in order, as the user gives them; they beat `names`.
         names: The same as the file itself tells them, by key of the record.
         counts: Counters to add to.
+        overlaps: Treatment of overlapping mentions (`ctxner.files.records.text_sentences`).
     """
 
     tagged: bool = True
     labels: Sequence[str] | None = None
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     counts: ReadCounts = field(default_factory=ReadCounts)
+    overlaps: Overlaps = "longest"
 
 
 @dataclass(frozen=True, slots=True)

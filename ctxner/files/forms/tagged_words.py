@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ctxner.files.forms.form import Fields, Form, Reading
+from ctxner.files.gold import place_mentions
 from ctxner.schema import Span
-from ctxner.schemes import spans_to_tags
 
 _TAG_KEYS = ("ner_tags", "tags", "ner", "labels", "label")
 
@@ -69,11 +71,27 @@ def _gliner_gold(fields: Fields, where: str, reading: Reading) -> Fields:
     words, mentions = fields["tokenized_text"], fields["ner"]
     if not isinstance(words, list) or not isinstance(mentions, list):
         raise ValueError(f"{where}: wanted 'tokenized_text' and 'ner' to be lists; 'ner' is {mentions!r:.80}")
-    spans = {_inclusive_span(mention, len(words), where) for mention in mentions}
-    try:
-        return {"tags": list(spans_to_tags(spans, len(words))), "scheme": "BIOES"}
-    except ValueError as error:
-        raise ValueError(f"{where}: 'ner' {mentions!r:.200}: {error}") from error
+    if not all(isinstance(word, str) and word.strip() for word in words):
+        raise ValueError(f"{where}: wanted 'tokenized_text' to be a list of strings, none of them blank")
+    spans = [_inclusive_span(mention, len(words), where) for mention in mentions]
+    if not words:
+        return {"tags": []}
+    text, offsets = " ".join(words), tuple(_places(words))
+    placed = [Span(offsets[span.start][0], offsets[span.end - 1][1], span.type) for span in spans]
+    ((tags, beyond),) = place_mentions(placed, [offsets], text, where, overlaps=reading.overlaps, counts=reading.counts)
+    gold: dict[str, Any] = {"tags": list(tags), "scheme": "BIOES"}
+    if beyond:  # their places are in the words as one text
+        rest = [dataclasses.asdict(mention) for mention in beyond]
+        gold |= {"beyond_tags": rest, "offsets": list(map(list, offsets)), "text": text}
+    return gold
+
+
+def _places(words: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where each word stands among the words joined by blanks."""
+    start = 0
+    for word in words:
+        yield start, start + len(word)
+        start += len(word) + 1
 
 
 def _inclusive_span(mention: Any, num_words: int, where: str) -> Span:

@@ -80,6 +80,51 @@ def test_numbers_have_the_names_in_the_file_itself_or_beside_it(tmp_path, featur
     check(tmp_path / "a.parquet", "Hugging Face tokens and ner_tags (Parquet)")
 
 
+CARD = """---
+license: mit
+dataset_info:
+{before}  features:
+  - name: tokens
+    sequence: string
+  - name: ner_tags
+    {kind}:
+      class_label:
+        names:
+          '0': O
+          '1': B-PER
+          '2': I-PER
+          '3': B-LOC
+---
+# A data set
+"""
+
+
+@pytest.mark.parametrize("kind", ["sequence", "list"])
+@pytest.mark.parametrize("file", ["README.md", "data/README.md"])
+def test_numbers_have_the_names_in_the_card_of_a_data_set_of_the_hub(tmp_path, kind, file):
+    """The card as the hub writes it: https://huggingface.co/docs/hub/datasets-cards."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / file).write_text(CARD.format(kind=kind, before=""))
+    pq.write_table(table(NUMBERS), tmp_path / "data" / "a.parquet")
+    check(tmp_path / "data" / "a.parquet", "Hugging Face tokens and ner_tags (Parquet)")
+    check(lines(tmp_path / "data", *rows(NUMBERS)), "Hugging Face tokens and ner_tags (JSON lines)")
+
+
+@pytest.mark.parametrize("card", ["# no YAML", "---\na: [\n---\n", "---\ndataset_info: 3\n---\n", "---\n- a\n---\n"])
+def test_a_card_without_names_is_none(tmp_path, card):
+    (tmp_path / "README.md").write_text(card)
+    with pytest.raises(ValueError, match=r"data\.labels"):
+        read_sentences(lines(tmp_path, *rows(NUMBERS)))
+
+
+def test_configurations_that_disagree_name_nothing(tmp_path):
+    one, other = (CARD.format(kind="sequence", before=f"- config_name: {name}\n") for name in "ab")
+    body = other.replace("B-LOC", "B-ORG").partition("dataset_info:\n")[2].partition("---\n")[0]
+    (tmp_path / "README.md").write_text(one.replace("---\n# A", f"{body}---\n# A"))
+    with pytest.raises(ValueError, match=r"data\.labels"):
+        read_sentences(lines(tmp_path, *rows(NUMBERS)))
+
+
 def test_numbers_have_the_names_that_the_user_gives(tmp_path):
     given = ColumnFormat(labels=("O", "B-x", "I-x", "B-y"))
     path = lines(tmp_path, *rows(NUMBERS))
@@ -212,6 +257,22 @@ def test_gliner_counts_words_and_its_ends_are_inclusive(tmp_path):
     ]
 
 
+def test_of_nested_mentions_of_gliner_the_longest_are_tags_and_the_others_counted(tmp_path):
+    words = ["University", "of", "New", "York", ",", "York"]
+    ner = [[2, 3, "place"], [0, 3, "school"], [0, 3, "school"], [5, 5, "place"]]
+    path = lines(tmp_path, {"tokenized_text": words, "ner": ner})
+    counts = ReadCounts()
+    (sentence,) = iter_sentences(path, IOB2, counts=counts)
+    assert sentence.tags == ("B-school", "I-school", "I-school", "E-school", "O", "S-place")
+    assert [(own.start, own.end, own.type, own.text) for own in sentence.beyond_tags] == [(14, 22, "place", "New York")]
+    assert {what: remark.count for what, remark in counts.remarks.items()} == {
+        "mentions that overlap a longer one": 1,
+        "mentions given twice": 1,
+    }
+    with pytest.raises(ValueError, match=r"a\.jsonl:1: .* overlap, .*data\.overlaps=longest"):
+        read_sentences(path, ColumnFormat(overlaps="refuse"))
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
@@ -236,8 +297,8 @@ def test_gliner_counts_words_and_its_ends_are_inclusive(tmp_path):
         ),
         ({"tokenized_text": "a", "ner": []}, "wanted 'tokenized_text' and 'ner' to be lists"),
         ({"tokenized_text": ["a"], "ner": 3}, "'ner' is 3"),
-        ({"tokenized_text": ["a", "b"], "ner": [[0, 1, "x"], [1, 1, "y"]]}, "overlaps"),
-        ({"tokenized_text": [["a"]], "ner": []}, "lists of strings"),
+        ({"tokenized_text": [["a"]], "ner": []}, "a list of strings, none of them blank"),
+        ({"tokenized_text": ["a", " "], "ner": []}, "a list of strings, none of them blank"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(tmp_path, record, message):
