@@ -1,0 +1,89 @@
+"""The table in docs/formats.md says what the samples of these tests are read as."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from ctxner.files.sentences import read_sentences
+from ctxner.labels import gold_spans
+from tests.files import test_brat, test_column_forms
+from tests.files.forms import test_annotated_texts, test_tagged_words
+
+TABLE = Path(__file__).parents[2] / "docs" / "formats.md"
+Sample = Callable[[Path], Path]
+
+
+def _columns(form: str) -> Sample:
+    return lambda folder: test_column_forms.write(folder, test_column_forms.FORMS[form][0])
+
+
+def _records(form: str) -> Sample:
+    return lambda folder: test_annotated_texts.write(folder, *test_annotated_texts.FILES[form])
+
+
+def _brat(folder: Path) -> Path:
+    (folder / "a.txt").write_bytes(test_brat.TEXT.encode())
+    (folder / "a.ann").write_text(test_brat.ANNOTATIONS)
+    return folder
+
+
+def _parquet(folder: Path) -> Path:
+    path = folder / "a.parquet"
+    pq.write_table(test_tagged_words.table(test_tagged_words.NUMBERS, test_tagged_words.FEATURES), path)
+    return path
+
+
+def _gliner(folder: Path) -> Path:
+    record = {
+        "tokenized_text": ["Steve", "Jobs", "founded", "Apple"],
+        "ner": [[0, 1, "person"], [3, 3, "organization"]],
+    }
+    (folder / "a.json").write_text(json.dumps([record]))
+    return folder / "a.json"
+
+
+SAMPLES: dict[str, Sample] = {
+    "CoNLL-2003": _columns("conll-2003"),
+    "CoNLL-U, NorNE": _columns("norne"),
+    "CoNLL-2012, OntoNotes": _columns("conll-2012"),
+    "GermEval 2014": _columns("germeval"),
+    "UNER": _columns("uner"),
+    "MultiCoNER": _columns("multiconer"),
+    "Label Studio, CONLL2003": _columns("label-studio"),
+    "WikiNER": _columns("wikiner"),
+    "doccano, `label`": _records("doccano (JSON lines)"),
+    "doccano, `entities`": _records("doccano, relations"),
+    "Prodigy": _records("Prodigy (JSON lines)"),
+    "Label Studio, JSON": _records("Label Studio (JSON)"),
+    "Label Studio, JSON-MIN": _records("Label Studio JSON-MIN (JSON)"),
+    "spaCy's training pairs": _records("spaCy training pairs (JSON)"),
+    "Hugging Face, Parquet": _parquet,
+    "GLiNER": _gliner,
+    "brat": _brat,
+}
+
+
+def _rows() -> Iterator[list[str]]:
+    for line in TABLE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| ") and not line.startswith(("| format", "|---")):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def test_the_table_has_a_row_for_each_sample() -> None:
+    assert {row[0] for row in _rows()} - {"spaCy, `.spacy`"} == set(SAMPLES)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_row_says_what_the_sample_is_read_as(name: str, tmp_path: Path) -> None:
+    (row,) = [row for row in _rows() if row[0] == name]
+    path = SAMPLES[name](tmp_path)
+    result = read_sentences(path)
+    tagged = sum(len(gold_spans(sentence)) for sentence in result.sentences if sentence.tags is not None)
+    beyond = sum(len(sentence.beyond_tags) for sentence in result.sentences)
+    read_as = result.recognised[str(path)].replace("|", "\\|")
+    assert row[2:4] == [read_as, f"{len(result.sentences)}, {tagged + beyond}"]
