@@ -166,7 +166,7 @@ def make_world(*, seed: int = 0, num_train: int = 400, num_dev: int = 100, num_t
     for split, num_sentences in splits.items():
         if num_sentences < 0:
             raise ValueError(f"num_{split} is {num_sentences}; give 0 or more sentences")
-    rng = random.Random(f"ctxner demo world {seed}")
+    rng = random.Random(f"ctxner demo world {seed}")  # noqa: S311 - the same again, not a secret
     used_words: set[str] = set()
     sentences: dict[str, tuple[Sentence, ...]] = {}
     corpus: list[Passage] = []

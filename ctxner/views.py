@@ -393,7 +393,7 @@ def epoch_batches(
 
     The arguments are those of `pack_batches`. The order depends on (seed, epoch) only, not on the number of workers.
     """
-    rng = random.Random(f"{seed}-{epoch}")
+    rng = random.Random(f"{seed}-{epoch}")  # noqa: S311 - the same again, not a secret
     order = list(range(len(shapes)))
     rng.shuffle(order)
     pool_size = pool_batches * max_sentences

@@ -44,7 +44,7 @@ class Examples:
         """Begin with no sentence."""
         self._best = dict[str, tuple[tuple[bool, int], dict[str, Any]]]()  # by type, of the first `_TYPES_SHOWN` types
         self._others, self._num_others = list[dict[str, Any]](), 0
-        self._random = random.Random(0)
+        self._random = random.Random(0)  # noqa: S311 - the same again, not a secret
 
     def add(self, sentence: Sentence, spans: Sequence[Span]) -> None:
         """Look at a sentence and its mentions."""

@@ -23,7 +23,7 @@ from ctxner.schema import Sentence
 
 logger = logging.getLogger(__name__)
 
-EMPTY_TOKEN = "_"
+EMPTY_TOKEN = "_"  # noqa: S105 - a token of text
 UTF8 = "utf-8"
 SURROGATE = re.compile("[\ud800-\udfff]")
 

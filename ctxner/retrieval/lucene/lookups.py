@@ -36,7 +36,7 @@ Hits = tuple[tuple[int, float], ...]  # (Lucene's document number, score), best 
 QueryKind = Literal["bag", "weighted", "terms", "phrase"]
 
 _SEPARATOR = "\x1e"  # in no question: control characters are replaced before
-_TOKEN_END = "\x1f"
+_TOKEN_END = "\x1f"  # noqa: S105 - a token of text
 _FAILED = "!"  # first character of an answer that is an error
 _HIT = re.compile(r"doc=(\d+) score=(\S+)")
 _PARTS_PER_THREAD = 4  # parts of a batch, so that threads do not wait for one slow part

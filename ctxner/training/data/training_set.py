@@ -60,7 +60,7 @@ class TrainingSet:
         self._shown: tuple[int, ShownViews | None] = (-1, None)  # epoch and its context views
         self._packed: tuple[int, list[list[list[int]]]] = (-1, [])  # epoch and its steps
         self._order = list(range(self.num_labelled, len(every)))
-        random.Random(config.run.seed).shuffle(self._order)
+        random.Random(config.run.seed).shuffle(self._order)  # noqa: S311 - the same again, not a secret
 
     def steps(self, epoch: int) -> list[list[list[int]]]:
         """Optimizer steps of an epoch, each a list of micro-batches of sentence indices."""
