@@ -18,6 +18,7 @@ from ctxner.schema import ViewName as View
 
 Word = Annotated[str, Field(min_length=1, max_length=10_000)]
 Text = Annotated[str, Field(max_length=1_000_000)]
+_MOST_KEYS = 32  # per object; each unknown key is an error of its own
 _NAMES_OF_TEXTS = ("text", "inputs")
 _OTHERS_KEYS = {
     *_NAMES_OF_TEXTS,
@@ -32,6 +33,13 @@ class Wire(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and len(raw) > _MOST_KEYS:
+            raise ValueError(f"{len(raw)} keys, at most {_MOST_KEYS}")
+        return raw
+
 
 class GivenPassage(Wire):
     """A document that the caller gives, to be read beside a text in place of retrieved passages."""
@@ -42,7 +50,9 @@ class GivenPassage(Wire):
     source: Annotated[str, Field(max_length=200)] = "given"
 
 
-Passages = Annotated[list[GivenPassage], Field(max_length=100)]
+# fail_fast: a list's first error ends its validation, or a body of 4 MiB would make two million errors.
+Passages = Annotated[list[GivenPassage], Field(max_length=100, fail_fast=True)]
+Words = Annotated[list[Word], Field(min_length=1, max_length=10_000, fail_fast=True)]
 
 
 class How(Wire):
@@ -74,14 +84,9 @@ class TagRequest(How):
         }
     )
 
-    texts: Annotated[list[Text], Field(min_length=1, max_length=10_000)] | None = None
-    sentences: (
-        Annotated[
-            list[Annotated[list[Word], Field(min_length=1, max_length=10_000)]], Field(min_length=1, max_length=10_000)
-        ]
-        | None
-    ) = None
-    passages: Annotated[list[Passages], Field(max_length=10_000)] | None = Field(
+    texts: Annotated[list[Text], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
+    sentences: Annotated[list[Words], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
+    passages: Annotated[list[Passages], Field(max_length=10_000, fail_fast=True)] | None = Field(
         default=None,
         description="for each text or sentence its documents at hand, best first; nothing is looked up then",
     )
@@ -117,7 +122,7 @@ class StreamedText(How):
     """One line of the body of `/v1/tag/stream`: a text or the words of one sentence, with options for tagging."""
 
     text: Text | None = None
-    words: Annotated[list[Word], Field(min_length=1, max_length=10_000)] | None = None
+    words: Words | None = None
     passages: Passages | None = None
 
     @model_validator(mode="after")
@@ -169,6 +174,7 @@ class TextOut(Wire):
     entities: list[EntityOut]
     sentences: list[SentenceOut]
     error: str | None = Field(default=None, description="of a streamed line that could not be tagged")
+    code: str | None = Field(default=None, description="of that error, for programs; a list is in `Problem`")
 
 
 class Versions(Wire):

@@ -53,7 +53,7 @@ def _refuse_public_server() -> None:
 
     client = _get_global_client(raise_if_no_controller_running=False) if ray.is_initialized() else None
     if client is not None and client.http_config.location != ProxyLocation.Disabled:
-        refuse_public(client.http_config.host or "0.0.0.0")
+        refuse_public(client.http_config.host or "0.0.0.0")  # noqa: S104 - refused, not bound
 
 
 def settled(args: ServeSettings, *, is_tried: bool = False) -> ServeSettings:

@@ -34,4 +34,5 @@ PlainTagger = _deployment(TaggerReplica, "PlainTagger", ongoing=64, queued=256, 
 ContextTagger = _deployment(TaggerReplica, "ContextTagger", ongoing=64, queued=128, target=8, num_cpus=0.5)
 Retriever = _deployment(RetrieverReplica, "Retriever", ongoing=64, queued=128, target=16, num_cpus=0.5)
 Reranker = _deployment(RerankerReplica, "Reranker", ongoing=64, queued=128, target=8, num_cpus=0.5)
-Router = _deployment(serve.ingress()(RouterReplica), "Router", ongoing=512, queued=512, target=128, num_cpus=0.25)
+# The router itself bounds its open requests (`limits.requests`); Serve's queue would hold up health and metrics, too.
+Router = _deployment(serve.ingress()(RouterReplica), "Router", ongoing=8192, queued=8192, target=128, num_cpus=0.25)

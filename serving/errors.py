@@ -39,3 +39,11 @@ class RefusedError(Exception):
     def __init__(self, status: int, code: str, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def place_of(error: BaseException) -> str:
+    """File and line in which an error was raised; its message may contain a caller's text and is not shown."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"

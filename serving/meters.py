@@ -10,6 +10,8 @@ import httpx2
 import ray
 from ray.serve import metrics
 
+from serving.errors import RefusedError
+
 _MS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000]
 _PIECES: list[float] = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]
 _TIMEOUT = 2.0  # seconds to wait for a node's metrics
@@ -32,7 +34,7 @@ class RouterMeter:
         self._seconds = metrics.Histogram(
             "ctxner_stage_ms", description="Latency by stage, in ms.", boundaries=_MS, tag_keys=("stage",)
         )
-        self._words = metrics.Gauge("ctxner_waiting_words", description="Words in work or waiting at a router.")
+        self._pieces = metrics.Gauge("ctxner_waiting_pieces", description="Pieces in work or waiting at a router.")
 
     def answered(self, views: Mapping[Any, int], reasons: Mapping[Any, int], seconds: Mapping[str, float]) -> None:
         """Add the sentences of a request by view and by reason, and the seconds per stage."""
@@ -43,9 +45,9 @@ class RouterMeter:
         for stage, second in seconds.items():
             self._seconds.observe(1000 * second, {"stage": stage})
 
-    def waiting(self, words: int) -> None:
-        """Set the number of words in work or waiting."""
-        self._words.set(words)
+    def waiting(self, pieces: int) -> None:
+        """Set the number of pieces in work or waiting."""
+        self._pieces.set(pieces)
 
     def requested(self, status: int) -> None:
         """Count a request that has ended with this HTTP status."""
@@ -82,15 +84,36 @@ class BatchMeter:
 
 
 async def cluster_metrics() -> str:
-    """Metrics of ctxner from all nodes that answer, in Prometheus' text format; Serve's metrics are left out."""
+    """Metrics of ctxner from all living nodes, in Prometheus' text format; Serve's metrics are left out.
+
+    Raises:
+        RefusedError: A node's metrics are missing or too large; a part would look like counters that went down.
+    """
     addresses = [
         f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
         for node in await asyncio.to_thread(ray.nodes)
         if node["Alive"]
     ]
+    return await metrics_of(addresses)
+
+
+async def metrics_of(addresses: Sequence[str], most_bytes: int = _MOST_BYTES) -> str:
+    """Metrics of ctxner from these addresses.
+
+    Raises:
+        RefusedError: One of them does not answer in time, or its answer is too large.
+    """
     async with httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client:
         answers = await asyncio.gather(*(client.get(address) for address in addresses), return_exceptions=True)
-    return "".join(_ours([answer.text[:_MOST_BYTES] for answer in answers if isinstance(answer, httpx2.Response)]))
+    texts = [
+        answer.text
+        for answer in answers
+        if isinstance(answer, httpx2.Response) and answer.is_success and len(answer.content) <= most_bytes
+    ]
+    if len(texts) < len(addresses) or not texts:
+        message = f"{len(texts)} of {len(addresses)} nodes gave their metrics within {_TIMEOUT:g} s; try again later"
+        raise RefusedError(503, "metrics", message, retry_after=_TIMEOUT)
+    return "".join(await asyncio.to_thread(_ours, texts))
 
 
 def _ours(texts: Sequence[str]) -> list[str]:

@@ -35,9 +35,17 @@ class Policy:
         skips_per_try: Interval, counted in re-rankings that seem too slow, at which one is tried nevertheless.
         chunks_per_request: Chunks of a request in work at once: one is computed, one waits, one is on its way.
         lines_per_stream: Lines of a stream that are in work at once.
+        bytes_per_stream: Bytes of lines in work above which no further line of a stream is read.
         described_seconds: Age after which the router asks the replicas for their descriptions again.
         batch_sentences: Largest number of sentences that are searched or re-ranked in one batch.
-        chars_per_piece: Approximate characters per piece; the tagger bounds the exact size of a forward pass.
+        chars_per_piece: Approximate letters per piece; the tagger bounds the exact size of a forward pass.
+        passage_pieces: Pieces of passages that are read beside a sentence, at most.
+        free_pieces: Pieces that an idle router takes even if it seems too slow for them, to measure its speed again.
+        pieces_per_caller: Pieces of one of several keys that are at the replicas at once; its others wait in the
+            router, so that another key's sentences wait for these at most.
+        streams_seconds: Work of all streams, in seconds by the measured speed, that is at the replicas at once, so that
+            requests, which have deadlines, wait for it at most. Shared equally by the keys.
+        streams_pieces: The same in pieces, at least.
     """
 
     margin_seconds: float = 0.005
@@ -56,9 +64,15 @@ class Policy:
     skips_per_try: int = 16
     chunks_per_request: int = 3
     lines_per_stream: int = 64
+    bytes_per_stream: int = 1 << 20
     described_seconds: float = 5.0
     batch_sentences: int = 64
     chars_per_piece: int = 4
+    passage_pieces: int = 512
+    free_pieces: int = 2048
+    pieces_per_caller: int = 16_384
+    streams_seconds: float = 0.2
+    streams_pieces: int = 512
 
 
 POLICY = Policy()

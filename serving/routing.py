@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from ctxner.predictions import Prediction
 from ctxner.schema import Example, Reason, ScoredPassage
+from serving.admission import most_pieces_of
 from serving.answers import Answer, Retrieved, Tagged, Trace
 from serving.errors import DownError, OverloadedError, UnavailableError
 from serving.group import Group
@@ -50,7 +51,14 @@ class Routing:
         self._waking: asyncio.Task[Tagged] | None = None
 
     async def answer(
-        self, examples: Sequence[Example], *, view: str, given: bool, until: float, trace: Trace
+        self,
+        examples: Sequence[Example],
+        *,
+        view: str,
+        given: bool,
+        until: float,
+        trace: Trace,
+        pieces: int | None = None,
     ) -> list[Answer]:
         """Answers in the order of the examples.
 
@@ -60,14 +68,16 @@ class Routing:
             given: Whether the caller gave the passages; if so, nothing is looked up.
             until: Deadline of the answer, by the event loop's clock.
             trace: Trace of the request, to which the seconds of each stage are added.
+            pieces: Approximate number of pieces of the sentences; None: counted here.
 
         Raises:
             UnavailableError: No view can answer, not even late by `policy.late_share` of the remaining time.
         """
-        words = sum(len(example.sentence.words) for example in examples)
+        if pieces is None:
+            pieces = sum(most_pieces_of(example.sentence.words) for example in examples)
         left = max(0.0, until - asyncio.get_running_loop().time())
         trace.latest = max(trace.latest, until + self._policy.late_share * left)  # a late answer is better than none
-        self.load.start(words)
+        self.load.start(pieces)
         try:
             if view == "context":
                 return await self._looked_up(examples, None, given, until, trace)
@@ -87,7 +97,7 @@ class Routing:
                     answers[place] = answer
             return answers
         finally:
-            self.load.end(words)
+            self.load.end(pieces)
 
     async def _looked_up(
         self, examples: Sequence[Example], plain: list[Answer] | None, given: bool, until: float, trace: Trace

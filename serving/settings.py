@@ -40,13 +40,29 @@ class Limits(Section):
 
     body_bytes: PositiveInt = 4 << 20
     line_bytes: PositiveInt = 1 << 18  # per line of a stream
-    lines: PositiveInt = 100_000  # per stream
+    lines: PositiveInt = 100_000  # per stream, blank ones too
+    stream_bytes: PositiveInt = 256 << 20  # per stream
     text_chars: PositiveInt = 100_000
     texts: PositiveInt = 1000  # per request; longer lists: /v1/tag/stream
     sentences: PositiveInt = 5000  # per request, or per line of a stream
     passage_chars: PositiveInt = 20_000  # per text, over all passages that the caller gives for it
     timeout_ms: PositiveFloat = 30_000  # for requests without a deadline; also the longest deadline
-    waiting_words: PositiveInt = 50_000  # in work or waiting, per router replica; above it requests get a 503
+    waiting_pieces: PositiveInt = 300_000  # in work or waiting, per router replica; above it requests get a 503
+    waiting_words: PositiveInt | None = None  # the same in files of before; replaces waiting_pieces
+    sentence_pieces: PositiveInt = 16_384  # per sentence: other requests wait while it is tagged
+    requests: PositiveInt = 512  # open requests, per router replica; health and metrics do not count
+    connections: PositiveInt = 256  # per address
+    held_bytes: PositiveInt = 256 << 20  # bodies in memory, per router replica
+    body_seconds: PositiveFloat = 20  # for the whole body of /v1/tag
+    drain_seconds: PositiveFloat = 20  # after SIGTERM, for what is in work; the server ends within 2 s more
+    idle_seconds: PositiveFloat = 60  # without a line or an answer, a stream ends
+    key_requests_per_minute: PositiveInt | None = None  # of each key without a rate of its own, per router replica
+    key_pieces_per_minute: PositiveInt | None = None  # the same in pieces
+
+    @property
+    def pieces(self) -> int:
+        """Pieces that may be in work or waiting."""
+        return self.waiting_words or self.waiting_pieces
 
 
 @cache
@@ -71,7 +87,8 @@ class ApiKey(Section):
 
     name: Annotated[str, Field(pattern=_NAME.pattern)]  # shown in the access log
     sha256: Sha256  # SHA-256 of the key; `ctxner api-key NAME` makes key and hash
-    requests_per_minute: PositiveInt | None = None  # per router replica; None: no limit
+    requests_per_minute: PositiveInt | None = None  # per router replica; None: limits.key_requests_per_minute
+    pieces_per_minute: PositiveInt | None = None  # per router replica; None: limits.key_pieces_per_minute
 
 
 class ServeSettings(Section):
@@ -91,9 +108,11 @@ class ServeSettings(Section):
     threads: PositiveInt = 1  # per replica; on CPUs, two replicas of 1 thread are twice as fast as one of 2
     batch_pieces: PositiveInt = 2048  # approximate size of a batch; requests in a batch are tagged together
     cached_sentences: Annotated[int, Field(ge=0)] = 20_000  # sentences whose passages a retriever caches
+    cached_bytes: PositiveInt = 256 << 20  # of these sentences and passages, about
     limits: Limits = Limits()
     reload: ReloadLimits = ReloadLimits()
     keys: tuple[ApiKey, ...] = ()  # none: everyone who reaches the port; `ctxner serve` wants loopback
+    hosts: tuple[str, ...] = ()  # names in the Host header that a server without keys answers to, besides loopback
     release: str = ""  # a new value makes new replicas; empty: made from the models' files
     slow_ms: NonNegativeFloat = 0  # delay before a retriever answers; only for drills
 

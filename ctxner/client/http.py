@@ -320,7 +320,8 @@ def _wait(attempt: int, retry_after: float | None, left: float) -> float | None:
 
     Source: Brooker, "Exponential backoff and jitter", AWS Architecture Blog (2015).
     """
-    wait = (retry_after or 0.0) + random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt))
+    most = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)
+    wait = (retry_after or 0.0) + random.uniform(0, most)  # noqa: S311 - not a secret
     return wait if wait < left else None
 
 

@@ -277,9 +277,12 @@ def results_of(chunk: Chunk, lines: Sequence[Mapping[str, Any]]) -> list[TextRes
     """Results for a chunk's lines, in order.
 
     Raises:
+        ClientError: The server ended the stream early and says why.
         ValueError: The numbers of answers and lines differ.
     """
     if len(lines) != chunk.num_lines:
+        if lines and "code" in lines[-1]:  # the server's reason why the stream ended early
+            raise ClientError(200, str(lines[-1]["code"]), str(lines[-1].get("error", "the stream ended early")))
         raise ValueError("not an answer a line")
     return [_text_result(line) for line in lines]
 

@@ -7,9 +7,9 @@ import contextlib
 import logging
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -21,15 +21,14 @@ from serving.answers import Retrieved
 from serving.batching import Batcher, Item
 from serving.latency import Latency
 from serving.meters import BatchMeter
+from serving.passage_cache import PassageCache
 from serving.policy import CHECKS, POLICY
 from serving.replicas.reranker import RerankerReplica
 from serving.replicas.shared import listen_on_loopback
 from serving.settings import ServeSettings, index_version
 
-Key = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]  # words and abbreviations of a sentence
-
-
 CHECKED = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(CHECKS)]
+_LAST_ANSWERS_SECONDS = 60  # after which an old version of the index is closed; requests have shorter deadlines
 logger = logging.getLogger("ray.serve")
 
 
@@ -39,15 +38,14 @@ class OpenIndex:
     Args:
         retriever: Retriever whose index is not open yet; it is opened here.
         thread: The thread that searches.
-        most_cached: Largest number of sentences whose passages are cached.
+        cache: Its cache, empty.
     """
 
-    def __init__(self, retriever: Retriever, thread: ThreadPoolExecutor, most_cached: int) -> None:
+    def __init__(self, retriever: Retriever, thread: ThreadPoolExecutor, cache: PassageCache) -> None:
         manifest = retriever.searcher.manifest
         self.retriever, self.version, self.num_passages = retriever, index_version(manifest), manifest.num_documents
         self.search = Batcher(self.search_all, POLICY.batch_sentences, thread)
-        self._cache: OrderedDict[Key, tuple[ScoredPassage, ...]] = OrderedDict()
-        self._most_cached = most_cached
+        self.cache = cache
 
     def search_all(self, items: Sequence[Item]) -> list[Any]:
         """Results for each item. Sentences get new ids, as different callers use the same ids."""
@@ -57,18 +55,6 @@ class OpenIndex:
         ]
         results = iter(self.retriever.search(flat))
         return [[next(results) for _ in item.work] for item in items]
-
-    def cached(self, sentence: Sentence) -> tuple[ScoredPassage, ...] | None:
-        """The sentence's passages; None if they are not cached."""
-        if (key := _key(sentence)) in self._cache:
-            self._cache.move_to_end(key)
-        return self._cache.get(key)
-
-    def add(self, sentence: Sentence, passages: tuple[ScoredPassage, ...]) -> None:
-        """Cache the passages of a sentence, and forget those that were not needed for longest."""
-        self._cache[_key(sentence)] = passages
-        while len(self._cache) > self._most_cached:
-            self._cache.popitem(last=False)
 
 
 class RetrieverReplica:
@@ -107,10 +93,10 @@ class RetrieverReplica:
             else Retriever(settings.retrieval, folder=folder, num_threads=settings.threads, device=settings.device)
         )
         assert not settings.retrieval.tagger or retriever.first_tagger
-        opened = OpenIndex(retriever, self.thread, settings.cached_sentences)
-        if error := next(
-            (result.error for result in opened.search_all([Item(CHECKED, 1, 0)])[0] if result.error), None
-        ):
+        cache = PassageCache(settings.cached_sentences, settings.cached_bytes)
+        opened = OpenIndex(retriever, self.thread, cache)
+        (results,) = opened.search_all([Item(CHECKED, 1, 0)])
+        if error := next((result.error for result in results if result.error), None):
             raise ValueError(f"{folder}: cannot be searched ({error})")
         return opened
 
@@ -126,6 +112,8 @@ class RetrieverReplica:
         try:
             self.opened_index = await asyncio.wrap_future(self.thread.submit(self._open, old.retriever))
             self.problem = ""
+            close = old.retriever.searcher.close
+            asyncio.get_running_loop().call_later(_LAST_ANSWERS_SECONDS, self.thread.submit, close)
         except Exception as error:  # a replica that raises here is ended by Serve
             self.problem = f"{type(error).__name__}: {error}"
             logger.exception("the new index could not be opened; the old one goes on")
@@ -156,16 +144,16 @@ class RetrieverReplica:
         until, index = time.time() + seconds, self.opened_index  # a newer one may come before the answer
         if self.slow:
             await asyncio.sleep(self.slow)
-        known = [index.cached(sentence) for sentence in sentences]
+        known = [index.cache.get(sentence) for sentence in sentences]
         unknown = [sentence for sentence, passages in zip(sentences, known, strict=True) if passages is None]
         self.meter.cached(len(sentences) - len(unknown), len(unknown))
         retrieved = iter(await self._retrieve(index, unknown, until) if unknown else ())
         return Retrieved([next(retrieved) if passages is None else passages for passages in known], index.version)
 
     async def describe(self) -> dict[str, Any]:
-        """The index's folder, its version, and its number of passages."""
+        """The name of the index's folder, its version, and its number of passages."""
         index = self.opened_index
-        return {"index": str(self.settings.index), "version": index.version, "passages": index.num_passages}
+        return {"index": Path(self.settings.index or "").name, "version": index.version, "passages": index.num_passages}
 
     async def _retrieve(
         self, index: OpenIndex, sentences: Sequence[Sentence], until: float
@@ -187,14 +175,10 @@ class RetrieverReplica:
         for sentence, result, passages in zip(sentences, results, kept, strict=True):
             answers.append(None if result.error else passages)
             if is_whole and not result.error:
-                index.add(sentence, passages)
+                index.cache.add(sentence, passages)
         return answers
 
     def _tries_anyway(self) -> bool:
         """Whether to re-rank although it seems too slow: true now and then, as re-ranking may be faster now."""
         self.num_skipped += 1
         return self.num_skipped % POLICY.skips_per_try == 0
-
-
-def _key(sentence: Sentence) -> Key:
-    return sentence.words, sentence.abbreviations

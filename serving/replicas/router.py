@@ -60,15 +60,20 @@ class RouterReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The web application, built in the process that runs it."""
-        service = Service(
+        self.service = Service(
             self.routing,
             self.settings.limits,
             RouterMeter(),
             describe=self.describe,
             ready=self.ready,
             metrics=cluster_metrics,
+            callers=max(1, len(self.settings.keys)),
         )
-        return make_app(service, self.settings.keys)
+        return make_app(self.service, self.settings.keys, self.settings.hosts)
+
+    async def drain(self, seconds: float) -> int:
+        """Take no new work and finish what is in work; the number of requests and lines that were given up."""
+        return await self.service.draining.drain(seconds)
 
     async def describe(self) -> dict[str, Any]:
         """Models, index and settings, as the replicas describe them; groups without a running replica are not asked."""

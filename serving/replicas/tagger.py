@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ctxner.predictions import Prediction
 from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from serving.admission import pieces_of, pieces_read
 from serving.answers import Tagged
 from serving.batching import Batcher, Item
 from serving.meters import BatchMeter
-from serving.policy import CHECKS, POLICY
+from serving.policy import CHECKS
 from serving.replicas.shared import listen_on_loopback, model_thread
 from serving.settings import ServeSettings, model_version
 
@@ -86,10 +88,10 @@ class TaggerReplica:
         return Tagged(predictions, self.version)
 
     async def describe(self) -> dict[str, Any]:
-        """The model's folder or id, version, entity types, encoder, piece limit, and whether it is calibrated."""
+        """Name of the model's folder or its id, version, types, encoder, piece limit, and whether it is calibrated."""
         tagger = self.tagger
         return {
-            "model": self.model,
+            "model": Path(self.model).name if Path(self.model).is_absolute() else self.model,
             "version": self.version,
             "types": list(tagger.labels.types),
             "encoder": tagger.model.encoder.config.model_type,
@@ -101,10 +103,7 @@ class TaggerReplica:
         """The examples in chunks that fit into a batch, each with its approximate number of pieces."""
         chunks: list[tuple[list[Example], int]] = []
         for example in examples:
-            chars = sum(map(len, example.sentence.words))
-            if view == "context":
-                chars += sum(len(passage.passage.text) for passage in example.passages if passage.dropped is None)
-            pieces = min(max(chars // POLICY.chars_per_piece, len(example.sentence.words)) + 2, self.max_pieces)
+            pieces = pieces_of(example.sentence.words) + (pieces_read(example.passages) if view == "context" else 0)
             if chunks and chunks[-1][1] + pieces <= self.batch_pieces:
                 chunks[-1][0].append(example)
                 chunks[-1] = chunks[-1][0], chunks[-1][1] + pieces

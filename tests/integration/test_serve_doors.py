@@ -6,17 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import os
 import shutil
-import signal
 import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,9 +28,11 @@ from ctxner.demo import make_world  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from tests.benchmarks.serving import served  # noqa: E402
 from tests.integration.built import write_served_folder  # noqa: E402
+from tests.integration.reloading import Client, reload  # noqa: E402
 from tests.serving.damage import Damage, a_pipe, cut, in_brackets, with_field  # noqa: E402
 
 KEY = "k" * 32
+WORLD = make_world(num_train=8, num_dev=4, num_test=0)
 NOBODY = 65534
 
 
@@ -42,7 +40,7 @@ NOBODY = 65534
 def folder(tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model and an index."""
     path = tmp_path_factory.mktemp("doors")
-    write_served_folder(path, make_world(num_train=8, num_dev=4, num_test=0), tagger)
+    write_served_folder(path, WORLD, tagger)
     return path
 
 
@@ -122,53 +120,25 @@ DRILLS: tuple[tuple[str, Damage, str], ...] = (
 
 def test_damaged_folders_are_not_rolled_in_while_a_client_asks(server: tuple[int, int], folder: Path) -> None:
     port, pid = server
-    statuses, ended = [], threading.Event()
-    asking = threading.Thread(target=_ask, args=(port, statuses, ended))
-    asking.start()
+    client = Client(port, (" ".join(sentence.words) for sentence in WORLD.train), KEY)
+    client.start()
     try:
         for name, damage, wanted in DRILLS:
             path, kept = folder / name, folder / "kept"
             shutil.copy(path, kept)
             damage(path)
             try:
-                said = _reload(pid, folder, "not reloaded, the old version goes on: ")
+                said = reload(pid, folder / "serve.log")
             finally:
                 path.unlink()
                 shutil.move(kept, path)
             assert wanted in said, (name, said)
             assert psutil.pid_exists(pid)
-        assert "release " in _reload(pid, folder, "\nrelease ")
+        assert "release " in reload(pid, folder / "serve.log", "\nrelease ")
     finally:
-        ended.set()
-        asking.join()
-    assert len(statuses) > 20
-    assert set(statuses) == {200}
-
-
-def _ask(port: int, statuses: list[int], ended: threading.Event) -> None:
-    headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-    body = json.dumps({"texts": ["Marta Ilves moved to Tartu."], "view": "context"}).encode()
-    while not ended.wait(0.1):
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/tag", body, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                statuses.append(answer.status)
-        except OSError as error:
-            statuses.append(getattr(error, "code", 0))
-
-
-def _reload(pid: int, folder: Path, wanted: str) -> str:
-    """Send the signal; what the command says, once it says what is wanted."""
-    log = folder / "serve.log"
-    before = len(log.read_text())
-    os.kill(pid, signal.SIGHUP)
-    end = time.monotonic() + 240
-    while wanted not in (said := log.read_text()[before - 1 :]):
-        assert time.monotonic() < end, said
-        assert psutil.pid_exists(pid), said
-        time.sleep(0.2)
-    time.sleep(0.5)
-    return log.read_text()[before - 1 :]
+        client.end()
+    assert not client.counts["wrong"] + client.counts["lost"], client.counts
+    assert client.counts["right"] > 20
 
 
 def test_what_is_deployed_without_keys_is_refused_where_serve_is_open_already(folder: Path, tmp_path: Path) -> None:

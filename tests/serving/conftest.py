@@ -66,15 +66,15 @@ class Counts:
 
     def __init__(self) -> None:
         self.views: dict[str, int] = {}
-        self.words: list[int] = []
+        self.pieces: list[int] = []
         self.statuses: list[int] = []
 
     def answered(self, views: Mapping[Any, int], reasons: Mapping[Any, int], seconds: Mapping[str, float]) -> None:
         for name, num in views.items():
             self.views[name] = self.views.get(name, 0) + num
 
-    def waiting(self, words: int) -> None:
-        self.words.append(words)
+    def waiting(self, pieces: int) -> None:
+        self.pieces.append(pieces)
 
     def requested(self, status: int) -> None:
         self.statuses.append(status)
@@ -85,7 +85,7 @@ def local(tagger: Tagger) -> Local:
     return Local(tagger)
 
 
-def make_service(routing: Routing, **limits: Any) -> Service:
+def make_service(routing: Routing, *, callers: int = 1, **limits: Any) -> Service:
     async def describe() -> dict[str, Any]:
         return {"plain": {"types": ["person", "place"]}}
 
@@ -95,12 +95,14 @@ def make_service(routing: Routing, **limits: Any) -> Service:
     async def metrics() -> str:
         return "# HELP ray_ctxner_sentences x\n"
 
-    return Service(routing, Limits(**limits), Counts(), describe=describe, ready=ready, metrics=metrics)
+    return Service(
+        routing, Limits(**limits), Counts(), describe=describe, ready=ready, metrics=metrics, callers=callers
+    )
 
 
 def client_of(service: Service, keys: Sequence[ApiKey] = ()) -> httpx2.AsyncClient:
     transport = httpx2.ASGITransport(app=make_app(service, keys))
-    return httpx2.AsyncClient(transport=transport, base_url="http://test")
+    return httpx2.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 def run(work: Callable[[], Awaitable[Any]]) -> Any:

@@ -24,6 +24,7 @@ from ctxner.client.messages import CHUNK_BYTES, Chunks
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from serving.service import Service
 from serving.settings import ApiKey, hashed
+from serving.streams import stream
 from serving.web import make_app
 from tests.closeness import assert_close
 from tests.serving.conftest import make_service, run
@@ -57,7 +58,7 @@ def waits(monkeypatch) -> list[float]:
 
 def inside(service: Service, key: str | None = None, **how: Any) -> AsyncClient:
     keys = [ApiKey(name="k", sha256=hashed(KEY))] if key else []
-    return AsyncClient("http://test", key, transport=httpx2.ASGITransport(app=make_app(service, keys)), **how)
+    return AsyncClient("http://localhost", key, transport=httpx2.ASGITransport(app=make_app(service, keys)), **how)
 
 
 def scripted(*answers: httpx2.Response | Exception, **how: Any) -> tuple[Client, list[httpx2.Request]]:
@@ -306,21 +307,21 @@ def test_five_thousand_lines_come_back_in_order_and_few_are_held(local):
     assert most <= 3 * 256
 
 
-def test_streams_are_cut_by_the_servers_bound_and_bad_lines_leave_others_alone(local):
+def test_streams_are_cut_by_the_servers_bound_and_bad_lines_leave_others_alone(local, monkeypatch):
     service = make_service(local.routing(), lines=7, text_chars=50)
     sizes = []
-    own_stream = service.stream
 
-    async def counted(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        found = [own async for own in own_stream(lines)]
-        sizes.append(len(found))
+    async def counted(*arguments: Any) -> AsyncIterator[bytes]:
+        found = [own async for own in stream(*arguments)]
+        sizes.append(b"".join(found).count(b"\n"))
         for own in found:
             yield own
 
     async def describe() -> dict[str, Any]:
         return {"limits": service.limits.model_dump()}
 
-    service.stream, service.describe = counted, describe  # type: ignore[method-assign]
+    monkeypatch.setattr("serving.web.stream", counted)
+    service.describe = describe  # type: ignore[method-assign]
 
     async def texts() -> AsyncIterator[str | list[str]]:
         for number in range(20):
@@ -335,6 +336,23 @@ def test_streams_are_cut_by_the_servers_bound_and_bad_lines_leave_others_alone(l
         assert [own.sentences[0].end for own in found if not own.error] == [6] * 8 + [12] + [6] * 10
 
     run(work)
+
+
+def test_why_a_server_ended_a_stream_early_is_told(local):
+    service = make_service(local.routing(), lines=3)
+
+    async def describe() -> dict[str, Any]:
+        return {"limits": {"lines": 1000}}  # of a server that was restarted with lower limits
+
+    service.describe = describe  # type: ignore[method-assign]
+
+    async def work() -> None:
+        async with inside(service) as client:
+            [own async for own in client.stream(["London"] * 10, view="plain")]
+
+    with pytest.raises(ClientError, match="more than 3 lines") as found:
+        run(work)
+    assert found.value.code == "too_many_lines"
 
 
 def test_a_chunk_never_exceeds_its_bytes_but_for_a_single_line():

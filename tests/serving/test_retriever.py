@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("ray")
 
 from ctxner.schema import Sentence
-from serving.replicas.retriever import _key
+from serving.passage_cache import _key
 
 
 def test_passages_are_kept_by_words_and_abbreviations_and_not_by_id() -> None:

@@ -7,12 +7,14 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from serving.bodies import lines_of
+from serving.streams import stream
 from serving.web import make_app
 from tests.serving.conftest import make_service, run
 from tests.serving.online import online
 
 HEAD = (
-    b"POST /v1/tag/stream HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-ndjson\r\n"
+    b"POST /v1/tag/stream HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n"
     b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
 )
 
@@ -107,7 +109,7 @@ def test_a_client_that_goes_away_ends_its_lines_and_is_no_failure(local, caplog)
         run(work)
     assert [own.status for own in caplog.records if own.message == "access"] == [499]
     assert not [own for own in caplog.records if own.levelname == "ERROR"]
-    assert service._words == 0
+    assert service.room.held == 0
 
 
 def test_lines_wait_while_many_are_in_work(local):
@@ -124,10 +126,11 @@ def test_lines_wait_while_many_are_in_work(local):
     async def work() -> None:
         nonlocal most
         found = 0
-        async for own in service.stream(lines()):
-            most = max(most, taken - found)
-            found += 1
-            assert json.loads(own)["sentences"][0]["end"] == found
+        async for part in stream(service, lines()):
+            for own in part.splitlines():
+                most = max(most, taken - found)
+                found += 1
+                assert json.loads(own)["sentences"][0]["end"] == found
         assert found == 300
 
     run(work)
@@ -142,7 +145,8 @@ def test_bounds_hold_for_each_line_and_for_all_of_them(local):
             yield line(own)
 
     async def work() -> list[str | None]:
-        return [json.loads(own).get("error") async for own in service.stream(lines())]
+        parts = [part async for part in stream(service, lines_of(lines(), service.limits))]
+        return [json.loads(own).get("error") for own in b"".join(parts).splitlines()]
 
     assert run(work) == [
         None,
