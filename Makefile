@@ -5,15 +5,17 @@ INSTALLED := .venv/.ctxner-installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test isa slow check format bench peers docs clean
+.PHONY: help install demo test isa slow check audit format bench soak peers docs clean
 
 help:
 	@echo "make demo    the whole path on an invented world: a few minutes, offline; ends in an HTML report"
 	@echo "make test    the tests (make slow: the long ones too)"
 	@echo "make isa     the numeric tests under the kernels of other processors"
-	@echo "make check   format, lint, types"
+	@echo "make check   format, lint (security too), types"
+	@echo "make audit   known vulnerabilities of the pinned packages; needs pypi.org"
 	@echo "make docs    the site, into site/"
 	@echo "make bench   benchmarks as JSON lines; ONLY=name for one (make peers first: Flair too)"
+	@echo "make soak    a server at 80% of its capacity, under attack; MINUTES=30"
 
 install: $(INSTALLED)
 
@@ -60,12 +62,25 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Not in CI: it asks pypi.org, which mirrors and machines without a network do not have.
+audit: .venv-audit/.installed
+	.venv-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --progress-spinner off
+
+.venv-audit/.installed:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install -q pip-audit
+	@touch $@
+
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bench: install
 	$(BIN)/python -m tests.benchmarks.run $(ONLY)
+
+MINUTES ?= 30
+soak: install
+	$(BIN)/python -m tests.benchmarks.soak $(MINUTES)
 
 # What benchmarks compare with and ctxner does not need, in an environment of its own.
 peers: .venv-peers/.installed
@@ -86,4 +101,4 @@ docs: .venv-docs/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-peers .venv-docs site build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs
+	rm -rf .venv .venv-peers .venv-docs .venv-audit site build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs

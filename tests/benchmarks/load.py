@@ -45,7 +45,9 @@ class Load:
         return {**found, "statuses": {str(status): num for status, num in sorted(self.statuses.items())}}
 
 
-class _Connection:
+class Connection:
+    """A kept-alive connection, opened anew after it was lost."""
+
     def __init__(self, port: int) -> None:
         self.port = port
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -75,6 +77,7 @@ class _Connection:
             return 0, b""
 
     def close(self) -> None:
+        """Close it; the next request opens another."""
         if self.streams is not None:
             self.streams[1].close()
             self.streams = None
@@ -96,7 +99,7 @@ async def closed_loop(
     numbers = iter(range(requests))
 
     async def client() -> None:
-        connection = _Connection(port)
+        connection = Connection(port)
         for number in numbers:
             on_request(number)
             await _one(connection, number, bodies, path, found, keep, time.perf_counter())
@@ -121,11 +124,11 @@ async def open_loop(
 ) -> Load:
     """Requests that come at random times (a Poisson process), whatever became of the ones before."""
     found, started = Load(), time.perf_counter()
-    rng, idle = random.Random(seed), list[_Connection]()
+    rng, idle = random.Random(seed), list[Connection]()
     tasks, due, number = set[asyncio.Task[None]](), 0.0, 0
 
     async def request(own: int, wanted: float) -> None:
-        connection = idle.pop() if idle else _Connection(port)
+        connection = idle.pop() if idle else Connection(port)
         await _one(connection, own, bodies, path, found, keep, wanted)
         idle.append(connection)
 
@@ -143,7 +146,7 @@ async def open_loop(
 
 
 async def _one(
-    connection: _Connection, number: int, bodies: Sequence[bytes], path: str, found: Load, keep: bool, since: float
+    connection: Connection, number: int, bodies: Sequence[bytes], path: str, found: Load, keep: bool, since: float
 ) -> None:
     """A request; its latency counts from when it should have been sent."""
     status, body = await connection.post(path, bodies[number % len(bodies)])

@@ -1,0 +1,226 @@
+"""A long run at 80% of capacity with 5% hostile requests: memory, latency, refusals, and wrong or lost answers.
+
+`python -m tests.benchmarks.soak [MINUTES] [--out FOLDER]`, also `make soak MINUTES=30`. A server with a small
+untrained encoder (2 layers, width 64) and the index of an invented world is asked what it answered at rest; requests
+come at random times (a Poisson process). `soak.jsonl` has a line per second and then one with the whole run;
+`soak.svg` is drawn from it. Memory is the resident memory of all processes of the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ctxner.demo import make_world, write_world
+from tests.benchmarks.attacks import ATTACKS
+from tests.benchmarks.load import Connection, closed_loop
+from tests.benchmarks.serving import bodies, served
+from tests.benchmarks.soak_plot import plot
+from tests.benchmarks.tag_growth import save_small_model
+from tests.integration.built import build_index
+
+FIGURES = Path(__file__).parents[2] / "docs" / "figures"
+LOAD, HOSTILE, DEADLINE_MS, CLIENTS = 0.8, 0.05, 1000, 16
+_WARM_UP, _CAPACITY_SECONDS, _SETTLED_SECONDS, _IDLE_SECONDS = 20.0, 20.0, 300.0, 10.0
+Answer = tuple[str, list[Any]]  # view, entities
+
+
+@dataclass
+class Second:
+    """What came of the requests that ended within a second."""
+
+    latencies: list[float] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Soak:
+    """The run: its clients, and what they count.
+
+    Args:
+        port: Port of the server.
+        requests: Bodies of requests for one sentence each, view `auto`.
+        known: For each of them, the right answers by view.
+    """
+
+    def __init__(self, port: int, requests: Sequence[bytes], known: Sequence[dict[str, list[Any]]]) -> None:
+        self.port, self.requests, self.known = port, requests, known
+        self.seconds = defaultdict[int, Second](Second)
+        self.attacks = defaultdict[str, Counter[str]](Counter)
+        self._idle, self._rng = list[tuple[float, Connection]](), random.Random(0)
+        self._started = time.perf_counter()
+
+    async def run(self, rate: float, seconds: float) -> None:
+        """Send so many requests per second for so long, and wait for their answers."""
+        tasks, due, number = set[asyncio.Task[None]](), 0.0, 0
+        self._started = time.perf_counter()
+        while due < seconds:
+            await asyncio.sleep(max(0.0, self._started + due - time.perf_counter()))
+            hostile = self._rng.random() < HOSTILE
+            task = asyncio.ensure_future(self._attack() if hostile else self._ask(number, self._started + due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            due, number = due + self._rng.expovariate(rate), number + 1
+        await asyncio.gather(*tasks)
+
+    @property
+    def now(self) -> int:
+        """The second of the run."""
+        return int(time.perf_counter() - self._started)
+
+    async def _ask(self, number: int, wanted: float) -> None:
+        """A request; its latency counts from when it should have been sent."""
+        place, connection = number % len(self.requests), self._connection()
+        status, body = await connection.post("/v1/tag", self.requests[place])
+        self._idle.append((time.perf_counter(), connection))
+        second, latency = self.seconds[self.now], time.perf_counter() - wanted
+        if status == 200:
+            second.latencies.append(latency)
+            view, entities = answer_of(body)
+            second.counts["wrong"] += self.known[place].get(view) != entities
+            second.counts[view] += 1
+        else:
+            second.counts["refused" if status in {429, 503} else "lost"] += 1
+
+    def _connection(self) -> Connection:
+        """A connection that the server has not closed as idle."""
+        while self._idle:
+            since, connection = self._idle.pop()
+            if time.perf_counter() - since < _IDLE_SECONDS:
+                return connection
+            connection.close()
+        return Connection(self.port)
+
+    async def _attack(self) -> None:
+        attack = self._rng.choice(ATTACKS)
+        self.attacks[attack.__name__][await attack(self.port)] += 1
+        self.seconds[self.now].counts["attacks"] += 1
+
+
+def answer_of(body: bytes) -> Answer:
+    """The view and the entities of an answer to one sentence."""
+    (result,) = json.loads(body)["results"]
+    (sentence,) = result["sentences"]
+    return sentence["view"], [[each["start"], each["end"], each["type"]] for each in result["entities"]]
+
+
+async def right_answers(port: int, texts: Sequence[str]) -> list[dict[str, list[Any]]]:
+    """What the server answers at rest, asked one by one in each view."""
+    connection, known = Connection(port), list[dict[str, list[Any]]]()
+    for text in texts:
+        answers = {}
+        for view in ("plain", "context"):
+            (request,) = bodies([text], view=view)
+            status, body = await connection.post("/v1/tag", request)
+            if status != 200:
+                raise RuntimeError(f"{text!r}: asked for {view} at rest, got status {status}")
+            answered, entities = answer_of(body)
+            if answered != view and b'"no_hits"' not in body:
+                raise RuntimeError(f"{text!r}: asked for {view} at rest, got {answered}; is the machine busy?")
+            answers[answered] = entities
+        known.append(answers)
+    connection.close()
+    return known
+
+
+def memory(pid: int) -> float:
+    """MiB of all processes of the server."""
+    total = 0
+    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total / 2**20
+
+
+async def watched(work: Coroutine[Any, Any, None], soak: Soak, pid: int, show: Callable[[Any], None]) -> list[Any]:
+    """The lines of the seconds, while the work is done."""
+    task, lines = asyncio.ensure_future(work), list[Any]()
+    while not task.done():
+        await asyncio.wait({task}, timeout=1.0)
+        mib = await asyncio.to_thread(memory, pid)
+        number = soak.now - 1
+        second = soak.seconds[number]
+        ranked = sorted(second.latencies)
+        line = {"s": number, "mib": round(mib), "answered": len(ranked)}
+        for percent in (50, 99):
+            place = min(len(ranked) - 1, len(ranked) * percent // 100)
+            line[f"p{percent}_ms"] = round(1000 * ranked[place], 1) if ranked else None
+        line |= {name: second.counts[name] for name in ("refused", "wrong", "lost", "attacks")}
+        lines.append(line)
+        show(line)
+    task.result()
+    return lines
+
+
+def summary(soak: Soak, lines: Sequence[Any], **about: Any) -> dict[str, Any]:
+    """The whole run in one line."""
+    total, latencies = Counter[str](), list[float]()
+    for second in soak.seconds.values():
+        total.update(second.counts)
+        latencies += second.latencies
+    ranked = sorted(latencies)
+    settled = [line["mib"] for line in lines if line["s"] >= min(_SETTLED_SECONDS, lines[-1]["s"] / 2)]
+    fifth = max(1, len(settled) // 5)
+    first, last = (sum(part) / fifth for part in (settled[:fifth], settled[-fifth:]))
+    return {
+        **about,
+        "answered": len(ranked),
+        **{name: total[name] for name in ("plain", "context", "refused", "wrong", "lost", "attacks")},
+        "p50_ms": round(1000 * ranked[len(ranked) // 2], 1),
+        "p99_ms": round(1000 * ranked[len(ranked) * 99 // 100], 1),
+        "most_ms": round(1000 * ranked[-1], 1),
+        "mib_settled": round(first),
+        "mib_end": round(last),
+        "mib_most": max(settled),
+        "growth_percent": round(100 * (last / first - 1), 1),
+        "what_attacks_got": {name: dict(counts) for name, counts in sorted(soak.attacks.items())},
+    }
+
+
+def main(minutes: float, out: Path) -> None:
+    """Serve, measure, write, draw."""
+    world = make_world(num_train=300, num_dev=8, num_test=0)
+    texts = [" ".join(sentence.words) for sentence in world.train]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_world(world, folder)
+        save_small_model(folder / "model")
+        build_index(folder)
+        options = ["--model", str(folder / "model"), "--index", str(folder / "index")]
+        options += ["--set", "retrieval.rerank=false", "--set", "threshold=0.5"]
+        with served(*options, log=folder / "serve.log") as (port, pid):
+            known = asyncio.run(right_answers(port, texts))
+            requests = bodies(texts, view="auto", deadline_ms=DEADLINE_MS)
+            asyncio.run(closed_loop(port, requests, clients=4, seconds=_WARM_UP))
+            load = asyncio.run(closed_loop(port, requests, clients=CLIENTS, seconds=_CAPACITY_SECONDS))
+            capacity = len(load.latencies) / load.seconds
+            about = {"minutes": minutes, "capacity": round(capacity, 1), "deadline_ms": DEADLINE_MS}
+            print(json.dumps(about), flush=True)
+            soak = Soak(port, requests, known)
+            work = soak.run(LOAD * capacity, 60 * minutes)
+            lines = asyncio.run(watched(work, soak, pid, lambda line: print(json.dumps(line), flush=True)))
+    lines.append(summary(soak, lines, **about))
+    print(json.dumps(lines[-1]))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "soak.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plot(lines[:-1], out / "soak.svg")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("minutes", nargs="?", type=float, default=30)
+    parser.add_argument("--out", type=Path, default=FIGURES)
+    arguments = parser.parse_args()
+    main(arguments.minutes, arguments.out)
