@@ -472,8 +472,19 @@ def tag_text(
     _finish(lambda: act(settings, model, texts, index=index, passages=passage), json)
 
 
+OfModel = Annotated[
+    str | None, typer.Option("--model", "-m", help="Model folder: the data, contexts and index of its training.")
+]
+
+
+def _of_run(model: str | None, config: Path | None, overrides: list[str]) -> Config:
+    """The config file, or without one the settings that a model brings along."""
+    return settings_for(model, config, overrides) if model else load_config(config, overrides)
+
+
 @app.command()
 def audit(
+    model: OfModel = None,
     corpus: Annotated[list[Path], typer.Option("--corpus", help="Files as for `ctxner index`; repeatable.")] = [],  # noqa: B006
     out: Annotated[
         Path | None,
@@ -486,11 +497,13 @@ def audit(
 ) -> None:
     """Find sentences that have copies in the corpus or in other splits, and mentions that training has seen.
 
+    Example: `ctxner audit --model runs/first/model`
+
     Example: `ctxner audit -c jobs/configs/wnut17-small.yaml --out runs/audit.html`
     """
     from jobs import audit as job
 
-    settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
+    settings = _with(_of_run(model, config, overrides), "index", {"corpus": tuple(corpus) or None})
 
     def result() -> dict[str, Any]:
         outcome = (job.plan if dry_run else job.run)(settings, out or job.default_page(settings))
@@ -501,6 +514,7 @@ def audit(
 
 @app.command()
 def retrieval_report(
+    model: OfModel = None,
     split: Annotated[str, typer.Option(help="Which file of the data section.")] = "dev",
     k: Annotated[list[int], typer.Option("--k", help="Look at the first k passages; repeatable.")] = [1, 3, 6, 10],  # noqa: B006
     ceiling: Annotated[bool, typer.Option("--ceiling", help="Look for the mentions in the whole corpus too.")] = False,
@@ -515,12 +529,14 @@ def retrieval_report(
 ) -> None:
     """Measure what retrieval found: the share of gold mentions in the passages, scores, what was dropped and why.
 
+    Example: `ctxner retrieval-report --model runs/first/model --split dev`
+
     Example: `ctxner retrieval-report -c jobs/configs/wnut17-small.yaml --split dev --ceiling`
     """
     from jobs import retrieval_report as job
     from jobs.pages.page import page_beside
 
-    settings = _with(load_config(config, overrides), "index", {"corpus": tuple(corpus) or None})
+    settings = _with(_of_run(model, config, overrides), "index", {"corpus": tuple(corpus) or None})
     page = out or page_beside(settings.data.contexts, "contexts", f"retrieval-{split}")
 
     def result() -> dict[str, Any]:

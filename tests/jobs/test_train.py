@@ -72,6 +72,19 @@ def test_later_commands_find_data_contexts_and_index_by_the_model(folder: Path) 
     assert settings_for(model, folder / "other.yaml", []).data.test is None
 
 
+def test_audit_and_report_need_no_config_where_a_model_is_named(folder: Path) -> None:
+    given = [f"data.{split}=world/{split}.conll" for split in ("train", "dev", "test")]
+    given += ["data.contexts=runs/x/contexts", "index.corpus=[world/corpus.jsonl]"]
+    model = str(model_of(folder / "runs" / "x", load_config(None, given)))
+    code, out, err = call_apart("audit", "--model", model, "--dry-run", "--json")
+    assert code == 0, err
+    assert json.loads(out)["sentences"] == {"train": 12, "dev": 4, "test": 5}
+    code, out, err = call_apart("retrieval-report", "--model", model, "--split", "test", "--dry-run")
+    assert code == 1, out
+    assert "contexts/test" in err.replace("\n", ""), "the run has not retrieved yet"
+    assert call_apart("audit", "--dry-run")[0] == 1, "there is no data without either"
+
+
 def test_where_a_run_retrieves_is_no_setting_of_later_machines(folder: Path) -> None:
     model = str(model_of(folder / "x", load_config(None, ["retrieval.gpus=1", "retrieval.search_actors=9"])))
     there = settings_for(model, None, []).retrieval
