@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -81,7 +82,7 @@ def test_a_study_whose_driver_is_killed_goes_on_and_does_nothing_twice(folder: P
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until, "the second training did not begin in time"
         time.sleep(0.2)
-    workers = family(process)
+    workers = [child for child in family(process) if "ray::" in " ".join(child.cmdline())]
     done = set((folder / "killed-store").glob("*/*.done.json"))
     process.kill()
     process.communicate()
@@ -91,7 +92,7 @@ def test_a_study_whose_driver_is_killed_goes_on_and_does_nothing_twice(folder: P
     for path in done:
         assert _log_starts(path.with_name(path.name.replace(".done.json", ".log"))) == 1, path
     assert _starts(folder / "killed") == {"index": 1, "contexts": 1, "train": 3, "score": 2}
-    assert not any(worker.is_running() and "ray::" in " ".join(worker.cmdline()) for worker in workers)
+    assert not psutil.wait_procs(workers, timeout=120)[1]
     killed, whole = _results(folder, "killed"), _results(folder, "whole")
     assert {slug: _figures(result) for slug, result in killed.items()} == {
         slug: _figures(result) for slug, result in whole.items()
