@@ -44,8 +44,10 @@ class Policy:
         pieces_per_caller: Pieces of one of several keys that are at the replicas at once; its others wait in the
             router, so that another key's sentences wait for these at most.
         streams_seconds: Work of all streams, in seconds by the measured speed, that is at the replicas at once, so that
-            requests, which have deadlines, wait for it at most. Shared equally by the keys.
+            requests, which have deadlines, wait for it at most. Shared equally by the keys. Replicas that take longer
+            for one call than this get few lines at once, and so tag streams slowly meanwhile.
         streams_pieces: The same in pieces, at least.
+        quiet_seconds: Time since the last request after which streams are not bounded so.
     """
 
     margin_seconds: float = 0.005
@@ -71,8 +73,9 @@ class Policy:
     passage_pieces: int = 512
     free_pieces: int = 2048
     pieces_per_caller: int = 16_384
-    streams_seconds: float = 0.2
-    streams_pieces: int = 512
+    streams_seconds: float = 0.5
+    streams_pieces: int = 64
+    quiet_seconds: float = 5.0
 
 
 POLICY = Policy()

@@ -110,6 +110,7 @@ class Service:
         self.room, self.requests = Room(limits.pieces, callers), Room(limits.requests, callers)
         self.held, self.draining = Held(limits.held_bytes), Draining()
         self.callers, self.stream_turns = callers, dict[str | None, Turns]()  # by the caller's name
+        self.last_asked = -math.inf  # when the last request came that is no stream, by `time.perf_counter`
 
     @contextmanager
     def entered(self, caller: Caller) -> Iterator[None]:
@@ -135,7 +136,7 @@ class Service:
             RefusedError: The request exceeds a limit, cannot be answered in time, or no view can answer.
             ValidationError: The body is not as described.
         """
-        started = time.perf_counter()
+        started = self.last_asked = time.perf_counter()
         work = await parsed(self._parsed, raw, self.limits)
         if caller.pieces is not None:
             refuse_rate(caller.pieces.take(sum(work.pieces) + work.read), "pieces")

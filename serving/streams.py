@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -145,10 +146,12 @@ async def _answer(service: Service, line: bytes, caller: Caller) -> TextOut:
 
 @asynccontextmanager
 async def _turn(service: Service, work: Work, caller: Caller) -> AsyncIterator[None]:
-    """Wait until the replicas have little work of the caller's streams: requests have deadlines, lines have time."""
+    """Wait until the replicas have little work of the caller's streams, if there are requests: these have deadlines."""
     turns = service.stream_turns.setdefault(caller.name, Turns(0))
     speed = service.routing.load.speed
     turns.most = max(POLICY.streams_pieces, round(POLICY.streams_seconds * speed)) // service.callers
+    if time.perf_counter() - service.last_asked > POLICY.quiet_seconds:
+        turns.most = service.limits.pieces
     size = sum(work.pieces)
     taking = asyncio.ensure_future(turns.take(size))
     try:
