@@ -11,7 +11,7 @@ from typing import Any
 
 from ctxner.batch.local_ray import free_port
 from serving.addresses import LOOPBACK
-from serving.front import CONNECTIONS_VARIABLE, HEADER_SECONDS
+from serving.front import CONNECTIONS_VARIABLE, HEADER_SECONDS, METHODS
 from serving.settings import Limits
 
 _SPARE_SECONDS = 15  # above the router's own limits, which answer with a reason
@@ -43,7 +43,7 @@ s/^( *timeout http-keep-alive ).*/\1{idle}s/
     stick-table type ipv6 size 100k expire 60s store conn_cur\
     tcp-request connection track-sc0 src\
     tcp-request connection reject if {{ sc0_conn_cur gt {connections} }}\
-    http-request set-log-level silent if !{{ method GET HEAD POST PUT PATCH DELETE OPTIONS }}\
+    http-request set-log-level silent if !{{ method {methods} }}\
     http-request wait-for-body time {body}s if METH_POST !{{ path_end /stream }}
 }}
 """
@@ -113,5 +113,6 @@ def haproxy_limits(limits: Limits) -> str:
         errors=errors,
         idle=30,
         connections=limits.connections,
+        methods=" ".join(METHODS),
         body=max(1, round(limits.body_seconds)),
     )

@@ -23,8 +23,8 @@ HEADER_SECONDS = 10.0  # from a connection's begin, or from a request's first by
 CONNECTIONS = 256  # per address
 CONNECTIONS_VARIABLE = "CTXNER_CONNECTIONS_PER_ADDRESS"
 _STREAM = "/v1/tag/stream"
-_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # others are no labels of metrics
+ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # of a request, as clients may give it
 # Headers by which clients would steer Serve: its time-outs, and labels of its metrics.
 _STEERING = {b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"serve-multiplexed-model-id"}
 _WINDOW_BYTES = 1 << 20
@@ -106,7 +106,7 @@ class Front:
             await self.app(scope, receive, send)
             return
         given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-        is_given = len(given) == 1 and _ID.fullmatch(given[0])
+        is_given = len(given) == 1 and ID.fullmatch(given[0].decode("latin-1"))
         request_id = given[0] if is_given else uuid.uuid4().hex.encode()
         headers = [
             (name, value)
@@ -114,7 +114,7 @@ class Front:
             if name != b"x-request-id" and name.replace(b"_", b"-") not in _STEERING
         ]
         headers.append((b"x-request-id", request_id))
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
         send = _OneShape(send, request_id.decode())
         if scope["path"].endswith(_STREAM):
             headers.append((b"x-request-timeout-seconds", b"0"))  # a stream has a bound on idleness, in `streams`

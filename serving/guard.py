@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -23,10 +22,10 @@ from serving.admission import Caller, Callers, refuse_rate
 from serving.api import Problem
 from serving.draining import Draining
 from serving.errors import RefusedError, place_of
+from serving.front import ID
 from serving.service import Meter
 
 logger = logging.getLogger("ray.serve")  # Ray Serve writes it as `logging_config` in serve.yaml says
-ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _OPEN = {"/healthz", "/readyz", "/", "/page.css", "/page.js"}  # need no key: these paths show no caller's data
 _HEADERS = {
     "x-content-type-options": "nosniff",
