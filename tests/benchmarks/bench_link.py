@@ -18,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxner.retrieval.index.names import FOLDER, Names, NamesWriter, write_names
+from ctxner.retrieval.index.collected_names import NamesWriter
+from ctxner.retrieval.index.names import FOLDER, Names, write_names
 from ctxner.retrieval.search.links import Linker
 from ctxner.retrieval.search.query import ENGLISH_STOP_WORDS
 from ctxner.retrieval.text import name_words

@@ -16,7 +16,8 @@ from ctxner.files.unique_ids import IdHashes
 from ctxner.languages import check_language
 from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.corpus.reader import CorpusReader, Unit, check_corpus
-from ctxner.retrieval.index.names import NamesWriter, ShardNames, write_names
+from ctxner.retrieval.index.collected_names import NamesWriter, ShardNames
+from ctxner.retrieval.index.names import write_names
 from ctxner.retrieval.index.versions import FORMAT_VERSION, TEXT_RULES, IndexManifest, new_version, now, shard_folders
 from ctxner.retrieval.lucene.jvm import anserini_version
 from ctxner.retrieval.lucene.shard_writer import ShardWriter, analyzer_for, lucene_version

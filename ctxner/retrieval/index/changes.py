@@ -20,7 +20,8 @@ from ctxner.files.unique_ids import IdHashes
 from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.corpus.reader import CorpusReader, check_corpus
 from ctxner.retrieval.index.build import PROGRESS_EVERY, OnProgress
-from ctxner.retrieval.index.names import NamesWriter, change_names
+from ctxner.retrieval.index.collected_names import NamesWriter
+from ctxner.retrieval.index.names import change_names
 from ctxner.retrieval.index.versions import IndexManifest, NewVersion, new_version, now, read_manifest, shard_folders
 from ctxner.retrieval.lucene.reader import PassageFinder
 from ctxner.retrieval.lucene.shard_writer import ShardWriter, analyzer_for, lucene_version

@@ -15,7 +15,8 @@ from typing import Any
 from ctxner.files.unique_ids import IdHashes
 from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.index.build import PROGRESS_EVERY, OnProgress
-from ctxner.retrieval.index.names import Names, NamesWriter
+from ctxner.retrieval.index.collected_names import NamesWriter
+from ctxner.retrieval.index.names import Names
 from ctxner.retrieval.index.versions import IndexManifest, read_manifest
 from ctxner.retrieval.lucene.documents import CONTENTS, stored_passages
 from ctxner.retrieval.lucene.jvm import java_class

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxner.retrieval.index.names import Names, word_hash
+from ctxner.retrieval.index.collected_names import word_hash
+from ctxner.retrieval.index.names import Names
 from ctxner.retrieval.search.query import ENGLISH_STOP_WORDS
 from ctxner.retrieval.text import clean_text, name_words, normalised_words
 from ctxner.schema import Passage, ScoredPassage, Sentence

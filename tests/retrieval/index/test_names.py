@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxner.retrieval.index.names import MAX_NAME_WORDS, Names, NamesWriter, change_names, word_hash, write_names
+from ctxner.retrieval.index.collected_names import MAX_NAME_WORDS, NamesWriter, word_hash
+from ctxner.retrieval.index.names import Names, change_names, write_names
 from ctxner.retrieval.text import name_words
 from ctxner.schema import Passage
 
