@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, with their help; `jobs.cli` holds the commands."""
+"""Options and arguments that several commands share, with their help; `jobs.commands` declares the commands."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ Overrides = Annotated[list[str], typer.Option("--set", "-s", help="section.key=v
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Model = Annotated[str, typer.Argument(help="Model folder that `ctxner train` wrote, or a hub id.")]
+OfModel = Annotated[
+    str | None, typer.Option("--model", "-m", help="Model folder: the data, contexts and index of its training.")
+]
 Corpus = Annotated[
     list[Path],
     typer.Option(

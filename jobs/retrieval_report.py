@@ -201,7 +201,8 @@ def _gold_types(
 def read_by_tagger(config: Config, examples: Sequence[Example]) -> tuple[list[Example], dict[str, int]]:
     """The examples with their passages as the context view reads them, and the pieces of each passage by id."""
     from ctxner.encoders import load_tokenizer
-    from ctxner.views import MAX_PASSAGE_CHARS, ViewBuilder, shown_text
+    from ctxner.views.builder import MAX_PASSAGE_CHARS, ViewBuilder
+    from ctxner.views.shown import shown_text
 
     tokenizer = load_tokenizer(config.model.encoder or packaged_encoder())
     limits = config.model

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import console as terminal
+from jobs.commands.common import finish
 from jobs.options import NONE, AsJson, DryRun, Overrides
 
 logger = logging.getLogger(__name__)
@@ -59,12 +59,7 @@ def run(
     if dry_run:
         plan(study, results, store, parallel, only, overrides, json)
         return
-    with terminal.results() as write:
-        outcome = _run(study, results, store, parallel, only, overrides)
-        if json:
-            write(terminal.as_json(outcome))
-    if not json:
-        terminal.show(outcome)
+    outcome = finish(lambda: _run(study, results, store, parallel, only, overrides), json)
     if outcome["failed"]:
         raise typer.Exit(1)
 
@@ -85,10 +80,9 @@ def plan(
     """
     from jobs.experiment import overview
 
-    loaded, tasks, kept, missing = _load(study, store, only, overrides)
-    number = parallel or loaded.parallel or _side_by_side(tasks)
-    planned = overview.plan(loaded, tasks, kept, results, side_by_side=number)
-    _finish({**planned, "missing": missing}, json, overview.show_plan)
+    finish(
+        lambda: _looked_at(overview.plan, study, results, store, parallel, only, overrides), json, overview.show_plan
+    )
 
 
 @app.command()
@@ -107,10 +101,8 @@ def status(
     """
     from jobs.experiment import overview
 
-    loaded, tasks, kept, missing = _load(study, store, only, overrides)
-    number = parallel or loaded.parallel or _side_by_side(tasks)
-    state = overview.status(loaded, tasks, kept, results, side_by_side=number)
-    _finish({**state, "missing": missing}, json, overview.show_status)
+    look = overview.status
+    finish(lambda: _looked_at(look, study, results, store, parallel, only, overrides), json, overview.show_status)
 
 
 @app.command()
@@ -146,13 +138,13 @@ def report(
     if docs is not None:
         if out is not None or overrides:
             raise ValueError("--docs writes into the document; leave --out and --set out")
-        _finish(job.renew_document(docs, results, check=check), json, terminal.show)
+        finish(lambda: job.renew_document(docs, results, check=check), json)
         return
     if check:
         raise ValueError("--check compares a document; give --docs FILE")
     loaded = read_study(find_study(str(study)))
     made = job.report_of(loaded, results, read_published(), overrides)
-    _finish(job.write_report(made, out or Path("runs/reports") / loaded.name), json, terminal.show)
+    finish(lambda: job.write_report(made, out or Path("runs/reports") / loaded.name), json)
 
 
 def _run(
@@ -186,6 +178,15 @@ def _run(
     }
 
 
+def _looked_at(
+    look: Any, name: str, results: Path, store: Path, parallel: int | None, only: list[str], overrides: list[str]
+) -> dict[str, Any]:
+    """What `overview.plan` or `overview.status` says of a study."""
+    study, tasks, kept, missing = _load(name, store, only, overrides)
+    number = parallel or study.parallel or _side_by_side(tasks)
+    return {**look(study, tasks, kept, results, side_by_side=number), "missing": missing}
+
+
 def _load(name: str, store: Path, only: list[str], overrides: list[str]) -> tuple[Any, Any, Any, dict[str, str]]:
     """The study, its cells with their keys, the store, and cells without data; all errors of a study come from here."""
     from jobs.experiment.store import Store
@@ -202,11 +203,3 @@ def _side_by_side(tasks: Any) -> int:
     cpus = len(os.sched_getaffinity(0))
     wanted = [run.workers * run.threads if run.threads else cpus for run in (task.cell.config.run for task in tasks)]
     return max(1, cpus // max([1, *wanted]))
-
-
-def _finish(result: dict[str, Any], json: bool, show: Any) -> None:
-    with terminal.results() as write:
-        if json:
-            write(terminal.as_json(result))
-    if not json:
-        show(result)
