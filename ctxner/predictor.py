@@ -24,7 +24,8 @@ from ctxner.predictions import Analysis, Prediction
 from ctxner.schema import Entity, Example, Passage, Sentence, ViewName
 from ctxner.schemes import lenient_spans
 from ctxner.texts import as_scored, sentences_of
-from ctxner.views import View, pack_batches
+from ctxner.views.batches import pack_batches
+from ctxner.views.view import View
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc

@@ -39,6 +39,7 @@ INNER_LAYERS = {
         {"loop"},
         {"worker"},
     ),
+    "ctxner.views": ({"view", "shown"}, {"builder", "batches"}),
     "serving": (
         {"errors", "policy", "answers", "settings", "api", "batching", "addresses", "front", "ending"},
         {"edge", "meters", "latency", "admission", "bodies", "draining", "passage_cache"},

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ctxner.views
+import ctxner.views.builder
 from ctxner.evaluation.calibration import PlattScaling
 from ctxner.model.calibration_file import Calibration
 from ctxner.predictions import Prediction
@@ -80,7 +80,7 @@ def test_predictions_do_not_depend_on_batches_windows_or_order(tagger, examples,
 
 def test_threads_that_share_a_tagger_get_the_answers_of_one_thread(tagger, examples, monkeypatch):
     """Every answer is compared, with a cache of words so small that threads replace it under each other."""
-    monkeypatch.setattr(ctxner.views, "_CACHED_WORDS", 3)
+    monkeypatch.setattr(ctxner.views.builder, "_CACHED_WORDS", 3)
     entry = dataclasses.replace(as_scored([Passage("p", "s", "It is", "Paris", type="city")])[0], named=((0, 1),))
     short = [Example(Sentence(f"t-{n}", tuple(WORDS[n : n + 4])), (entry,)) for n in range(8)]
     asked = [[example] for example in short] + [list(examples[n : n + 3]) for n in range(0, 24, 3)]

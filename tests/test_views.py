@@ -10,19 +10,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
-from ctxner.views import (
-    MAX_WORD_PIECES,
-    View,
-    ViewBuilder,
-    _cut,
-    entry_type,
-    epoch_batches,
-    keep_passages,
-    mark_pieces,
-    pack_batches,
-    padding_share,
-    shown_text,
-)
+from ctxner.views.batches import epoch_batches, pack_batches, padding_share
+from ctxner.views.builder import MAX_WORD_PIECES, ViewBuilder, _cut, mark_pieces
+from ctxner.views.shown import entry_type, shown_text
+from ctxner.views.view import View, keep_passages
 
 NO_PIECES = ["\x00\x1f", "\ufe0f", "", "\u200b", "\x07", " "]
 HOSTILE = [*NO_PIECES, "\ud83d", "a\udc00b", "👍🏽", "❤️", "🇩🇪" * 50, "x" * 100_000, "日" * 100_000, "e\u0301"]
@@ -95,7 +86,7 @@ def test_views_do_not_depend_on_what_was_built_before(tokenizer):
 
 
 def test_a_full_cache_of_words_changes_nothing(tokenizer, monkeypatch):
-    monkeypatch.setattr("ctxner.views._CACHED_WORDS", 3)
+    monkeypatch.setattr("ctxner.views.builder._CACHED_WORDS", 3)
     builder = ViewBuilder(tokenizer)
     for words in (WORDS[:2], WORDS[1:4], WORDS, WORDS[::-1]):
         sentence = Sentence("s", tuple(words))
@@ -104,7 +95,7 @@ def test_a_full_cache_of_words_changes_nothing(tokenizer, monkeypatch):
 
 def test_a_cache_that_another_thread_replaces_meanwhile_changes_nothing(tokenizer, monkeypatch):
     """The other thread's call is placed where it hurts: after the cached words were found, before they are used."""
-    monkeypatch.setattr("ctxner.views._CACHED_WORDS", 3)
+    monkeypatch.setattr("ctxner.views.builder._CACHED_WORDS", 3)
     first, second, other = (Sentence("s", tuple(words)) for words in (WORDS[:2], WORDS[1:3], WORDS[4:7]))
     builder = ViewBuilder(tokenizer)
     encode = builder._encode

@@ -26,7 +26,7 @@ from ctxner.encoders import drop_pooler, dropouts, encoder_layers, position_limi
 from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
 from ctxner.model.folder import check_config, check_folder
-from ctxner.views import ViewBuilder
+from ctxner.views.builder import ViewBuilder
 
 _PLAIN_LAYERS = frozenset(["bert", "camembert", "electra", "roberta", "xlm-roberta"])  # last part: feed-forward
 

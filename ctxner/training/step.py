@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ctxner.model.crf import LinearChainCRF
 from ctxner.model.losses import LossWeights, cl_kl, cl_l2, nll
 from ctxner.model.tagger import EncoderCRF
-from ctxner.views import ViewBatch
+from ctxner.views.view import ViewBatch
 
 UNLABELLED = -1  # replaces the label ids of a sentence without gold tags
 

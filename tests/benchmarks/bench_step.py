@@ -29,7 +29,9 @@ from ctxner.predictor import Tagger
 from ctxner.schema import VIEWS, Example, ScoredPassage
 from ctxner.training.build import build_model, build_step
 from ctxner.training.data.training_set import TrainingSet, load_split
-from ctxner.views import ViewBatch, ViewBuilder, pack_batches
+from ctxner.views.batches import pack_batches
+from ctxner.views.builder import ViewBuilder
+from ctxner.views.view import ViewBatch
 
 NAMES = ["cooperative_step", "evaluation", "padding"]
 _ROOT = Path(__file__).parents[2]

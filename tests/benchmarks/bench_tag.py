@@ -80,7 +80,7 @@ def bare(number: int, folder: Path) -> float:
     import torch
 
     from ctxner.predictor import Tagger
-    from ctxner.views import pack_batches
+    from ctxner.views.batches import pack_batches
 
     torch.set_num_threads(_THREADS)
     save_model(folder / "model")

@@ -59,7 +59,7 @@ def ours() -> float:
     from ctxner.training.build import build_model, build_step
     from ctxner.training.data.training_set import TrainingSet
     from ctxner.training.deepspeed_engine import build_engine, reduce_gradients
-    from ctxner.views import ViewBuilder
+    from ctxner.views.builder import ViewBuilder
 
     config, examples = _config(), _examples()
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)

@@ -30,7 +30,7 @@ from ctxner.retrieval.index.versions import read_manifest
 from ctxner.retrieval.text import name_words
 from ctxner.retriever import Retriever
 from ctxner.schema import Example, Sentence, Span
-from ctxner.views import entry_type
+from ctxner.views.shown import entry_type
 
 
 def main(model: str, config: Config, number: int) -> dict[str, object]:

@@ -34,7 +34,8 @@ from ctxner.model.tagger import EncoderCRF, load_tagger
 from ctxner.schema import Sentence
 from ctxner.schemes import tags_to_spans
 from ctxner.training.build import build_model
-from ctxner.views import ViewBatch, ViewBuilder
+from ctxner.views.builder import ViewBuilder
+from ctxner.views.view import ViewBatch
 from tests.closeness import assert_close
 
 pytestmark = pytest.mark.numeric

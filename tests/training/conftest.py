@@ -11,7 +11,7 @@ from transformers import BertConfig
 
 from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig
 from ctxner.training.step import CooperativeStep
-from ctxner.views import ViewBatch
+from ctxner.views.view import ViewBatch
 
 
 @pytest.fixture(scope="session")

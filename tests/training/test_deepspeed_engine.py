@@ -31,7 +31,7 @@ from ctxner.training.deepspeed_engine import build_engine, own_moments, reduce_g
 from ctxner.training.estimate import memory
 from ctxner.training.estimate.capacity import sent_bytes
 from ctxner.training.estimate.memory import EncoderShape
-from ctxner.views import ViewBuilder
+from ctxner.views.builder import ViewBuilder
 from tests.tiny_bert import tiny_bert
 
 pytestmark = pytest.mark.numeric

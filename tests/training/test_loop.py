@@ -18,7 +18,7 @@ from ctxner.training.checkpoints.files import Progress
 from ctxner.training.data.training_set import TrainingSet
 from ctxner.training.loop import dev_scores, train_epoch
 from ctxner.training.observe.recorder import Recorder
-from ctxner.views import ViewBuilder
+from ctxner.views.builder import ViewBuilder
 from tests.closeness import assert_close
 
 pytestmark = pytest.mark.numeric

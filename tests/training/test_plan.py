@@ -18,7 +18,7 @@ from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from ctxner.training.build import build_model, build_step, start_path
 from ctxner.training.data.training_set import TrainingSet, load_split, load_training
 from ctxner.training.plan import plan
-from ctxner.views import ViewBuilder
+from ctxner.views.builder import ViewBuilder
 from tests.contexts_files import write_contexts
 
 pytestmark = pytest.mark.numeric

@@ -20,7 +20,8 @@ from ctxner.schema import Example, Passage, ScoredPassage
 from ctxner.training.build import build_step
 from ctxner.training.data.training_set import TrainingSet
 from ctxner.training.step import UNLABELLED, CooperativeStep, linear_schedule, parameter_groups
-from ctxner.views import ViewBatch, ViewBuilder
+from ctxner.views.builder import ViewBuilder
+from ctxner.views.view import ViewBatch
 from tests.closeness import assert_close
 from tests.tiny_bert import tiny_bert
 

@@ -16,7 +16,7 @@ from ctxner.predictor import Tagger
 from ctxner.schema import Example, Passage, ScoredPassage
 from ctxner.training.build import build_model, build_step
 from ctxner.training.data.training_set import TrainingSet
-from ctxner.views import ViewBuilder
+from ctxner.views.builder import ViewBuilder
 from tests.xlm_roberta import save_xlm_roberta
 
 WORLD = make_world(num_train=12, num_dev=0, num_test=0)

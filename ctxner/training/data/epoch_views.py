@@ -12,7 +12,8 @@ import numpy as np
 from ctxner.schema import Example, ViewName
 from ctxner.training.data.view_key import views_key
 from ctxner.training.data.view_store import ViewStore, open_views
-from ctxner.views import View, ViewBuilder, keep_passages
+from ctxner.views.builder import ViewBuilder
+from ctxner.views.view import View, keep_passages
 
 
 class ListedViews(list[View]):

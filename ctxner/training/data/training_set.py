@@ -19,7 +19,9 @@ from ctxner.labels import LabelSet, training_tags
 from ctxner.schema import Example
 from ctxner.training.data.epoch_views import ShownViews, build_views
 from ctxner.training.step import UNLABELLED
-from ctxner.views import View, ViewBatch, ViewBuilder, epoch_batches, padding_share
+from ctxner.views.batches import epoch_batches, padding_share
+from ctxner.views.builder import ViewBuilder
+from ctxner.views.view import View, ViewBatch
 
 
 class TrainingSet:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ctxner import views as views_module
 from ctxner.schema import Example, ViewName
-from ctxner.views import ViewBuilder, shown_text
+from ctxner.views import builder as builder_module
+from ctxner.views import shown as shown_module
+from ctxner.views import view as view_module
+from ctxner.views.builder import ViewBuilder
+from ctxner.views.shown import shown_text
 
+_CODE = (builder_module, shown_module, view_module)
 VERSION = 2  # of the store's file format; changes of the views themselves change the key anyway
 
 
@@ -38,8 +42,8 @@ def settings_hash(builder: ViewBuilder, which: ViewName) -> hashlib._Hash:
         "max_passages": builder.max_passages if which == "context" else None,
         "marks": builder.marks if which == "context" else None,
         "special": (builder.start, builder.end, builder.unknown, builder.pad),
-        "limits": {name: value for name, value in vars(views_module).items() if name.startswith("MAX_")},
-        "code": hashlib.sha256(Path(views_module.__file__).read_bytes()).hexdigest(),
+        "limits": {name: value for name, value in vars(builder_module).items() if name.startswith("MAX_")},
+        "code": [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in _CODE],
         "libraries": {name: version(name) for name in ("transformers", "tokenizers")},
         "tokenizer": _tokenizer_hash(builder.tokenizer),
     }

@@ -33,7 +33,8 @@ from ctxner.files.locks import exclusive
 from ctxner.schema import Example, ViewName
 from ctxner.training.data.view_arrays import ARRAYS, MANIFEST, WIDE_PIECES, append, complete, manifest_of, mapped
 from ctxner.training.data.view_key import hash_example, settings_hash
-from ctxner.views import View, ViewBuilder
+from ctxner.views.builder import ViewBuilder
+from ctxner.views.view import View
 
 logger = logging.getLogger(__name__)
 

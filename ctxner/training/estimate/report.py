@@ -24,7 +24,7 @@ from ctxner.training.estimate.memory import (
     state_bytes,
 )
 from ctxner.training.estimate.step_time import step_flops, step_times
-from ctxner.views import View
+from ctxner.views.view import View
 
 
 def sizing(

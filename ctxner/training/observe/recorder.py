@@ -22,7 +22,7 @@ from ctxner.schema import VIEWS
 from ctxner.training.observe.mlflow import MlflowRun
 from ctxner.training.observe.phase_timer import PHASES, PhaseTimer
 from ctxner.training.observe.progress import peak_memory
-from ctxner.views import ViewBatch
+from ctxner.views.view import ViewBatch
 
 TENSORBOARD_FOLDER = "tensorboard"
 

@@ -29,7 +29,7 @@ from ctxner.training.data import view_store as viewstore
 from ctxner.training.data.epoch_views import ListedViews, ShownViews
 from ctxner.training.data.view_key import views_key
 from ctxner.training.data.view_store import open_views
-from ctxner.views import ViewBuilder
+from ctxner.views.builder import ViewBuilder
 
 FORK = multiprocessing.get_context("fork")
 ARRAYS = ("starts", "rows", "pieces", "words", "passages", "marks", "ids")
@@ -410,10 +410,10 @@ def test_the_key_changes_with_the_limits_the_libraries_and_the_code(builder, tok
     code = tmp_path / "views.py"
     code.write_text("another")
     for owner, name, value in (
-        ("ctxner.views", "MAX_WORD_CHARS", 999),
-        ("ctxner.views", "MAX_WORD_PIECES", 31),
-        ("ctxner.views", "MAX_PASSAGE_CHARS", 19_999),
-        ("ctxner.views", "__file__", str(code)),
+        ("ctxner.views.builder", "MAX_WORD_CHARS", 999),
+        ("ctxner.views.builder", "MAX_WORD_PIECES", 31),
+        ("ctxner.views.builder", "MAX_PASSAGE_CHARS", 19_999),
+        *((f"ctxner.views.{name}", "__file__", str(code)) for name in ("builder", "shown", "view")),
         ("ctxner.training.data.view_key", "VERSION", 9),
         ("ctxner.training.data.view_key", "version", lambda name: "0" if name == "tokenizers" else "1"),
         ("ctxner.training.data.view_key", "version", lambda name: "1" if name == "tokenizers" else "0"),
@@ -421,7 +421,7 @@ def test_the_key_changes_with_the_limits_the_libraries_and_the_code(builder, tok
         with monkeypatch.context() as patch:
             patch.setattr(f"{owner}.{name}", value)
             keys.append(views_key([BASE], builder, "context"))
-    assert len({*keys}) == len(keys) == 10
+    assert len({*keys}) == len(keys) == 12
     assert views_key([BASE], builder, "context") == keys[0]
 
 

@@ -22,7 +22,7 @@ from ctxner.training.estimate.memory import (
     state_bytes,
 )
 from ctxner.training.step import CooperativeStep, parameter_groups
-from ctxner.views import ViewBatch
+from ctxner.views.view import ViewBatch
 
 TYPES = ("person", "place")
 Make, Kept = Callable[..., EncoderCRF], Callable[..., int]

@@ -19,7 +19,7 @@ from ctxner.training.data.training_set import TrainingSet
 from ctxner.training.estimate.memory import XLM_R_LARGE
 from ctxner.training.estimate.report import count_parameters, sizing
 from ctxner.training.step import parameter_groups
-from ctxner.views import ViewBuilder
+from ctxner.views.builder import ViewBuilder
 
 Make = Callable[..., EncoderCRF]
 CPU = torch.device("cpu")

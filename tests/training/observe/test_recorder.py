@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ctxner.training.observe.recorder import TENSORBOARD_FOLDER, Recorder
-from ctxner.views import ViewBatch
+from ctxner.views.view import ViewBatch
 
 CPU = torch.device("cpu")
 GROUPS = [{"name": "encoder", "lr": 1e-4}, {"name": "crf", "lr": 2e-3}, {"name": "encoder", "lr": 1e-4}]

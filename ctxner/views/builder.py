@@ -1,109 +1,32 @@
-"""Plain and context views: words and passages -> rows of pieces for an encoder, with the first piece of each word.
+"""Builds views: the words' pieces in windows, then the passages that fit whole, with marks around words that name one.
 
-A view is one or more windows (encoder rows) of one sentence. The sentence is never cut for a passage: a passage
-that does not fit whole is left out and marked. Passages are given; `ctxner.retriever` finds them.
+The sentence is never cut for a passage: a passage that does not fit whole is left out and marked. Passages are given;
+`ctxner.retriever` finds them.
 """
 
 # R rows (windows), P pieces of the longest row, B sentences, T words of the longest sentence
 
 from __future__ import annotations
 
-import random
-import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from ctxner.schema import Example, ScoredPassage, Sentence
+from ctxner.views.shown import entry_type, shown_text
+from ctxner.views.view import View, ViewBatch
 
 MAX_WORD_CHARS = 1000  # longer words are cut before tokenizing: only the first piece of a word is pooled
 MAX_WORD_PIECES = 32  # for the same reason
 MAX_PASSAGE_CHARS = 20_000
 _CACHED_WORDS = 200_000
-_SHOWN_ALIASES = 4
 _TYPE_PIECES = 3  # of an entry's type, beside the words that name it
-_DEFINITION = re.compile(r"(?:,|\b(?:is|was|are|were)) (?:an?|the|one of the) ((?:[\w-]+ ?){1,4})")
-_DEFINITION_CHARS = 120  # behind the title, within which a definition is looked for
-_AFTER_TYPE = re.compile(r"\b(?:in|on|at|of|by|for|from|with|who|that|which|whose|where|named|called|located|based)\b")
 _UNUSED = ("[unused1]", "[unused2]")  # BERT's vocabularies have pieces that no text becomes
 
-
 Run = tuple[int, int]  # first word and one past the last
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One sentence as encoder rows.
-
-    Attributes:
-        sentence_id: Id of the sentence.
-        windows: Pieces of each row, special pieces included.
-        word_places: Window and position of each word's first piece.
-        passages: Passages of the example, with `num_pieces` if used and `dropped` if not; empty in the plain view.
-        marks: Position of each mark around words that name an entry, and the entry's place among the used passages.
-    """
-
-    sentence_id: str
-    windows: tuple[tuple[int, ...], ...]
-    word_places: tuple[tuple[int, int], ...]
-    passages: tuple[ScoredPassage, ...] = ()
-    marks: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def num_rows(self) -> int:
-        """Number of windows."""
-        return len(self.windows)
-
-    @property
-    def num_pieces(self) -> int:
-        """Number of pieces in all windows."""
-        return sum(len(window) for window in self.windows)
-
-    @property
-    def longest_row(self) -> int:
-        """Number of pieces in the longest window."""
-        return max(len(window) for window in self.windows)
-
-
-@dataclass(frozen=True, slots=True)
-class ViewBatch:
-    """Several views, padded to tensors.
-
-    The type exists because:
-    1. Sentences and rows are counted differently: a long sentence has several rows (R), but one line of words (B, T).
-       `word_index_BT` maps words to pieces, and no other code needs to know about windows.
-    2. Only the first piece of each word reaches the CRF. A passage's pieces have no entry in `word_index_BT`, so that
-       plain and context views look the same after the encoder: [B, T, L].
-    3. Padding of pieces and padding of words have separate masks, which cannot be confused.
-    4. Training, evaluation, tagging and serving use one way of padding and of moving a batch to a device.
-
-    Attributes:
-        input_ids_RP: Ids of pieces, right-padded.
-        attention_RP: 1 on pieces, 0 on padding.
-        word_index_BT: Index of each word's first piece in the flattened [R * P]; 0 on padding.
-        mask_BT: True on words; right-padded.
-        tags_BT: Label ids, 0 on padding; None without gold.
-    """
-
-    input_ids_RP: Tensor
-    attention_RP: Tensor
-    word_index_BT: Tensor
-    mask_BT: Tensor
-    tags_BT: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> ViewBatch:
-        """The same batch on another device."""
-        return ViewBatch(
-            self.input_ids_RP.to(device),
-            self.attention_RP.to(device),
-            self.word_index_BT.to(device),
-            self.mask_BT.to(device),
-            None if self.tags_BT is None else self.tags_BT.to(device),
-        )
 
 
 def mark_pieces(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int] | None:
@@ -285,134 +208,6 @@ class ViewBuilder:
         # "[SEP]" in a text is text, never the control piece
         encoded = self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return encoded["input_ids"]
-
-
-def keep_passages(view: View, pieces: Sequence[int], number: int) -> View:
-    """A context view with its first `number` passages.
-
-    Args:
-        view: Context view; of one row, unless it has no passages.
-        pieces: Number of pieces of each passage in it, best first.
-        number: Number of passages to keep; with all of them the view is returned unchanged.
-
-    Returns:
-        A view without `passages`: training does not read them.
-    """
-    if number >= len(pieces):
-        return view
-    [row] = view.windows
-    without = row[: len(row) - 1 - sum(pieces[number:])]
-    gone = [position for position, used in view.marks if used >= number]
-    left = [piece for position, piece in enumerate(without) if position not in gone] if gone else without
-    places = view.word_places
-    if gone:
-        places = tuple((0, place - bisect_left(gone, place)) for _, place in places)
-    return View(view.sentence_id, ((*left, row[-1]) if number else tuple(left),), places)
-
-
-def entry_type(passage: Passage) -> str:
-    """Kind of thing that an entry is about: its type, else what an English definition in its text calls it.
-
-    "Velmora is a coastal town in the south" is about a `coastal town`, and so is "they met in Velmora, a coastal town".
-    At most four words are taken, up to the first preposition.
-    """
-    if passage.type or not passage.title:
-        return passage.type
-    _, _, behind = passage.text.partition(passage.title)
-    definition = _DEFINITION.search((behind or passage.text)[:_DEFINITION_CHARS])
-    return _AFTER_TYPE.split(definition[1])[0].strip() if definition else ""
-
-
-def shown_text(passage: Passage) -> str:
-    """What the context view shows of a passage: its text; of an entry also its title, type and aliases."""
-    if not passage.title:
-        return passage.text
-    begins = passage.text.casefold().startswith(passage.title.casefold())
-    also = [passage.type] if passage.type else []
-    also += [f"also {', '.join(passage.aliases[:_SHOWN_ALIASES])}"] if passage.aliases else []
-    about = f" ({'; '.join(also)})" if also else ""
-    if begins:
-        return f"{passage.text[: len(passage.title)]}{about}{passage.text[len(passage.title) :]}"
-    return f"{passage.title}{about}: {passage.text}" if passage.text else f"{passage.title}{about}"
-
-
-def pack_batches(
-    shapes: Sequence[tuple[int, ...]],
-    *,
-    max_pieces: int,
-    max_sentences: int | None = None,
-    call_pieces: int | None = None,
-) -> list[list[int]]:
-    """Token-budget batches with length bucketing, longest first.
-
-    With two views, sentences are bucketed by the first view's width in steps of four pieces and ordered by the second's
-    within a bucket: on WNUT-17 that pads half as much as ordering by the sum.
-
-    Args:
-        shapes: Shape of each sentence: number of rows, then number of pieces in the longest row of each view.
-        max_pieces: Most pieces per batch, over its views and with padding; a longer sentence is a batch by itself.
-        max_sentences: Most sentences per batch; None for no bound.
-        call_pieces: Fixed cost of a forward pass, in pieces; a batch is closed when its padding exceeds it.
-
-    Returns:
-        Lists of indices into `shapes`; every index once.
-    """
-    order = sorted(range(len(shapes)), key=lambda index: (*_bucket(shapes[index]), index))
-    batches: list[list[int]] = []
-    num_rows = padding = 0
-    widths: tuple[int, ...] = ()
-    for index in order:
-        rows, *longest = shapes[index]
-        wider = tuple(map(max, widths, longest)) if num_rows else tuple(longest)
-        full = max_sentences is not None and num_rows and len(batches[-1]) >= max_sentences
-        padding += rows * (sum(wider) - sum(longest))
-        full = full or (call_pieces is not None and padding > call_pieces)
-        if not batches or full or (num_rows + rows) * sum(wider) > max_pieces:
-            batches.append([])
-            num_rows, padding, wider = 0, 0, tuple(longest)
-        batches[-1].append(index)
-        num_rows, widths = num_rows + rows, wider
-    return batches
-
-
-def _bucket(shape: tuple[int, ...]) -> tuple[int, ...]:
-    *coarse, last = shape[1:]
-    return (*(-(width // 4) for width in coarse), -last)
-
-
-def epoch_batches(
-    shapes: Sequence[tuple[int, ...]],
-    *,
-    max_pieces: int,
-    max_sentences: int,
-    seed: int,
-    epoch: int,
-    pool_batches: int = 128,
-) -> list[list[int]]:
-    """Training batches of one epoch: a global shuffle, bucketed by length within pools, batches in random order.
-
-    The arguments are those of `pack_batches`. The order depends on (seed, epoch) only, not on the number of workers.
-    """
-    rng = random.Random(f"{seed}-{epoch}")  # noqa: S311 - the same again, not a secret
-    order = list(range(len(shapes)))
-    rng.shuffle(order)
-    pool_size = pool_batches * max_sentences
-    batches: list[list[int]] = []
-    for first in range(0, len(order), pool_size):
-        pool = order[first : first + pool_size]
-        packed = pack_batches([shapes[index] for index in pool], max_pieces=max_pieces, max_sentences=max_sentences)
-        batches.extend([pool[place] for place in batch] for batch in packed)
-    rng.shuffle(batches)
-    return batches
-
-
-def padding_share(views: Sequence[View], batches: Iterable[Sequence[int]]) -> float:
-    """Share of padding among all pieces of the batches, which are lists of indices into `views`."""
-    real = padded = 0
-    for batch in batches:
-        real += sum(views[index].num_pieces for index in batch)
-        padded += sum(views[index].num_rows for index in batch) * max(views[index].longest_row for index in batch)
-    return 1 - real / padded if padded else 0.0
 
 
 def _cut(pieces: Sequence[Sequence[int]], capacity: int) -> Iterable[tuple[int, int, int]]:
