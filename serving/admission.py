@@ -6,13 +6,11 @@ thousands of pieces.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 import time
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctxner.schema import ScoredPassage
@@ -62,61 +60,13 @@ class Bucket:
         return 0.0
 
 
-class Turns:
-    """Lets pieces through to the replicas, up to a bound, in the order of arrival.
-
-    Attributes:
-        most: The bound; it may change at any time.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most, self._used = most, 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @asynccontextmanager
-    async def turn(self, size: int) -> AsyncIterator[None]:
-        """Wait until so many pieces may go; more than the bound go alone."""
-        await self.take(size)
-        try:
-            yield
-        finally:
-            self.give(size)
-
-    async def take(self, size: int) -> None:
-        """Wait as `turn` does; `give` ends the turn."""
-        if self._waiting or not self._fits(size):
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((size, future))
-            try:
-                await future
-            except asyncio.CancelledError:
-                if future.done() and not future.cancelled():
-                    self.give(size)
-                raise
-        else:
-            self._used += size
-
-    def _fits(self, size: int) -> bool:
-        return not self._used or self._used + size <= self.most
-
-    def give(self, size: int) -> None:
-        """End a turn, and let those go that wait."""
-        self._used -= size
-        while self._waiting and (self._waiting[0][1].cancelled() or self._fits(self._waiting[0][0])):
-            num, future = self._waiting.popleft()
-            if not future.cancelled():
-                self._used += num
-                future.set_result(None)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Caller:
-    """Who sends requests: a key's name, its rates, and its turns at the replicas; all None: there are no keys."""
+    """Who sends requests: a key's name and its rates; all None: there are no keys."""
 
     name: str | None = None
     requests: Bucket | None = None
     pieces: Bucket | None = None
-    turns: Turns | None = None
 
 
 class Callers:
@@ -125,7 +75,7 @@ class Callers:
     def __init__(self, keys: Sequence[ApiKey], limits: Limits) -> None:
         self.anyone = None if keys else Caller()
         self.num = max(1, len(keys))
-        self._callers = [(key.sha256, _caller(key, limits, alone=len(keys) == 1)) for key in keys]
+        self._callers = [(key.sha256, _caller(key, limits)) for key in keys]
 
     def of(self, key: str) -> Caller | None:
         """The caller with this key; None: none has, or it is too short. All are compared, each in constant time."""
@@ -134,15 +84,10 @@ class Callers:
         return self.anyone or (next(iter(callers), None) if len(key) >= SHORTEST_KEY else None)
 
 
-def _caller(key: ApiKey, limits: Limits, *, alone: bool) -> Caller:
+def _caller(key: ApiKey, limits: Limits) -> Caller:
     requests = key.requests_per_minute or limits.key_requests_per_minute
     pieces = key.pieces_per_minute or limits.key_pieces_per_minute
-    return Caller(
-        key.name,
-        Bucket(requests) if requests else None,
-        Bucket(pieces) if pieces else None,
-        None if alone else Turns(POLICY.pieces_per_caller),
-    )
+    return Caller(key.name, Bucket(requests) if requests else None, Bucket(pieces) if pieces else None)
 
 
 class Room:
@@ -157,7 +102,6 @@ class Room:
         self._by_caller = Counter[str | None]()
         self._half = most if callers == 1 else most // 2
         self._part = most if callers == 1 else most // (2 * callers)
-        self._left, self._waiters = asyncio.Event(), 0
 
     def fits(self, caller: Caller, num: int) -> bool:
         """Whether the caller may have so much more."""
@@ -176,23 +120,6 @@ class Room:
         """Give room back."""
         self.held -= num
         self._by_caller[caller.name] -= num
-        if self._waiters:
-            self._left.set()
-            self._left = asyncio.Event()
-
-    async def wait(self, caller: Caller, num: int, seconds: float) -> None:
-        """Wait until there is room, at most so long."""
-        if self.fits(caller, num):
-            return
-        self._waiters += 1
-        try:
-            async with asyncio.timeout(seconds):
-                while not self.fits(caller, num):
-                    await self._left.wait()
-        except TimeoutError:
-            return
-        finally:
-            self._waiters -= 1
 
 
 def refuse_rate(seconds: float, what: str) -> None:

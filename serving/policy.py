@@ -33,7 +33,6 @@ class Policy:
         stall_seconds_per_sentence: Time per sentence of a call that replaces stall_seconds where it is longer.
         probe_seconds: Time that one late call per group may keep running, to notice that the group has recovered.
         skips_per_try: Interval, counted in re-rankings that seem too slow, at which one is tried nevertheless.
-        chunks_per_request: Chunks of a request in work at once: one is computed, one waits, one is on its way.
         lines_per_stream: Lines of a stream that are in work at once.
         bytes_per_stream: Bytes of lines in work above which no further line of a stream is read.
         described_seconds: Age after which the router asks the replicas for their descriptions again.
@@ -41,13 +40,13 @@ class Policy:
         chars_per_piece: Approximate letters per piece; the tagger bounds the exact size of a forward pass.
         passage_pieces: Pieces of passages that are read beside a sentence, at most.
         free_pieces: Pieces that an idle router takes even if it seems too slow for them, to measure its speed again.
-        pieces_per_caller: Pieces of one of several keys that are at the replicas at once; its others wait in the
-            router, so that another key's sentences wait for these at most.
-        streams_seconds: Work of all streams, in seconds by the measured speed, that is at the replicas at once, so that
-            requests, which have deadlines, wait for it at most. Shared equally by the keys. Replicas that take longer
-            for one call than this get few lines at once, and so tag streams slowly meanwhile.
-        streams_pieces: The same in pieces, at least.
-        quiet_seconds: Time since the last request after which streams are not bounded so.
+        turn_seconds: Work at the replicas at once, in seconds by the measured speed; all other work waits at the
+            router. A sentence waits about so long for others' work. With less than a call takes, replicas are idle
+            between calls, the measured speed falls, and with it the work at the replicas.
+        turn_pieces: The same in pieces, at least: smaller batches are slow.
+        large_share: Share of turn_seconds that streams and requests of several chunks may fill while others come.
+        quiet_seconds: Time since the last request of one chunk after which they may fill all of it.
+        streams_weight: Part of a caller's turns that its streams get while requests wait, in proportion to these.
     """
 
     margin_seconds: float = 0.005
@@ -64,7 +63,6 @@ class Policy:
     stall_seconds_per_sentence: float = 0.2
     probe_seconds: float = 120.0
     skips_per_try: int = 16
-    chunks_per_request: int = 3
     lines_per_stream: int = 64
     bytes_per_stream: int = 1 << 20
     described_seconds: float = 5.0
@@ -72,10 +70,11 @@ class Policy:
     chars_per_piece: int = 4
     passage_pieces: int = 512
     free_pieces: int = 2048
-    pieces_per_caller: int = 16_384
-    streams_seconds: float = 0.5
-    streams_pieces: int = 64
+    turn_seconds: float = 0.4
+    turn_pieces: int = 512
+    large_share: float = 0.25
     quiet_seconds: float = 5.0
+    streams_weight: float = 0.0625
 
 
 POLICY = Policy()

@@ -1,5 +1,5 @@
-"""Turns a request's texts into sentences, chunks and answers. HTTP is in `serving.web`, streams of lines are in
-`serving.streams`; `serving.routing` decides which view answers.
+"""Answers requests in chunks, which take turns at the replicas. HTTP is in `serving.web`, streams of lines are in
+`serving.streams`, texts and sentences in `serving.work`; `serving.routing` decides which view answers.
 """
 
 from __future__ import annotations
@@ -10,33 +10,23 @@ import operator
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ctxner.schema import Example, Passage, ScoredPassage, Sentence
-from ctxner.texts import as_scored, sentences_of
-from serving.admission import Caller, Room, Turns, most_pieces_of, pieces_read, refuse_rate
+from serving.admission import Caller, Room, refuse_rate
 from serving.answers import Answer, Trace, counts
-from serving.api import (
-    EntityOut,
-    GivenPassage,
-    How,
-    PassageOut,
-    SentenceOut,
-    TagRequest,
-    TagResponse,
-    TextOut,
-    Versions,
-)
+from serving.api import TagRequest, TagResponse
 from serving.bodies import Held, parsed
 from serving.draining import Draining
 from serving.errors import RefusedError, UnavailableError
 from serving.policy import POLICY
 from serving.routing import Routing
 from serving.settings import Limits
+from serving.turns import Flow, Turns
+from serving.work import Work, text_out, versions_of, work_of
 
-_CHUNK_SENTENCES, _CHUNK_PIECES = 64, 6000  # per chunk; small requests run between the chunks of a long list
-_LOOKED_UP_PIECES = 128  # of a sentence's passages, on average, where the context view is asked for
+_CHUNK_SENTENCES, _CHUNK_PIECES = 64, 6000  # per chunk, at most; other requests go between the chunks of a long list
+_LOOKED_UP_PIECES = 128  # of a looked-up sentence's passages, on average
+_GAIN = 1 / 32  # of one request, in the share of sentences of the view `auto` that are looked up
 ANYONE = Caller()
 
 
@@ -51,34 +41,6 @@ class Meter(Protocol):
 
     def requested(self, status: int) -> None:
         """Count a request that has ended with this HTTP status."""
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text of a request, its sentences, and the passages that the caller gives for it."""
-
-    text: str
-    sentences: Sequence[Sentence]
-    passages: tuple[ScoredPassage, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Checked texts with options for tagging.
-
-    Attributes:
-        texts: The texts, each with its sentences.
-        how: The options.
-        given: Whether the caller gave passages.
-        pieces: Approximate number of pieces of each sentence, in the order of the texts.
-        read: Approximate number of pieces of the given passages.
-    """
-
-    texts: Sequence[Text]
-    how: How
-    given: bool
-    pieces: Sequence[int]
-    read: int
 
 
 class Service:
@@ -109,8 +71,8 @@ class Service:
         self.describe, self.ready, self.metrics = describe, ready, metrics
         self.room, self.requests = Room(limits.pieces, callers), Room(limits.requests, callers)
         self.held, self.draining = Held(limits.held_bytes), Draining()
-        self.callers, self.stream_turns = callers, dict[str | None, Turns]()  # by the caller's name
-        self.last_asked = -math.inf  # when the last request came that is no stream, by `time.perf_counter`
+        self.turns = Turns(lambda: routing.load.speed)
+        self._looked_up = 0.0  # share of the sentences of the view `auto`, lately
 
     @contextmanager
     def entered(self, caller: Caller) -> Iterator[None]:
@@ -122,7 +84,7 @@ class Service:
         self.draining.refuse()
         if not self.requests.fits(caller, 1):
             message = f"{self.requests.held} requests are open; try again later"
-            raise RefusedError(503, "overload", message, retry_after=self.routing.load.seconds(0))
+            raise RefusedError(503, "overload", message, retry_after=self.routing.load.seconds(self.turns.waiting))
         self.requests.enter(caller, 1)
         try:
             yield
@@ -136,10 +98,10 @@ class Service:
             RefusedError: The request exceeds a limit, cannot be answered in time, or no view can answer.
             ValidationError: The body is not as described.
         """
-        started = self.last_asked = time.perf_counter()
+        started = time.perf_counter()
         work = await parsed(self._parsed, raw, self.limits)
         if caller.pieces is not None:
-            refuse_rate(caller.pieces.take(sum(work.pieces) + work.read), "pieces")
+            refuse_rate(caller.pieces.take(work.size), "pieces")
         trace = Trace()
         answers_by_text = await self.answers(work, caller, trace)
         answers = [answer for text_answers in answers_by_text for answer in text_answers]
@@ -149,7 +111,7 @@ class Service:
         passages = work.how.return_passages
         return TagResponse(
             results=[text_out(*pair, passages) for pair in zip(work.texts, answers_by_text, strict=True)],
-            versions=_versions(answers),
+            versions=versions_of(answers),
             views=views,
             reasons=reasons,
             timings_ms={name: round(1000 * second, 2) for name, second in trace.seconds.items()},
@@ -165,164 +127,102 @@ class Service:
         texts: Sequence[str | tuple[str, ...]] = (
             request.texts if request.texts is not None else [tuple(sentence) for sentence in request.sentences or ()]
         )
-        return self.work(texts, request.passages, request)
-
-    def work(
-        self, texts: Sequence[str | tuple[str, ...]], given: Sequence[Sequence[GivenPassage]] | None, how: How
-    ) -> Work:
-        """The texts, split and checked.
-
-        Raises:
-            RefusedError: They exceed a limit.
-        """
-        passages = [()] * len(texts) if given is None else given
-        split = [self._split(*text) for text in zip(texts, passages, range(len(texts)), strict=True)]
-        if (num := sum(len(text.sentences) for text in split)) > self.limits.sentences:
-            raise RefusedError(413, "too_many_sentences", f"{num} sentences, at most {self.limits.sentences}")
-        pieces = [most_pieces_of(sentence.words) for text in split for sentence in text.sentences]
-        if pieces and (longest := max(pieces)) > self.limits.sentence_pieces:
-            message = f"a sentence of about {longest} pieces, at most {self.limits.sentence_pieces}; split it"
+        work = work_of(texts, request.passages, request, self.limits)
+        if self.room.is_too_much(2 * work.size):
+            message = f"about {work.size} pieces, which can never wait here; send fewer at once"
             raise RefusedError(413, "too_long", message)
-        read = sum(pieces_read(text.passages) for text in split)
-        if self.room.is_too_much(total := sum(pieces) + read):
-            raise RefusedError(413, "too_long", f"about {total} pieces, which can never wait here; send fewer at once")
-        return Work(split, how, given is not None, pieces, read)
+        return work
 
-    def _split(self, text: str | tuple[str, ...], given: Sequence[GivenPassage], number: int) -> Text:
-        whole = text if isinstance(text, str) else " ".join(text)
-        if len(whole) > self.limits.text_chars:
-            raise RefusedError(
-                413, "too_long", f"text {number} has {len(whole)} characters, at most {self.limits.text_chars}"
-            )
-        if sum(len(passage.text) for passage in given) > self.limits.passage_chars:
-            raise RefusedError(
-                413, "too_long", f"the passages of text {number} exceed {self.limits.passage_chars} characters"
-            )
-        passages = as_scored(
-            Passage(passage.id or f"given-{rank}", passage.source, passage.text, passage.title)
-            for rank, passage in enumerate(given, start=1)
-        )
-        return Text(whole, sentences_of(text, str(number)), passages)
-
-    async def answers(self, work: Work, caller: Caller, trace: Trace, *, waits: bool = False) -> list[list[Answer]]:
+    async def answers(self, work: Work, caller: Caller, trace: Trace, stream: Flow | None = None) -> list[list[Answer]]:
         """Answers for each sentence of each text, in the order of the texts.
 
         Args:
             work: What to tag.
             caller: Who sent it.
             trace: Trace of the request, to which the seconds of each stage are added.
-            waits: Whether to wait for room, within the deadline, where there is none.
+            stream: The stream that the work is a line of. It waits for its turn as long as it takes, and its deadline
+                starts then; None: a request, whose deadline starts now.
 
         Raises:
             RefusedError: The work cannot be done in time, no view can answer, or the server ended before.
         """
         # Without a threshold, `auto` cannot tell which sentences to look up, so all are looked up.
         view = "context" if work.how.view == "auto" and self.routing.threshold is None else work.how.view
-        seconds = min(work.how.deadline_ms or math.inf, self.limits.timeout_ms) / 1000
-        until = asyncio.get_running_loop().time() + seconds
-        examples = [Example(sentence, text.passages) for text in work.texts for sentence in text.sentences]
-        pieces = sum(work.pieces) + work.read
-        if waits:
-            await self.room.wait(caller, pieces, seconds)
-        self._admit(pieces, until - asyncio.get_running_loop().time(), caller)
-        self.room.enter(caller, pieces)
-        self.meter.waiting(self.room.held)
-        turns = asyncio.Semaphore(POLICY.chunks_per_request)
-        looked_up = _LOOKED_UP_PIECES if view == "context" else 0
+        loop, seconds = asyncio.get_running_loop(), min(work.how.deadline_ms or math.inf, self.limits.timeout_ms) / 1000
+        asked, flow = loop.time(), stream or self.turns.request(caller.name)
+        examples = work.examples
+        looked_up = {"plain": 0.0, "context": 1.0, "auto": self._looked_up}[view]
+        beside = round(_LOOKED_UP_PIECES * looked_up) + work.read // max(1, len(examples))
+        sizes = [pieces + beside for pieces in work.pieces]
 
         async def answer(chunk: Sequence[int]) -> list[Answer]:
-            size = sum(work.pieces[place] for place in chunk)
-            turn = caller.turns.turn(size + looked_up * len(chunk)) if caller.turns else nullcontext()
-            async with turns, turn:
+            size = sum(sizes[place] for place in chunk)
+            async with self.turns.turn(flow, size, is_small=stream is None and len(chunks) == 1):
                 return await self.routing.answer(
                     [examples[place] for place in chunk],
                     view=view,
                     given=work.given,
-                    until=until,
+                    until=(loop.time() if stream else asked) + seconds,
                     trace=trace,
                     pieces=size,
                 )
 
         # Sentences of similar length share a chunk, so that the encoder pads little.
         order = sorted(range(len(examples)), key=work.pieces.__getitem__)
-        tasks = [asyncio.ensure_future(answer(chunk)) for chunk in _chunks(order, work.pieces)]
-        try:
-            answers = [answer for chunk in await self.draining.finish(asyncio.gather(*tasks)) for answer in chunk]
-        except UnavailableError as error:
-            raise RefusedError(503, "unavailable", str(error), retry_after=error.retry_after) from None
-        finally:
-            for task in tasks:
-                task.cancel()
-            self.room.leave(caller, pieces)
-            self.meter.waiting(self.room.held)
+        chunks = _chunks(order, sizes, round(self.turns.most * POLICY.large_share))
+        with self._room(caller, flow, sum(sizes), seconds) if stream is None else nullcontext():
+            tasks = [asyncio.ensure_future(answer(chunk)) for chunk in chunks]
+            self.meter.waiting(self.turns.used + self.turns.waiting)
+            try:
+                async with asyncio.timeout_at(None if stream else asked + (1 + POLICY.late_share) * seconds):
+                    answered = await self.draining.finish(asyncio.gather(*tasks))
+            except UnavailableError as error:
+                raise RefusedError(503, "unavailable", str(error), retry_after=error.retry_after) from None
+            except TimeoutError:
+                raise self._overloaded("could not be answered within its deadline") from None
+            finally:
+                for task in tasks:
+                    task.cancel()
+                self.meter.waiting(self.turns.used + self.turns.waiting)
+        answers = [answer for chunk in answered for answer in chunk]
+        if view == "auto" and answers:
+            share = sum(answer.view == "context" for answer in answers) / len(answers)
+            self._looked_up += _GAIN * (share - self._looked_up)
         placed = iter([answer for _, answer in sorted(zip(order, answers, strict=True), key=operator.itemgetter(0))])
         return [[next(placed) for _ in text.sentences] for text in work.texts]
 
-    def _admit(self, pieces: int, seconds: float, caller: Caller) -> None:
-        """Refuse a request at once if too much waits or if it can hardly be answered in time.
+    @contextmanager
+    def _room(self, caller: Caller, flow: Flow, size: int, seconds: float) -> Iterator[None]:
+        """Hold the room of a request.
 
         Raises:
-            RefusedError: The request is refused, with status 503.
+            RefusedError: Too much is waiting, or the request can hardly be answered in time.
         """
-        if not self.room.fits(caller, pieces):
-            wanted = self.routing.load.seconds(0)
-            raise RefusedError(503, "overload", "too much is waiting; try again later", retry_after=wanted)
-        is_free = not self.room.held and pieces <= POLICY.free_pieces
-        if (wanted := self.routing.load.seconds(pieces)) > POLICY.waited_share * seconds and not is_free:
-            raise RefusedError(
-                503, "overload", "cannot be answered within its deadline now; try again later", retry_after=wanted
-            )
+        # Twice the size has to be free, so that large requests leave room for small ones.
+        if not self.room.fits(caller, 2 * size):
+            raise self._overloaded("too much is waiting")
+        is_free = not self.room.held and size <= POLICY.free_pieces
+        if self.routing.load.seconds(self.turns.before(flow, size)) > POLICY.waited_share * seconds and not is_free:
+            raise self._overloaded("cannot be answered within its deadline now")
+        self.room.enter(caller, size)
+        try:
+            yield
+        finally:
+            self.room.leave(caller, size)
+
+    def _overloaded(self, what: str) -> RefusedError:
+        wanted = self.routing.load.seconds(self.turns.waiting)
+        return RefusedError(503, "overload", f"{what}; try again later", retry_after=wanted)
 
 
-def _chunks(order: Sequence[int], pieces: Sequence[int]) -> list[list[int]]:
+def _chunks(order: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Places in this order, in chunks of at most so many pieces; a larger sentence is a chunk by itself."""
     chunks: list[list[int]] = []
-    size = 0
+    most, size = min(most, _CHUNK_PIECES), 0
     for place in order:
-        if not chunks or len(chunks[-1]) == _CHUNK_SENTENCES or size + pieces[place] > _CHUNK_PIECES:
+        if not chunks or len(chunks[-1]) == _CHUNK_SENTENCES or size + sizes[place] > most:
             chunks.append([])
             size = 0
         chunks[-1].append(place)
-        size += pieces[place]
+        size += sizes[place]
     return chunks
-
-
-def text_out(text: Text, answers: Sequence[Answer], return_passages: bool) -> TextOut:
-    """A text's answer, with places in characters."""
-    entities, sentences = [], []
-    for number, (sentence, answer) in enumerate(zip(text.sentences, answers, strict=True)):
-        prediction = answer.prediction
-        _, offsets = sentence.located()
-        entities += [
-            EntityOut(text=e.text, type=e.type, start=e.start, end=e.end, confidence=e.confidence, sentence=number)
-            for e in prediction.entities
-        ]
-        sentences.append(
-            SentenceOut(
-                start=offsets[0][0],
-                end=offsets[-1][1],
-                view=answer.view,
-                reason=answer.reason,
-                entropy=max(0.0, prediction.entropy),
-                passages=[_passage_out(passage) for passage in prediction.passages] if return_passages else None,
-            )
-        )
-    return TextOut(entities=entities, sentences=sentences)
-
-
-def _passage_out(scored: ScoredPassage) -> PassageOut:
-    passage = scored.passage
-    return PassageOut(
-        id=passage.id,
-        source=passage.source,
-        title=passage.title,
-        text=passage.text,
-        bm25_score=scored.bm25_score,
-        rerank_score=scored.rerank_score,
-        dropped=scored.dropped,
-    )
-
-
-def _versions(answers: Sequence[Answer]) -> Versions:
-    models = sorted({answer.model for answer in answers})
-    indexes = sorted({answer.index for answer in answers if answer.index})
-    return Versions(model=",".join(models), index=",".join(indexes) or None)

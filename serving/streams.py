@@ -5,30 +5,31 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from serving.admission import Caller, Turns
+from serving.admission import Caller
 from serving.answers import Trace, counts
 from serving.api import StreamedText, TagRequest, TextOut, explain
 from serving.bodies import parsed
 from serving.errors import RefusedError, place_of
 from serving.policy import POLICY
-from serving.service import ANYONE, Service, Work, text_out
+from serving.service import ANYONE, Service
+from serving.turns import Flow
+from serving.work import Work, text_out, work_of
 
 logger = logging.getLogger("ray.serve")
 
 
 @dataclass(slots=True)
 class _Stream:
-    """What has come of a stream, and what is in work."""
+    """What has come of a stream, and what is in work; the lines take turns as parts of its flow."""
 
+    flow: Flow
     lines: int = 0
     held: int = 0  # bytes of the lines in work
     ended: RefusedError | None = None
@@ -50,7 +51,7 @@ async def stream(
         caller: Who sends them.
         said: Mapping that gets the number of lines, and the code of the reason, for the log.
     """
-    state, said = _Stream(), {} if said is None else said
+    state, said = _Stream(service.turns.stream(caller.name)), {} if said is None else said
     coming: asyncio.Task[bytes | RefusedError | None] | None = asyncio.ensure_future(_next(lines))
 
     def stop() -> None:
@@ -110,13 +111,13 @@ async def _held(state: _Stream, service: Service, line: bytes, caller: Caller) -
     state.held += len(line)
     service.held.bytes += len(line)
     try:
-        return await _answer(service, line, caller)
+        return await _answer(service, line, caller, state.flow)
     finally:
         state.held -= len(line)
         service.held.bytes -= len(line)
 
 
-async def _answer(service: Service, line: bytes, caller: Caller) -> TextOut:
+async def _answer(service: Service, line: bytes, caller: Caller, flow: Flow) -> TextOut:
     try:
         if len(line) > service.limits.line_bytes:
             raise RefusedError(413, "too_long", f"a line of more than {service.limits.line_bytes} bytes")
@@ -125,13 +126,12 @@ async def _answer(service: Service, line: bytes, caller: Caller) -> TextOut:
             streamed = StreamedText.model_validate_json(raw)
             text = streamed.text if streamed.text is not None else tuple(streamed.words or ())
             given = None if streamed.passages is None else [streamed.passages]
-            return streamed, service.work([text], given, streamed)
+            return streamed, work_of([text], given, streamed, service.limits)
 
         streamed, work = await parsed(parse, line, service.limits)
         await _rate(caller, work, service.limits.timeout_ms / 1000)
         trace = Trace()
-        async with _turn(service, work, caller):
-            (answers,) = await service.answers(work, caller, trace, waits=True)
+        (answers,) = await service.answers(work, caller, trace, flow)
         service.meter.answered(*counts(answers), trace.seconds)
         return text_out(work.texts[0], answers, streamed.return_passages)
     except ValidationError as error:
@@ -144,31 +144,13 @@ async def _answer(service: Service, line: bytes, caller: Caller) -> TextOut:
         return _failed(RefusedError(500, "internal", "an error of the server's; see its log"))
 
 
-@asynccontextmanager
-async def _turn(service: Service, work: Work, caller: Caller) -> AsyncIterator[None]:
-    """Wait until the replicas have little work of the caller's streams, if there are requests: these have deadlines."""
-    turns = service.stream_turns.setdefault(caller.name, Turns(0))
-    speed = service.routing.load.speed
-    turns.most = max(POLICY.streams_pieces, round(POLICY.streams_seconds * speed)) // service.callers
-    if time.perf_counter() - service.last_asked > POLICY.quiet_seconds:
-        turns.most = service.limits.pieces
-    size = sum(work.pieces)
-    taking = asyncio.ensure_future(turns.take(size))
-    try:
-        await service.draining.finish(taking)
-        yield
-    finally:
-        if taking.done() and not taking.cancelled() and not taking.exception():
-            turns.give(size)
-
-
 async def _rate(caller: Caller, work: Work, most_seconds: float) -> None:
     """Wait until the caller's rate allows the line.
 
     Raises:
         RefusedError: That takes too long.
     """
-    while caller.pieces is not None and (seconds := caller.pieces.take(sum(work.pieces) + work.read)) > 0:
+    while caller.pieces is not None and (seconds := caller.pieces.take(work.size)) > 0:
         if seconds > most_seconds:
             raise RefusedError(429, "rate", "this key's rate of pieces is exceeded", retry_after=seconds)
         await asyncio.sleep(seconds)

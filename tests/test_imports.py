@@ -42,8 +42,8 @@ INNER_LAYERS = {
     "ctxner.views": ({"view", "shown"}, {"builder", "batches"}),
     "serving": (
         {"errors", "policy", "answers", "settings", "api", "batching", "addresses", "front", "ending"},
-        {"edge", "meters", "latency", "admission", "bodies", "draining", "passage_cache"},
-        {"group"},
+        {"edge", "meters", "latency", "admission", "bodies", "draining", "passage_cache", "turns"},
+        {"group", "work"},
         {"routing"},
         {"service"},
         {"streams", "guard"},

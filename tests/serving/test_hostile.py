@@ -7,7 +7,7 @@ import json
 import resource
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx2
@@ -15,14 +15,17 @@ import pytest
 from starlette.responses import PlainTextResponse
 from transformers import AutoTokenizer
 
-from ctxner.schema import Sentence
+from ctxner.schema import Example, Sentence
 from ctxner.texts import as_scored
-from serving.admission import Bucket, Caller, Room, Turns, most_pieces_of
+from serving.admission import Bucket, Caller, Room, most_pieces_of
+from serving.answers import Tagged
 from serving.api import StreamedText, TagRequest
 from serving.bodies import lines_of
 from serving.errors import RefusedError
+from serving.group import Group
 from serving.meters import metrics_of
 from serving.passage_cache import PassageCache
+from serving.routing import Routing
 from serving.service import Service
 from serving.settings import ApiKey, Limits, hashed
 from serving.streams import stream
@@ -435,6 +438,40 @@ def test_streams_leave_room_for_requests_with_deadlines(local, monkeypatch):
     assert not service.routing.load.pieces
 
 
+def test_large_requests_without_a_key_leave_room_and_time_for_small_ones(local):
+    """Before: a few of 100 KB were admitted for the deadline of 30 s, and 98% of all others were refused after that."""
+    one_by_one = asyncio.Lock()
+
+    async def tag(examples: Sequence[Example], view: str, seconds: float) -> Tagged:
+        async with one_by_one:
+            await asyncio.sleep(sum(len(example.sentence.words) for example in examples) / 2000)
+        return Tagged(local.tagger.predict(examples, view=view), "v1")
+
+    group = Group("plain", tag)
+    service = make_service(Routing(group, group, None, threshold=None))
+    small = {"texts": ["London sings"], "view": "plain", "deadline_ms": 2000}
+    large = {"sentences": [["a"] * 60] * 60, "view": "plain"}  # 1.8 s
+
+    async def work() -> list[int]:
+        async with client_of(service) as client:
+            for _ in range(10):
+                assert (await client.post("/v1/tag", json=small)).status_code == 200
+            attacks = [asyncio.ensure_future(client.post("/v1/tag", json=large)) for _ in range(20)]
+            await asyncio.sleep(0.3)
+            answers = []
+            for _ in range(20):
+                answers.append((await client.post("/v1/tag", json=small)).status_code)
+                await asyncio.sleep(0.05)
+            assert not all(attack.done() for attack in attacks), "some are in work"
+            for attack in attacks:
+                attack.cancel()
+            await asyncio.gather(*attacks, return_exceptions=True)
+            return answers
+
+    assert run(work) == [200] * 20
+    assert service.routing.load.pieces == service.room.held == 0
+
+
 def test_one_key_cannot_fill_the_room_of_another(local):
     local.seconds["plain"] = 0.5
     service = make_service(local.routing(), callers=2, waiting_pieces=400)
@@ -467,25 +504,6 @@ def test_the_room_is_never_exceeded_and_each_caller_has_its_part(callers):
             room.enter(name, 10)
         assert room._by_caller[name.name] >= 1000 // (2 * callers) - 10
     assert room.held <= 1000
-
-
-def test_turns_are_given_back_when_their_waiters_are_gone():
-    async def work() -> None:
-        turns, order = Turns(100), list[int]()
-
-        async def one(number: int, size: int) -> None:
-            async with turns.turn(size):
-                order.append(number)
-                await asyncio.sleep(0.02)
-
-        tasks = [asyncio.ensure_future(one(number, size)) for number, size in enumerate([80, 50, 1000, 10, 10])]
-        await asyncio.sleep(0.005)
-        tasks[1].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert order == [0, 2, 3, 4]
-        assert turns._used == 0
-
-    run(work)
 
 
 @pytest.mark.parametrize("where", ["entry", "limits"])
