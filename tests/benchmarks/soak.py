@@ -1,9 +1,9 @@
 """A long run at 80% of capacity with 5% hostile requests: memory, latency, refusals, and wrong or lost answers.
 
-`python -m tests.benchmarks.soak [MINUTES] [--out FOLDER]`, also `make soak MINUTES=30`. A server with a small
-untrained encoder (2 layers, width 64) and the index of an invented world is asked what it answered at rest; requests
-come at random times (a Poisson process). `soak.jsonl` has a line per second and then one with the whole run;
-`soak.svg` is drawn from it. Memory is the resident memory of all processes of the server.
+`python -m tests.benchmarks.soak [MINUTES] [--out FOLDER] [--attack NAME] [--load SHARE]`, also `make soak MINUTES=30`.
+A server with a small untrained encoder (2 layers, width 64) and the index of an invented world is asked what it
+answered at rest; requests come at random times (a Poisson process). `soak.jsonl` has a line per second and then one
+with the whole run; `soak.svg` is drawn from it. Memory is the resident memory of all processes of the server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from ctxner.demo import make_world, write_world
-from tests.benchmarks.attacks import ATTACKS
+from tests.benchmarks.attacks import ATTACKS, Attack
 from tests.benchmarks.load import Connection, closed_loop
 from tests.benchmarks.serving import bodies, served
 from tests.benchmarks.soak_plot import plot
@@ -52,12 +52,19 @@ class Soak:
         port: Port of the server.
         requests: Bodies of requests for one sentence each, view `auto`.
         known: For each of them, the right answers by view.
+        attacks: Kinds of hostile requests.
     """
 
-    def __init__(self, port: int, requests: Sequence[bytes], known: Sequence[dict[str, list[Any]]]) -> None:
-        self.port, self.requests, self.known = port, requests, known
+    def __init__(
+        self,
+        port: int,
+        requests: Sequence[bytes],
+        known: Sequence[dict[str, list[Any]]],
+        attacks: Sequence[Attack] = ATTACKS,
+    ) -> None:
+        self.port, self.requests, self.known, self.kinds = port, requests, known, attacks
         self.seconds = defaultdict[int, Second](Second)
-        self.attacks = defaultdict[str, Counter[str]](Counter)
+        self.attacks, self.refusals = defaultdict[str, Counter[str]](Counter), Counter[str]()
         self._idle, self._rng = list[tuple[float, Connection]](), random.Random(0)
         self._started = time.perf_counter()
 
@@ -92,6 +99,7 @@ class Soak:
             second.counts[view] += 1
         else:
             second.counts["refused" if status in {429, 503} else "lost"] += 1
+            self.refusals[f"{status} {error_of(body)}"] += 1
 
     def _connection(self) -> Connection:
         """A connection that the server has not closed as idle."""
@@ -103,7 +111,7 @@ class Soak:
         return Connection(self.port)
 
     async def _attack(self) -> None:
-        attack = self._rng.choice(ATTACKS)
+        attack = self._rng.choice(self.kinds)
         self.attacks[attack.__name__][await attack(self.port)] += 1
         self.seconds[self.now].counts["attacks"] += 1
 
@@ -113,6 +121,14 @@ def answer_of(body: bytes) -> Answer:
     (result,) = json.loads(body)["results"]
     (sentence,) = result["sentences"]
     return sentence["view"], [[each["start"], each["end"], each["type"]] for each in result["entities"]]
+
+
+def error_of(body: bytes) -> str:
+    """What an answer says that is no result."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError):
+        return body[:80].decode("utf-8", "replace")
 
 
 async def right_answers(port: int, texts: Sequence[str]) -> list[dict[str, list[Any]]]:
@@ -187,11 +203,12 @@ def summary(soak: Soak, lines: Sequence[Any], **about: Any) -> dict[str, Any]:
         "mib_end": round(last),
         "mib_most": max(settled),
         "growth_percent": round(100 * (last / first - 1), 1),
+        "refusals": dict(soak.refusals),
         "what_attacks_got": {name: dict(counts) for name, counts in sorted(soak.attacks.items())},
     }
 
 
-def main(minutes: float, out: Path) -> None:
+def main(minutes: float, out: Path, attacks: Sequence[Attack], share: float) -> None:
     """Serve, measure, write, draw."""
     world = make_world(num_train=300, num_dev=8, num_test=0)
     texts = [" ".join(sentence.words) for sentence in world.train]
@@ -208,10 +225,10 @@ def main(minutes: float, out: Path) -> None:
             asyncio.run(closed_loop(port, requests, clients=4, seconds=_WARM_UP))
             load = asyncio.run(closed_loop(port, requests, clients=CLIENTS, seconds=_CAPACITY_SECONDS))
             capacity = len(load.latencies) / load.seconds
-            about = {"minutes": minutes, "capacity": round(capacity, 1), "deadline_ms": DEADLINE_MS}
+            about = {"minutes": minutes, "capacity": round(capacity, 1), "load": share, "deadline_ms": DEADLINE_MS}
             print(json.dumps(about), flush=True)
-            soak = Soak(port, requests, known)
-            work = soak.run(LOAD * capacity, 60 * minutes)
+            soak = Soak(port, requests, known, attacks)
+            work = soak.run(share * capacity, 60 * minutes)
             lines = asyncio.run(watched(work, soak, pid, lambda line: print(json.dumps(line), flush=True)))
     lines.append(summary(soak, lines, **about))
     print(json.dumps(lines[-1]))
@@ -224,5 +241,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("minutes", nargs="?", type=float, default=30)
     parser.add_argument("--out", type=Path, default=FIGURES)
+    kinds = {attack.__name__: attack for attack in ATTACKS}
+    parser.add_argument("--attack", action="append", choices=list(kinds), help="only this kind; may be repeated")
+    parser.add_argument("--load", type=float, default=LOAD, help="share of the capacity, hostile requests included")
     arguments = parser.parse_args()
-    main(arguments.minutes, arguments.out)
+    main(arguments.minutes, arguments.out, [kinds[name] for name in arguments.attack or kinds], arguments.load)
