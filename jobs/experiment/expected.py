@@ -96,8 +96,8 @@ def _training(config: Config) -> Expected:
     from ctxner.training.estimate.machine import minutes_of
     from ctxner.training.plan import plan
 
-    contexts = config.data.contexts
-    is_there = contexts is not None and config.data.contexts_path("train") is not None and contexts.is_dir()
+    paths = [config.data.contexts_path(split) for split in ("train", "dev")]
+    is_there = all(path is not None and path.is_file() for path in paths)  # a retrieval may have ended before its end
     if not is_there:
         config = config.model_copy(update={"data": config.data.model_copy(update={"contexts": None})})
     planned = plan(config, retrieved=is_there)

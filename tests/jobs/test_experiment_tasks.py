@@ -69,6 +69,15 @@ def test_cells_of_one_size_tell_how_long_the_others_take(world, tmp_path):
     assert sorted(step.kind for step in steps) == ["contexts", "index"] + ["score"] * 4 + ["train"] * 3
 
 
+def test_a_retrieval_that_was_killed_leaves_an_estimate_without_passages(world, tmp_path):
+    """Before: its folder without files was taken for contexts, and `plan` refused the study."""
+    store = Store(tmp_path)
+    (task, *_) = [task for task in _tasks(world, store) if "contexts" in task.keys]
+    (store.folder(Step("contexts", task.keys["contexts"])) / ".retrieving").mkdir(parents=True)
+    expected = Expectations([task], store).of(task, "train")
+    assert (expected.source, expected.seconds > 0) == ("estimate without passages", True)
+
+
 def test_cells_without_their_data_are_left_out_and_told(world, tmp_path):
     trains = {"here": world / "train.conll", "gone": tmp_path / "gone.conll"}
     grid = {"data": {name: {"data.train": str(path)} for name, path in trains.items()}}
