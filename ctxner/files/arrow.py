@@ -18,11 +18,11 @@ from ctxner.files.folders import STATE
 from ctxner.files.forms.form import Reading
 from ctxner.files.forms.recognise import CONTENT_KEYS, GOLD_KEYS, IDS, recognised
 from ctxner.files.records import BEYOND_TAGS, DOCUMENT_IDS, Record, is_annotation
+from ctxner.files.row_batches import bounded_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_PER_BATCH = 1024
 _FILE_MAGIC = b"ARROW1"  # a file with a footer; else a stream, which `datasets` writes
 
 
@@ -139,12 +139,13 @@ def _saved_files(folder: Path) -> list[Path]:
 def _file_rows(path: Path, *, tagged: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     with _opened(path) as (schema, batches):
         columns = columns_to_read(schema, path, tagged=tagged)
-        yield from row_values((piece for batch in batches for piece in _pieces(batch.select(columns))), path, "Arrow")
+        checked = (_checked(batch.select(columns)) for batch in batches)
+        yield from row_values(bounded_batches(checked, path), path, "Arrow")
 
 
-def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
     batch.validate(full=True)  # offsets out of range would read other memory
-    return (batch.slice(start, ROWS_PER_BATCH) for start in range(0, batch.num_rows, ROWS_PER_BATCH))
+    return batch
 
 
 def _schema(path: Path) -> pa.Schema:

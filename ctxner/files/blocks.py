@@ -19,10 +19,9 @@ from ctxner.files.layouts import (
     misc_tag,
     sentence_id_of,
 )
-from ctxner.files.lines import ReadCounts, lines_of
+from ctxner.files.lines import MAX_WORDS, ReadCounts, lines_of
 
 _LONG_SENTENCE = 1000  # words; in a file of one sentence, blank lines are missing
-_MAX_WORDS = 50_000  # per sentence, which has to fit into memory
 
 
 @dataclass
@@ -154,7 +153,7 @@ class BlockReader:
             self._check_columns(cells, rows[0] if rows else cells, f"{self.path}:{line_no}")
         rows.append(cells)
         block.line_nos.append(line_no)
-        if len(rows) > _MAX_WORDS:
+        if len(rows) > MAX_WORDS:
             raise ValueError(_without_blank_lines(block))
 
     def _check_columns(self, cells: list[str], first: list[str], where: str) -> None:

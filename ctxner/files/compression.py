@@ -17,8 +17,8 @@ from typing import BinaryIO, cast
 DAMAGE = (OSError, EOFError, zlib.error)  # raised while a truncated file, or one of another format, is read
 _BUFFER_BYTES = 1 << 16
 _MAX_LINE_BYTES = 1 << 26
-_MAX_RATIO = 500  # texts shrink to a third or a tenth, tables that repeat themselves to a hundredth
-_ANY_RATIO_BYTES = 1 << 26  # so much may come of any file
+MAX_RATIO = 500  # texts shrink to a third or a tenth, tables that repeat themselves to a hundredth
+ANY_RATIO_BYTES = 1 << 26  # so much may come of any file
 
 
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
@@ -66,9 +66,9 @@ class _Bounded(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         content = self._stream.read(len(buffer))
         self._num_bytes += len(content)
-        if self._num_bytes > max(_ANY_RATIO_BYTES, _MAX_RATIO * self._file.tell()):
+        if self._num_bytes > max(ANY_RATIO_BYTES, MAX_RATIO * self._file.tell()):
             raise ValueError(
-                f"{getattr(self._file, 'name', 'file')}: expands to more than {_MAX_RATIO} times its size; if this is "
+                f"{getattr(self._file, 'name', 'file')}: expands to more than {MAX_RATIO} times its size; if this is "
                 "meant, decompress it and name the decompressed file"
             )
         buffer[: len(content)] = content

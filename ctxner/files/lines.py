@@ -24,6 +24,7 @@ from ctxner.schema import Sentence
 logger = logging.getLogger(__name__)
 
 EMPTY_TOKEN = "_"  # noqa: S105 - a token of text
+MAX_WORDS = 50_000  # per sentence, which has to fit into memory
 UTF8 = "utf-8"
 SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ctxner.files.arrow import ROWS_PER_BATCH, columns_to_read, row_values
+from ctxner.files.arrow import columns_to_read, row_values
 from ctxner.files.dataset_info import names_beside, names_within
 from ctxner.files.forms.form import Reading
 from ctxner.files.forms.recognise import recognised
 from ctxner.files.records import Record
+from ctxner.files.row_batches import parquet_batches
 
 _BUFFER_BYTES = 1 << 20
 
@@ -38,7 +39,7 @@ def parquet_records(path: str | Path, prefix: str, reading: Reading) -> Iterator
             schema = file.schema_arrow
             reading = replace(reading, names={**reading.names, **names_within(schema.metadata, path)})
             columns = columns_to_read(schema, path, tagged=reading.tagged)
-            batches = file.iter_batches(ROWS_PER_BATCH, columns=columns, use_threads=False)
+            batches = parquet_batches(file, path, path, columns)
             yield from recognised(row_values(batches, path, "Parquet"), path, "Parquet", prefix, reading)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):

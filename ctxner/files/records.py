@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.files.gold import Overlaps, place_mentions
-from ctxner.files.lines import EMPTY_TOKEN, SURROGATE, ReadCounts
+from ctxner.files.json_values import MAX_CHARS
+from ctxner.files.lines import EMPTY_TOKEN, MAX_WORDS, SURROGATE, ReadCounts
 from ctxner.files.tags import AUTO, FileTags
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.files.words import split_text
@@ -145,6 +146,8 @@ def text_sentences(
     """
     text, document = record_text(record, where), _document(record, where) or id
     mentions = _mentions(record, text, where) if tagged else None
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"{where}: a text of {len(text):,} characters; cut it to {MAX_CHARS:,} at most")
     split = split_text(text)
     gold: Sequence[tuple[tuple[str, ...] | None, tuple[Mention, ...]]] = [(None, ())] * len(split)
     if mentions is not None:
@@ -193,6 +196,8 @@ def words_sentence(
     words, tags, offsets = record["words"], record.get("tags"), record.get("offsets")
     if not _is_strings(words) or not (tags is None or _is_strings(tags)):
         raise ValueError(f"{where}: wanted 'words' and 'tags' to be lists of strings")
+    if len(words) > MAX_WORDS:
+        raise ValueError(f"{where}: a sentence of {len(words):,} words; split it: {MAX_WORDS:,} at most")
     if not (offsets is None or _is_ranges(offsets)):
         raise ValueError(f"{where}: wanted 'offsets' to be a list of [start, end]")
     if "scheme" in record:

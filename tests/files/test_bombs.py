@@ -8,9 +8,11 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 _MEMORY = 3 << 29  # bytes of data that a reader may take; each file holds 3.5 GB
@@ -77,7 +79,11 @@ def test_bombs_end_in_an_error_that_names_the_file_and_leaves_the_memory(tmp_pat
     ]
     for _, name, begin, piece in cases:
         _write(tmp_path / name, begin, piece)
-    task = json.dumps([(reader, str(tmp_path / name)) for reader, name, _, _ in cases])
+    _assert_refused([(reader, tmp_path / name) for reader, name, _, _ in cases])
+
+
+def _assert_refused(cases: Sequence[tuple[str, Path]]) -> None:
+    task = json.dumps([(reader, str(path)) for reader, path in cases])
     code = textwrap.dedent(_READ).format(memory=_MEMORY)
     done = subprocess.run([sys.executable, "-c", code], input=task, capture_output=True, text=True, timeout=300)
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
@@ -85,6 +91,25 @@ def test_bombs_end_in_an_error_that_names_the_file_and_leaves_the_memory(tmp_pat
     for reader, path, kind, message in outcomes:
         assert kind == "ValueError", (reader, path, kind, message)
         assert message.startswith(path), (reader, path, message)
+
+
+def test_rows_that_repeat_a_value_of_a_dictionary_are_refused_before_they_are_written_out(tmp_path: Path) -> None:
+    """A Parquet file of two kilobytes holds 20 GB of text: a dictionary has the value once, and each row its number."""
+    settings = {"compression": "zstd", "store_schema": False, "dictionary_pagesize_limit": 1 << 30}
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["a" * 20_000_000]))
+    pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet", **settings)
+    pq.write_table(pa.table({"contents": text}), tmp_path / "b.parquet", **settings)
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 2_000_000, pa.int32()), pa.array(["a" * 100_000]))
+    lists = pa.ListArray.from_arrays(pa.array([0, 1_000_000, 2_000_000], pa.int32()), words)
+    pq.write_table(pa.table({"words": lists}), tmp_path / "c.parquet", **settings)
+    short = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), pa.array(["a" * 100_000]))
+    table = pa.table({"text": short})
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1 << 20
+    cases = [("sentences", "a.parquet"), ("documents", "a.parquet"), ("corpus", "b.parquet")]
+    cases += [("sentences", "c.parquet"), ("sentences", "a.arrow"), ("documents", "a.arrow")]
+    _assert_refused([(reader, tmp_path / name) for reader, name in cases])
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
@@ -96,3 +121,14 @@ def test_files_that_repeat_themselves_a_hundred_times_are_read_whole(tmp_path: P
     path.write_bytes(_COMPRESS[suffix](block) * 60)
     assert path.stat().st_size * 500 > len(block) * 60
     assert sum(1 for _ in lines_of(path)) == 20_000 * 60
+
+
+def test_a_sentence_of_too_many_words_is_refused(tmp_path: Path) -> None:
+    """As in column files, where blank lines may be missing."""
+    from ctxner.files.columns import ColumnFormat
+    from ctxner.files.sentences import iter_sentences
+
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"words": ["a"] * 50_001, "tags": ["O"] * 50_001}))
+    with pytest.raises(ValueError, match=r"a.jsonl:1: a sentence of 50,001 words"):
+        list(iter_sentences(path, ColumnFormat()))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from ctxner.files.compression import DAMAGE, CorpusFile, bounded_lines
+from ctxner.files.row_batches import parquet_batches
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.retrieval.corpus.documents import MAX_BYTES, read_json, read_markdown
 from ctxner.retrieval.corpus.formats import corpus_files, split_name
@@ -205,7 +206,7 @@ class CorpusReader:
         try:
             with CorpusFile(path) as self._file, pq.ParquetFile(self._file.stream) as file:
                 names = [name for name in file.schema_arrow.names if name in FIELDS]
-                for batch in file.iter_batches(batch_size=4096, columns=names):
+                for batch in parquet_batches(file, self._file.stream, path, names):
                     rows = [n for n in range(batch.num_rows) if self._is_ours(row_no + n + 1)]
                     for n, row in zip(rows, batch.take(rows).to_pylist(), strict=True):
                         yield row_no + n + 1, row
