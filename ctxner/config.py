@@ -77,6 +77,9 @@ class Columns(Section):
     encoding: Annotated[str, AfterValidator(check_encoding)] = "utf-8"
     # Overlapping mentions of texts. longest: the longest become tags, the others count as missed; refuse: an error
     overlaps: Overlaps = "longest"
+    # Whether the lines of brat's texts, and of documents with one per file, are wrapped: a line break within a
+    # paragraph is a space then. Else a line break ends a sentence, as it does in brat. Give it to training and tagging.
+    wrapped: bool = False
 
     def column_format(self, *, tagged: bool = True) -> ColumnFormat:
         """The format for a reader; with `tagged=False` the reader ignores the tag column."""
@@ -89,6 +92,7 @@ class Columns(Section):
             labels=self.labels,
             encoding=self.encoding,
             overlaps=self.overlaps,
+            wrapped=self.wrapped,
         )
 
 

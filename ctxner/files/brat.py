@@ -13,7 +13,7 @@ from typing import Any
 
 from ctxner.files.folders import ANNOTATIONS, visible_files
 from ctxner.files.forms.form import Reading
-from ctxner.files.lines import SURROGATE, lines_of
+from ctxner.files.lines import SURROGATE, lines_of, unwrapped
 from ctxner.files.records import Record
 
 _MAX_BYTES = 1 << 26
@@ -22,6 +22,7 @@ _OTHERS = {
     **{"N": "normalizations", "#": "notes"},
 }
 _TEXT_BOUND = re.compile(r"T\S*\t(\S+) (\d+ \d+(?:;\d+ \d+)*)(?:\t(.*))?")
+_WRAPPED = "mentions over a line break (--set data.wrapped=true makes it a space, if the lines are wrapped)"
 _DISCONTINUOUS = "discontinuous mention, read as its whole extent"
 
 
@@ -42,12 +43,12 @@ def brat_records(path: str | Path, prefix: str, reading: Reading) -> Iterator[Re
         name = SURROGATE.sub("\ufffd", file.relative_to(path).with_suffix("").as_posix()) if path.is_dir() else ""
         id = f"{prefix}/{name}" if name else prefix
         if annotations.is_file():
-            text = _text(file)
+            text = _text(file, reading)
             yield str(annotations), id, {"text": text, "document_id": id, **_gold(annotations, text, reading)}
         elif reading.tagged:
             reading.counts.remark(f"text without {ANNOTATIONS} file, not read", str(file))
         else:
-            yield str(file), id, {"text": _text(file)}
+            yield str(file), id, {"text": _text(file, reading)}
 
 
 def _texts(path: Path) -> list[Path]:
@@ -56,16 +57,20 @@ def _texts(path: Path) -> list[Path]:
     return sorted({file.with_suffix(".txt") for file in visible_files(path) if file.suffix in (".txt", ANNOTATIONS)})
 
 
-def _text(path: Path) -> str:
-    """The text with its line ends and byte order mark, since offsets count them."""
+def _text(path: Path, reading: Reading) -> str:
+    """The text with its line ends and byte order mark, since offsets count them; wrapped lines are joined."""
     if not path.is_file():
         raise ValueError(f"{path.with_suffix(ANNOTATIONS)}: no {path.name} beside it; wanted the annotated text")
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path}: larger than {_MAX_BYTES:,} bytes; cut the document")
     try:
-        return path.read_bytes().decode()
+        text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}; convert it (iconv -f latin1 -t utf-8)") from error
+    if not reading.wrapped or (joined := unwrapped(text)) == text:
+        return text
+    reading.counts.remark("texts whose wrapped lines are joined (data.wrapped)", str(path))
+    return joined
 
 
 def _gold(path: Path, text: str, reading: Reading) -> dict[str, Any]:
@@ -103,6 +108,8 @@ def _entity(line: str, text: str, where: str, reading: Reading) -> list[Any]:
     if gaps.strip() or fragments != sorted(fragments):
         reading.counts.remark(_DISCONTINUOUS, where)
         start, end = min(first for first, _ in fragments), max(last for _, last in fragments)
+    if "\n" in text[start:end].strip():
+        reading.counts.remark(_WRAPPED, where)
     return [start, end, type_]
 
 

@@ -49,6 +49,7 @@ class ColumnFormat:
             there too, and every tokenizer has a piece for it.
         labels: Tags that numbers stand for, in order, in JSON, Parquet and Arrow files; column files do not use it.
         encoding: Python's name of the file's encoding.
+        wrapped: Whether a line break within a paragraph is a space, in brat's texts and documents that are files.
         overlaps: Treatment of overlapping mentions in JSON lines and Parquet (`ctxner.files.records.text_sentences`).
     """
 
@@ -61,6 +62,7 @@ class ColumnFormat:
     labels: tuple[str, ...] | None = None
     encoding: str = UTF8
     overlaps: Overlaps = "longest"
+    wrapped: bool = False
 
     def __post_init__(self) -> None:
         file_scheme(self.scheme)

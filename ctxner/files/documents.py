@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from ctxner.files.abbreviations import definitions_in, latest
 from ctxner.files.columns import ColumnFormat, iter_columns
 from ctxner.files.compression import DAMAGE, decompressed
 from ctxner.files.forms.form import Reading
-from ctxner.files.lines import ReadCounts, lines_of
+from ctxner.files.lines import ReadCounts, lines_of, unwrapped
 from ctxner.files.paths import Kind, kind_of, refuse_txt, sentence_files
 from ctxner.files.record_files import records_of
 from ctxner.files.records import Record, record_text, words_sentence
@@ -158,12 +158,13 @@ def _file_documents(path: Path, kind: DocumentKind, prefix: str, format: ColumnF
     if kind == "text":
         return _lines(path, prefix, format.encoding)
     if kind == "files":
-        return _whole(path, prefix, format.encoding)
-    return _records(path, kind, prefix)
+        whole = _whole(path, prefix, format.encoding)
+        return (replace(own, text=unwrapped(own.text)) for own in whole) if format.wrapped else whole
+    return _records(path, kind, prefix, wrapped=format.wrapped)
 
 
-def _records(path: Path, kind: Kind, prefix: str) -> Iterator[Document]:
-    reading = Reading(tagged=False)
+def _records(path: Path, kind: Kind, prefix: str, *, wrapped: bool) -> Iterator[Document]:
+    reading = Reading(tagged=False, wrapped=wrapped)
     yield from map(_from_record, records_of(path, kind, prefix, reading))
     for file, form in reading.counts.recognised.items():
         logger.info("%s: read as %s", file, form)

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -206,6 +207,19 @@ def head_of(path: str | Path) -> bytes:
             return (decompressed(file, suffix) if suffix in _COMPRESSED else file).read(_HEAD_BYTES)
     except DAMAGE:
         return b""
+
+
+def unwrapped(text: str) -> str:
+    """The text with spaces in place of the line breaks within paragraphs; each character stays at its place."""
+    lines = text.split("\n")
+    parts = [lines[0]]
+    for before, line in pairwise(lines):
+        if before.strip() and line.strip():
+            parts[-1] = f"{before[:-1]} " if before.endswith("\r") else before
+            parts += [" ", line]
+        else:
+            parts += ["\n", line]
+    return "".join(parts)
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:

@@ -127,7 +127,7 @@ def _iter_file(
         return
     format = format or ColumnFormat()
     tagged = format.tag_column is not None
-    reading = Reading(tagged, format.labels, counts=counts, overlaps=format.overlaps)
+    reading = Reading(tagged, format.labels, wrapped=format.wrapped, counts=counts, overlaps=format.overlaps)
     records = counted_once(partial(records_of, path, kind, id_prefix), reading)
     yield from iter_records(
         records,

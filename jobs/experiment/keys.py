@@ -30,7 +30,7 @@ _PATHS = {"corpus", "folder", "source", "train", "dev", "contexts", "also", "unl
 _PATHS |= {"encoder", "warm_start", "tagger"}
 # Settings that came after results had been made, each with the value that means what was done before: with it they are
 # no part of a key, so that a new setting does not throw away what is done.
-ADDED: tuple[tuple[str, Any], ...] = ()
+ADDED: tuple[tuple[str, Any], ...] = (("wrapped", False),)
 
 
 class MissingFileError(ValueError):
@@ -163,8 +163,9 @@ def _settings(section: Section) -> dict[str, Any]:
 
 
 def _columns(data: Section) -> dict[str, Any]:
-    names = ("token_column", "tag_column", "scheme", "repair", "labels", "encoding", "overlaps")
-    return {name: getattr(data, name) for name in names}
+    names = ("token_column", "tag_column", "scheme", "repair", "labels", "encoding", "overlaps", "wrapped")
+    every = {name: getattr(data, name) for name in names}
+    return {name: value for name, value in every.items() if (name, value) not in ADDED}
 
 
 def _further(further: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ N1\tReference T1 Wikidata:Q41187\tSony
 #1\tAnnotatorNotes T1\tsure
 
 """
+WRAPPED_LINES = "mentions over a line break (--set data.wrapped=true makes it a space, if the lines are wrapped)"
 SPANS = [(0, 4, "Organization"), (5, 14, "Announce"), (36, 49, "Location"), (56, 59, "Person")]
 
 
@@ -73,7 +74,7 @@ def test_text_bound_annotations_are_mentions_and_the_rest_is_counted(folder):
     what = ("events", "relations", "equivalences", "attributes", "normalizations", "notes")
     assert {name: own.count for name, own in counts.remarks.items()} == {
         f"brat's {name} are not read": 1 for name in what
-    } | {"mentions that go on in another sentence": 1}
+    } | {"mentions that go on in another sentence": 1, WRAPPED_LINES: 1}
     assert counts.remarks["brat's events are not read"].places == [f"{folder}/b.ann:2"]
 
 
@@ -145,3 +146,36 @@ def test_annotations_without_their_text_and_texts_that_are_not_utf8_are_refused(
     (folder / "c.txt").write_bytes(b"caf\xe9")
     with pytest.raises(ValueError, match=r"c\.txt: not UTF-8 at byte 3"):
         read_sentences(folder)
+
+
+WRAPPED = "Ann Lee and Bob\r\nRay Cole sing in New\nYork.\n\nTitle\n \nBob sings."
+
+
+def test_wrapped_lines_are_joined_by_a_setting_alike_in_training_and_tagging(tmp_path):
+    """A line break ends a sentence in brat too (its ssplit.py), so that it takes a setting."""
+    (tmp_path / "a.txt").write_bytes(WRAPPED.encode())
+    places = [(WRAPPED.index("Bob"), WRAPPED.index("Ray") + 3), (WRAPPED.index("New"), WRAPPED.index("York") + 4)]
+    covered = [" ".join(WRAPPED[start:end].split()) for start, end in places]
+    lines = (f"T{start}\tx {start} {end}\t{text}\n" for (start, end), text in zip(places, covered, strict=True))
+    (tmp_path / "a.ann").write_text("".join(lines))
+    counts = ReadCounts()
+    as_it_is = list(iter_sentences(tmp_path, counts=counts))
+    assert not any(tags_to_spans(sentence.tags) for sentence in as_it_is)
+    assert (counts.remarks[WRAPPED_LINES].count, counts.remarks[WRAPPED_LINES].places[0]) == (
+        2,
+        f"{tmp_path / 'a.ann'}:1",
+    )
+    counts, joined = ReadCounts(), ColumnFormat(wrapped=True)
+    sentences = list(iter_sentences(tmp_path, joined, counts=counts))
+    assert mentions(sentences) == [(start, end, "x") for start, end in places]
+    assert not any(sentence.beyond_tags for sentence in sentences)
+    assert [" ".join(sentence.words) for sentence in sentences] == [
+        "Ann Lee and Bob Ray Cole sing in New York .",
+        "Title",
+        "Bob sings .",
+    ]
+    assert counts.remarks["texts whose wrapped lines are joined (data.wrapped)"].count == 1
+    assert WRAPPED_LINES not in counts.remarks
+    (document,) = iter_documents(tmp_path / "a.txt", "files", format=joined)
+    assert document.text == sentences[0].text
+    assert len(document.text) == len(WRAPPED)

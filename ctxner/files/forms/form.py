@@ -25,6 +25,7 @@ class Reading:
         tagged: Whether gold is wanted. If not, gold that cannot be read is no reason to refuse a record.
         labels: Names of the tags that numbers stand for, in order, as the user gives them; they beat `names`.
         names: The same as the file itself tells them, by key of the record.
+        wrapped: Whether a line break within a paragraph of brat's texts is a space.
         counts: Counters to add to.
         overlaps: Treatment of overlapping mentions (`ctxner.files.records.text_sentences`).
     """
@@ -32,6 +33,7 @@ class Reading:
     tagged: bool = True
     labels: Sequence[str] | None = None
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    wrapped: bool = False
     counts: ReadCounts = field(default_factory=ReadCounts)
     overlaps: Overlaps = "longest"
 
