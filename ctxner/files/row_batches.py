@@ -20,6 +20,7 @@ ROWS_PER_BATCH = 1024
 _MAX_BYTES = 1 << 26  # per row, and per batch, which becomes Python's objects
 _MAX_VALUES = 1 << 26  # per column and row group
 _ORDINARY_EXPANSION = 100  # the longest text of a column is some ten times as long as the mean
+_DELTA_BYTES, _FEWEST_ROWS = 1 << 26, 16  # of a batch in which each value may be as long as its column chunk
 _VALUE_BYTES = 8  # a value costs at least this, however short it is
 
 
@@ -42,26 +43,34 @@ def parquet_batches(
 
     leaves = [file.schema.column(number) for number in range(len(file.schema))]
     places = [number for number, leaf in enumerate(leaves) if leaf.path.partition(".")[0] in columns]
-    texts = [number for number in places if leaves[number].physical_type == "BYTE_ARRAY"]
     _check_footer(file.metadata, places, path)
-    coded = pq.ParquetFile(source, metadata=file.metadata, read_dictionary=[leaves[number].path for number in texts])
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    deltas = [place for place in places if any(_is_delta(group.column(place)) for group in groups)]
+    # pyarrow reads only what has a dictionary as numbers
+    texts = [place for place in places if leaves[place].physical_type == "BYTE_ARRAY" and place not in deltas]
+    coded = pq.ParquetFile(source, metadata=file.metadata, read_dictionary=[leaves[place].path for place in texts])
     schema = pa.schema([file.schema_arrow.field(name) for name in file.schema_arrow.names if name in columns])
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for group in range(file.num_row_groups):
-            reader = coded if any(_may_expand(coded, group, number) for number in texts) else file
-            yield from reader.iter_batches(ROWS_PER_BATCH, [group], list(columns), use_threads=False)
+        for number, group in enumerate(groups):
+            reader = coded if any(_may_expand(coded, number, place) for place in texts) else file
+            size = max((group.column(place).total_uncompressed_size for place in deltas), default=0)
+            num_rows = max(_FEWEST_ROWS, min(ROWS_PER_BATCH, _DELTA_BYTES // max(1, size)))
+            yield from reader.iter_batches(num_rows, [number], list(columns), use_threads=False)
 
     with coded:
         for batch in bounded_batches(batches(), path):
             yield batch if batch.schema.equals(schema) else batch.cast(schema)
 
 
+def _is_delta(chunk: pq.ColumnChunkMetaData) -> bool:
+    """Whether a value may be the beginning of the one before: then it may be as long as the whole column chunk."""
+    return any(encoding.startswith("DELTA") and encoding.endswith("BYTE_ARRAY") for encoding in chunk.encodings)
+
+
 def _may_expand(coded: pq.ParquetFile, group: int, number: int) -> bool:
     """Whether the values of a column, each standing by itself, may take far more memory than the column has bytes."""
     chunk = coded.metadata.row_group(group).column(number)
-    if "DELTA_BYTE_ARRAY" in chunk.encodings:  # a value may be the beginning of the one before
-        return True
     if not chunk.has_dictionary_page or chunk.num_values * chunk.total_uncompressed_size <= ANY_RATIO_BYTES:
         return False
     column = chunk.path_in_schema.partition(".")[0]

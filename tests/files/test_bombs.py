@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -18,7 +20,7 @@ import pytest
 _MEMORY = 3 << 29  # bytes of data that a reader may take; each file holds 3.5 GB
 _PIECE = 1 << 24
 _READ = """
-    import json, resource, sys
+    import gc, json, resource, sys
     resource.setrlimit(resource.RLIMIT_DATA, ({memory}, {memory}))
     from ctxner.files.columns import ColumnFormat
     from ctxner.files.documents import iter_documents
@@ -35,6 +37,7 @@ _READ = """
             print(json.dumps([name, path, "read", number]))
         except Exception as error:
             print(json.dumps([name, path, type(error).__name__, str(error)]))
+        gc.collect()  # each file has the whole memory
 """
 _COMPRESS = {
     ".gz": gzip.compress,
@@ -82,15 +85,19 @@ def test_bombs_end_in_an_error_that_names_the_file_and_leaves_the_memory(tmp_pat
     _assert_refused([(reader, tmp_path / name) for reader, name, _, _ in cases])
 
 
-def _assert_refused(cases: Sequence[tuple[str, Path]]) -> None:
+def _assert_refused(cases: Sequence[tuple[str, Path]], why: str = "") -> None:
     task = json.dumps([(reader, str(path)) for reader, path in cases])
     code = textwrap.dedent(_READ).format(memory=_MEMORY)
-    done = subprocess.run([sys.executable, "-c", code], input=task, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}  # the others keep what is freed
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=task, capture_output=True, text=True, timeout=300, env=environment
+    )
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(outcomes) == len(cases), done.stderr[-2000:]
     for reader, path, kind, message in outcomes:
         assert kind == "ValueError", (reader, path, kind, message)
         assert message.startswith(path), (reader, path, message)
+        assert re.search(why, message), (reader, path, message)
 
 
 def test_rows_that_repeat_a_value_of_a_dictionary_are_refused_before_they_are_written_out(tmp_path: Path) -> None:
@@ -106,10 +113,21 @@ def test_rows_that_repeat_a_value_of_a_dictionary_are_refused_before_they_are_wr
     table = pa.table({"text": short})
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)
+    again = pa.chunked_array([pa.array(["a" * 2_000_000] * 10)] * 100)  # a value may repeat the one before
+    delta = {"compression": "zstd", "use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}
+    delta |= {"data_page_size": 1 << 30, "write_batch_size": 1000}
+    pq.write_table(pa.table({"text": again}), tmp_path / "d.parquet", **delta)
+    assert pq.ParquetFile(tmp_path / "d.parquet").num_row_groups == 1
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1 << 20
     cases = [("sentences", "a.parquet"), ("documents", "a.parquet"), ("corpus", "b.parquet")]
-    cases += [("sentences", "c.parquet"), ("sentences", "a.arrow"), ("documents", "a.arrow")]
-    _assert_refused([(reader, tmp_path / name) for reader, name in cases])
+    cases += [
+        ("sentences", "c.parquet"),
+        ("sentences", "d.parquet"),
+        ("sentences", "a.arrow"),
+        ("documents", "a.arrow"),
+    ]
+    why = r"row \d+: (the file expands more than 500-fold, to over|a row of) \d+ MiB|a text of 20,000,000 characters"
+    _assert_refused([(reader, tmp_path / name) for reader, name in cases], why)
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
