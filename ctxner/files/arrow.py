@@ -13,11 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctxner.files.annotations import is_annotation
 from ctxner.files.dataset_info import names_beside, names_within
 from ctxner.files.folders import STATE
 from ctxner.files.forms.form import Reading
 from ctxner.files.forms.recognise import CONTENT_KEYS, GOLD_KEYS, IDS, recognised
-from ctxner.files.records import BEYOND_TAGS, DOCUMENT_IDS, Record, is_annotation
+from ctxner.files.records import BEYOND_TAGS, DOCUMENT_IDS, Record
 from ctxner.files.row_batches import bounded_batches
 
 if TYPE_CHECKING:

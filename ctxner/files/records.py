@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ctxner.files.annotations import mentions_of, refuse_unread
 from ctxner.files.gold import Overlaps, place_mentions
 from ctxner.files.json_values import MAX_CHARS
 from ctxner.files.lines import EMPTY_TOKEN, MAX_WORDS, SURROGATE, ReadCounts
 from ctxner.files.tags import AUTO, FileTags
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.files.words import split_text
-from ctxner.schema import Mention, Sentence, Span
+from ctxner.schema import Mention, Sentence
 from ctxner.schemes import scheme_name
 
 _RECORD_HINT = "mend the record's tags or its 'scheme', or --set data.repair=true reads them by conlleval's rules"
@@ -25,22 +26,9 @@ _RECORD_HINT = "mend the record's tags or its 'scheme', or --set data.repair=tru
 Record = tuple[str, str, Mapping[str, Any]]  # place as errors name it, id, fields that are not null
 
 DOCUMENT_IDS = ("document_id", "doc_id")  # fields that name the document of a record; the first that has a value counts
-SPAN_KEYS = ("entities", "label", "labels")  # gold beside `text`; doccano writes each of them
-_ANNOTATION_KEYS = {
-    *("annotation", "annotations", "ent", "entities", "entity", "entity_mentions", "ents", "gold", "gold_tags"),
-    *("label", "labels", "mention", "mentions", "named_entities", "span", "spans", "tag", "tags"),
-    *("bilou", "bio", "bioes", "bmewo", "iob", "iob1", "iob2"),
-    *("token_labels", "token_tags", "word_labels", "word_tags"),
-    *("ner", "ner_label", "ner_labels", "ner_spans", "ner_tag", "ner_tags"),
-}
 BEYOND_TAGS = "beyond_tags"  # of words: the gold mentions that `tags` cannot express
 _TAGGED_FIELDS = ("tags", "scheme", BEYOND_TAGS)
 _MENTION_FIELDS = ("start", "end", "type", "text")
-_SPAN_FIELDS = (("start", "end", "type"), ("start_offset", "end_offset", "label"))
-_SPAN_FORMS = (
-    "{'start': int, 'end': int, 'type': str}, {'start_offset': int, 'end_offset': int, 'label': str} or "
-    "[start, end, type]"
-)
 
 
 def iter_records(
@@ -81,7 +69,7 @@ def iter_records(
                 yield from parts
                 continue
             if tagged:
-                _refuse_unread(record, where, "tags")
+                refuse_unread(record, where, "tags")
             else:
                 record = {name: value for name, value in record.items() if name not in _TAGGED_FIELDS}
             if "tags" in record and "scheme" not in record and file_tags is None:
@@ -107,11 +95,6 @@ def _all_ids(records: Iterator[Record]) -> Iterator[tuple[str, str]]:
 
 def _sentence_ids(id: str, num_sentences: int) -> list[str]:
     return [id] if num_sentences == 1 else [f"{id}-{number}" for number in range(num_sentences)]
-
-
-def is_annotation(key: str) -> bool:
-    """Whether a key names gold, in this package or in another; other keys are metadata."""
-    return key.lower().replace("-", "_") in _ANNOTATION_KEYS
 
 
 def text_sentences(
@@ -145,9 +128,9 @@ def text_sentences(
             form, or a mention that is out of range, empty or without a word, or overlaps another with `refuse`.
     """
     text, document = record_text(record, where), _document(record, where) or id
-    mentions = _mentions(record, text, where) if tagged else None
     if len(text) > MAX_CHARS:
         raise ValueError(f"{where}: a text of {len(text):,} characters; cut it to {MAX_CHARS:,} at most")
+    mentions = mentions_of(record, text, where) if tagged else None
     split = split_text(text)
     gold: Sequence[tuple[tuple[str, ...] | None, tuple[Mention, ...]]] = [(None, ())] * len(split)
     if mentions is not None:
@@ -283,40 +266,3 @@ def record_text(record: Mapping[str, Any], where: str) -> str:
 
 def _clean(text: str) -> str:
     return SURROGATE.sub("\ufffd", text)
-
-
-def _refuse_unread(record: Mapping[str, Any], where: str, read: str | None) -> None:
-    """ValueError where the record has annotations under another key than `read`."""
-    unread = [repr(key) for key in record if is_annotation(key) and key != read]
-    if unread:
-        keys = f"one of {', '.join(map(repr, SPAN_KEYS))} beside 'text', or 'tags' beside 'words'"
-        raise ValueError(
-            f"{where}: {', '.join(unread)}: looks like annotations and is not read; read are {keys}; "
-            "rename the key, or remove it if it is not gold"
-        )
-
-
-def _mentions(record: Mapping[str, Any], text: str, where: str) -> list[Span] | None:
-    """The mentions as spans of characters; None if the record has no gold."""
-    key = next((key for key in SPAN_KEYS if key in record), None)
-    _refuse_unread(record, where, key)
-    if key is None:
-        return None
-    if not isinstance(record[key], list):
-        raise ValueError(f"{where}: {key!r} is {record[key]!r:.80}; wanted a list of {_SPAN_FORMS}")
-    return [_character_span(entity, text, where) for entity in record[key]]
-
-
-def _character_span(entity: Any, text: str, where: str) -> Span:
-    if isinstance(entity, dict):
-        start, end, type_ = next(
-            (values for names in _SPAN_FIELDS if (values := [entity.get(name) for name in names])[2] is not None),
-            (None, None, None),
-        )
-    else:
-        start, end, type_ = entity if isinstance(entity, list) and len(entity) == 3 else (None, None, None)
-    if not isinstance(type_, str) or not type_:
-        raise ValueError(f"{where}: entity {entity!r}; wanted {_SPAN_FORMS}")
-    if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
-        raise ValueError(f"{where}: entity {entity!r}; wanted 0 <= start < end <= {len(text)}, the length of the text")
-    return Span(start, end, _clean(type_))
