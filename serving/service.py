@@ -83,8 +83,7 @@ class Service:
         """
         self.draining.refuse()
         if not self.requests.fits(caller, 1):
-            message = f"{self.requests.held} requests are open; try again later"
-            raise RefusedError(503, "overload", message, retry_after=self.routing.load.seconds(self.turns.waiting))
+            raise self._overloaded(f"{self.requests.held} requests are open")
         self.requests.enter(caller, 1)
         try:
             yield
@@ -201,7 +200,7 @@ class Service:
         # Twice the size has to be free, so that large requests leave room for small ones.
         if not self.room.fits(caller, 2 * size):
             raise self._overloaded("too much is waiting")
-        is_free = not self.room.held and size <= POLICY.free_pieces
+        is_free = not self.turns.used and size <= POLICY.free_pieces
         if self.routing.load.seconds(self.turns.before(flow, size)) > POLICY.waited_share * seconds and not is_free:
             raise self._overloaded("cannot be answered within its deadline now")
         self.room.enter(caller, size)

@@ -438,6 +438,34 @@ def test_streams_leave_room_for_requests_with_deadlines(local, monkeypatch):
     assert not service.routing.load.pieces
 
 
+def test_a_request_beside_streams_is_not_taken_for_one_at_an_idle_router(local):
+    """Before: it was admitted, since streams hold no room of requests, and came too late."""
+    local.seconds["plain"] = local.seconds["context"] = 0.3
+    service = make_service(local.routing())
+
+    async def lines() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield line("London sings in Paris with many people").rstrip()
+
+    async def work() -> httpx2.Response:
+        streaming = asyncio.ensure_future(_parts(stream(service, lines())))
+        async with client_of(service) as client:
+            while not service.routing.load.speed:
+                await asyncio.sleep(0.01)
+            body = {"texts": ["London"], "view": "plain", "deadline_ms": 50}
+            answer = await client.post("/v1/tag", json=body)
+        streaming.cancel()
+        return answer
+
+    answer = run(work)
+    assert answer.status_code == 503
+    assert "cannot be answered within its deadline now" in answer.json()["message"], "refused at once"
+
+
+async def _parts(parts: AsyncIterator[bytes]) -> list[bytes]:
+    return [part async for part in parts]
+
+
 def test_large_requests_without_a_key_leave_room_and_time_for_small_ones(local):
     """Before: a few of 100 KB were admitted for the deadline of 30 s, and 98% of all others were refused after that."""
     one_by_one = asyncio.Lock()
