@@ -15,9 +15,7 @@ from ctxner.files.sentences import read_sentences, refuse_untagged
 from ctxner.labels import mention_text
 from ctxner.retrieval.measure.coverage import (
     LocatedMention,
-    MentionTally,
     Surface,
-    Tally,
     locate_in_corpus,
     locate_mentions,
     mention_coverage,
@@ -25,12 +23,12 @@ from ctxner.retrieval.measure.coverage import (
     tally,
     word_coverage,
 )
-from ctxner.retrieval.measure.entries import SeenTally, corresponding_types, measure_links, pieces_spent
+from ctxner.retrieval.measure.entries import corresponding_types, measure_links, pieces_spent
 from ctxner.schema import Example, Sentence, Span
 from jobs.audit import read_passages
 from jobs.console import progress
-from jobs.pages.page import as_dict
 from jobs.pages.retrieval import Findings, Missing, write_retrieval_page
+from jobs.retrieval_rows import link_rows, row_of
 from jobs.retrieve import warning_of_misses
 
 
@@ -73,10 +71,12 @@ def run(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, ou
         "sentences": len(inputs.examples),
         "errors": sum(context.error is not None for context in inputs.contexts.values()),
         "without_query": sum(not context.query for context in inputs.contexts.values()),
-        "coverage": {str(k): _row(cell, measures.words[k], measures.has_seen) for k, cell in measures.coverage.items()},
-        "context_view": _row(measures.read, measures.read_words, measures.has_seen),
-        "ceiling": _row(measures.ceiling, None, measures.has_seen) if measures.ceiling else None,
-        **_link_rows(measures),
+        "coverage": {
+            str(k): row_of(cell, measures.words[k], measures.has_seen) for k, cell in measures.coverage.items()
+        },
+        "context_view": row_of(measures.read, measures.read_words, measures.has_seen),
+        "ceiling": row_of(measures.ceiling, None, measures.has_seen) if measures.ceiling else None,
+        **link_rows(measures),
         "passages": {
             fate: {"passages": len(passages), "pieces": measures.num_pieces(passages)}
             for fate, passages in measures.fates().items()
@@ -105,39 +105,6 @@ def plan(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, o
         "ks": sorted(set(ks)),
         "corpus": [str(path) for path in config.index.corpus] if with_ceiling else [],
         "report": str(out),
-    }
-
-
-def summary(result: dict[str, Any]) -> dict[str, str]:
-    """A short result for people: one line per measure and per number of passages."""
-
-    def share(cell: dict[str, Any]) -> str:
-        return f"{'none':>6}" if cell["share"] is None else f"{cell['share']:6.1%}"
-
-    def line(row: dict[str, Any]) -> str:
-        return "  ".join(f"{name} {share(row[name])}" for name in ("all", "seen", "unseen", "words") if name in row)
-
-    links, pieces, right_type = result["links"], result["pieces"], result["right_type"]
-    whole = {"whole corpus": line(result["ceiling"])} if result["ceiling"] else {}
-    return {
-        "gold mentions": f"{result['context_view']['all']['total']:,}",
-        "mentions with own entry": line(result["own_entry"]),
-        "entries about a mention": line(result["about"]["entries"]),
-        "passages about a mention": line(result["about"]["passages"]),
-        "links": f"{links['number']:,}",
-        "links that are mentions": line(links["precision"]),
-        "mentions that are linked": line(links["recall"]),
-        "entries of right type": line(right_type) if right_type else f"not measured: {result['why_no_right_type']}",
-        "pieces per sentence": (
-            f"entries {pieces['entries']:.1f}  texts {pieces['texts']:.1f}  "
-            f"about a mention {pieces['entries_about']['all']:.1f}"
-        ),
-        **{f"first {k}": line(row) for k, row in result["coverage"].items()},
-        "context view": line(result["context_view"]),
-        **whole,
-        **{f"passages, {fate}": f"{count['passages']:,}" for fate, count in result["passages"].items()},
-        "report": result["report"],
-        **({"warning": result["warning"]} if result["warning"] else {}),
     }
 
 
@@ -278,39 +245,6 @@ def _in_sentence(sentence: Sentence, span: Span) -> tuple[str, str, str]:
     """A gold mention's words, and the words before and after it; all words are before one that no run of words is."""
     start, end = (span.start, span.end) if span.start >= 0 else (len(sentence.words), len(sentence.words))
     return " ".join(sentence.words[:start]), mention_text(sentence, span), " ".join(sentence.words[end:])
-
-
-def _row(mentions: MentionTally, words: Tally | None, has_seen: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"all": as_dict(mentions.all)}
-    if has_seen:
-        row |= {"seen": as_dict(mentions.seen), "unseen": as_dict(mentions.unseen)}
-    row |= {"words": as_dict(words)} if words else {}
-    return row | {"by_type": {type: as_dict(tally) for type, tally in mentions.by_type.items()}}
-
-
-def _link_rows(measures: Findings) -> dict[str, Any]:
-    """The measures of entries, links, types and pieces; seen and unseen only with training data."""
-    links, spent = measures.links, measures.pieces_spent
-
-    def row(tallies: SeenTally) -> dict[str, Any]:
-        names = ("all", "seen", "unseen") if measures.has_seen else ("all",)
-        return {name: as_dict(getattr(tallies, name)) for name in names}
-
-    about = {"all": spent.about}
-    about |= {"seen": spent.about_seen, "unseen": spent.about_unseen} if measures.has_seen else {}
-    return {
-        "own_entry": _row(links.own_entry, None, measures.has_seen),
-        "about": {"entries": row(links.about_entries), "passages": row(links.about_passages)},
-        "links": {
-            "number": links.num_links,
-            "precision": row(links.precision),
-            "recall": _row(links.recall, None, measures.has_seen),
-        },
-        "right_type": row(links.right_type) | {"without_type": links.num_untyped} if links.right_type else None,
-        "why_no_right_type": measures.why_no_types,
-        "gold_types": dict(measures.gold_types) if measures.gold_types else None,
-        "pieces": {"entries": spent.entries, "texts": spent.texts, "entries_about": about},
-    }
 
 
 def _facts(config: Config, split: str, inputs: Inputs) -> dict[str, str]:

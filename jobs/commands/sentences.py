@@ -137,12 +137,13 @@ def retrieval_report(
     """
     from jobs import retrieval_report as job
     from jobs.pages.page import page_beside
+    from jobs.retrieval_rows import summary
 
     settings = with_given(of_run(model, config, overrides), "index", {"corpus": tuple(corpus) or None})
     page = out or page_beside(settings.data.contexts, "contexts", f"retrieval-{split}")
 
     def result() -> dict[str, Any]:
         outcome = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=page)
-        return outcome if json or dry_run else job.summary(outcome)
+        return outcome if json or dry_run else summary(outcome)
 
     finish(result, json)
