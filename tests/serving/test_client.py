@@ -140,7 +140,7 @@ def test_both_clients_say_the_same_and_the_deadline_reaches_the_server(local):
     with online(make_app(make_service(local.routing()))) as url, Client(url + "/") as client:
         started = time.perf_counter()
         found = client.tag(TEXT, view="context", deadline_ms=300)
-        assert time.perf_counter() - started < 2
+        assert time.perf_counter() - started < 4, "not 5 s"
         assert set(found.reasons) == {"deadline"}
 
         async def work() -> Any:
@@ -279,12 +279,12 @@ def test_the_timeout_bounds_all_attempts_together():
     started = time.perf_counter()
     with closing(server), Client(url, timeout=0.4) as client, pytest.raises(ClientError, match="timeout"):
         client.tag("Paris")
-    assert time.perf_counter() - started < 1.5
+    assert time.perf_counter() - started < 4, "not 5 s"
     client, requests = scripted(*[problem(503, "overload", retry_after="0")] * 1000, retries=10**6, timeout=0.3)
     started = time.perf_counter()
     with client, pytest.raises(ClientError):
         client.tag("Paris")
-    assert time.perf_counter() - started < 1.5
+    assert time.perf_counter() - started < 4
     assert len(requests) > 2
 
 

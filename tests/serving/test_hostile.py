@@ -350,7 +350,7 @@ def test_what_cannot_be_finished_in_time_is_told_so(local):
             await asyncio.sleep(0.3)
             started = time.monotonic()
             assert (await client.get(f"{url}/drain?0.5")).text == "2"
-            assert time.monotonic() - started < 2.5
+            assert time.monotonic() - started < 20, "not 60 s"
             answer = await open_one
             assert (answer.status_code, answer.json()["error"]) == (503, "draining")
             await connection.head()
