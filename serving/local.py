@@ -31,6 +31,7 @@ console = Console(stderr=True)
 
 _MIN_LOCAL_CPUS = 8  # logical; most replicas reserve 0.5, and twice as many run while a new version rolls in
 _READY_SECONDS = 600
+_SAY_SECONDS = 30  # between lines in a log on what is waited for; a terminal shows it all the time
 # Sockets lie there, whose paths may have at most 107 bytes, in folders that only this user enters.
 _SHORT = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108
 _LOCAL = {
@@ -206,26 +207,33 @@ def _wait_until_ready(name: str, ended: threading.Event) -> None:
     """
     from ray import serve
 
-    end = time.monotonic() + _READY_SECONDS
+    begun = said = time.monotonic()
+    states = "nothing is deployed yet"
     with console.status("starting") as shown:
-        while time.monotonic() < end and not ended.is_set():
+        while (now := time.monotonic()) < begun + _READY_SECONDS and not ended.is_set():
             application = serve.status().applications.get(name)
             if application is not None:
-                states = {
-                    deployment: str(status.status.value) for deployment, status in application.deployments.items()
-                }
-                shown.update(
-                    "starting: " + ", ".join(f"{deployment} {state.lower()}" for deployment, state in states.items())
-                )
+                states = _states(application.deployments) or states
                 if application.status == "RUNNING":
                     return
                 if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                     messages = [application.message, *(status.message for status in application.deployments.values())]
                     raise ValueError("\n".join(filter(None, messages)).strip()[-2000:])
+                shown.update(f"starting: {escape(states)}")
+            if not console.is_terminal and now > said + _SAY_SECONDS:
+                said = now
+                console.print(f"not ready after {now - begun:.0f} s: {states}", markup=False, soft_wrap=True)
             ended.wait(0.2)
     if ended.is_set():
         return
-    raise TimeoutError(f"not ready after {_READY_SECONDS} s; see `serve status`")
+    raise TimeoutError(f"not ready after {_READY_SECONDS} s: {states}; see `serve status`")
+
+
+def _states(deployments: Mapping[str, Any]) -> str:
+    """What Serve says of each deployment, in one line."""
+    return ", ".join(
+        " ".join(filter(None, (name, own.status.value.lower(), own.message))) for name, own in deployments.items()
+    )
 
 
 def _index(tree: dict[str, Any]) -> str | None:
