@@ -11,7 +11,7 @@ from typing import Any
 
 from ctxner.batch.local_ray import free_port
 from serving.addresses import LOOPBACK
-from serving.front import CONNECTIONS_VARIABLE, HEADER_SECONDS, METHODS
+from serving.front import CONNECTIONS_VARIABLE, HEADER_SECONDS, METHODS, UNREAD_BYTES
 from serving.settings import Limits
 
 _SPARE_SECONDS = 15  # above the router's own limits, which answer with a reason
@@ -33,7 +33,10 @@ exec '{binary}' "$@"
 
 # A script for sed, run on each configuration that Serve writes. Small bodies are waited for here, large ones in the
 # router. Invented methods stay out of Serve's metrics, in which they would be labels.
-_LIMITS = r"""/^defaults/a\
+_LIMITS = r"""/^global/a\
+    tune.sndbuf.client {unread}\
+    tune.rcvbuf.server {unread}
+/^defaults/a\
     timeout http-request {header}s\
 {errors}
 s/^( *timeout http-keep-alive ).*/\1{idle}s/
@@ -109,6 +112,7 @@ def haproxy_limits(limits: Limits) -> str:
         for status, code in _ERRORS.items()
     )
     return _LIMITS.format(
+        unread=UNREAD_BYTES,
         header=round(HEADER_SECONDS),
         errors=errors,
         idle=30,

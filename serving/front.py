@@ -1,7 +1,8 @@
 """What stands before Ray Serve's HTTP servers, in their processes: in its proxies, or in the routers behind HAProxy.
 
 Serve calls `middlewares` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it; `ctxner serve` sets that variable.
-It bounds what Serve does not: the time of headers, connections per address, and how far a stream is read ahead.
+It bounds what Serve does not: the time of headers, connections per address, how far a stream is read ahead and how far
+it is answered ahead of its reader.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import uuid
 from collections import Counter, deque
 from typing import Any, ClassVar
@@ -22,6 +24,9 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 HEADER_SECONDS = 10.0  # from a connection's begin, or from a request's first byte, until the headers are there
 CONNECTIONS = 256  # per address
 CONNECTIONS_VARIABLE = "CTXNER_CONNECTIONS_PER_ADDRESS"
+# Of answers that nobody reads, in each of the kernel's buffers; left to itself it takes megabytes in each, and one
+# unread stream keeps all replicas busy for minutes.
+UNREAD_BYTES = 1 << 16
 _STREAM = "/v1/tag/stream"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # others are no labels of metrics
 ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # of a request, as clients may give it
@@ -53,8 +58,10 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     _address = ""
 
     def connection_made(self, transport: Any) -> None:
-        """Count a connection, and wait for its first request."""
+        """Count a connection, bound what it holds of an answer, and wait for its first request."""
         super().connection_made(transport)
+        if (opened := transport.get_extra_info("socket")) is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
         self._address = str((transport.get_extra_info("peername") or [""])[0])
         self._open[self._address] += 1
         if self._open[self._address] > _most_connections():

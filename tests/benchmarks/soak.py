@@ -15,7 +15,8 @@ import random
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,10 +209,10 @@ def summary(soak: Soak, lines: Sequence[Any], **about: Any) -> dict[str, Any]:
     }
 
 
-def main(minutes: float, out: Path, attacks: Sequence[Attack], share: float) -> None:
-    """Serve, measure, write, draw."""
+@contextmanager
+def small_server() -> Iterator[tuple[list[str], int, int]]:
+    """A server with a small untrained encoder and the index of an invented world: its texts, port and process id."""
     world = make_world(num_train=300, num_dev=8, num_test=0)
-    texts = [" ".join(sentence.words) for sentence in world.train]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_world(world, folder)
@@ -220,16 +221,22 @@ def main(minutes: float, out: Path, attacks: Sequence[Attack], share: float) -> 
         options = ["--model", str(folder / "model"), "--index", str(folder / "index")]
         options += ["--set", "retrieval.rerank=false", "--set", "threshold=0.5"]
         with served(*options, log=folder / "serve.log") as (port, pid):
-            known = asyncio.run(right_answers(port, texts))
-            requests = bodies(texts, view="auto", deadline_ms=DEADLINE_MS)
-            asyncio.run(closed_loop(port, requests, clients=4, seconds=_WARM_UP))
-            load = asyncio.run(closed_loop(port, requests, clients=CLIENTS, seconds=_CAPACITY_SECONDS))
-            capacity = len(load.latencies) / load.seconds
-            about = {"minutes": minutes, "capacity": round(capacity, 1), "load": share, "deadline_ms": DEADLINE_MS}
-            print(json.dumps(about), flush=True)
-            soak = Soak(port, requests, known, attacks)
-            work = soak.run(share * capacity, 60 * minutes)
-            lines = asyncio.run(watched(work, soak, pid, lambda line: print(json.dumps(line), flush=True)))
+            yield [" ".join(sentence.words) for sentence in world.train], port, pid
+
+
+def main(minutes: float, out: Path, attacks: Sequence[Attack], share: float) -> None:
+    """Serve, measure, write, draw."""
+    with small_server() as (texts, port, pid):
+        known = asyncio.run(right_answers(port, texts))
+        requests = bodies(texts, view="auto", deadline_ms=DEADLINE_MS)
+        asyncio.run(closed_loop(port, requests, clients=4, seconds=_WARM_UP))
+        load = asyncio.run(closed_loop(port, requests, clients=CLIENTS, seconds=_CAPACITY_SECONDS))
+        capacity = len(load.latencies) / load.seconds
+        about = {"minutes": minutes, "capacity": round(capacity, 1), "load": share, "deadline_ms": DEADLINE_MS}
+        print(json.dumps(about), flush=True)
+        soak = Soak(port, requests, known, attacks)
+        work = soak.run(share * capacity, 60 * minutes)
+        lines = asyncio.run(watched(work, soak, pid, lambda line: print(json.dumps(line), flush=True)))
     lines.append(summary(soak, lines, **about))
     print(json.dumps(lines[-1]))
     out.mkdir(parents=True, exist_ok=True)
