@@ -10,6 +10,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from serving.errors import RefusedError
+from serving.policy import POLICY
 from serving.settings import Limits
 
 _LARGE_BYTES = 1 << 15  # smaller bodies are parsed within a few milliseconds
@@ -72,14 +73,16 @@ async def read_body(request: Request, limits: Limits, held: Held) -> bytes:
     return bytes(body)
 
 
-async def lines_of(parts: AsyncIterator[bytes], limits: Limits) -> AsyncIterator[bytes]:
-    """The lines of a body that are not blank. Of a line that is too long only one byte more than the limit comes.
+async def lines_of(parts: AsyncIterator[bytes], limits: Limits) -> AsyncIterator[list[bytes]]:
+    """The lines of a body that are not blank, in lists of those that came together, `POLICY.lines_at_once` at most.
+
+    Of a line that is too long only one byte more than the limit comes.
 
     Raises:
         RefusedError: The body has too many bytes or lines, with those that are skipped.
     """
     most, num_bytes, num_lines = limits.line_bytes, 0, 0
-    rest, skipping = bytearray(), False
+    rest, skipping, lines = bytearray(), False, list[bytes]()
     async for part in parts:
         num_bytes += len(part)
         num_lines += part.count(b"\n")
@@ -91,24 +94,30 @@ async def lines_of(parts: AsyncIterator[bytes], limits: Limits) -> AsyncIterator
             continue
         allowed = limits.lines - num_lines + part.count(b"\n")  # of the lines in this part
         start = 0
-        while (end := part.find(b"\n", start)) >= 0:
-            if (allowed := allowed - 1) < 0:
-                raise _too_many_lines(limits)
+        while (end := part.find(b"\n", start)) >= 0 and (allowed := allowed - 1) >= 0:
             line = bytes(rest + part[start:end])[: most + 1]
             if not skipping and line and not line.isspace():
-                yield line
+                lines.append(line)
+            if len(lines) == POLICY.lines_at_once:
+                yield lines
+                lines = []
             rest.clear()
             start, skipping = end + 1, False
-        if not skipping:
+        if allowed >= 0 and not skipping:
             rest += part[start:]
         if len(rest) > most:
-            yield bytes(rest[: most + 1])
+            lines.append(bytes(rest[: most + 1]))
             rest.clear()
             skipping = True
+        if lines:
+            yield lines
+            lines = []
+        if allowed < 0:
+            raise _too_many_lines(limits)
     if rest and not rest.isspace():
         if num_lines >= limits.lines:
             raise _too_many_lines(limits)
-        yield bytes(rest)
+        yield [bytes(rest)]
 
 
 def _too_many_lines(limits: Limits) -> RefusedError:

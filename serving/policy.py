@@ -34,6 +34,8 @@ class Policy:
         probe_seconds: Time that one late call per group may keep running, to notice that the group has recovered.
         skips_per_try: Interval, counted in re-rankings that seem too slow, at which one is tried nevertheless.
         lines_per_stream: Lines of a stream that are in work at once.
+        lines_at_once: Lines of a stream that came together and are answered together, at most; one by one, a line costs
+            the router as much as the tagger.
         bytes_per_stream: Bytes of lines in work above which no further line of a stream is read.
         described_seconds: Age after which the router asks the replicas for their descriptions again.
         batch_sentences: Largest number of sentences that are searched or re-ranked in one batch.
@@ -64,6 +66,7 @@ class Policy:
     probe_seconds: float = 120.0
     skips_per_try: int = 16
     lines_per_stream: int = 64
+    lines_at_once: int = 32
     bytes_per_stream: int = 1 << 20
     described_seconds: float = 5.0
     batch_sentences: int = 64

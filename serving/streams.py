@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,10 @@ from serving.errors import RefusedError, place_of
 from serving.policy import POLICY
 from serving.service import ANYONE, Service
 from serving.turns import Flow
-from serving.work import Work, text_out, work_of
+from serving.work import Work, joined, text_out, work_of
 
 logger = logging.getLogger("ray.serve")
+_WHOLE = ("overload", "draining")  # no line's own fault
 
 
 @dataclass(slots=True)
@@ -31,13 +32,14 @@ class _Stream:
 
     flow: Flow
     lines: int = 0
+    in_work: int = 0
     held: int = 0  # bytes of the lines in work
     ended: RefusedError | None = None
-    answers: deque[asyncio.Task[TextOut]] = field(default_factory=deque)
+    answers: deque[asyncio.Task[list[TextOut]]] = field(default_factory=deque)
 
 
 async def stream(
-    service: Service, lines: AsyncIterator[bytes], caller: Caller = ANYONE, said: dict[str, Any] | None = None
+    service: Service, lines: AsyncIterator[list[bytes]], caller: Caller = ANYONE, said: dict[str, Any] | None = None
 ) -> AsyncIterator[bytes]:
     """Parts of the answer: a JSON line per input line, in order; with `error` if it is not tagged.
 
@@ -47,12 +49,13 @@ async def stream(
 
     Args:
         service: Tags the lines.
-        lines: The lines that are not blank, of `bodies.lines_of`; it raises RefusedError where the stream has to end.
+        lines: The lines that are not blank, of `bodies.lines_of`, in lists of those that came together, which are
+            answered together; it raises RefusedError where the stream has to end.
         caller: Who sends them.
         said: Mapping that gets the number of lines, and the code of the reason, for the log.
     """
     state, said = _Stream(service.turns.stream(caller.name)), {} if said is None else said
-    coming: asyncio.Task[bytes | RefusedError | None] | None = asyncio.ensure_future(_next(lines))
+    coming: asyncio.Task[list[bytes] | RefusedError | None] | None = asyncio.ensure_future(_next(lines))
 
     def stop() -> None:
         state.ended = RefusedError(503, "draining", "the server is ending; send the other lines again")
@@ -69,18 +72,21 @@ async def stream(
             done, _ = await asyncio.wait(watched, timeout=idle, return_when=asyncio.FIRST_COMPLETED)
             ready = list[bytes]()
             while state.answers and state.answers[0].done():
-                ready.append(_as_line(state.answers.popleft().result()))
+                answered = state.answers.popleft().result()
+                state.in_work -= len(answered)
+                ready += map(_as_line, answered)
             if ready:
                 yield b"".join(ready)
             if state.ended:
                 coming = None
             elif coming and takes and coming.done():
-                line, coming = coming.result(), None
-                if isinstance(line, RefusedError):
-                    state.ended = line
-                elif line is not None:
-                    state.lines += 1
-                    state.answers.append(asyncio.ensure_future(_held(state, service, line, caller)))
+                came, coming = coming.result(), None
+                if isinstance(came, RefusedError):
+                    state.ended = came
+                elif came is not None:
+                    state.lines += len(came)
+                    state.in_work += len(came)
+                    state.answers.append(asyncio.ensure_future(_held(state, service, came, caller)))
                     coming = asyncio.ensure_future(_next(lines))
             elif coming and not done:
                 message = f"no line came for {service.limits.idle_seconds:g} s"
@@ -101,47 +107,81 @@ def _may_read(state: _Stream, service: Service) -> bool:
     if not state.answers:
         return True
     return (
-        len(state.answers) < POLICY.lines_per_stream
+        state.in_work < POLICY.lines_per_stream
         and state.held < POLICY.bytes_per_stream
         and service.held.bytes < service.limits.held_bytes
     )
 
 
-async def _held(state: _Stream, service: Service, line: bytes, caller: Caller) -> TextOut:
-    state.held += len(line)
-    service.held.bytes += len(line)
+async def _held(state: _Stream, service: Service, lines: Sequence[bytes], caller: Caller) -> list[TextOut]:
+    size = sum(map(len, lines))
+    state.held += size
+    service.held.bytes += size
     try:
-        return await _answer(service, line, caller, state.flow)
+        return await _answers(service, lines, caller, state.flow)
     finally:
-        state.held -= len(line)
-        service.held.bytes -= len(line)
+        state.held -= size
+        service.held.bytes -= size
 
 
-async def _answer(service: Service, line: bytes, caller: Caller, flow: Flow) -> TextOut:
+async def _answers(service: Service, lines: Sequence[bytes], caller: Caller, flow: Flow) -> list[TextOut]:
+    """Answers of lines, in their order; those that ask for the same are tagged together."""
+    answers = dict[int, TextOut]()
+    alike = defaultdict[object, dict[int, Work]](dict)
+    for place, line in enumerate(lines):
+        try:
+            work = await _work(service, line, caller)
+            alike[work.how.view, work.how.deadline_ms, work.given][place] = work
+        except Exception as error:
+            answers[place] = _refused(error)
+        await asyncio.sleep(0)  # other requests go between the lines
+    for part in await asyncio.gather(*(_tagged(service, works, caller, flow) for works in alike.values())):
+        answers |= part
+    return [answers[place] for place in range(len(lines))]
+
+
+async def _work(service: Service, line: bytes, caller: Caller) -> Work:
+    """What a line asks for, once the caller's rate allows it."""
+    if len(line) > service.limits.line_bytes:
+        raise RefusedError(413, "too_long", f"a line of more than {service.limits.line_bytes} bytes")
+
+    def parse(raw: bytes) -> Work:
+        streamed = StreamedText.model_validate_json(raw)
+        text = streamed.text if streamed.text is not None else tuple(streamed.words or ())
+        given = None if streamed.passages is None else [streamed.passages]
+        return work_of([text], given, streamed, service.limits)
+
+    work = await parsed(parse, line, service.limits)
+    await _rate(caller, work, service.limits.timeout_ms / 1000)
+    return work
+
+
+async def _tagged(service: Service, works: Mapping[int, Work], caller: Caller, flow: Flow) -> dict[int, TextOut]:
+    """Answers by place. Where all together fail, each line is tried by itself: one may be the fault of all."""
+    trace = Trace()
     try:
-        if len(line) > service.limits.line_bytes:
-            raise RefusedError(413, "too_long", f"a line of more than {service.limits.line_bytes} bytes")
-
-        def parse(raw: bytes) -> tuple[StreamedText, Work]:
-            streamed = StreamedText.model_validate_json(raw)
-            text = streamed.text if streamed.text is not None else tuple(streamed.words or ())
-            given = None if streamed.passages is None else [streamed.passages]
-            return streamed, work_of([text], given, streamed, service.limits)
-
-        streamed, work = await parsed(parse, line, service.limits)
-        await _rate(caller, work, service.limits.timeout_ms / 1000)
-        trace = Trace()
-        (answers,) = await service.answers(work, caller, trace, flow)
-        service.meter.answered(*counts(answers), trace.seconds)
-        return text_out(work.texts[0], answers, streamed.return_passages)
-    except ValidationError as error:
-        return _failed(invalid(error, StreamedText))
-    except RefusedError as error:
-        return _failed(error)
+        answers = await service.answers(joined([*works.values()]), caller, trace, flow)
+        service.meter.answered(*counts([answer for own in answers for answer in own]), trace.seconds)
+        return {
+            place: text_out(work.texts[0], own, work.how.return_passages)
+            for (place, work), own in zip(works.items(), answers, strict=True)
+        }
     except Exception as error:
-        # The message may contain the caller's text, so only the error's type and place are logged.
-        logger.error("line failed", extra={"kind": type(error).__name__, "where": place_of(error)})
-        return _failed(RefusedError(500, "internal", "an error of the server's; see its log"))
+        refused = _refused(error)
+        if len(works) == 1 or refused.code in _WHOLE:
+            return dict.fromkeys(works, refused)
+    parts = await asyncio.gather(*(_tagged(service, {own: works[own]}, caller, flow) for own in works))
+    return {place: answer for part in parts for place, answer in part.items()}
+
+
+def _refused(error: Exception) -> TextOut:
+    if isinstance(error, ValidationError):
+        return _failed(invalid(error, StreamedText))
+    if isinstance(error, RefusedError):
+        return _failed(error)
+    # The message may contain the caller's text, so only the error's type and place are logged.
+    logger.error("line failed", extra={"kind": type(error).__name__, "where": place_of(error)})
+    return _failed(RefusedError(500, "internal", "an error of the server's; see its log"))
 
 
 async def _rate(caller: Caller, work: Work, most_seconds: float) -> None:
@@ -163,7 +203,7 @@ def invalid(error: ValidationError, message: type[StreamedText | TagRequest]) ->
     return RefusedError(422, "invalid", text) if is_json else RefusedError(400, "not_json", text)
 
 
-async def _next(lines: AsyncIterator[bytes]) -> bytes | RefusedError | None:
+async def _next(lines: AsyncIterator[list[bytes]]) -> list[bytes] | RefusedError | None:
     try:
         return await anext(lines, None)
     except RefusedError as error:

@@ -74,6 +74,17 @@ def work_of(
     return Work(split, how, given is not None, pieces, sum(pieces_read(text.passages) for text in split))
 
 
+def joined(works: Sequence[Work]) -> Work:
+    """The texts of several, to be tagged together with the options of the first, which are those of all."""
+    return Work(
+        [text for work in works for text in work.texts],
+        works[0].how,
+        works[0].given,
+        [pieces for work in works for pieces in work.pieces],
+        sum(work.read for work in works),
+    )
+
+
 def _split(text: str | tuple[str, ...], given: Sequence[GivenPassage], number: int, limits: Limits) -> Text:
     whole = text if isinstance(text, str) else " ".join(text)
     if len(whole) > limits.text_chars:

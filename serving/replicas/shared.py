@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -13,6 +14,8 @@ from ray.serve.handle import DeploymentHandle
 
 from ctxner.batch.local_ray import LOOPBACK_ONLY
 from serving.settings import ServeSettings
+
+_NICENESS = 10
 
 
 def listen_on_loopback() -> None:
@@ -33,10 +36,20 @@ def _bind_to_loopback(bind: Any, server: Any, address: str) -> Any:
 
 
 def model_thread(settings: ServeSettings) -> ThreadPoolExecutor:
-    """The one thread in which a model computes; OpenMP's number of threads is set per calling thread."""
+    """The one thread in which a model computes.
+
+    It yields the processor to what answers clients: where cores are shared, work that can wait would otherwise delay
+    the router, and with it all requests.
+    """
+    return ThreadPoolExecutor(1, "model", _in_background, (settings.threads,))
+
+
+def _in_background(threads: int) -> None:
     import torch
 
-    return ThreadPoolExecutor(1, "model", torch.set_num_threads, (settings.threads,))
+    torch.set_num_threads(threads)  # OpenMP's number is set per calling thread
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread alone, on Linux
 
 
 def calling(handle: DeploymentHandle, method: str) -> Any:

@@ -13,16 +13,15 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-
-import psutil
+from typing import Any
 
 from tests.benchmarks.attacks import ATTACKS, Attack
 from tests.benchmarks.load import closed_loop
 from tests.benchmarks.serving import bodies
 from tests.benchmarks.soak import DEADLINE_MS, small_server
+from tests.benchmarks.usage import KINDS, usage
 
 _IDLE_SECONDS, _HONEST_SECONDS, _WARM_UP = 15.0, 10.0, 10.0
-_KINDS = {"haproxy": "haproxy", "Router": "router", "Tagger": "taggers", "Retriever": "retriever"}
 
 
 def main(attacks: Sequence[Attack], times: int) -> None:
@@ -30,15 +29,15 @@ def main(attacks: Sequence[Attack], times: int) -> None:
     with small_server() as (texts, port, pid):
         requests = bodies(texts, view="auto", deadline_ms=DEADLINE_MS)
         asyncio.run(closed_loop(port, requests, clients=4, seconds=_WARM_UP))
-        before = cpu(pid)
+        _, before = usage(pid)
         time.sleep(_IDLE_SECONDS)
-        idle = Counter({kind: value / _IDLE_SECONDS for kind, value in since(before, pid).items()})
-        before, began = cpu(pid), time.monotonic()
+        idle = Counter({kind: value / _IDLE_SECONDS for kind, value in _since(before, pid).items()})
+        (_, before), began = usage(pid), time.monotonic()
         load = asyncio.run(closed_loop(port, requests, clients=4, seconds=_HONEST_SECONDS))
         honest = _line("honest", len(load.latencies), before, began, pid, idle)
         print(json.dumps(honest | {"ratio": 1.0}), flush=True)
         for attack in attacks:
-            before, began = cpu(pid), time.monotonic()
+            (_, before), began = usage(pid), time.monotonic()
             said = asyncio.run(_at_once(attack, port, times))
             line = _line(attack.__name__, times, before, began, pid, idle)
             line |= {"ratio": round(line["ms"] / honest["ms"], 1), "got": said}
@@ -49,29 +48,15 @@ async def _at_once(attack: Attack, port: int, times: int) -> dict[str, int]:
     return dict(Counter(await asyncio.gather(*(attack(port) for _ in range(times)))))
 
 
-def cpu(pid: int) -> Counter[str]:
-    """Seconds of CPU time of the server's processes so far, by kind."""
-    seconds = Counter[str]()
-    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-        try:
-            name, used = " ".join([process.name(), *process.cmdline()[:1]]), process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        kind = next((kind for part, kind in _KINDS.items() if part in name), "rest")
-        seconds[kind] += used.user + used.system
-    return seconds
-
-
-def since(before: Counter[str], pid: int) -> Counter[str]:
-    """Seconds of CPU time by kind since then."""
-    now = cpu(pid)
+def _since(before: Counter[str], pid: int) -> Counter[str]:
+    _, now = usage(pid)
     now.subtract(before)
     return now
 
 
-def _line(name: str, num: int, before: Counter[str], began: float, pid: int, idle: Counter[str]) -> dict[str, object]:
-    used, seconds = since(before, pid), time.monotonic() - began
-    each = {kind: round(1000 * (used[kind] - seconds * idle[kind]) / num, 1) for kind in (*_KINDS.values(), "rest")}
+def _line(name: str, num: int, before: Counter[str], began: float, pid: int, idle: Counter[str]) -> dict[str, Any]:
+    used, seconds = _since(before, pid), time.monotonic() - began
+    each = {kind: round(1000 * (used[kind] - seconds * idle[kind]) / num, 1) for kind in (*KINDS.values(), "rest")}
     return {"name": name, "requests": num, "seconds": round(seconds, 1), "ms": round(sum(each.values()), 1), **each}
 
 

@@ -21,14 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ctxner.demo import make_world, write_world
 from tests.benchmarks.attacks import ATTACKS, Attack
 from tests.benchmarks.load import Connection, closed_loop
 from tests.benchmarks.serving import bodies, served
 from tests.benchmarks.soak_plot import plot
 from tests.benchmarks.tag_growth import save_small_model
+from tests.benchmarks.usage import usage
 from tests.integration.built import build_index
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
@@ -152,23 +151,13 @@ async def right_answers(port: int, texts: Sequence[str]) -> list[dict[str, list[
     return known
 
 
-def memory(pid: int) -> float:
-    """MiB of all processes of the server."""
-    total = 0
-    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total / 2**20
-
-
 async def watched(work: Coroutine[Any, Any, None], soak: Soak, pid: int, show: Callable[[Any], None]) -> list[Any]:
     """The lines of the seconds, while the work is done."""
-    task, lines = asyncio.ensure_future(work), list[Any]()
+    task, lines, before = asyncio.ensure_future(work), list[Any](), Counter[str]()
     while not task.done():
         await asyncio.wait({task}, timeout=1.0)
-        mib = await asyncio.to_thread(memory, pid)
+        mib, seconds = await asyncio.to_thread(usage, pid)
+        seconds["clients"] = time.process_time()
         number = soak.now - 1
         second = soak.seconds[number]
         ranked = sorted(second.latencies)
@@ -177,6 +166,8 @@ async def watched(work: Coroutine[Any, Any, None], soak: Soak, pid: int, show: C
             place = min(len(ranked) - 1, len(ranked) * percent // 100)
             line[f"p{percent}_ms"] = round(1000 * ranked[place], 1) if ranked else None
         line |= {name: second.counts[name] for name in ("refused", "wrong", "lost", "attacks")}
+        line["cpu"] = {kind: round(used - before[kind], 2) for kind, used in seconds.items()} if before else {}
+        before = seconds
         lines.append(line)
         show(line)
     task.result()

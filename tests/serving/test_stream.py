@@ -10,6 +10,7 @@ from typing import Any
 from serving.bodies import lines_of
 from serving.streams import stream
 from serving.web import make_app
+from serving.work import Work
 from tests.serving.conftest import make_service, run
 from tests.serving.online import online
 
@@ -117,11 +118,11 @@ def test_lines_wait_while_many_are_in_work(local):
     service = make_service(local.routing())
     taken, most = 0, 0
 
-    async def lines() -> AsyncIterator[bytes]:
+    async def lines() -> AsyncIterator[list[bytes]]:
         nonlocal taken
         for number in range(300):
             taken += 1
-            yield line("a" * (number + 1)) + b"\n" * (number % 2)
+            yield [line("a" * (number + 1)) + b"\n" * (number % 2)]
 
     async def work() -> None:
         nonlocal most
@@ -155,3 +156,52 @@ def test_bounds_hold_for_each_line_and_for_all_of_them(local):
         None,
         "more than 4 lines",
     ]
+
+
+def test_lines_that_came_together_are_tagged_together(local):
+    """Before, each line was a call: it cost the router as much as the tagger."""
+    service, calls = make_service(local.routing()), []
+    answers = service.answers
+
+    async def counted(work: Work, *arguments: Any) -> Any:
+        calls.append(len(work.texts))
+        return await answers(work, *arguments)
+
+    service.answers = counted  # type: ignore[method-assign]
+    body = [line(f"{'Paris ' * number}London") for number in range(1, 41)] + [
+        b"[]\n",
+        line("London", view="context"),
+    ] * 2
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"".join(body)
+
+    async def work() -> list[dict[str, Any]]:
+        found = b"".join([part async for part in stream(service, lines_of(parts(), service.limits))])
+        return [json.loads(own) for own in found.splitlines()]
+
+    found = run(work)
+    assert sorted(calls) == [2, 8, 32]
+    assert [own["sentences"][0]["end"] for own in found[:40]] == [6 * number + 6 for number in range(1, 41)]
+    assert [own.get("code") for own in found[40:]] == ["invalid", None] * 2
+
+
+def test_a_line_that_cannot_be_tagged_fails_alone(local, monkeypatch):
+    predict = type(local.tagger).predict
+
+    def fragile(own: Any, examples: Any, **how: Any) -> Any:
+        if any("poison" in example.sentence.words for example in examples):
+            raise RuntimeError("cannot")
+        return predict(own, examples, **how)
+
+    monkeypatch.setattr(type(local.tagger), "predict", fragile)
+    service = make_service(local.routing())
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"".join(map(line, ["London", "Paris", "poison", "Rome"]))
+
+    async def work() -> list[Any]:
+        found = b"".join([part async for part in stream(service, lines_of(parts(), service.limits))])
+        return [json.loads(own).get("code") for own in found.splitlines()]
+
+    assert run(work) == [None, None, "unavailable", None]
