@@ -328,11 +328,15 @@ class Config(Section):
             )
         return self
 
-    def dev_views(self) -> tuple[ViewName, ...]:
-        """The views that are scored on dev after each epoch."""
-        if self.loss.mode.startswith("cl-") or self.run.dev_views == "both":
+    def trained_views(self) -> tuple[ViewName, ...]:
+        """The views that the loss trains; their dev scores choose the checkpoint."""
+        if self.loss.mode.startswith("cl-"):
             return VIEWS
         return ("context",) if self.loss.mode == "context" else ("plain",)
+
+    def dev_views(self) -> tuple[ViewName, ...]:
+        """The views that are scored on dev after each epoch."""
+        return VIEWS if self.run.dev_views == "both" else self.trained_views()
 
     def digest(self) -> str:
         """Short SHA-256 over every setting."""

@@ -218,14 +218,16 @@ def test_the_packaged_encoder_is_a_folder_with_safe_weights():
 
 
 @pytest.mark.parametrize(
-    ("mode", "dev_views", "views"),
+    ("mode", "dev_views", "views", "trained"),
     [
-        ("plain", "trained", ("plain",)),
-        ("context", "trained", ("context",)),
-        ("cl-kl", "trained", ("plain", "context")),
-        ("cl-l2", "trained", ("plain", "context")),
-        ("plain", "both", ("plain", "context")),
+        ("plain", "trained", ("plain",), ("plain",)),
+        ("context", "trained", ("context",), ("context",)),
+        ("cl-kl", "trained", ("plain", "context"), ("plain", "context")),
+        ("cl-l2", "trained", ("plain", "context"), ("plain", "context")),
+        ("plain", "both", ("plain", "context"), ("plain",)),
+        ("context", "both", ("plain", "context"), ("context",)),
     ],
 )
-def test_dev_is_scored_in_the_views_that_are_trained_unless_both_are_asked_for(mode, dev_views, views):
-    assert parse_config({"loss": {"mode": mode}, "run": {"dev_views": dev_views}}).dev_views() == views
+def test_dev_is_scored_in_the_views_that_are_trained_unless_both_are_asked_for(mode, dev_views, views, trained):
+    config = parse_config({"loss": {"mode": mode}, "run": {"dev_views": dev_views}})
+    assert (config.dev_views(), config.trained_views()) == (views, trained)

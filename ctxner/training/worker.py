@@ -247,6 +247,7 @@ def _worker(given: dict[str, Any]) -> None:
                 "epoch": epoch + 1,
                 "losses": trained.losses,
                 "dev_f1": {view: view_scores.f1 for view, view_scores in scores.items()},
+                "chosen_by": list(config.trained_views()),
                 "dev_scores": {view: view_scores.to_dict() for view, view_scores in scores.items()},
                 "seconds": trained.seconds,
                 "seconds_by_phase": recorder.seconds_by_phase(),

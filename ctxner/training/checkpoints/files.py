@@ -37,7 +37,8 @@ class Progress:
         step: Number of optimizer steps done in the current epoch.
         sums: For each worker, each loss summed over its sentences of the current epoch.
         seconds: Training time of the current epoch so far, in seconds.
-        history: One dict per epoch: `epoch`, `losses`, `dev_f1` by view, `dev_scores` by view (all of
+        history: One dict per epoch: `epoch`, `losses`, `dev_f1` by view, `chosen_by` (the views whose dev F1 ranks the
+            epoch; all, in runs of before), `dev_scores` by view (all of
             `ctxner.evaluation.scores.Scores`), `seconds` (of training), `seconds_by_phase` (since the previous entry,
             so a checkpoint at the end of an epoch counts in the next), `sentences_per_second`, `peak_memory_bytes` (of
             the first worker).
@@ -50,14 +51,18 @@ class Progress:
     history: tuple[dict[str, Any], ...] = ()
 
     def metrics(self) -> dict[str, float]:
-        """Metrics that rank checkpoints: `mean_f1`, the mean dev F1 of both views; `UNSCORED` within an epoch."""
+        """Metrics that rank checkpoints: `mean_f1`, the mean dev F1 of the trained views; `UNSCORED` within an epoch.
+
+        A view that is scored though it is not trained says nothing about a model: it does not count.
+        """
         where = {"epoch": self.epoch, "step": self.step}
         if self.step:
             return {**where, "mean_f1": UNSCORED}
         by_view = self.history[-1]["dev_f1"]
+        trained = self.history[-1].get("chosen_by", by_view)
         return {
             **where,
-            "mean_f1": sum(by_view.values()) / len(by_view),
+            "mean_f1": sum(by_view[view] for view in trained) / len(trained),
             **{f"{view}_f1": f1 for view, f1 in by_view.items()},
         }
 

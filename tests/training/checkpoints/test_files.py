@@ -68,6 +68,14 @@ def test_only_the_end_of_an_epoch_has_a_score() -> None:
     json.dumps(within, allow_nan=False)  # Ray Train keeps it as JSON, where NaN becomes null
 
 
+def test_a_run_of_one_view_is_ranked_by_that_view_even_if_both_are_scored() -> None:
+    """Before: (plain .60, context .20) lost to (.50, .40) in a plain run."""
+    better, worse = ({**ENTRY, "dev_f1": {"plain": p, "context": c}} for p, c in ((0.6, 0.2), (0.5, 0.4)))
+    for view, first in (("plain", True), ("context", False)):
+        one, two = (Progress(1, history=({**own, "chosen_by": [view]},)).metrics() for own in (better, worse))
+        assert (one["mean_f1"] > two["mean_f1"]) is first
+
+
 def test_steps_workers_epochs_and_seeds_all_draw_differently() -> None:
     places = [(seed, epoch, step, rank) for seed in (0, 1) for epoch in (0, 11) for step in (1, 11) for rank in (0, 1)]
     seeds = [step_seed(*place) for place in places]
