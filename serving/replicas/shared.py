@@ -1,8 +1,9 @@
-"""Shared by several replicas: a model's thread, the port for other replicas, and calls of other replicas."""
+"""Shared by several replicas: a model's thread, memory, the port for other replicas, and calls of other replicas."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,16 @@ def _in_background(threads: int) -> None:
     torch.set_num_threads(threads)  # OpenMP's number is set per calling thread
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread alone, on Linux
+
+
+def spare_collector() -> None:
+    """Leave what is loaded by now out of the garbage collector's passes; call it when a replica is complete.
+
+    The modules' and the model's objects stay until the end, and a full pass over them stops everything for tenths of a
+    second. In a busy router that was two fifths of its time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def calling(handle: DeploymentHandle, method: str) -> Any:

@@ -3,6 +3,7 @@
 The sentences are those of `bench_tag`, the encoder the packaged MiniLM with untrained heads, the view plain.
 
 - `serve_bulk`: lists of 256 texts from two clients, against the offline `Tagger.predict` on the same threads.
+- `serve_stream`: a stream of each of two clients, one text a line, against the same.
 - `serve_single`: one client with one text a request, against `Tagger.predict` of one text on a replica's threads: what
   router, Serve and HTTP leave of the model's own speed, by medians.
 - `serve_pipeline`: 16 clients with one text a request, against FastAPI around Hugging Face's pipeline
@@ -12,19 +13,22 @@ The sentences are those of `bench_tag`, the encoder the packaged MiniLM with unt
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ctxner.client import Client
 from tests.benchmarks.bench_tag import save_model, sentences
 from tests.benchmarks.load import closed_loop
 from tests.benchmarks.serving import bodies, free_port, running, served
 
-NAMES = ["serve_bulk", "serve_single", "serve_pipeline"]
+NAMES = ["serve_bulk", "serve_stream", "serve_single", "serve_pipeline"]
 _SECONDS, _WARM_UP = 20.0, 5.0
 _BULK, _CLIENTS = 256, 16
 
@@ -41,11 +45,15 @@ def main(names: Sequence[str]) -> Iterator[dict[str, object]]:
             single = bodies(texts, view="plain")
             ours = {
                 "serve_bulk": _per_second(port, bulk, 2) * _BULK if "serve_bulk" in names else 0.0,
+                "serve_stream": _streamed(port, texts, 2) if "serve_stream" in names else 0.0,
                 "serve_single": 1 / _median(port, single) if "serve_single" in names else 0.0,
                 "serve_pipeline": _per_second(port, single, _CLIENTS) if "serve_pipeline" in names else 0.0,
             }
-        if "serve_bulk" in names:
-            yield _figure("serve_bulk", 0.7, "sentences/s", ours["serve_bulk"], _offline(Path(folder) / "model", texts))
+        if {"serve_bulk", "serve_stream"} & set(names):
+            offline = _offline(Path(folder) / "model", texts)
+            for name in ("serve_bulk", "serve_stream"):
+                if name in names:
+                    yield _figure(name, 0.7, "sentences/s", ours[name], offline)
         if "serve_single" in names:
             alone = 1 / _median_alone(Path(folder) / "model", texts[:500])
             yield _figure("serve_single", 0.5, "1/s of a request's median", ours["serve_single"], alone)
@@ -82,6 +90,23 @@ def _per_second(port: int, requests: Sequence[bytes], clients: int) -> float:
     found = asyncio.run(closed_loop(port, requests, clients=clients, seconds=_SECONDS))
     assert set(found.statuses) == {200}, found.statuses
     return len(found.latencies) / found.seconds
+
+
+def _streamed(port: int, texts: Sequence[str], clients: int) -> float:
+    def read(seconds: float) -> int:
+        until, num = time.perf_counter() + seconds, 0
+        with Client(f"http://127.0.0.1:{port}") as client:
+            endless = itertools.takewhile(lambda _: time.perf_counter() < until, itertools.cycle(texts))
+            for answer in client.stream(endless, view="plain"):
+                assert answer.error is None, answer.error
+                num += 1
+        return num
+
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(read, [_WARM_UP] * clients))
+        started = time.perf_counter()
+        num = sum(pool.map(read, [_SECONDS] * clients))
+    return num / (time.perf_counter() - started)
 
 
 def _offline(model: Path, texts: Sequence[str]) -> float:
