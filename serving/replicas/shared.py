@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -49,8 +50,9 @@ def _in_background(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)  # OpenMP's number is set per calling thread
-    if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread alone, on Linux
+    if sys.platform == "linux":
+        thread = threading.get_native_id()  # Linux has a priority per thread; raising one is not allowed to everybody
+        os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def spare_collector() -> None:
