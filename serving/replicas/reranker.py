@@ -11,7 +11,7 @@ from ctxner.retriever import Retriever
 from ctxner.schema import Passage, ScoredPassage, Sentence
 from serving.batching import Batcher, Item
 from serving.policy import CHECKS, POLICY
-from serving.replicas.shared import listen_on_loopback, model_thread, spare_collector
+from serving.replicas.shared import listen_on_loopback, model_thread
 from serving.settings import ServeSettings
 
 
@@ -26,7 +26,6 @@ class RerankerReplica:
         self.reranker = self.thread.submit(lambda: self.retriever.reranker).result()
         self.batcher = Batcher(self._rerank, POLICY.batch_sentences, self.thread)
         self.thread.submit(self._check).result()
-        spare_collector()
 
     async def check_health(self) -> None:
         """Check that the encoder can score passages; its errors are raised."""

@@ -24,7 +24,7 @@ from serving.meters import BatchMeter
 from serving.passage_cache import PassageCache
 from serving.policy import CHECKS, POLICY
 from serving.replicas.reranker import RerankerReplica
-from serving.replicas.shared import listen_on_loopback, spare_collector
+from serving.replicas.shared import listen_on_loopback
 from serving.settings import ServeSettings, index_version
 
 CHECKED = [Sentence(str(n), tuple(text.split())) for n, text in enumerate(CHECKS)]
@@ -80,7 +80,6 @@ class RetrieverReplica:
         self.rerank: Any = self.inside.rerank if self.inside else reranker and reranker.rerank.remote
         self.reranking, self.num_skipped = Latency(), 0
         self.meter = BatchMeter()
-        spare_collector()
 
     def _open(self, former: Retriever | None = None) -> OpenIndex:
         """Open the index in the thread that searches it, load the first tagger if the settings name one, and search."""

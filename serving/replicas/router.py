@@ -13,7 +13,7 @@ from ctxner.encoders import packaged_encoder
 from serving.group import Group
 from serving.meters import RouterMeter, cluster_metrics
 from serving.policy import POLICY
-from serving.replicas.shared import calling, listen_on_loopback, spare_collector
+from serving.replicas.shared import calling, listen_on_loopback
 from serving.routing import Routing
 from serving.service import Service
 from serving.settings import ServeSettings
@@ -69,9 +69,7 @@ class RouterReplica:
             metrics=cluster_metrics,
             callers=max(1, len(self.settings.keys)),
         )
-        app = make_app(self.service, self.settings.keys, self.settings.hosts)
-        spare_collector()
-        return app
+        return make_app(self.service, self.settings.keys, self.settings.hosts)
 
     async def drain(self, seconds: float) -> int:
         """Take no new work and finish what is in work; the number of requests and lines that were given up."""

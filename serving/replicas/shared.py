@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 import threading
@@ -53,16 +52,6 @@ def _in_background(threads: int) -> None:
     if sys.platform == "linux":
         thread = threading.get_native_id()  # Linux has a priority per thread; raising one is not allowed to everybody
         os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
-
-
-def spare_collector() -> None:
-    """Leave what is loaded by now out of the garbage collector's passes; call it when a replica is complete.
-
-    The modules' and the model's objects stay until the end, and a full pass over them stops everything for tenths of a
-    second. In a busy router that was two fifths of its time.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def calling(handle: DeploymentHandle, method: str) -> Any:

@@ -16,7 +16,7 @@ from serving.answers import Tagged
 from serving.batching import Batcher, Item
 from serving.meters import BatchMeter
 from serving.policy import CHECKS
-from serving.replicas.shared import listen_on_loopback, model_thread, spare_collector
+from serving.replicas.shared import listen_on_loopback, model_thread
 from serving.settings import ServeSettings, model_version
 
 
@@ -40,7 +40,6 @@ class TaggerReplica:
         self.meter = BatchMeter()
         self.checks = [Example(Sentence(str(n), tuple(text.split()))) for n, text in enumerate(CHECKS)]
         self.known = self.thread.submit(self._warm).result()
-        spare_collector()
 
     def _load(self, model: str, serve_settings: ServeSettings) -> Tagger:
         tagger = Tagger.from_pretrained(model, device=serve_settings.device, precision=serve_settings.precision)

@@ -1,15 +1,14 @@
-"""What replicas share: the priority of a model's thread, and what the garbage collector leaves alone."""
+"""The priority of a model's thread in a replica."""
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
 
 import pytest
 
-from serving.replicas.shared import model_thread, spare_collector
+from serving.replicas.shared import model_thread
 from serving.settings import ServeSettings
 
 
@@ -36,11 +35,3 @@ def test_a_server_of_a_low_priority_keeps_it() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert int(ended.stdout.split()[-1]) >= 15, ended.stderr
-
-
-def test_what_is_loaded_is_no_work_for_the_collector() -> None:
-    try:
-        spare_collector()
-        assert gc.get_freeze_count() > 10_000
-    finally:
-        gc.unfreeze()
