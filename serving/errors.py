@@ -20,11 +20,12 @@ class UnavailableError(Exception):
 
     Attributes:
         retry_after: Seconds after which another try may succeed.
+        is_failure: Whether a replica failed, which the work itself may have caused; otherwise all were late or full.
     """
 
-    def __init__(self, message: str, retry_after: float) -> None:
+    def __init__(self, message: str, retry_after: float, *, is_failure: bool) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.is_failure = retry_after, is_failure
 
 
 class RefusedError(Exception):

@@ -265,7 +265,7 @@ class Routing:
             seconds = latest - loop.time()
             return asyncio.ensure_future(group.call(num, bare, "plain", seconds, until=latest))
 
-        first = ask(self.plain)
+        first, is_failure = ask(self.plain), False
         waiting = {first}
         try:
             while not first.done() and (rest := max(asked, self.plain.answered) + patience - loop.time()) > 0:
@@ -278,6 +278,7 @@ class Routing:
                     if error := task.exception():
                         # The error's message may contain the caller's text, so only its type is logged.
                         logger.warning("a tagger does not answer", extra={"kind": type(error).__name__})
+                        is_failure |= not isinstance(error, (TimeoutError, OverloadedError))
                     else:
                         tagged = task.result()
                         if task is not first and not first.done():
@@ -288,7 +289,8 @@ class Routing:
             for task in waiting:
                 task.cancel()
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        raise UnavailableError("no tagger can answer in time", max(1.0, self.load.seconds(0)))
+        message, retry_after = "no tagger can answer in time", max(1.0, self.load.seconds(0))
+        raise UnavailableError(message, retry_after, is_failure=is_failure)
 
 
 def _because(answer: Answer, reason: Reason | None) -> Answer:

@@ -176,7 +176,8 @@ class Service:
                 async with asyncio.timeout_at(None if stream else asked + (1 + POLICY.late_share) * seconds):
                     answered = await self.draining.finish(asyncio.gather(*tasks))
             except UnavailableError as error:
-                raise RefusedError(503, "unavailable", str(error), retry_after=error.retry_after) from None
+                code = "unavailable" if error.is_failure else "overload"
+                raise RefusedError(503, code, str(error), retry_after=error.retry_after) from None
             except TimeoutError:
                 raise self._overloaded("could not be answered within its deadline") from None
             finally:

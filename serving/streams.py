@@ -157,7 +157,7 @@ async def _work(service: Service, line: bytes, caller: Caller) -> Work:
 
 
 async def _tagged(service: Service, works: Mapping[int, Work], caller: Caller, flow: Flow) -> dict[int, TextOut]:
-    """Answers by place. Where all together fail, each line is tried by itself: one may be the fault of all."""
+    """Answers by place. If a replica fails at all of them, each is tried by itself: one may be the fault of all."""
     trace = Trace()
     try:
         answers = await service.answers(joined([*works.values()]), caller, trace, flow)

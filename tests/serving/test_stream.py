@@ -205,3 +205,19 @@ def test_a_line_that_cannot_be_tagged_fails_alone(local, monkeypatch):
         return [json.loads(own).get("code") for own in found.splitlines()]
 
     assert run(work) == [None, None, "unavailable", None]
+
+
+def test_lines_that_are_late_together_are_not_tried_one_by_one(local):
+    """Before, each of the 8 was called by itself once more, in a server that had no time as it was."""
+    local.seconds = {"plain": 2.0, "context": 2.0}
+    service = make_service(local.routing())
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"".join(line("London", deadline_ms=100) for _ in range(8))
+
+    async def work() -> list[Any]:
+        found = b"".join([part async for part in stream(service, lines_of(parts(), service.limits))])
+        return [json.loads(own).get("code") for own in found.splitlines()]
+
+    assert run(work) == ["overload"] * 8
+    assert sorted(local.calls) == [("context", "plain"), ("plain", "plain")]
