@@ -224,7 +224,9 @@ class ModelConfig(Section):
     encoder: str | None = None  # folder or hub id; None: the packaged MiniLM
     warm_start: str | None = None  # ctxner model to start from instead; keeps the tags that the data has too
     dropout: Probability = 0.1
-    encoder_dropout: Probability | None = None  # of its layers; None: its default. 0 trains faster on CPUs
+    encoder_dropout: Probability | None = None  # of its layers, attention included; None: its default
+    # Of attention probabilities; None: as encoder_dropout. 0 lets CPUs use fused attention, which is faster
+    attention_dropout: Probability | None = None
     word_dropout: Probability = 0.0  # share of words whose vector is zeroed in training
     context_dropout: Probability = 0.0  # share of sentences that an epoch shows without passages in the context view
     random_passages: bool = False  # other sentences get their best n, n drawn again each epoch: fits any number

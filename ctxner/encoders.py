@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,35 @@ if TYPE_CHECKING:
 
 _FETCHED = ("auto_map", "quantization_config", "kernel_config", "use_kernels", "base_model_name_or_path")
 _ATTENTION = (None, "eager", "sdpa", "flex_attention")  # PyTorch's; others may be fetched from a hub as compiled code
-_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+_LAYER_DROPOUTS, _ATTENTION_DROPOUTS = (
+    ("hidden_dropout_prob", "dropout"),
+    ("attention_probs_dropout_prob", "attention_dropout"),
+)
+
+
+class EncoderDropout(NamedTuple):
+    """Dropout rates of an encoder in training; None keeps the rate of its config.
+
+    Attributes:
+        layers: Rate of the layers' outputs.
+        attention: Rate of the attention probabilities. With 0, CPUs can train with fused attention, too.
+    """
+
+    layers: float | None = None
+    attention: float | None = None
+
+    def entries(self, config: Mapping[str, Any]) -> dict[str, float]:
+        """The entries of an encoder's config that change."""
+        rates = dict.fromkeys(_LAYER_DROPOUTS, self.layers) | dict.fromkeys(_ATTENTION_DROPOUTS, self.attention)
+        return {name: rate for name, rate in rates.items() if rate is not None and name in config}
+
+
+KEPT = EncoderDropout()
+
+
+def attention_dropout(config: PreTrainedConfig) -> float:
+    """The rate at which an encoder drops attention probabilities in training."""
+    return max((getattr(config, name, None) or 0.0 for name in _ATTENTION_DROPOUTS), default=0.0)
 
 
 def packaged_encoder() -> str:
@@ -32,13 +60,12 @@ def packaged_encoder() -> str:
     return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
-def encoder_config(path: str, *, dropout: float | None = None, num_layers: int | None = None) -> PreTrainedConfig:
+def encoder_config(path: str, *, dropout: EncoderDropout = KEPT, num_layers: int | None = None) -> PreTrainedConfig:
     """The config of an encoder.
 
     Args:
         path: Folder or hub id.
-        dropout: Dropout of the layers and of attention in training; None keeps the config's value. With 0, PyTorch can
-            use fused attention for training on CPUs too.
+        dropout: Dropout rates in training.
         num_layers: Number of lowest layers to keep; None keeps all.
 
     Raises:
@@ -49,7 +76,7 @@ def encoder_config(path: str, *, dropout: float | None = None, num_layers: int |
     with _loading(path):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     refuse_kernels(config._attn_implementation, f"encoder {path!r}: config.json")
-    config.update(dropouts(config.to_dict(), dropout))
+    config.update(dropout.entries(config.to_dict()))
     if num_layers is not None:
         if not 1 <= num_layers <= config.num_hidden_layers:
             raise ValueError(f"layer is {num_layers}; encoder {path!r} has layers 1 to {config.num_hidden_layers}")
@@ -58,7 +85,7 @@ def encoder_config(path: str, *, dropout: float | None = None, num_layers: int |
 
 
 def load_encoder(
-    path: str, *, dropout: float | None = None, num_layers: int | None = None, dtype: torch.dtype | None = None
+    path: str, *, dropout: EncoderDropout = KEPT, num_layers: int | None = None, dtype: torch.dtype | None = None
 ) -> PreTrainedModel:
     """An encoder without pooler, in evaluation mode.
 
@@ -156,11 +183,6 @@ def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
     count = getattr(encoder.config, "num_hidden_layers", None)
     lists = (module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
     return next(lists, nn.ModuleList())
-
-
-def dropouts(config: Mapping[str, Any], dropout: float | None) -> dict[str, float]:
-    """The dropout entries of an encoder's config, all set to `dropout`; empty when `dropout` is None."""
-    return {} if dropout is None else {name: dropout for name in _DROPOUTS if name in config}
 
 
 def refuse_gaps(missing: Iterable[str]) -> None:

@@ -22,7 +22,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ctxner.encoders import drop_pooler, dropouts, encoder_layers, position_limit, refuse_gaps, refuse_kernels
+from ctxner.encoders import (
+    KEPT,
+    EncoderDropout,
+    drop_pooler,
+    encoder_layers,
+    position_limit,
+    refuse_gaps,
+    refuse_kernels,
+)
 from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
 from ctxner.model.folder import check_config, check_folder
@@ -204,12 +212,12 @@ def _keep_words(attention: nn.Module, args: Any, given: dict[str, Any], output: 
     return output if word_index_BT is None else (output[0].flatten(0, 1)[word_index_BT], *output[1:])
 
 
-def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> EncoderCRF:
+def load_tagger(path: str | Path, *, dropout: EncoderDropout = KEPT) -> EncoderCRF:
     """Load a saved tagger in evaluation mode.
 
     Args:
         path: Folder or hub id of the tagger.
-        encoder_dropout: Dropout of the encoder, as in `load_encoder`.
+        dropout: Dropout rates of the encoder in training.
 
     Raises:
         ValueError: There is no complete tagger at `path`.
@@ -219,7 +227,7 @@ def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> En
             check_folder(Path(path))
         config = EncoderCRFConfig.from_pretrained(str(path))
         refuse_kernels(config._attn_implementation, "config.json")
-        config.encoder = config.encoder and config.encoder | dropouts(config.encoder, encoder_dropout)
+        config.encoder = config.encoder and config.encoder | dropout.entries(config.encoder)
         loaded: Any = EncoderCRF.from_pretrained(
             str(path), config=config, use_safetensors=True, output_loading_info=True
         )
@@ -228,19 +236,19 @@ def load_tagger(path: str | Path, *, encoder_dropout: float | None = None) -> En
     return model.eval()
 
 
-def saved_encoder_config(path: str | Path, *, dropout: float | None = None) -> PreTrainedConfig:
+def saved_encoder_config(path: str | Path, *, dropout: EncoderDropout = KEPT) -> PreTrainedConfig:
     """Config of a saved tagger's encoder; does not read the weights.
 
     Args:
         path: Folder or hub id of the tagger.
-        dropout: Dropout of the encoder, as in `ctxner.encoders.encoder_config`.
+        dropout: Dropout rates of the encoder in training.
 
     Raises:
         ValueError: There is no tagger at `path`.
     """
     saved_types(path)
     encoder = EncoderCRFConfig.from_pretrained(str(path)).encoder or {}
-    return AutoConfig.for_model(**encoder | dropouts(encoder, dropout))
+    return AutoConfig.for_model(**encoder | dropout.entries(encoder))
 
 
 def saved_types(path: str | Path) -> tuple[str, ...]:

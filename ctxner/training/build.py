@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from ctxner.config import Config
-from ctxner.encoders import drop_pooler, encoder_config, encoder_layers, load_encoder, packaged_encoder
+from ctxner.encoders import EncoderDropout, drop_pooler, encoder_config, encoder_layers, load_encoder, packaged_encoder
 from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
 from ctxner.model.tagger import EncoderCRF, load_tagger, saved_encoder_config
@@ -23,12 +23,18 @@ def start_path(config: Config) -> str:
     return config.model.warm_start or config.model.encoder or packaged_encoder()
 
 
+def encoder_dropout(config: Config) -> EncoderDropout:
+    """The dropout rates of the encoder that the config asks for."""
+    layers, attention = config.model.encoder_dropout, config.model.attention_dropout
+    return EncoderDropout(layers, layers if attention is None else attention)
+
+
 def build_model(config: Config, labels: LabelSet) -> EncoderCRF:
     """Build a tagger as the config describes it, with its initial weights."""
-    settings, encoder_dropout = config.model, config.model.encoder_dropout
+    settings, dropout = config.model, encoder_dropout(config)
     if settings.warm_start is None:
-        return _on_encoder(load_encoder(start_path(config), dropout=encoder_dropout), config, labels)
-    former = load_tagger(settings.warm_start, encoder_dropout=encoder_dropout)
+        return _on_encoder(load_encoder(start_path(config), dropout=dropout), config, labels)
+    former = load_tagger(settings.warm_start, dropout=dropout)
     model = _on_encoder(former.encoder, config, labels)
     known = model.take_tags(former)
     logger.info("%s: its encoder, and its scores of %s", settings.warm_start, ", ".join(("O", *known)))
@@ -39,9 +45,9 @@ def planned_model(config: Config, labels: LabelSet) -> EncoderCRF:
     """Build the same tagger on PyTorch's meta device, for plans: it has all shapes but no weights."""
     settings = config.model
     if settings.warm_start is None:
-        encoder = encoder_config(start_path(config), dropout=settings.encoder_dropout)
+        encoder = encoder_config(start_path(config), dropout=encoder_dropout(config))
     else:
-        encoder = saved_encoder_config(settings.warm_start, dropout=settings.encoder_dropout)
+        encoder = saved_encoder_config(settings.warm_start, dropout=encoder_dropout(config))
     with torch.device("meta"):
         model = AutoModel.from_config(encoder)
         drop_pooler(model)

@@ -28,7 +28,7 @@ from transformers import (
 from transformers import AutoModel as AutoEncoder
 
 from ctxner.config import parse_config
-from ctxner.encoders import load_encoder, load_tokenizer, position_limit
+from ctxner.encoders import EncoderDropout, load_encoder, load_tokenizer, position_limit
 from ctxner.labels import LabelSet
 from ctxner.model.tagger import EncoderCRF, load_tagger
 from ctxner.schema import Sentence
@@ -158,7 +158,9 @@ def test_word_vectors_are_the_encoders_own_and_so_are_their_gradients(name, chec
     """What the last layer makes of the other pieces is left out, and missed by nobody."""
     extra = {"entity_vocab_size": 5, "entity_emb_size": 8} if name == "luke" else {}
     config = AutoConfig.for_model(name, **TINY, max_position_embeddings=130, **extra)
-    model = EncoderCRF.on_encoder(load_encoder(_encoder_folder(config, tmp_path), dropout=0.0), LABELS).train()
+    model = EncoderCRF.on_encoder(
+        load_encoder(_encoder_folder(config, tmp_path), dropout=EncoderDropout(0.0, 0.0)), LABELS
+    ).train()
     if checkpointing:
         model.encoder.gradient_checkpointing_enable({"use_reentrant": False})
     batch, grads = _batch(), []

@@ -245,6 +245,21 @@ def test_encoder_dropout_and_frozen_embeddings_are_what_the_config_says() -> Non
     assert frozen == [name for name, _ in model.named_parameters() if name.startswith("encoder.embeddings.")]
 
 
+def test_attention_has_a_dropout_of_its_own_and_without_it_is_fused(views: ViewBuilder) -> None:
+    """What is not fused keeps each layer's probabilities [heads, pieces, pieces] for the backward pass."""
+    for settings, rates in (({}, {0.1}), ({"attention_dropout": 0.0}, {0.0, 0.1}), ({"encoder_dropout": 0.2}, {0.2})):
+        config = parse_config({"model": settings})
+        model = build_model(config, LabelSet(WORLD.types)).train()
+        assert {own.p for own in model.encoder.modules() if isinstance(own, torch.nn.Dropout)} == rates
+        data, step, kept = training_set(views, config), build_step(model, config), list[torch.Size]()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda own, kept=kept: kept.append(own.shape) or own, lambda own: own
+        ):
+            step(*data.share(range(4), 0, 1, CPU))
+        squares = [shape for shape in kept if len(shape) == 4 and shape[1] > 1 and shape[2] == shape[3]]
+        assert bool(squares) == ("attention_dropout" not in settings)
+
+
 def test_gradient_checkpointing_keeps_less_and_gives_the_same_losses_and_gradients(
     views: ViewBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ def activation_bytes(
     on_gpu: bool,
     checkpointing: bool,
     frozen_layers: int | None = None,
+    attention_dropout: bool | None = None,
 ) -> int:
     """Bytes that a cooperative step keeps from the forward pass for the backward pass, over all its views.
 
@@ -173,8 +174,8 @@ def activation_bytes(
     - with dropout, two masks: 2 d H (d is 1 on a GPU; on CPUs a mask has its tensor's type).
 
     In `bfloat16` on a GPU with F = 4 H the sum is 34 H + 4 A + 2 P + 16: Korthikanti's 34 s b h, with fused attention
-    in place of their 5 A s. On CPUs PyTorch has no fused attention with dropout: the probabilities, the mask and their
-    product are kept, 3 n A P, and query, key and value as scaled copies of n bytes per entry.
+    in place of their 5 A s. On CPUs PyTorch has no fused attention with its dropout: the probabilities, the mask and
+    their product are kept, 3 n A P, and query, key and value as scaled copies of n bytes per entry.
 
     The last layer's feed-forward part, m (H + 2 F) + n H + d H + 8 of these bytes, runs on words only.
 
@@ -193,13 +194,15 @@ def activation_bytes(
         on_gpu: Whether the worker has a GPU, where attention is fused even with dropout.
         checkpointing: Whether only the layers' inputs are kept.
         frozen_layers: Number of lowest layers without a backward pass; None: the embeddings are trained too.
+        attention_dropout: Whether attention probabilities have dropout; None: if the layers have.
     """
+    unfused = not on_gpu and (dropout if attention_dropout is None else attention_dropout)
     norm, matrix = (2 if precision == "bfloat16" else 4), (4 if precision == "float32" else 2)
     layers = shape.layers - (frozen_layers or 0)
     mask = (1 if on_gpu else matrix) if dropout else 0
     kept, again = 0, 0
     for view in views:
-        layer = view.num_pieces * _layer_bytes(shape, view.pieces, precision, dropout=dropout, on_gpu=on_gpu)
+        layer = view.num_pieces * _layer_bytes(shape, view.pieces, precision, mask=mask, unfused=unfused)
         kept += view.num_pieces * layers * norm * shape.width if checkpointing else layers * layer
         if layers and not checkpointing:
             forward = matrix * (shape.width + 2 * shape.intermediate) + (norm + mask) * shape.width + 8
@@ -216,14 +219,14 @@ def activation_bytes(
     return kept + again
 
 
-def _layer_bytes(shape: EncoderShape, pieces: int, precision: Precision, *, dropout: bool, on_gpu: bool) -> int:
+def _layer_bytes(shape: EncoderShape, pieces: int, precision: Precision, *, mask: int, unfused: bool) -> int:
     """Bytes that a layer keeps per piece, in rows of `pieces` pieces (see `activation_bytes`)."""
     norm, matrix = (2 if precision == "bfloat16" else 4), (4 if precision == "float32" else 2)
     casts = 5 if precision == "autocast" else 3
     products = matrix * (casts * shape.width + 2 * shape.intermediate)
     norms = 2 * norm * shape.width + 16
-    masks = 2 * (1 if on_gpu else matrix) * shape.width if dropout else 0
-    if dropout and not on_gpu:
+    masks = 2 * mask * shape.width
+    if unfused:
         attention = norm * (3 * shape.width + 3 * shape.heads * pieces)
     else:
         attention = matrix * (3 * shape.width + pieces) + 4 * shape.heads

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ctxner.encoders import encoder_layers
+from ctxner.encoders import attention_dropout, encoder_layers
 from ctxner.model.tagger import EncoderCRF
 from ctxner.training.estimate.capacity import MACHINES, largest_batch_pieces, sent_bytes
 from ctxner.training.estimate.memory import (
@@ -59,10 +59,17 @@ def sizing(
     parameters = count_parameters(model)
     dropout = any(module.p > 0 for module in model.encoder.modules() if isinstance(module, nn.Dropout))
     settings: dict[str, Any] = {"num_tags": len(model.labels), "dropout": dropout, "frozen_layers": _frozen(model)}
+    drops_attention = attention_dropout(model.encoder.config) > 0
 
     def kept(sizes: Sequence[ViewSize], checkpointing: bool) -> int:
         return activation_bytes(
-            shape, sizes, precision=precision, on_gpu=on_gpu, checkpointing=checkpointing, **settings
+            shape,
+            sizes,
+            precision=precision,
+            on_gpu=on_gpu,
+            checkpointing=checkpointing,
+            attention_dropout=drops_attention,
+            **settings,
         )
 
     shares = [
