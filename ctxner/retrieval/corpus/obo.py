@@ -11,7 +11,8 @@ from itertools import chain
 from typing import Any
 
 _FIELDS = {"id": "id", "name": "title", "namespace": "type", "def": "contents", "is_obsolete": "is_obsolete"}
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*([^\s\[]*)')  # a text, and the word behind it: a synonym's scope
+_QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"\s*([^\s\[]*)')  # a text, and the word behind it: a synonym's scope
+_MAX_TERM_LENGTH = 1 << 24  # characters, as of a page in a dump
 _ESCAPES = {"n": "\n", "t": "\t", "W": " "}
 # A narrow synonym names a kind of the term, so the term still tells its type. A broad one names other things too, and
 # a related one may name a different thing: as aliases they would mislead. Without a scope, a synonym is related.
@@ -27,9 +28,9 @@ def read_terms(lines: Iterable[tuple[int, str]], name: str) -> Iterator[tuple[in
 
     Raises:
         ValueError: A line that is not `tag: value`, a definition or synonym without quotes, an unknown scope, a tag
-            that is given twice but may be once, or a term without an id; with the line.
+            that is given twice but may be once, a term without an id, or one that is too long; with the line.
     """
-    stanza, start, default_namespace, term = "", 0, "", dict[str, Any]()
+    stanza, start, length, default_namespace, term = "", 0, 0, "", dict[str, Any]()
     for line_no, line in chain(lines, [(0, "[end]")]):
         place, (tag, colon, value) = f"{name}:{line_no}", line.strip().partition(":")
         if tag.startswith("["):
@@ -37,7 +38,9 @@ def read_terms(lines: Iterable[tuple[int, str]], name: str) -> Iterator[tuple[in
                 raise ValueError(f"{name}:{start}: a [Term] without a line 'id: ...'")
             if stanza == "[Term]" and "title" in term and term.get("is_obsolete") != "true":
                 yield start, {"type": default_namespace, **term}
-            stanza, start, term = tag, line_no, {}
+            stanza, start, length, term = tag, line_no, 0, {}
+        elif (length := length + len(line)) > _MAX_TERM_LENGTH and stanza == "[Term]":
+            raise ValueError(f"{place}: the [Term] of line {start} has more than {_MAX_TERM_LENGTH:,} characters")
         elif not colon and not tag.startswith("!"):
             raise ValueError(f"{place}: found {tag!r:.200}, wanted 'tag: value', or a stanza such as [Term]")
         elif not stanza and tag == "default-namespace":

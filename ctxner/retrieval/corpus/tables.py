@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, repeat
 
 COLUMNS = {  # field of an entry -> names of its column; the header's first one in this order counts
     "name": ("name", "title", "term"),
@@ -22,7 +22,7 @@ COLUMNS = {  # field of an entry -> names of its column; the header's first one 
 _FIELD_OF = {name: field for field, names in COLUMNS.items() for name in names}
 _RECORD_NAMES = {"name": "title", "description": "contents"}  # others have the same name in a record
 DELIMITERS = (",", ";", "\t")
-_MAX_FIELD_LENGTH = 1 << 24  # characters, as of a page in a dump; a quote that nobody closes ends there
+_MAX_ROW_LENGTH = 1 << 24  # characters, as of a page in a dump; a quote that nobody closes ends there
 
 
 def check_columns(columns: Mapping[str, str]) -> dict[str, str]:
@@ -60,13 +60,13 @@ def read_table(
             name in the first row, there is no header.
 
     Raises:
-        ValueError: A header without a needed or mapped column, broken quoting, a field that is too long, a row with
-            more fields than the header, or one with neither name nor text; with the line.
+        ValueError: A header without a needed or mapped column, broken quoting, a row that is too long or has more
+            fields than the header, or one with neither name nor text; with the line.
     """
-    csv.field_size_limit(_MAX_FIELD_LENGTH)  # holds for the whole process; csv knows no limit per reader
+    csv.field_size_limit(_MAX_ROW_LENGTH)  # holds for the whole process; csv knows no limit per reader
     first, lines = _first_line(lines)
     delimiter = _delimiter_of(first, delimiter, columns)
-    rows = _rows(csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True), name)
+    rows = _rows(lines, delimiter, name)
     header_line, header = next(rows, (1, []))
     if _is_numbered(columns, header):
         rows = chain([(header_line, header)], rows)
@@ -87,15 +87,26 @@ def read_table(
         yield line_no, record
 
 
-def _rows(rows: Iterator[list[str]], name: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(lines: Iterable[str], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """Rows with a field that is not blank, and the line on which each begins."""
+    length = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal length
+        for line in lines:
+            length += len(line)
+            if length > _MAX_ROW_LENGTH:
+                raise csv.Error("no end of the row")
+            yield line
+
+    rows = csv.reader(counted(), delimiter=delimiter, strict=True, skipinitialspace=True)
     while True:
-        line_no = rows.line_num + 1  # type: ignore[attr-defined]
+        line_no, length = rows.line_num + 1, 0
         try:
             row = next(rows, None)
         except csv.Error as error:
             raise ValueError(
-                f"{name}:{line_no}: broken quoting, or a field above {_MAX_FIELD_LENGTH} characters ({error}); wanted "
+                f"{name}:{line_no}: broken quoting, or a row above {_MAX_ROW_LENGTH} characters ({error}); wanted "
                 'a quote at each end of a quoted field, and "" for one within it'
             ) from None
         if row is None:
@@ -139,13 +150,12 @@ def is_header(line: str) -> bool:
 
 
 def _first_line(lines: Iterable[str]) -> tuple[str, Iterator[str]]:
-    """The first line that is not blank, and all lines."""
-    rest, before = iter(lines), list[str]()
-    for line in rest:
-        before.append(line)
+    """The first line that is not blank, and all lines; blank ones before it are not kept but for their number."""
+    rest = iter(lines)
+    for num_blank, line in enumerate(rest):
         if line.strip():
-            break
-    return before[-1] if before else "", chain(before, rest)
+            return line, chain(repeat("\n", num_blank), [line], rest)
+    return "", iter(())
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

@@ -1,9 +1,11 @@
 """OBO: terms with their names, exact and narrow synonyms, definition and namespace; what is malformed has a line."""
 
 import gzip
+import resource
 
 import pytest
 
+from ctxner.retrieval.corpus import obo
 from ctxner.retrieval.corpus.reader import CorpusReader, read_corpus
 from ctxner.schema import Passage
 
@@ -101,6 +103,24 @@ def test_a_malformed_line_is_named(tmp_path, found, by, line, wanted):
         list(read_corpus([path]))
     assert str(error.value).startswith(f"{path}:{line}: ")
     assert wanted in str(error.value)
+
+
+def test_a_term_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(obo, "_MAX_TERM_LENGTH", 1000)
+    path = tmp_path / "demo.obo"
+    path.write_text(ONTOLOGY + "\n[Term]\nid: D:9\nname: nine\n" + 'synonym: "again" EXACT []\n' * 100)
+    with pytest.raises(ValueError, match=r"the \[Term\] of line \d+ has more than 1,000 characters"):
+        list(read_corpus([path]))
+
+
+def test_a_text_without_its_last_quote_is_read_in_little_memory(tmp_path):
+    """Before, each character took a step of the pattern's own stack: 1 GiB for 16 MiB."""
+    path = tmp_path / "demo.obo"
+    path.write_text(ONTOLOGY + '\n[Term]\nid: D:9\nname: nine\ndef: "' + "x" * (1 << 23) + "\n")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="wanted a text in quotes"):
+        list(read_corpus([path]))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
 
 
 def test_a_file_that_is_no_ontology_is_refused(tmp_path):

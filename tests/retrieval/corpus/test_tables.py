@@ -3,6 +3,8 @@
 import csv
 import gzip
 import io
+import itertools
+import tracemalloc
 
 import pyarrow as pa
 import pytest
@@ -163,7 +165,7 @@ def test_a_mapped_column_that_the_header_lacks_is_named_with_the_header(tmp_path
         ("type,aliases\nx,y\n", 1, "has ['type', 'aliases']"),
         ("name,Name\nx,y\n", 1, "column 'name' occurs twice in the header ['name', 'Name']"),
         ('name,text\n"a\nb",c\nd,e,f\n', 4, "3 fields, but the header has 2"),
-        ('name\na\n"b\nc\n', 3, "broken quoting, or a field above 16777216 characters (unexpected end of data)"),
+        ('name\na\n"b\nc\n', 3, "broken quoting, or a row above 16777216 characters (unexpected end of data)"),
         ('name\na\n"b" c\n', 3, "broken quoting"),
         ("name,text,type\na,b,c\n,,c\n", 3, "neither a name nor a text (row ['', '', 'c'])"),
         ("text,aliases\na,b\n", 2, "'aliases' without a title"),
@@ -189,10 +191,30 @@ def test_another_encoding_and_damage_are_named_with_their_line(tmp_path):
 
 
 def test_a_quote_that_nobody_closes_ends_at_the_longest_field(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_MAX_FIELD_LENGTH", 1000)
+    monkeypatch.setattr(tables, "_MAX_ROW_LENGTH", 1000)
     path = write(tmp_path / "c.csv", 'name\nfine\n"open\n' + "x" * 100 + "\n" * 2000)
-    with pytest.raises(ValueError, match=r"c\.csv:3: broken quoting, or a field above 1000 characters"):
+    with pytest.raises(ValueError, match=r"c\.csv:3: broken quoting, or a row above 1000 characters"):
         list(read_corpus([path]))
+
+
+def test_a_row_ends_at_the_longest_row_in_however_many_fields(tmp_path, monkeypatch):
+    """Before, only a field was bounded: fields over many lines were all held before the header's number was asked."""
+    monkeypatch.setattr(tables, "_MAX_ROW_LENGTH", 1000)
+    long_rows = "name,text\n" + f'a,"{"x" * 400}\n{"y" * 400}"\n' * 5
+    path = write(tmp_path / "c.csv", long_rows + 'b,"line\n' + 'line","line\n' * 200)
+    with pytest.raises(ValueError, match=r"c\.csv:12: .* a row above 1000 characters \(no end of the row\)"):
+        list(read_corpus([path]))
+
+
+def test_blank_lines_before_a_header_are_not_held():
+    lines = itertools.chain(itertools.repeat("\n", 40_000), ["name\n", "x\n", "y,z\n"])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"c\.csv:40003: 2 fields"):
+            list(tables.read_table(lines, "c.csv", delimiter=",", columns={}))
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 5, 9])
