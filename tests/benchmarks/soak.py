@@ -3,7 +3,9 @@
 `python -m tests.benchmarks.soak [MINUTES] [--out FOLDER] [--attack NAME] [--load SHARE]`, also `make soak MINUTES=30`.
 A server with a small untrained encoder (2 layers, width 64) and the index of an invented world is asked what it
 answered at rest; requests come at random times (a Poisson process). `soak.jsonl` has a line per second and then one
-with the whole run; `soak.svg` is drawn from it. Memory is the resident memory of all processes of the server.
+with the whole run; `soak.svg` is drawn from it. Memory is the resident memory of all processes of the server. The
+number of replicas is fixed, as many as `serving/serve.yaml` begins with: memory then grows only by what is leaked or
+kept, and not by a step for each replica that autoscaling starts.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ctxner.demo import make_world, write_world
 from tests.benchmarks.attacks import ATTACKS, Attack
 from tests.benchmarks.load import Connection, closed_loop
@@ -30,7 +34,8 @@ from tests.benchmarks.tag_growth import save_small_model
 from tests.benchmarks.usage import usage
 from tests.integration.built import build_index
 
-FIGURES = Path(__file__).parents[2] / "docs" / "figures"
+ROOT = Path(__file__).parents[2]
+FIGURES, SERVE_YAML = ROOT / "docs" / "figures", ROOT / "serving" / "serve.yaml"
 LOAD, HOSTILE, DEADLINE_MS, CLIENTS = 0.8, 0.05, 1000, 16
 _TRIES = 20  # another view answers while replicas start
 _WARM_UP, _CAPACITY_SECONDS, _SETTLED_SECONDS, _IDLE_SECONDS = 20.0, 20.0, 300.0, 10.0
@@ -209,10 +214,21 @@ def small_server() -> Iterator[tuple[list[str], int, int]]:
         write_world(world, folder)
         save_small_model(folder / "model")
         build_index(folder)
-        options = ["--model", str(folder / "model"), "--index", str(folder / "index")]
+        file = _fixed_replicas(folder / "serve.yaml")
+        options = ["--config", str(file), "--model", str(folder / "model"), "--index", str(folder / "index")]
         options += ["--set", "retrieval.rerank=false", "--set", "threshold=0.5"]
         with served(*options, log=folder / "serve.log") as (port, pid):
             yield [" ".join(sentence.words) for sentence in world.train], port, pid
+
+
+def _fixed_replicas(path: Path) -> Path:
+    """Write `serving/serve.yaml` with as many replicas of each kind at most as at least."""
+    tree = yaml.safe_load(SERVE_YAML.read_text())
+    for deployment in tree["applications"][0]["deployments"]:
+        scaling = deployment["autoscaling_config"]
+        scaling["max_replicas"] = scaling["min_replicas"]
+    path.write_text(yaml.safe_dump(tree))
+    return path
 
 
 def main(minutes: float, out: Path, attacks: Sequence[Attack], share: float) -> None:
