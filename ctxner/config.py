@@ -116,7 +116,8 @@ class DataConfig(Columns):
     also: tuple[FurtherData, ...] = ()
     # Parquet of `ctxner retrieve` with untagged sentences; training makes their two views agree
     train_sentences: PositiveInt | None = None  # only the first so many sentences of train; None: all
-    dev_sentences: PositiveInt | None = None  # the same for dev, in training
+    # The same for dev, in training. auto: evenly spaced ones, as many as take about 15% of an epoch's time; None: all
+    dev_sentences: PositiveInt | Literal["auto"] | None = "auto"
     unlabelled: Path | None = None
     unlabelled_ratio: PositiveFloat = 1.0  # unlabelled sentences per tagged one in an epoch; each epoch takes others
 
@@ -126,6 +127,10 @@ class DataConfig(Columns):
     def views_cache(self) -> Path | None:
         """The cache folder in full."""
         return self.cache and self.cache.expanduser()
+
+    def first_dev_sentences(self) -> int | None:
+        """Number of sentences of dev that training reads; None: all."""
+        return None if self.dev_sentences == "auto" else self.dev_sentences
 
     def path(self, split: str) -> Path:
         """The split's file, folder or pattern; ValueError when it is not set."""
@@ -258,8 +263,9 @@ class OptimConfig(Section):
     clip: PositiveFloat = 5.0  # global gradient norm
     epochs: PositiveInt = 5
     batch_sentences: PositiveInt = 16  # largest number of sentences per step, over all workers
-    # Largest number of pieces per micro-batch over all workers, padding and both views included
-    batch_pieces: PositiveInt = 8192
+    # Largest number of pieces per micro-batch over all workers, padding and both views included. auto: as many as fit
+    # into the starting machine's memory
+    batch_pieces: PositiveInt | Literal["auto"] = 8192
     accumulate: PositiveInt = 1  # micro-batches per step
 
 
@@ -282,7 +288,9 @@ class RunConfig(Section):
     workers: Runtime[PositiveInt] = 1
     gpus: NonNegativeInt = 0  # GPUs per worker; 0 trains on CPUs with gloo
     threads: Runtime[PositiveInt | None] = None  # torch threads per CPU worker; None: this node's CPUs / workers
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder's arithmetic; the CRF is always float32
+    # Of the encoder's arithmetic; the CRF is always float32. auto: bfloat16 where the starting machine's processor, or
+    # its GPU, multiplies it natively
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     # ZeRO divides among workers at stage 1: AdamW's state, 2: gradients too, 3: parameters too
     zero_stage: Runtime[Annotated[int, Field(ge=0, le=3)]] = 0
     offload: Runtime[bool] = False  # keep what ZeRO divides in main memory: slower, but fits larger models

@@ -167,6 +167,6 @@ def decided(settings: RetrievalConfig) -> RetrievalConfig:
     """Settings with `dtype: auto` decided once for all actors: bfloat16 on GPUs, else what suits this node's CPU."""
     if settings.dtype != "auto" or not settings.rerank:
         return settings
-    from ctxner.retrieval.rerank.encoder import native_dtype
+    from ctxner.encoders import native_dtype
 
     return settings.model_copy(update={"dtype": "bfloat16" if settings.gpus else native_dtype("cpu")})

@@ -76,7 +76,7 @@ def _reason(config: Config, split: str, key: dict[str, Any], manifest: dict[str,
         return "there are none yet"
     if any(manifest.get(name) != value for name, value in key.items()):
         return "the index or the settings of retrieval have changed"
-    num_sentences = {"train": data.train_sentences, "dev": data.dev_sentences}.get(split)
+    num_sentences = {"train": data.train_sentences, "dev": data.first_dev_sentences()}.get(split)
     sentences = read_sentences(data.path(split), data.column_format()).sentences[:num_sentences]
     num_new = len(sentences) - len(fitting_contexts(sentences, read_contexts(path)))
     return f"{num_new} of {len(sentences)} sentences are new" if num_new else None

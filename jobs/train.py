@@ -102,12 +102,14 @@ def _here(config: Config, planned: dict[str, Any]) -> dict[str, Any]:
 
 def _settled(config: Config) -> tuple[Config, dict[str, str]]:
     """The config with the run's name and the place of its contexts; and the splits to retrieve for, with reasons."""
-    from ctxner.training.checkpoints.resume import run_folder
+    from ctxner.training.automatic import resolved
+    from ctxner.training.checkpoints.resume import is_started, read_config, run_folder
 
     for split, option in (("train", "a file: ctxner train FILE"), ("dev", "--dev FILE")):
         if getattr(config.data, split) is None:
             raise ValueError(f"no sentences for {split}; give {option} (or --set data.{split}=FILE)")
     folder = run_folder(config)
+    config = resolved(config, saved=read_config(folder) if config.run.resume and is_started(folder) else None)
     run = config.run.model_copy(update={"storage": folder.parent, "name": folder.name})
     settled = run_contexts.placed(config.model_copy(update={"run": run}), folder)
     contexts = settled.data.contexts

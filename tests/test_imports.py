@@ -35,6 +35,7 @@ INNER_LAYERS = {
         {"step", "failures"},
         {"export", "estimate", "observe"},
         {"data", "build", "deepspeed_engine"},
+        {"automatic"},
         {"checkpoints", "plan"},
         {"loop"},
         {"worker"},

@@ -13,7 +13,9 @@ from ctxner.config import Config
 from ctxner.encoders import load_tokenizer
 from ctxner.labels import LabelSet, gold_spans
 from ctxner.schema import Example
+from ctxner.training.automatic import resolved
 from ctxner.training.build import planned_model, start_path
+from ctxner.training.data.dev_part import dev_part
 from ctxner.training.data.training_set import TrainingSet, load_split, load_training
 from ctxner.training.data.warnings import check_passages, doubts
 from ctxner.training.estimate.report import sizing
@@ -29,6 +31,7 @@ def plan(config: Config, *, retrieved: bool = True) -> dict[str, Any]:
     Raises:
         ValueError: The data, the contexts or the encoder cannot be used.
     """
+    config = resolved(config)
     (examples, unlabelled), dev = load_training(config.data), load_split(config.data, "dev")
     try:
         labels = LabelSet.from_sentences(example.sentence for example in examples)
@@ -39,7 +42,8 @@ def plan(config: Config, *, retrieved: bool = True) -> dict[str, Any]:
     model = planned_model(config, labels)
     views = model.view_builder(load_tokenizer(start_path(config)))
     data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
-    steps_by_epoch = data.steps_by_epoch()
+    steps_by_epoch, num_pieces = data.steps_by_epoch(), data.num_pieces()
+    scored = dev_part(dev, data)
     sizes = sizing(
         model,
         data.views(),
@@ -50,11 +54,11 @@ def plan(config: Config, *, retrieved: bool = True) -> dict[str, Any]:
         accumulate=config.optim.accumulate,
     )
     return {
-        "sentences": {"train": len(examples), "dev": len(dev)}
+        "sentences": {"train": len(examples), "dev": len(dev), "dev, scored after each epoch": len(scored)}
         | ({"unlabelled": len(unlabelled)} if unlabelled else {}),
         "types": list(labels.types),
         "mentions": {"train": _mentions(examples), "dev": _mentions(dev)},
-        "pieces_an_epoch": data.num_pieces(),
+        "pieces_an_epoch": num_pieces,
         "padding": {name: round(share, 4) for name, share in data.padding().items()},
         "steps_an_epoch": len(data.steps(0)),
         "steps": sum(steps_by_epoch),

@@ -26,6 +26,7 @@ from ctxner.config import Config, parse_config
 from ctxner.encoders import load_tokenizer
 from ctxner.labels import LabelSet
 from ctxner.model.tagger import load_tagger
+from ctxner.training.automatic import resolved
 from ctxner.training.build import build_model, build_step, start_path
 from ctxner.training.checkpoints.files import (
     MODEL_FOLDER,
@@ -48,6 +49,7 @@ from ctxner.training.checkpoints.resume import (
     write_config,
 )
 from ctxner.training.checkpoints.writer import CheckpointWriter, last_checkpoint
+from ctxner.training.data.dev_part import dev_part
 from ctxner.training.data.training_set import TrainingSet, load_split, load_training
 from ctxner.training.deepspeed_engine import (
     build_engine,
@@ -102,11 +104,13 @@ def train(
         ray.train.v2.api.exceptions.TrainingFailedError: Workers were lost more often than `run.max_failures`, or one
             failed otherwise.
     """
-    run = config.run
     folder = run_folder(config)
-    if not run.resume:
+    if not config.run.resume:
         refuse_started(folder)
-    if exists := is_started(folder):
+    exists = is_started(folder)
+    config = resolved(config, saved=read_config(folder) if exists else None)
+    run = config.run
+    if exists:
         check_resumable(read_config(folder), config, source=str(folder))
     check_mlflow(run.mlflow)
     _check_resources(config)
@@ -200,6 +204,7 @@ def _worker(given: dict[str, Any]) -> None:
     views = model.view_builder(tokenizer)
     data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
     steps_by_epoch = given["steps_by_epoch"] or data.steps_by_epoch()
+    scored = dev_part(dev, data)
     num_steps = sum(steps_by_epoch)
     with last_checkpoint() as folder:
         progress = read_progress(folder) if folder else Progress()
@@ -236,7 +241,7 @@ def _worker(given: dict[str, Any]) -> None:
             scores = dev_scores(
                 model,
                 tokenizer,
-                dev[rank::world_size],
+                scored[rank::world_size],
                 device,
                 world_size,
                 views=config.dev_views(),
@@ -246,6 +251,7 @@ def _worker(given: dict[str, Any]) -> None:
             entry: dict[str, Any] = {
                 "epoch": epoch + 1,
                 "losses": trained.losses,
+                "dev_sentences": len(scored),
                 "dev_f1": {view: view_scores.f1 for view, view_scores in scores.items()},
                 "chosen_by": list(config.trained_views()),
                 "dev_scores": {view: view_scores.to_dict() for view, view_scores in scores.items()},

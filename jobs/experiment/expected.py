@@ -93,6 +93,7 @@ def _size(task: Task, kind: StepKind) -> str:
 
 
 def _training(config: Config) -> Expected:
+    from ctxner.training.automatic import resolved
     from ctxner.training.estimate.machine import minutes_of
     from ctxner.training.plan import plan
 
@@ -100,6 +101,7 @@ def _training(config: Config) -> Expected:
     is_there = all(path is not None and path.is_file() for path in paths)  # a retrieval may have ended before its end
     if not is_there:
         config = config.model_copy(update={"data": config.data.model_copy(update={"contexts": None})})
+    config = resolved(config)
     planned = plan(config, retrieved=is_there)
     memory = (planned["zero_stages"][config.run.zero_stage]["total"] + _PROCESS_BYTES) * config.run.workers
     minutes = minutes_of(config.optim.epochs * planned["flops_an_epoch"], bfloat16=config.run.precision == "bfloat16")

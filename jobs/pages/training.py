@@ -41,7 +41,7 @@ def write_training_page(folder: Path, model: Path) -> Path:
         line=_LINE,
         types=sorted({type for scores in best["dev_scores"].values() for type in scores["per_type"]}),
         phases=list(dict.fromkeys(phase for entry in history for phase in entry["seconds_by_phase"])),
-        facts=_facts(run),
+        facts=_facts(run, best),
     )
 
 
@@ -69,7 +69,7 @@ def loss_panels(history: Sequence[Mapping[str, Any]]) -> list[Panel]:
     return [chart for chart in charts if chart is not None]
 
 
-def _facts(run: Mapping[str, Any]) -> dict[str, str]:
+def _facts(run: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, str]:
     config, data = run["config"], run["data"]
     facts = {
         "mode": config["loss"]["mode"],
@@ -80,6 +80,10 @@ def _facts(run: Mapping[str, Any]) -> dict[str, str]:
         "config digest": run["config_digest"],
         "versions": ", ".join(f"{name} {number}" for name, number in run["versions"].items()),
     }
+    if num_scored := best.get("dev_sentences"):
+        seconds = best["seconds_by_phase"]
+        share = seconds.get("evaluation", 0) / (sum(seconds.values()) or 1)
+        facts["dev scores"] = f"of {num_scored:,} sentences, {share:.0%} of an epoch's time"
     for split, told in data.items():
         hashes = ", ".join(f"{name} {value[:12]}" for name, value in told["files"].items())
         facts[split] = f"{told['sentences']:,} sentences, {sum(told['mentions'].values()):,} mentions; {hashes}"

@@ -44,7 +44,7 @@ def test_a_dry_run_before_retrieval_says_what_is_retrieved_and_writes_nothing(fo
     assert code == 0, err
     planned = json.loads(out)
     assert planned["to_retrieve"] == dict.fromkeys(("train", "dev", "test"), "there are none yet")
-    assert planned["sentences"] == {"train": 12, "dev": 4}
+    assert planned["sentences"] == {"train": 12, "dev": 4, "dev, scored after each epoch": 4}
     assert listing(folder) == before
 
 

@@ -191,7 +191,7 @@ def files(tmp_path: Path) -> dict[str, dict]:
 def test_plan_counts_what_training_would_do(files: dict[str, dict]) -> None:
     config = parse_config(files)
     found = plan(config)
-    assert found["sentences"] == {"train": 37, "dev": 6}
+    assert found["sentences"] == {"train": 37, "dev": 6, "dev, scored after each epoch": 6}
     begins = [tag for own in WORLD.train for tag in own.tags if tag[0] in "BS"]  # one of these for each mention
     assert found["mentions"]["train"] == {type: sum(tag[2:] == type for tag in begins) for type in found["types"]}
     assert found["types"] == list(WORLD.types)

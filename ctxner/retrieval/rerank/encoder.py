@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -121,15 +120,3 @@ class PieceEncoder:
         lengths_B = torch.tensor([len(ids) for ids in rows], device=self.device)
         mask_BP = torch.arange(width, device=self.device) < lengths_B[:, None]
         return self._encoder(input_ids=ids_BP, attention_mask=mask_BP.long()).last_hidden_state
-
-
-def native_dtype(device: str) -> Literal["float32", "bfloat16"]:
-    """bfloat16 where this node's processor multiplies it natively, which is twice as fast; else float32."""
-    if device.startswith("cuda"):
-        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has = torch.cpu.get_capabilities()
-        is_native = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    dtype: Literal["float32", "bfloat16"] = "bfloat16" if is_native else "float32"
-    logger.debug("re-ranking in %s: %s %s bfloat16", dtype, device, "multiplies" if is_native else "does not multiply")
-    return dtype

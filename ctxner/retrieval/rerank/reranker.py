@@ -25,10 +25,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ctxner.encoders import native_dtype
 from ctxner.retrieval.near_duplicates import Runs, character_runs, repeats_sentence, thin_out
 from ctxner.retrieval.rerank.bertscore import TextBank, f1, inverse_document_frequency
 from ctxner.retrieval.rerank.embedding_cache import EmbeddingCache
-from ctxner.retrieval.rerank.encoder import EncodedText, PieceEncoder, native_dtype
+from ctxner.retrieval.rerank.encoder import EncodedText, PieceEncoder
 from ctxner.retrieval.text import clean_text
 from ctxner.schema import ScoredPassage, Sentence
 

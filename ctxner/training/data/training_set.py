@@ -72,6 +72,7 @@ class TrainingSet:
 
     def _pack(self, epoch: int) -> list[list[list[int]]]:
         optim = self.config.optim
+        assert optim.batch_pieces != "auto", "see ctxner.training.automatic"
         chosen = [*range(self.num_labelled), *self._unlabelled(epoch)]
         rows, longest = zip(*(view.shape() for view in self.views(epoch).values()), strict=True)
         shapes = list(
@@ -151,12 +152,12 @@ class TrainingSet:
 
 
 def load_split(data: DataConfig, split: str) -> list[Example]:
-    """Load a tagged split joined to its contexts, as much of it as is set.
+    """Load a tagged split joined to its contexts, as much of it as is set; with `auto`, all of dev.
 
     Raises:
         ValueError: A file is unusable, or a sentence has no gold tags.
     """
-    num_sentences = {"train": data.train_sentences, "dev": data.dev_sentences}.get(split)
+    num_sentences = {"train": data.train_sentences, "dev": data.first_dev_sentences()}.get(split)
     contexts = data.contexts_path(split)
     examples = load_examples(data.path(split), data.column_format(), contexts=contexts, num_sentences=num_sentences)
     refuse_untagged((example.sentence for example in examples), data.path(split))

@@ -12,10 +12,10 @@ USABLE = 0.9  # share of a GPU's memory; CUDA's context, NCCL's buffers, tempora
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """GPUs of one kind, each with one worker; `gib` is the memory per GPU in GiB."""
+    """GPUs of one kind, each with one worker, or workers on a node's CPUs; `gib` is the memory per worker in GiB."""
 
     gpus: int
-    gib: int
+    gib: float
 
     def __str__(self) -> str:
         return f"{self.gpus} x {self.gib} GiB"
@@ -38,10 +38,13 @@ def largest_batch_pieces(
     dropout: bool,
     frozen_layers: int | None = None,
     num_views: int = 2,
+    context_pieces: int = CONTEXT_PIECES,
+    on_gpu: bool = True,
+    attention_dropout: bool | None = None,
 ) -> int | None:
     """The largest `optim.batch_pieces` (over all workers and both views) that fits, in whole sentences per worker.
 
-    A sentence is assumed to have `PLAIN_PIECES` in the plain view, `CONTEXT_PIECES` in the context view and `WORDS`.
+    A sentence is assumed to have `PLAIN_PIECES` in the plain view, `context_pieces` in the context view and `WORDS`.
 
     Returns:
         Number of pieces; None if not even one sentence per worker fits.
@@ -55,7 +58,7 @@ def largest_batch_pieces(
         largest_parameter=shape.largest_parameter,
     )
     room = USABLE * machine.gib * GIB - states.total
-    row = (PLAIN_PIECES, CONTEXT_PIECES)[-num_views:]
+    row = (PLAIN_PIECES, context_pieces)[-num_views:]
 
     def kept(sentences: int) -> int:
         sizes = [ViewSize(sentences, pieces, sentences * WORDS) for pieces in row]
@@ -65,9 +68,10 @@ def largest_batch_pieces(
             num_tags=num_tags,
             precision=precision,
             dropout=dropout,
-            on_gpu=True,
+            on_gpu=on_gpu,
             checkpointing=checkpointing,
             frozen_layers=frozen_layers,
+            attention_dropout=attention_dropout,
         )
 
     fixed, each = 2 * kept(1) - kept(2), kept(2) - kept(1)  # memory is linear in the number of sentences

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
-from ctxner.retrieval.rerank.encoder import PieceEncoder, native_dtype
+from ctxner.encoders import native_dtype
+from ctxner.retrieval.rerank.encoder import PieceEncoder
 from tests.xlm_roberta import save_xlm_roberta
 
 pytestmark = pytest.mark.numeric
@@ -85,11 +86,11 @@ def test_fingerprints_differ_by_layer_dtype_weights_tokenizer_and_config(tmp_pat
 
 
 def test_native_dtype_follows_the_processor(caplog):
-    caplog.set_level("DEBUG", logger="ctxner.retrieval.rerank.encoder")
+    caplog.set_level("DEBUG", logger="ctxner.encoders")
     has = torch.cpu.get_capabilities()
     expected = "bfloat16" if has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16") else "float32"
     assert native_dtype("cpu") == expected
-    assert f"re-ranking in {expected}" in caplog.text
+    assert f"{expected}: cpu" in caplog.text
 
 
 def test_a_roberta_is_given_no_more_pieces_than_its_positions_can_number(tmp_path):
