@@ -16,8 +16,8 @@ import typer
 import yaml
 from rich.markup import escape
 
+from ctxner.config.text import read_yaml
 from ctxner.files.atomic import write_text
-from ctxner.settings_text import read_yaml
 from serving.addresses import refuse_taken, with_address
 from serving.local import console, prepare, serve_here
 from serving.plan import Options, plan

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ctxner.settings_text import explain, override, read_yaml
+from ctxner.config.text import explain, override, read_yaml
 from serving.addresses import refuse_public, with_address
 
 if TYPE_CHECKING:

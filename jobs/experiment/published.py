@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ctxner.config.text import explain, read_yaml
 from ctxner.schema import ViewName
-from ctxner.settings_text import explain, read_yaml
 from jobs.experiment.study import STUDIES
 
 PUBLISHED = STUDIES / "published.yaml"

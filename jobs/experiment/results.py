@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ctxner.config.text import explain
 from ctxner.files.atomic import write_text
-from ctxner.settings_text import explain
 from jobs.experiment.keys import StepKind
 from jobs.experiment.study import slug_of
 

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ctxner.config import Config, parse_config
+from ctxner.config.text import explain, override, read_yaml
 from ctxner.schema import VIEWS, ViewName
-from ctxner.settings_text import explain, override, read_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STUDIES = Path(__file__).parents[1] / "studies"
