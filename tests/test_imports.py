@@ -24,6 +24,7 @@ LAYERS = (
 )
 # The same within a room.
 INNER_LAYERS = {
+    "ctxner.client": ({"messages"}, {"http"}, {"blocking"}),
     "ctxner.config": ({"section", "text"}, {"data", "retrieval", "training"}),
     "ctxner.retrieval": (
         {"text", "near_duplicates"},

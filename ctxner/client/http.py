@@ -1,6 +1,7 @@
-"""A client of a ctxner server: `Client(url).tag("some text")`, and `AsyncClient` with the same methods.
+"""The client of a ctxner server for asyncio: `await AsyncClient(url).tag("some text")`.
 
 Of ctxner it needs only `ctxner.client.messages`, the typed messages. Errors and logs contain neither texts nor keys.
+`ctxner.client.blocking` has the same methods without asyncio.
 """
 
 from __future__ import annotations
@@ -8,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import threading
-import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
@@ -38,9 +37,9 @@ from ctxner.client.messages import (
 )
 
 T = TypeVar("T")
+CHUNKS_AT_ONCE = 2  # per stream: one is answered while the next one is sent
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0  # seconds: longest first back-off, longest back-off of all
 _CONNECT_SECONDS = 5.0  # per attempt
-_CHUNKS_AT_ONCE = 2  # per stream: one is answered while the next one is sent
 _KEY = re.compile(r"[!-~]+")
 
 
@@ -142,7 +141,7 @@ class AsyncClient:
                 async for line in stream:
                     if chunk := chunks.add(line):
                         sent.append(asyncio.ensure_future(self._chunk(chunk)))
-                    if len(sent) == _CHUNKS_AT_ONCE:
+                    if len(sent) == CHUNKS_AT_ONCE:
                         for result in await sent.popleft():
                             yield result
             if chunk := chunks.rest():
@@ -207,95 +206,6 @@ class AsyncClient:
             return Answer(response.status_code, response.content, response.headers.get("x-request-id"))
         refusal = failure(response.status_code, response.content, response.headers)
         raise _RetryableError(refusal) if refusal.status in (429, 503) else refusal
-
-
-class Client:
-    """Client of a ctxner server; runs an `AsyncClient`, with the same arguments, in a separate thread."""
-
-    def __init__(
-        self,
-        url: str,
-        key: str | None = None,
-        *,
-        timeout: float = 30,
-        retries: int = 4,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._own = AsyncClient(url, key, timeout=timeout, retries=retries, transport=transport)
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="ctxner-client", daemon=True).start()
-        self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections and end the thread."""
-        if self._stop.alive:
-            self._run(self._own.close())
-            self._stop()
-
-    def tag(
-        self,
-        texts: str | Sequence[str] | Sequence[Words],
-        *,
-        view: View = "auto",
-        deadline_ms: float | None = None,
-        return_passages: bool = False,
-        passages: Sequence[GivenPassage] | Sequence[Sequence[GivenPassage]] | None = None,
-    ) -> Reply:
-        """See `AsyncClient.tag`."""
-        return self._run(
-            self._own.tag(texts, view=view, deadline_ms=deadline_ms, return_passages=return_passages, passages=passages)
-        )
-
-    def stream(
-        self,
-        lines: Iterable[str | Words],
-        *,
-        view: View = "auto",
-        deadline_ms: float | None = None,
-        return_passages: bool = False,
-    ) -> Iterator[TextResult]:
-        """See `AsyncClient.stream`; `lines` are read in the caller's thread."""
-        asynchronous = self._own
-        chunks = Chunks(how_to(view, deadline_ms, return_passages), self._run(asynchronous._lines_a_chunk()))
-        sent = deque[Any]()
-        try:
-            for line in lines:
-                if chunk := chunks.add(line):
-                    sent.append(self._start(asynchronous._chunk(chunk)))
-                if len(sent) == _CHUNKS_AT_ONCE:
-                    yield from sent[0].result()
-                    sent.popleft()
-            if chunk := chunks.rest():
-                sent.append(self._start(asynchronous._chunk(chunk)))
-            while sent:
-                yield from sent[0].result()
-                sent.popleft()
-        finally:
-            for future in sent:
-                future.cancel()
-
-    def models(self) -> dict[str, Any]:
-        """See `AsyncClient.models`."""
-        return self._run(self._own.models())
-
-    def _start(self, work: Coroutine[Any, Any, T]) -> Any:
-        if not self._stop.alive:
-            work.close()
-            raise RuntimeError("this client is closed")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = self._start(work)
-        try:
-            return future.result()
-        finally:
-            future.cancel()  # a no-op unless the caller was interrupted
 
 
 class _RetryableError(Exception):

@@ -474,6 +474,7 @@ def test_importing_the_client_brings_none_of_the_library_with_it():
     assert {own for own in loaded if own.startswith("ctxner")} == {
         "ctxner",
         "ctxner.client",
+        "ctxner.client.blocking",
         "ctxner.client.http",
         "ctxner.client.messages",
     }
