@@ -178,6 +178,7 @@ def read_by_tagger(config: Config, examples: Sequence[Example]) -> tuple[list[Ex
         max_pieces=limits.max_pieces,
         max_passages=limits.max_passages,
         mark_entries=limits.mark_entries,
+        word_shapes=limits.word_shapes,
     )
     views: list[Example] = []
     sizes: dict[str, int] = {}

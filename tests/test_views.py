@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from ctxner.views.batches import epoch_batches, pack_batches, padding_share
@@ -491,3 +491,36 @@ def test_a_tokenizer_without_unused_pieces_marks_by_its_mask_and_one_without_any
     assert mark_pieces(bare) == (7, 7)
     bare.mask_token_id = None
     assert mark_pieces(bare) is None
+
+
+def test_capitals_reach_an_encoder_that_does_not_see_them(tokenizer):
+    sentence = Sentence("s", ("NATO", "and", "Paris", "sell", "iPhones", "to", "I", ".", "ÉTÉ", "42"))
+    builder = ViewBuilder(tokenizer, word_shapes=True)
+    view, bare = builder.plain(sentence), ViewBuilder(tokenizer).plain(sentence)
+    [row], [bare_row] = view.windows, bare.windows
+    shapes = {name: tokenizer.convert_tokens_to_ids(f"[unused{n}]") for n, name in enumerate(builder.shapes, start=3)}
+    assert builder.shapes == shapes == dict(zip(("capital", "capitals", "mixed"), shapes.values(), strict=True))
+    assert [piece for piece in row if piece not in shapes.values()] == list(bare_row)
+    stops = [*(place for _, place in view.word_places[1:]), len(row) - 1]
+    last = {word: row[stop - 1] for word, stop in zip(sentence.words, stops, strict=True)}
+    told = {word: name for word, piece in last.items() for name, own in shapes.items() if own == piece}
+    assert told == {
+        "NATO": "capitals", "Paris": "capital", "iPhones": "mixed", "I": "capital", "ÉTÉ": "capitals"
+    }  # fmt: skip
+    places = zip(view.word_places, bare.word_places, strict=True)
+    assert all(row[place] == bare_row[bare_place] for (_, place), (_, bare_place) in places), "the first piece stays"
+
+
+def test_an_encoder_that_sees_capitals_is_told_none():
+    vocabulary = {piece: n for n, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ab", "Ab"])}
+    vocabulary |= {f"[unused{n}]": len(vocabulary) + n for n in range(9)}
+    tokenizer = BertTokenizer(vocabulary, do_lower_case=False)
+    assert ViewBuilder(tokenizer, word_shapes=True).shapes == {}
+
+
+def test_a_word_of_many_pieces_and_capitals_fits_into_a_row(tokenizer):
+    sentence = Sentence("s", ("X" * 500, "Paris"))
+    for most in (8, 16, 64):
+        view = ViewBuilder(tokenizer, max_pieces=most, word_shapes=True).plain(sentence)
+        assert view.longest_row <= most
+        assert len(view.word_places) == 2

@@ -39,6 +39,7 @@ class ModelConfig(Section):
     max_pieces: PositiveInt = 512  # pieces per view, special pieces included; the encoder's limit is a further bound
     max_passages: NonNegativeInt = 6  # no text follows once so many passages are shown; entries are not bounded
     mark_entries: bool = True  # marks around the words that name an entry, in the context view
+    word_shapes: bool = False  # a piece behind each word with capitals, for an encoder that does not see capitals
 
     @model_validator(mode="after")
     def _one_start(self) -> ModelConfig:

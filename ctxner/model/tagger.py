@@ -52,6 +52,7 @@ class EncoderCRFConfig(PreTrainedConfig):
     max_pieces: int = 512
     max_passages: int = 6
     mark_entries: bool = False  # models saved by earlier versions read no marks
+    word_shapes: bool = False
     provenance: dict | None = None  # config and data hashes, scores, versions; written by training
 
 
@@ -96,6 +97,7 @@ class EncoderCRF(PreTrainedModel):
         max_pieces: int = 512,
         max_passages: int = 6,
         mark_entries: bool = True,
+        word_shapes: bool = False,
     ) -> EncoderCRF:
         """Create a tagger that begins with an encoder's weights (see `load_encoder`).
 
@@ -108,6 +110,7 @@ class EncoderCRF(PreTrainedModel):
             max_pieces: Largest number of pieces in a row of a view; lowered to the encoder's position limit.
             max_passages: Largest number of passages in a context view (see `ViewBuilder`).
             mark_entries: Whether marks stand around words that name an entry.
+            word_shapes: Whether words with capitals are told to an encoder that does not see capitals.
         """
         config = EncoderCRFConfig(
             encoder=_plain_config(encoder.config),
@@ -118,6 +121,7 @@ class EncoderCRF(PreTrainedModel):
             max_pieces=min(max_pieces, position_limit(encoder)),
             max_passages=max_passages,
             mark_entries=mark_entries,
+            word_shapes=word_shapes,
         )
         return cls(config, encoder)
 
@@ -128,6 +132,7 @@ class EncoderCRF(PreTrainedModel):
             max_pieces=self.config.max_pieces,
             max_passages=self.config.max_passages,
             mark_entries=self.config.mark_entries,
+            word_shapes=self.config.word_shapes,
         )
 
     @torch.no_grad()

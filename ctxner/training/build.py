@@ -65,6 +65,7 @@ def _on_encoder(encoder: PreTrainedModel, config: Config, labels: LabelSet) -> E
         max_pieces=settings.max_pieces,
         max_passages=settings.max_passages,
         mark_entries=settings.mark_entries,
+        word_shapes=settings.word_shapes,
     )
     embeddings = getattr(model.encoder, "embeddings", model.encoder.get_input_embeddings())
     embeddings.requires_grad_(not settings.freeze_embeddings)

@@ -25,6 +25,7 @@ MAX_PASSAGE_CHARS = 20_000
 _CACHED_WORDS = 200_000
 _TYPE_PIECES = 3  # of an entry's type, beside the words that name it
 _UNUSED = ("[unused1]", "[unused2]")  # BERT's vocabularies have pieces that no text becomes
+_SHAPES = {"capital": "[unused3]", "capitals": "[unused4]", "mixed": "[unused5]"}
 
 Run = tuple[int, int]  # first word and one past the last
 
@@ -39,6 +40,27 @@ def mark_pieces(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int] | None:
     return None if mask is None else (int(mask), int(mask))
 
 
+def shape_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The piece for each shape of a word with capitals (see `shape_of`), for a tokenizer that does not see capitals.
+
+    Empty if the tokenizer tells capitals from small letters, or has no pieces to spare.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if not all(piece in vocabulary for piece in _SHAPES.values()):
+        return {}
+    small, capital = tokenizer(["ab", "Ab"], add_special_tokens=False)["input_ids"]
+    return {shape: vocabulary[piece] for shape, piece in _SHAPES.items()} if small == capital else {}
+
+
+def shape_of(word: str) -> str:
+    """`capital` (Paris, I), `capitals` (NATO), `mixed` (iPhone, McDonald), or empty for a word without capitals."""
+    if word == word.lower():
+        return ""
+    if word[0].isupper() and word[1:] == word[1:].lower():
+        return "capital"
+    return "capitals" if word == word.upper() else "mixed"
+
+
 class ViewBuilder:
     """Builds views with one tokenizer and one piece budget.
 
@@ -48,6 +70,7 @@ class ViewBuilder:
         max_passages: Most passages in the context view; entries that the sentence names are not bounded, but no text
             follows once there are so many passages.
         mark_entries: Whether marks stand around words that name an entry.
+        word_shapes: Whether a piece behind each word with capitals says so, if the tokenizer does not see capitals.
 
     Raises:
         ValueError: The tokenizer lacks special pieces, or `max_pieces` is too small to hold a word.
@@ -60,6 +83,7 @@ class ViewBuilder:
         max_pieces: int = 512,
         max_passages: int = 6,
         mark_entries: bool = True,
+        word_shapes: bool = False,
     ) -> None:
         start = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
         end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
@@ -71,6 +95,7 @@ class ViewBuilder:
         self.unknown, self.pad = int(tokenizer.unk_token_id), int(tokenizer.pad_token_id)
         self.max_pieces, self.max_passages = max_pieces, max_passages
         self.marks = mark_pieces(tokenizer) if mark_entries else None
+        self.shapes = shape_pieces(tokenizer) if word_shapes else {}
         # Threads may share the builder: no entry is read twice, because another thread may replace a full cache.
         self._word_pieces: dict[str, tuple[int, ...]] = {}
         self._pieces_of_types: dict[str, tuple[int, ...]] = {"": ()}
@@ -192,9 +217,13 @@ class ViewBuilder:
         cached = {word: self._word_pieces.get(word) for word in sentence.words}
         pieces = {word: word_pieces for word, word_pieces in cached.items() if word_pieces is not None}
         new = [word for word in cached if word not in pieces]
-        limit = min(MAX_WORD_PIECES, self.max_pieces - 2)
+        limit = min(MAX_WORD_PIECES, self.max_pieces - 2) - bool(self.shapes)
         encoded = self._encode([word[:MAX_WORD_CHARS] for word in new])
         made = {word: tuple(ids[:limit]) or (self.unknown,) for word, ids in zip(new, encoded, strict=True)}
+        if self.shapes:
+            made = {
+                word: (*ids, self.shapes[shape]) if (shape := shape_of(word)) else ids for word, ids in made.items()
+            }
         if len(self._word_pieces) + len(made) > _CACHED_WORDS:
             self._word_pieces = {}
         self._word_pieces.update(made)

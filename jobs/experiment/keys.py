@@ -30,7 +30,7 @@ _PATHS = {"corpus", "folder", "source", "train", "dev", "contexts", "also", "unl
 _PATHS |= {"encoder", "warm_start", "tagger"}
 # Settings that came after results had been made, each with the value that means what was done before: with it they are
 # no part of a key, so that a new setting does not throw away what is done.
-ADDED: tuple[tuple[str, Any], ...] = (("wrapped", False), ("attention_dropout", None))
+ADDED: tuple[tuple[str, Any], ...] = (("wrapped", False), ("attention_dropout", None), ("word_shapes", False))
 
 
 class MissingFileError(ValueError):

@@ -40,6 +40,7 @@ def settings_hash(builder: ViewBuilder, which: ViewName) -> hashlib._Hash:
         "which": which,
         "max_pieces": builder.max_pieces,
         "max_passages": builder.max_passages if which == "context" else None,
+        "shapes": builder.shapes,
         "marks": builder.marks if which == "context" else None,
         "special": (builder.start, builder.end, builder.unknown, builder.pad),
         "limits": {name: value for name, value in vars(builder_module).items() if name.startswith("MAX_")},
