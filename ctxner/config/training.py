@@ -25,8 +25,8 @@ class ModelConfig(Section):
     warm_start: str | None = None  # ctxner model to start from instead; keeps the tags that the data has too
     dropout: Probability = 0.1
     encoder_dropout: Probability | None = None  # of its layers, attention included; None: its default
-    # Of attention probabilities; None: as encoder_dropout. 0 lets CPUs use fused attention, which is faster
-    attention_dropout: Probability | None = None
+    # Of attention probabilities; None: as encoder_dropout; auto: 0 on CPUs, which then use fused attention, else None
+    attention_dropout: Probability | Literal["auto"] | None = "auto"
     word_dropout: Probability = 0.0  # share of words whose vector is zeroed in training
     context_dropout: Probability = 0.0  # share of sentences that an epoch shows without passages in the context view
     random_passages: bool = False  # other sentences get their best n, n drawn again each epoch: fits any number

@@ -26,6 +26,8 @@ def start_path(config: Config) -> str:
 def encoder_dropout(config: Config) -> EncoderDropout:
     """The dropout rates of the encoder that the config asks for."""
     layers, attention = config.model.encoder_dropout, config.model.attention_dropout
+    if attention == "auto":
+        attention = None if config.run.gpus else 0.0
     return EncoderDropout(layers, layers if attention is None else attention)
 
 

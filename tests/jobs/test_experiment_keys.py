@@ -19,8 +19,8 @@ SETTINGS = {
     "index": "language unit columns shards",
     "retrieval": "query max_query_terms k1 b entries depth layer dtype idf keep drop_near_duplicates "
     "batch_sentences rerank",
-    "model": "dropout encoder_dropout word_dropout context_dropout random_passages freeze_embeddings freeze_layers "
-    "legal_transitions max_pieces max_passages mark_entries",
+    "model": "dropout encoder_dropout attention_dropout word_dropout context_dropout random_passages freeze_embeddings "
+    "freeze_layers legal_transitions max_pieces max_passages mark_entries",
     "loss": "mode preset kl temperature",
     "optim": "encoder_lr head_lr crf_lr weight_decay warmup clip epochs batch_sentences batch_pieces accumulate",
     "run": "gpus precision seed dev_views",

@@ -15,7 +15,7 @@ from ctxner.encoders import load_tokenizer
 from ctxner.files.contexts import Context, unlabelled_examples
 from ctxner.labels import LabelSet
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
-from ctxner.training.build import build_model, build_step, start_path
+from ctxner.training.build import build_model, build_step, encoder_dropout, start_path
 from ctxner.training.data.training_set import TrainingSet, load_split, load_training
 from ctxner.training.plan import plan
 from ctxner.views.builder import ViewBuilder
@@ -247,7 +247,8 @@ def test_encoder_dropout_and_frozen_embeddings_are_what_the_config_says() -> Non
 
 def test_attention_has_a_dropout_of_its_own_and_without_it_is_fused(views: ViewBuilder) -> None:
     """What is not fused keeps each layer's probabilities [heads, pieces, pieces] for the backward pass."""
-    for settings, rates in (({}, {0.1}), ({"attention_dropout": 0.0}, {0.0, 0.1}), ({"encoder_dropout": 0.2}, {0.2})):
+    whole = {"attention_dropout": None}
+    for settings, rates in ((whole, {0.1}), ({}, {0.0, 0.1}), ({**whole, "encoder_dropout": 0.2}, {0.2})):
         config = parse_config({"model": settings})
         model = build_model(config, LabelSet(WORLD.types)).train()
         assert {own.p for own in model.encoder.modules() if isinstance(own, torch.nn.Dropout)} == rates
@@ -257,7 +258,9 @@ def test_attention_has_a_dropout_of_its_own_and_without_it_is_fused(views: ViewB
         ):
             step(*data.share(range(4), 0, 1, CPU))
         squares = [shape for shape in kept if len(shape) == 4 and shape[1] > 1 and shape[2] == shape[3]]
-        assert bool(squares) == ("attention_dropout" not in settings)
+        assert bool(squares) == ("attention_dropout" in settings)
+    on_gpus = parse_config({"run": {"gpus": 1}, "model": {"encoder_dropout": 0.2}})
+    assert encoder_dropout(on_gpus) == (0.2, 0.2)
 
 
 def test_gradient_checkpointing_keeps_less_and_gives_the_same_losses_and_gradients(
