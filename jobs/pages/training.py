@@ -46,12 +46,13 @@ def write_training_page(folder: Path, model: Path) -> Path:
 
 
 def f1_panel(history: Sequence[Mapping[str, Any]]) -> Panel | None:
-    """Dev F1 in percent, one line per view."""
+    """Dev F1 in percent, one line per view that was scored."""
+    scored = [view for view in VIEWS if any(view in entry["dev_f1"] for entry in history)]
     series = {
         line: [(entry["epoch"], 100 * entry["dev_f1"][view]) for entry in history if view in entry["dev_f1"]]
-        for line, view in enumerate(VIEWS)
+        for line, view in enumerate(scored)
     }
-    return panel("Dev F1 of both views", "dev F1, %", series)
+    return panel("Dev F1 of both views" if len(scored) > 1 else "Dev F1", "dev F1, %", series)
 
 
 def loss_panels(history: Sequence[Mapping[str, Any]]) -> list[Panel]:

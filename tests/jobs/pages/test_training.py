@@ -87,6 +87,17 @@ def test_f1_is_one_line_a_view_in_percent() -> None:
     assert [dot.label for dot in context[1]] == ["epoch 1: 11.76", "epoch 2: 23.53"]
 
 
+@pytest.mark.parametrize("view", ["plain", "context"])
+def test_a_run_of_one_view_has_a_page_of_that_view(tmp_path: Path, view: str) -> None:
+    """Before, the page of a run of the context view alone failed, and with it the end of the training."""
+    history = [entry_of(1), entry_of(2)]
+    for entry in history:
+        for scores in (entry["dev_f1"], entry["dev_scores"]):
+            del scores["context" if view == "plain" else "plain"]
+    text = " ".join(read(tmp_path, history).words)
+    assert ("Plain view" in text, "Context view" in text) == (view == "plain", view == "context")
+
+
 def test_losses_come_in_the_pages_order_and_unknown_ones_last() -> None:
     history = [{**entry_of(1), "losses": {"new": 1.0, "cl-kl": 2.0, "loss": 3.0}}]
     assert [panel.title for panel in loss_panels(history)] == ["Total", "Cooperation, CL-KL", "new"]
