@@ -12,6 +12,7 @@ import typer
 from ctxner import __version__
 from jobs import console as terminal
 from jobs.commands import experiment, index, models, sentences
+from jobs.exit_codes import TRY_AGAIN, exit_code
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,19 +45,20 @@ app.add_typer(experiment.app, name="experiment")
 
 
 def main() -> None:
-    """Entry point: errors that a user can mend are one clear message and exit code 1."""
+    """Entry point: errors that a user can mend, or that may pass, are one message; see `jobs.exit_codes`."""
     terminal.set_up_logging()
     for commands in entry_points(group="ctxner.commands"):  # commands of serving, which jobs does not import
         app.add_typer(commands.load())
     try:
         app()
-    except (ValueError, FloatingPointError, OSError) as error:
-        terminal.fail(error)
-        sys.exit(1)
     except Exception as error:
-        if type(error).__name__ != "JavaException":  # of pyjnius, which only a process with a JVM may import
-            raise
-        from ctxner.retrieval.lucene.reader import damaged
+        if type(error).__name__ == "JavaException":  # of pyjnius, which only a process with a JVM may import
+            from ctxner.retrieval.lucene.reader import damaged
 
-        terminal.fail(ValueError(damaged(error)))
-        sys.exit(1)
+            error = ValueError(damaged(error))
+        if (code := exit_code(error)) is None:
+            raise
+        terminal.fail(error)
+        if code == TRY_AGAIN:
+            terminal.warn("this may pass; the same command goes on where it stopped")
+        sys.exit(code)

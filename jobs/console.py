@@ -7,8 +7,10 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +20,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 console = Console(stderr=True)
+LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
 @contextmanager
@@ -77,8 +80,13 @@ def as_json(value: Any) -> str:
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """A bar with a count and an ETA; yields a function of the number done so far and, once known, the total.
 
-    Without a terminal, one line is printed when the work has ended.
+    Without a terminal, as in `ray job logs`, a plain line is printed every `LINE_SECONDS`, and one at the end.
     """
+    if not console.is_terminal:
+        lines = Lines(description, total)
+        yield lines.update
+        lines.show()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -91,13 +99,50 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         yield lambda done, total=total: bar.update(task, completed=done, total=total)
 
 
+class Lines:
+    """Progress as lines of text, where there is no terminal.
+
+    Args:
+        description: What is done.
+        total: Number of things to do; None: not known yet.
+    """
+
+    def __init__(self, description: str, total: int | None) -> None:
+        self._description, self._total, self._done = description, total, 0
+        self._began = self._said = time.monotonic()
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Count, and print a line if the last one is `LINE_SECONDS` old."""
+        self._done, self._total = done, self._total if total is None else total
+        if time.monotonic() - self._said >= LINE_SECONDS:
+            self.show()
+
+    def show(self) -> None:
+        """Print a line: the number done, the time gone, and the time left where it can be told."""
+        self._said = time.monotonic()
+        seconds, done, total = self._said - self._began, self._done, self._total
+        parts = [f"{done:,}" if total is None else f"{done:,} of {total:,}"]
+        parts += [f"{timedelta(seconds=round(seconds))} gone"]
+        if total is not None and 0 < done < total:
+            parts.append(f"{timedelta(seconds=round(seconds / done * (total - done)))} left")
+        console.print(f"{self._description}: {', '.join(parts)}", highlight=False, markup=False, soft_wrap=True)
+
+
+class _LineHandler(logging.Handler):
+    """Log records as whole lines with the time, for files and `ray job logs`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(self.format(record), highlight=False, markup=False, soft_wrap=True)
+
+
 def set_up_logging() -> None:
     """Log to stderr; libraries log only warnings and errors, and Hugging Face shows no progress bars."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported
+    to_terminal = console.is_terminal
     logging.basicConfig(
         level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
+        format="%(message)s" if to_terminal else "%(asctime)s %(levelname)s %(message)s",
+        handlers=[RichHandler(console=console, show_path=False, show_time=False) if to_terminal else _LineHandler()],
     )
     logging.getLogger("ctxner").setLevel(logging.INFO)
     logging.getLogger("jobs").setLevel(logging.INFO)

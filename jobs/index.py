@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.text import Text
 
 from ctxner.config import Config
-from jobs.console import console
+from jobs.console import Lines, console
 
 if TYPE_CHECKING:
     from ctxner.retrieval.corpus.reader import Unit
@@ -220,6 +220,11 @@ def _progress(description: str) -> Iterator[Callable[[int, float], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    if not console.is_terminal:
+        lines = Lines(description, None)
+        yield lambda passages, share: lines.update(passages, round(passages / share) if share else None)
+        lines.show()
+        return
     started = time.perf_counter()
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=1.0, passages=0, rate=0.0)

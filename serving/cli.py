@@ -95,12 +95,12 @@ def api_key(
 
 
 def main() -> None:
-    """`python -m serving.cli`: an error that the user can correct is shown as one message, with exit code 1."""
+    """`python -m serving.cli`: an error that the user can correct is shown as one message, with exit code 2."""
     try:
         app()
     except (ValueError, OSError) as error:
         console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

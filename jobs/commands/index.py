@@ -126,7 +126,7 @@ def index_delete(
 def index_verify(
     folder: IndexFolder = None, config: ConfigFile = None, overrides: Overrides = NONE, json: AsJson = False
 ) -> None:
-    """Check an index: Lucene's checksums, the number of passages, ids, the corpus hash; exit code 1 when not sound.
+    """Check an index: Lucene's checksums, the number of passages, ids, the corpus hash; exit code 2 when not sound.
 
     Example: `ctxner index verify --index runs/index`
     """

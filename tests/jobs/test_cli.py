@@ -194,7 +194,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_a_user_can_mend_is_one_message_on_stderr_and_exit_code_1(
+def test_what_a_user_can_mend_is_one_message_on_stderr_and_exit_code_2(
     command: tuple[str, ...], message: str, folder: Path, model: str, call: Callable[..., Called]
 ) -> None:
     (folder / "empty.conll").write_text("")
@@ -203,7 +203,7 @@ def test_what_a_user_can_mend_is_one_message_on_stderr_and_exit_code_1(
     (folder / "bad.jsonl").write_text('{"text": "good"}\n{"text": 3}\n')
     before = listing(folder)
     code, out, err = call(*(model if word == "MODEL" else word for word in command))
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert message in err
     assert err.count("error:") == 1
     assert "Traceback" not in err
@@ -252,17 +252,17 @@ def test_columns_of_a_csv_file_are_named_on_the_command_line_or_in_the_config(fo
     assert result(*more, "--columns", "name=label", "--dry-run")["num_added"] == 1
     assert result(*more, "--set", "index.columns.name=label")["num_names"] == 4
     code, _, err = call_apart("index", *more)
-    assert code == 1
+    assert code == 2
     assert "more.csv:1: the header, split at ',', has ['label', 'type']; wanted at least one of name, title" in err
 
 
-def test_verifying_a_damaged_index_is_exit_code_1_and_one_message(folder: Path) -> None:
+def test_verifying_a_damaged_index_is_exit_code_2_and_one_message(folder: Path) -> None:
     assert call_apart("index", "--corpus", "world/corpus.jsonl", "--out", "made")[0] == 0
     (largest,) = sorted((folder / "made/v000001/shard-000").iterdir(), key=lambda path: path.stat().st_size)[-1:]
     content = largest.read_bytes()
     largest.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
     code, out, err = call_apart("index", "verify", "--index", "made")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "error: made/v000001/shard-000: " in err
     assert "build the index again" in err
     assert "Traceback" not in err

@@ -192,5 +192,5 @@ def test_brackets_in_a_name_are_printed_as_they_are(tmp_path: Path):
     (tmp_path / "[red]").mkdir()
     command = [sys.executable, "-m", "serving.cli", "serve", "--dry-run", "--model", str(tmp_path / "[red]" / "[/x]")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert f"{tmp_path}/[red]/[/x]" in ended.stderr
