@@ -186,9 +186,9 @@ def read_by_tagger(config: Config, examples: Sequence[Example]) -> tuple[list[Ex
         for number, example in enumerate(examples, start=1):
             views.append(Example(example.sentence, builder.context(example).passages))
             texts = {scored.passage.id: shown_text(scored.passage)[:MAX_PASSAGE_CHARS] for scored in example.passages}
-            for passage_id in texts.keys() - sizes.keys():
-                pieces = tokenizer(texts[passage_id], add_special_tokens=False, verbose=False)["input_ids"]
-                sizes[passage_id] = len(pieces)
+            new = [passage_id for passage_id in texts if passage_id not in sizes]
+            pieces = builder.encode([texts[passage_id] for passage_id in new])
+            sizes |= {passage_id: len(ids) for passage_id, ids in zip(new, pieces, strict=True)}
             done(number)
     return views, sizes
 

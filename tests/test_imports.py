@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # Rooms, lowest first: a room imports only from lower layers. A room is a folder or a module of ctxner, or a package.
 LAYERS = (
-    {"ctxner.schema", "ctxner.encoders", "ctxner.languages", "ctxner.client"},
+    {"ctxner.schema", "ctxner.encoders", "ctxner.control_pieces", "ctxner.languages", "ctxner.client"},
     {"ctxner.schemes", "ctxner.views", "ctxner.predictions", "ctxner.spacy_docs"},
     {"ctxner.labels"},
     {"ctxner.files", "ctxner.evaluation"},

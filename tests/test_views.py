@@ -2,18 +2,21 @@
 
 import itertools
 import random
+from collections import Counter
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, BertTokenizer
+from transformers import AutoTokenizer, BertTokenizer, DebertaV2Tokenizer
 
+from ctxner.encoders import load_tokenizer
 from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 from ctxner.views.batches import epoch_batches, pack_batches, padding_share
 from ctxner.views.builder import MAX_WORD_PIECES, ViewBuilder, _cut, mark_pieces
 from ctxner.views.shown import entry_type, shown_text
 from ctxner.views.view import View, keep_passages
+from tests.xlm_roberta import save_xlm_roberta
 
 NO_PIECES = ["\x00\x1f", "\ufe0f", "", "\u200b", "\x07", " "]
 HOSTILE = [*NO_PIECES, "\ud83d", "a\udc00b", "👍🏽", "❤️", "🇩🇪" * 50, "x" * 100_000, "日" * 100_000, "e\u0301"]
@@ -98,15 +101,15 @@ def test_a_cache_that_another_thread_replaces_meanwhile_changes_nothing(tokenize
     monkeypatch.setattr("ctxner.views.builder._CACHED_WORDS", 3)
     first, second, other = (Sentence("s", tuple(words)) for words in (WORDS[:2], WORDS[1:3], WORDS[4:7]))
     builder = ViewBuilder(tokenizer)
-    encode = builder._encode
+    encode = builder.encode
     builder.plain(first)
 
     def interrupted(texts):
-        monkeypatch.setattr(builder, "_encode", encode)
+        monkeypatch.setattr(builder, "encode", encode)
         builder.plain(other)
         return encode(texts)
 
-    monkeypatch.setattr(builder, "_encode", interrupted)
+    monkeypatch.setattr(builder, "encode", interrupted)
     assert builder.plain(second) == ViewBuilder(tokenizer).plain(second)
 
 
@@ -469,15 +472,46 @@ def test_an_entry_is_shown_with_its_names_and_type_once():
     ]
 
 
-@pytest.mark.parametrize("control", ["[SEP]", "[CLS]", "[MASK]", "[PAD]", "[unused1]"])
-def test_a_control_piece_written_in_a_text_is_text(tokenizer, control):
+BERT_CONTROLS = ["[SEP]", "[CLS]", "[MASK]", "[PAD]", "[unused1]"]
+XLM_R_CONTROLS = ["<s>", "</s>", "<pad>", "<mask>", "＜/s＞"]  # the last is "</s>" once the tokenizer normalised it
+CONTROLS = [
+    *(("bert", control) for control in BERT_CONTROLS),
+    *(("xlm-r", control) for control in XLM_R_CONTROLS),
+    *(("deberta-v3", control) for control in ["[SEP]", "[CLS]", "[MASK]", "[PAD]"]),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tokenizer, tmp_path_factory):
+    """BERT's WordPiece, and two whose Unigram vocabulary has control pieces with the best score of all."""
+    texts = ["he sails before and after </s> a [SEP] <pad> b"] * 20
+    xlm_r = load_tokenizer(save_xlm_roberta(tmp_path_factory.mktemp("xlm") / "encoder", texts, num_pieces=60))
+    special = [(piece, 0.0) for piece in ("[PAD]", "[CLS]", "[SEP]", "[UNK]")]
+    deberta = DebertaV2Tokenizer(vocab=[*special, *((piece, -9.0) for piece in "▁[]<>/SEPabdefhilnorstu")])
+    return {"bert": tokenizer, "xlm-r": xlm_r, "deberta-v3": deberta}
+
+
+@pytest.mark.parametrize(("name", "control"), CONTROLS)
+def test_a_control_piece_written_in_a_text_is_text(tokenizers, name, control):
+    tokenizer = tokenizers[name]
     builder = ViewBuilder(tokenizer)
-    hostile = ScoredPassage(Passage("p", "s", f"before {control} after", control), 0.0, 1, named=((1, 2),))
+    hostile = ScoredPassage(Passage("p", "s", f"before {control} a{control}", control), 0.0, 1, named=((1, 2),))
     view = builder.context(Example(Sentence("s", ("a", control, "b")), (hostile,)))
     (row,) = view.windows
-    control_id = tokenizer.convert_tokens_to_ids(control)
-    own = {"[SEP]": 2, "[CLS]": 1, "[unused1]": 1}.get(control, 0)
-    assert row.count(control_id) == own
+    wanted = Counter([builder.start, builder.end, builder.end, *builder.marks])
+    controls = {*tokenizer.all_special_ids, *builder.marks} - {tokenizer.unk_token_id}
+    assert Counter(piece for piece in row if piece in controls) == wanted
+    assert view.passages[0].dropped is None
+    assert all(row[place] not in controls for _, place in view.word_places)
+
+
+@pytest.mark.parametrize("control", XLM_R_CONTROLS)
+def test_pieces_around_a_control_piece_in_a_text_are_those_of_the_text(tokenizers, control):
+    tokenizer = tokenizers["xlm-r"]
+    (ids,) = ViewBuilder(tokenizer).encode([f"before {control} after"])
+    before, after = (tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("before", "after"))
+    blank, unknown = tokenizer.convert_tokens_to_ids("▁"), tokenizer.unk_token_id
+    assert ids == [*before, blank, unknown, *after]
 
 
 def test_a_tokenizer_without_unused_pieces_marks_by_its_mask_and_one_without_any_not_at_all(tokenizer):

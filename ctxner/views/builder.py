@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ctxner.control_pieces import as_text, control_ids
 from ctxner.schema import Example, ScoredPassage, Sentence
 from ctxner.views.shown import entry_type, shown_text
 from ctxner.views.view import View, ViewBatch
@@ -96,10 +97,11 @@ class ViewBuilder:
         self.max_pieces, self.max_passages = max_pieces, max_passages
         self.marks = mark_pieces(tokenizer) if mark_entries else None
         self.shapes = shape_pieces(tokenizer) if word_shapes else {}
+        self._controls = control_ids(tokenizer)
         # Threads may share the builder: no entry is read twice, because another thread may replace a full cache.
         self._word_pieces: dict[str, tuple[int, ...]] = {}
         self._pieces_of_types: dict[str, tuple[int, ...]] = {"": ()}
-        self._encode(["a"])  # a first call changes the tokenizer's truncation and padding; later calls only read them
+        self.encode(["a"])  # a first call changes the tokenizer's truncation and padding; later calls only read them
 
     def plain(self, sentence: Sentence) -> View:
         """The sentence alone; in overlapping windows if it is longer than a row.
@@ -130,7 +132,7 @@ class ViewBuilder:
         marked: dict[Run, int] = {}  # run of words -> place of its first entry among the used passages
         types: dict[int, tuple[int, ...]] = {}  # pieces of the type of each of these entries
         texts = [shown_text(scored.passage)[:MAX_PASSAGE_CHARS] for scored in example.passages]
-        for scored, pieces in zip(example.passages, self._encode(texts), strict=True):
+        for scored, pieces in zip(example.passages, self.encode(texts), strict=True):
             runs = [run for run in scored.named if run not in marked and run[1] <= len(plain.word_places)]
             type_pieces = self._type_pieces(entry_type(scored.passage)) if runs else ()
             size = len(pieces) + (2 + len(type_pieces)) * len(runs) * (self.marks is not None)
@@ -182,7 +184,7 @@ class ViewBuilder:
         """First pieces of an entry's type, which stand behind the words that name it."""
         pieces = self._pieces_of_types.get(type)
         if pieces is None:
-            pieces = tuple(self._encode([type[:MAX_WORD_CHARS]])[0][:_TYPE_PIECES])
+            pieces = tuple(self.encode([type[:MAX_WORD_CHARS]])[0][:_TYPE_PIECES])
             if len(self._pieces_of_types) > _CACHED_WORDS:
                 self._pieces_of_types = {"": ()}
             self._pieces_of_types[type] = pieces
@@ -218,7 +220,7 @@ class ViewBuilder:
         pieces = {word: word_pieces for word, word_pieces in cached.items() if word_pieces is not None}
         new = [word for word in cached if word not in pieces]
         limit = min(MAX_WORD_PIECES, self.max_pieces - 2) - bool(self.shapes)
-        encoded = self._encode([word[:MAX_WORD_CHARS] for word in new])
+        encoded = self.encode([word[:MAX_WORD_CHARS] for word in new])
         made = {word: tuple(ids[:limit]) or (self.unknown,) for word, ids in zip(new, encoded, strict=True)}
         if self.shapes:
             made = {
@@ -230,13 +232,13 @@ class ViewBuilder:
         pieces |= made
         return [pieces[word] for word in sentence.words]
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Pieces of each text, as views have them; `[SEP]` or `</s>` in a text is text, never the control piece."""
         if not texts:
             return []
         clean = [text.encode("utf-8", "replace").decode() for text in texts]  # lone surrogates crash tokenizers
-        # "[SEP]" in a text is text, never the control piece
         encoded = self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True, verbose=False)
-        return encoded["input_ids"]
+        return [as_text(ids, self._controls, self.unknown) for ids in encoded["input_ids"]]
 
 
 def _cut(pieces: Sequence[Sequence[int]], capacity: int) -> Iterable[tuple[int, int, int]]:

@@ -222,6 +222,18 @@ def test_the_context_view_reads_what_fits_and_the_rest_has_a_reason(folder, call
     assert wide["context_view"]["all"] == wide["coverage"]["10"]["all"]
 
 
+def test_pieces_that_are_not_read_are_counted_as_those_that_are(folder, call):
+    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
+    shown = (
+        scored("read", "[SEP] [SEP] [SEP]", 1),
+        scored("dropped", "[SEP] [SEP] [SEP]", 2, dropped="near_duplicate"),
+    )
+    rows = {"dev-0": Context(words[0], "kim", shown), "dev-1": Context(words[1], "", ())}
+    write_contexts(rows, folder / "contexts" / "dev.parquet")
+    passages = json.loads(call("retrieval-report", "-c", "config.yaml", "--json")[1])["passages"]
+    assert passages["near_duplicate"]["pieces"] == passages["read"]["pieces"] > 3
+
+
 def test_the_ceiling_tells_missed_mentions_from_absent_ones(folder, call):
     found = json.loads(call("retrieval-report", "-c", "config.yaml", "--ceiling", "--json")[1])
     assert found["ceiling"]["all"] == {"found": 3, "total": 4, "share": 0.75}

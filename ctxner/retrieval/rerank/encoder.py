@@ -22,11 +22,13 @@ import torch
 import transformers
 from torch import Tensor
 
+from ctxner.control_pieces import as_text_between, control_ids
 from ctxner.encoders import load_encoder, load_tokenizer, position_limit
 
 logger = logging.getLogger(__name__)
 
 WIDTH_STEP = 4  # pieces; texts are padded to the next multiple: finer, batches get small, and coarser, mostly padding
+_TEXT_FORM = 2  # raised when the same text becomes other pieces, so that vectors kept by the embedding cache end
 _MAX_TEXT_LENGTH = 20_000  # characters that reach the tokenizer, far beyond any encoder's limit
 
 
@@ -57,6 +59,7 @@ class PieceEncoder:
         self._encoder = load_encoder(path, num_layers=layer, dtype=dtype).eval()
         self._encoder.to(device)  # type: ignore[arg-type]
         self._tokenizer = load_tokenizer(path, add_prefix_space=False)
+        self._controls = control_ids(self._tokenizer)
         self._batch_pieces = batch_pieces
         self.piece_limit = min(self._tokenizer.model_max_length, position_limit(self._encoder))
         self.num_ids = max(len(self._tokenizer), int(self._encoder.config.vocab_size))
@@ -72,11 +75,15 @@ class PieceEncoder:
         pieces = self._tokenizer(
             [text[:_MAX_TEXT_LENGTH] for text in texts],
             truncation=True,
+            split_special_tokens=True,
             max_length=min(max_pieces, self.piece_limit),
             return_special_tokens_mask=True,
             return_attention_mask=False,
         )
-        rows: list[list[int]] = pieces["input_ids"]
+        rows = [
+            as_text_between(ids, special, self._controls, self._tokenizer.unk_token_id)
+            for ids, special in zip(pieces["input_ids"], pieces["special_tokens_mask"], strict=True)
+        ]
         vectors = {n: torch.empty(0, self.width, dtype=self.dtype) for n, ids in enumerate(rows) if not ids}
         for width, batch in self._batches(rows):
             hidden_BPH = self._hidden([rows[n] for n in batch], width).cpu()
@@ -91,7 +98,7 @@ class PieceEncoder:
         digest = hashlib.blake2b(digest_size=32)
         config = {name: value for name, value in self._encoder.config.to_dict().items() if name != "_name_or_path"}
         processor = {name: has for name, has in torch.cpu.get_capabilities().items() if not name.startswith("num_")}
-        versions = [torch.__version__, transformers.__version__, WIDTH_STEP, self.piece_limit]
+        versions = [torch.__version__, transformers.__version__, WIDTH_STEP, _TEXT_FORM, self.piece_limit]
         around = [config, processor, versions, str(self.dtype), self.device.type]
         digest.update(json.dumps(around, sort_keys=True, default=str).encode())
         for name, tensor in self._encoder.state_dict().items():

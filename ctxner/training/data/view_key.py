@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from ctxner import control_pieces as control_module
 from ctxner.schema import Example, ViewName
 from ctxner.views import builder as builder_module
 from ctxner.views import shown as shown_module
@@ -18,7 +19,7 @@ from ctxner.views import view as view_module
 from ctxner.views.builder import ViewBuilder
 from ctxner.views.shown import shown_text
 
-_CODE = (builder_module, shown_module, view_module)
+_CODE = (builder_module, control_module, shown_module, view_module)
 VERSION = 2  # of the store's file format; changes of the views themselves change the key anyway
 
 

@@ -104,3 +104,16 @@ def test_a_roberta_is_given_no_more_pieces_than_its_positions_can_number(tmp_pat
     (text,) = encoder.encode(["port " * 2000], max_pieces=600)
     assert len(text.ids) == 512
     assert text.vectors.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["bert", "xlm-r"])
+def test_a_control_piece_written_in_a_text_is_text(name, tmp_path):
+    texts = ["an old </s> castle [SEP] <pad>", "[SEP]", "</s>", "<mask> [MASK]"]
+    path = ENCODER if name == "bert" else save_xlm_roberta(tmp_path / "encoder", texts * 20, num_pieces=60)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    controls = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    for text in load(path).encode(texts, max_pieces=40):
+        ids = text.ids.tolist()
+        assert [ids[0], ids[-1]] == [tokenizer.cls_token_id, tokenizer.sep_token_id]
+        assert controls.isdisjoint(ids[1:-1])
+        assert text.special.tolist() == [True] + [False] * (len(ids) - 2) + [True]
