@@ -10,7 +10,7 @@ from typing import Any
 
 from ctxner.config import Config
 from ctxner.encoders import packaged_encoder
-from ctxner.files.contexts import SUCCESS, Context, join_contexts, read_contexts
+from ctxner.files.contexts import SUCCESS, Context, fitting_contexts, join_contexts, read_contexts
 from ctxner.files.sentences import read_sentences, refuse_untagged
 from ctxner.labels import mention_text
 from ctxner.retrieval.measure.coverage import (
@@ -141,8 +141,7 @@ def read_inputs(config: Config, split: str, *, with_ceiling: bool) -> Inputs:
         seen = surfaces(training)
     examples = join_contexts(sentences, contexts, where=contexts_path)
     gold_types, why_no_types = _gold_types(examples, training, data.contexts_path("train"))
-    contexts = {sentence.id: contexts[sentence.id] for sentence in sentences}
-    return Inputs(examples, contexts, seen, gold_types, why_no_types)
+    return Inputs(examples, fitting_contexts(sentences, contexts), seen, gold_types, why_no_types)
 
 
 def _gold_types(

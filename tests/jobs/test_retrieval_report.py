@@ -79,6 +79,19 @@ def test_contexts_of_sentences_that_the_data_lacks_are_not_counted(folder, call)
     assert (found["sentences"], found["without_query"], found["errors"]) == (2, 0, 0)
 
 
+def test_rows_that_fit_by_their_words_are_counted_for_the_sentences_that_have_these_words(folder, call):
+    """As after a sentence was put before the others, or the file was renamed: no id is that of its sentence."""
+    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
+    former = {"dev-1": Context(words[0], "kim", FOUND), "dev-0": Context(("gone",), "", (), "OSError: no disk")}
+    for name in ("dev-2", "old-name-1"):
+        rows = {**former, name: Context(words[1], "at", ())}
+        write_contexts(rows, folder / "contexts" / "dev.parquet")
+        code, out, err = call("retrieval-report", "-c", "config.yaml", "--json")
+        assert code == 0, err
+        result = json.loads(out)
+        assert (result["sentences"], result["without_query"], result["errors"]) == (2, 0, 0)
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_most_sentences_without_a_passage_are_the_last_thing_said(folder, call, as_json):
     words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
