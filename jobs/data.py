@@ -125,7 +125,7 @@ class Summary:
             "share_without_mentions": self._num_without / num_tagged if num_tagged else None,
             "repeated": self._num_sentences - self._texts.num_distinct(),
             "longest": self._longest,
-            "odd": [*_odd(self.counts), *_odd_types(self._mentions)],
+            "odd": [*_odd(self.counts), *_odd_types(self._mentions, self.counts.places_of_tags)],
             "examples": self._examples.chosen(),
         }
 
@@ -242,20 +242,24 @@ def _odd(counts: ReadCounts) -> Iterator[dict[str, Any]]:
     for name, value in vars(counts).items():
         if name.startswith("num_") and name != "num_sentences" and value:
             what = _COUNTED.get(name) or name.removeprefix("num_").replace("_", " ")
-            yield {"what": what, "count": value, "places": []}
+            yield {"what": what, "count": value, "places": counts.places.get(name, [])}
     for what, remark in counts.remarks.items():
         yield {"what": what, "count": remark.count, "places": list(remark.places)}
 
 
-def _odd_types(mentions: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Types that may be one."""
+def _odd_types(mentions: Counter[str], places_of_tags: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Types that may be one, with the first place of each."""
+    first = dict[str, str]()
+    for tag, place in places_of_tags.items():
+        first.setdefault(tag[2:], place)
     alike: dict[str, list[str]] = {}
     for type in mentions:
         alike.setdefault("".join(character for character in type.casefold() if character.isalnum()), []).append(type)
     for types in alike.values():
         if len(types) > 1:
             what = f"types that differ only in case or punctuation: {', '.join(types)}"
-            yield {"what": what, "count": sum(mentions[type] for type in types), "places": []}
+            places = [first[type] for type in types if type in first]
+            yield {"what": what, "count": sum(mentions[type] for type in types), "places": places}
 
 
 def _example(sentence: Sentence, spans: Sequence[Span]) -> dict[str, Any]:

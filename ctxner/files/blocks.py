@@ -81,7 +81,7 @@ class BlockReader:
                     block, parted = Block(self.path, block.document), True
                 given: str | None = "" if begins else None
             elif line[0] == "#" and (layout.numbered or not block.rows) and self._is_comment(line, cells):
-                counts.num_comments += 1
+                counts.count("num_comments", f"{self.path}:{line_no}")
                 given = document_of(line)
                 block.id = (sentence_id_of(line) if layout.numbered else None) or block.id
             elif layout.sentence_per_line:
@@ -118,7 +118,7 @@ class BlockReader:
             return [misc_tag(cell) or "O" for cell in cells]
         if layout.tags == "brackets":
             return _from_brackets(cells, block, counts)
-        return _single_tags(cells, counts)
+        return _single_tags(cells, block, counts)
 
     def has_misc_tags(self) -> bool:
         """Whether any word of a file in CoNLL-U has a tag in MISC."""
@@ -203,14 +203,14 @@ def _from_brackets(cells: Sequence[str], block: Block, counts: ReadCounts) -> li
     return tags
 
 
-def _single_tags(cells: Sequence[str], counts: ReadCounts) -> list[str]:
+def _single_tags(cells: Sequence[str], block: Block, counts: ReadCounts) -> list[str]:
     if not any("," in cell for cell in cells):
         return list(cells)
     tags: list[str] = []
-    for cell in cells:
+    for index, cell in enumerate(cells):
         parts = [part.strip() for part in cell.split(",")]
         if len(parts) > 1 and all(part == "O" or part[1:2] == "-" for part in parts):
-            counts.num_multi_tags += 1
+            counts.count("num_multi_tags", block.place(index))
             mention = tags[-1][2:] if tags else ""
             continuing = [part for part in parts if mention and part[0] in "IME" and part[2:] == mention]
             cell = next((part for part in continuing + parts if part != "O"), "O")

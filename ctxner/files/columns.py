@@ -104,7 +104,7 @@ def iter_columns(
 
     for number, block in enumerate(reader.blocks(counts)):
         tokens = [cells[reader.layout.token_column] for cells in block.rows]
-        words = visible_words(tokens, format.empty_token, counts)
+        words = visible_words(tokens, format.empty_token, counts, block.place)
         bioes = tags.bioes(reader.raw_tags(block, counts), block.place, counts) if tags else None
         counts.num_sentences += 1
         if reader.layout.numbered:

@@ -11,7 +11,7 @@ import gzip
 import io
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import pairwise
@@ -56,6 +56,8 @@ class ReadCounts:
         num_empty_texts: Number of JSON lines, Parquet rows and lines of plain text skipped because they have no word.
         recognised: File -> format that its content was recognised as, where no option named it.
         remarks: Odd thing -> how often and where; each was read by a stated rule and may be a fault of the file.
+        places: Name of a count -> first places of what it counts.
+        places_of_tags: BIOES tag -> place where it stands first, of the first few thousand tags.
     """
 
     num_sentences: int = 0
@@ -66,6 +68,21 @@ class ReadCounts:
     num_empty_texts: int = 0
     recognised: dict[str, str] = field(default_factory=dict)
     remarks: dict[str, Remark] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
+    places_of_tags: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def count(self, name: str, where: str) -> None:
+        """Add one to a count, and keep its first places."""
+        setattr(self, name, getattr(self, name) + 1)
+        places = self.places.setdefault(name, [])
+        if len(places) < _REMARK_PLACES:
+            places.append(where)
+
+    def note_tags(self, tags: Sequence[str], place: Callable[[int], str]) -> None:
+        """Keep where each of a sentence's tags stands first; `place` names a tag's place by its index."""
+        new = set(tags) - self.places_of_tags.keys()
+        if new and len(self.places_of_tags) < _MAX_TAGS:
+            self.places_of_tags |= {tag: place(tags.index(tag)) for tag in sorted(new, key=tags.index)}
 
     def remark(self, what: str, where: str) -> None:
         """Count an odd thing that is read by a stated rule, e.g. `tags without prefix`, and keep its first places."""
@@ -74,19 +91,26 @@ class ReadCounts:
         if len(remark.places) < _REMARK_PLACES:
             remark.places.append(where)
 
-    def counted(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
-        """Pass on the sentences that have words; count those that have and those that have not."""
-        for sentence in sentences:
+    def counted(self, sentences: Iterable[tuple[str, Sentence]]) -> Iterator[Sentence]:
+        """Pass on the sentences that have words; count those that have and those that have not.
+
+        Args:
+            sentences: Place and sentence.
+        """
+        for where, sentence in sentences:
             if sentence.words:
                 self.num_sentences += 1
                 yield sentence
             else:
-                self.num_empty_texts += 1
+                self.count("num_empty_texts", where)
 
     def add(self, other: ReadCounts) -> None:
         """Add the counts of another reader."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, places in other.places.items():
+            self.places[name] = [*self.places.get(name, ()), *places][:_REMARK_PLACES]
+        self.places_of_tags = other.places_of_tags | self.places_of_tags
         self.recognised |= other.recognised
         for what, remark in other.remarks.items():
             mine = self.remarks.setdefault(what, Remark())
@@ -108,6 +132,7 @@ class ReadCounts:
 
 _COUNTS = tuple(count.name for count in fields(ReadCounts) if count.name.startswith("num_"))
 _REMARK_PLACES = 5
+_MAX_TAGS = 10_000  # whose places are kept
 # What a file's name says already: columns with IOB2, and records in our own forms
 _ORDINARY = re.compile(r"(columns|(text|words)( and \w+)? \([\w ]+\))(, IOB2)?")
 

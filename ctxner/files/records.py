@@ -57,7 +57,7 @@ def iter_records(
     """
     ids = IdHashes()
 
-    def sentences() -> Iterator[Sentence]:
+    def sentences() -> Iterator[tuple[str, Sentence]]:
         file_tags: FileTags | None = None
         for where, id, record in records():
             ids.add(id)
@@ -65,8 +65,13 @@ def iter_records(
                 parts = text_sentences(id, record, where, tagged=tagged, overlaps=overlaps, counts=counts)
                 for part in parts if len(parts) > 1 else ():
                     ids.add(part.id)
-                counts.num_empty_texts += not parts
-                yield from parts
+                if not parts:
+                    counts.count("num_empty_texts", where)
+                for part in parts:
+                    if part.tags is not None:
+                        tags = *part.tags, *(f"S-{mention.type}" for mention in part.beyond_tags)
+                        counts.note_tags(tags, lambda _, where=where: where)  # type: ignore[misc]
+                    yield where, part
                 continue
             if tagged:
                 refuse_unread(record, where, "tags")
@@ -77,8 +82,11 @@ def iter_records(
                 if path is not None and scheme == AUTO:
                     form = counts.recognised.get(str(path), "words and tags")  # of the records, read by FileTags
                     counts.recognised[str(path)] = f"{form}, {file_tags.name}"
-            yield words_sentence(
-                id, record, where, scheme=scheme, repair_tags=repair_tags, counts=counts, file_tags=file_tags
+            yield (
+                where,
+                words_sentence(
+                    id, record, where, scheme=scheme, repair_tags=repair_tags, counts=counts, file_tags=file_tags
+                ),
             )
 
     yield from counts.counted(sentences())
@@ -188,11 +196,15 @@ def words_sentence(
     for name, values in (("tags", tags), ("offsets", offsets)):
         if values is not None and len(values) != len(words):
             raise ValueError(f"{where}: {len(values)} {name} for {len(words)} words; wanted one per word")
-    visible = visible_words([_clean(word) for word in words], EMPTY_TOKEN, counts)
+
+    def place(index: int) -> str:
+        return f"{where}: word {index}"
+
+    visible = visible_words([_clean(word) for word in words], EMPTY_TOKEN, counts, place)
     if tags is not None:
         tags = [_clean(tag) for tag in tags]
         reader = file_tags or FileTags(partial(iter, [tags]), scheme, repair=repair_tags, hint=_RECORD_HINT)
-        tags = reader.bioes(tags, lambda index: f"{where}: word {index}", counts)
+        tags = reader.bioes(tags, place, counts)
     ranges = None if offsets is None else tuple((start, end) for start, end in offsets)
     text = None if ranges is None or "text" not in record else record_text(record, where)
     if text is not None and not all(0 <= start < end <= len(text) for start, end in ranges or ()):
@@ -215,11 +227,14 @@ def _unnamed_tags(records: Iterator[Record]) -> Iterator[list[str]]:
             yield [_clean(tag) for tag in record["tags"]]
 
 
-def visible_words(words: Sequence[str], empty_token: str, counts: ReadCounts) -> tuple[str, ...]:
-    """The words, with `empty_token` in place of blank ones, which are counted."""
-    visible = tuple(word if word.strip() else empty_token for word in words)
-    counts.num_empty_tokens += sum(not word.strip() for word in words)
-    return visible
+def visible_words(
+    words: Sequence[str], empty_token: str, counts: ReadCounts, place: Callable[[int], str]
+) -> tuple[str, ...]:
+    """The words, with `empty_token` in place of blank ones, which are counted; `place` names a word's place."""
+    blank = [index for index, word in enumerate(words) if not word.strip()]
+    for index in blank:
+        counts.count("num_empty_tokens", place(index))
+    return tuple(word if word.strip() else empty_token for word in words) if blank else tuple(words)
 
 
 def _beyond_tags(record: Mapping[str, Any], where: str) -> tuple[Mention, ...]:

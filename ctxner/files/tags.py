@@ -99,9 +99,12 @@ class FileTags:
         if self._remark and any(tag != "O" for tag in plain):
             counts.remark(self._remark, place(next(n for n, tag in enumerate(plain) if tag != "O")))
         if self._repair:
-            plain, num_changed = repair(plain, self.scheme)
-            counts.num_repaired_tags += num_changed
-        return to_bioes(plain, self.scheme)
+            before, (plain, _) = plain, repair(plain, self.scheme)
+            for index in (n for n, (old, new) in enumerate(zip(before, plain, strict=True)) if old != new):
+                counts.count("num_repaired_tags", place(index))
+        bioes = to_bioes(plain, self.scheme)
+        counts.note_tags(bioes, place)
+        return bioes
 
     def _plain(self, tag: str) -> str:
         return self._spelled.get(tag, tag)

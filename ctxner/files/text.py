@@ -31,6 +31,7 @@ def iter_text(
     lines = ((line_no, line) for line_no, line in lines_of(path, encoding) if line.strip())
     for number, (line_no, line) in enumerate(lines):
         sentences = text_sentences(f"{prefix}-{number}", {"text": line}, f"{path}:{line_no}")
-        counts.num_empty_texts += not sentences
-        yield from counts.counted(sentences)
+        if not sentences:
+            counts.count("num_empty_texts", f"{path}:{line_no}")
+        yield from counts.counted((f"{path}:{line_no}", sentence) for sentence in sentences)
     counts.check(path, "a text on each line")

@@ -72,7 +72,13 @@ def test_a_column_file_is_counted(folder: Path, call: Callable[..., Called]) -> 
         "share_without_mentions": 0.4,
         "repeated": 1,
         "longest": {"id": "train-0", "words": 3, "begins": "Ada met Bob"},
-        "odd": [{"what": "types that differ only in case or punctuation: person, Person", "count": 3, "places": []}],
+        "odd": [
+            {
+                "what": "types that differ only in case or punctuation: person, Person",
+                "count": 3,
+                "places": ["train.conll:3", "train.conll:5"],
+            }
+        ],
     }
     assert [example["id"] for example in examples] == ["train-0", "train-2", "train-4"]
     assert examples[1]["mentions"] == [{"start": 0, "end": 2, "type": "place"}]
@@ -81,7 +87,60 @@ def test_a_column_file_is_counted(folder: Path, call: Callable[..., Called]) -> 
 def test_texts_without_gold_are_not_texts_without_mentions(folder: Path, call: Callable[..., Called]) -> None:
     (file,) = result(call, "export.jsonl")["files"]
     assert (file["sentences"], file["untagged"], file["without_mentions"], file["scheme"]) == (3, 1, 1, None)
-    assert file["odd"] == [{"what": "texts without a word, left out", "count": 1, "places": []}]
+    assert file["odd"] == [{"what": "texts without a word, left out", "count": 1, "places": ["export.jsonl:4"]}]
+
+
+ODD_COLUMNS = """# a comment
+Ada\tB-person,B-place
+met\tO
+\tO
+Bob\tI-place
+Lee\tI-place
+
+# another
+Rome\tI-Place
+"""
+ODD_RECORDS = [
+    {"words": ["Ada", "", "Rome"], "tags": ["B-person", "O", "I-place"]},
+    {"words": []},
+    {"text": "\u200b", "entities": []},
+    {"text": "In Rome.", "entities": [[3, 7, "Place"]]},
+    {"text": "A Roman.", "entities": [[2, 6, "PLACE"]]},
+]
+
+
+def test_each_odd_thing_is_said_with_the_lines_where_it_is(folder: Path, call: Callable[..., Called]) -> None:
+    (folder / "odd.conll").write_text(ODD_COLUMNS)
+    (folder / "odd.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in ODD_RECORDS))
+    options = "--set", "data.scheme=IOB2", "--set", "data.repair=true"
+    columns, records = result(call, "odd.conll", "odd.jsonl", *options)["files"]
+    assert {odd["what"]: (odd["count"], odd["places"]) for odd in columns["odd"]} == {
+        "comment lines, not read": (2, ["odd.conll:1", "odd.conll:8"]),
+        "cells with several tags, of which one was read": (1, ["odd.conll:2"]),
+        "empty words, read as _": (1, ["odd.conll:4"]),
+        "tags changed by data.repair": (2, ["odd.conll:5", "odd.conll:9"]),
+        "types that differ only in case or punctuation: place, Place": (2, ["odd.conll:5", "odd.conll:9"]),
+    }
+    odd = {odd["what"]: (odd["count"], odd["places"]) for odd in records["odd"]}
+    assert (
+        odd.items()
+        >= {
+            "empty words, read as _": (1, ["odd.jsonl:1: word 1"]),
+            "tags changed by data.repair": (1, ["odd.jsonl:1: word 2"]),
+            "texts without a word, left out": (2, ["odd.jsonl:2", "odd.jsonl:3"]),
+            "types that differ only in case or punctuation: place, Place, PLACE": (
+                3,
+                ["odd.jsonl:1: word 2", "odd.jsonl:4", "odd.jsonl:5"],
+            ),
+        }.items()
+    )
+
+
+def test_of_many_places_the_first_are_said(folder: Path, call: Callable[..., Called]) -> None:
+    (folder / "many.conll").write_text("x\tO\n\tO\n\n" * 9)
+    (file,) = result(call, "many.conll")["files"]
+    (odd,) = file["odd"]
+    assert (odd["count"], odd["places"]) == (9, [f"many.conll:{line_no}" for line_no in (2, 5, 8, 11, 14)])
 
 
 def test_several_files_are_shown_one_by_one_and_together(folder: Path, call: Callable[..., Called]) -> None:
@@ -90,7 +149,7 @@ def test_several_files_are_shown_one_by_one_and_together(folder: Path, call: Cal
     lines = [line.strip() for line in out.splitlines()]
     assert "• [Ada = person] met [Bob = Person]" in lines
     assert "• [Ada = person] saw 🐱 in [New York = place] ." in lines
-    assert "odd 1 × texts without a word, left out" in lines
+    assert "odd 1 × texts without a word, left out, first export.jsonl:4" in lines
     assert any(line.split() == ["together", "8", "25", "6", "3"] for line in lines)
     assert "\x1b" not in out
     assert "sentences read, with" not in err  # said by the result
