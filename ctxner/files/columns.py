@@ -28,6 +28,8 @@ from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.schema import Sentence
 from ctxner.schemes import convert
 
+_NOT_COLUMNS = "write JSON lines, which hold it (`--to jsonl`; in Python, write_jsonl)"
+
 
 @dataclass(frozen=True)
 class ColumnFormat:
@@ -68,7 +70,10 @@ class ColumnFormat:
         file_scheme(self.scheme)
         check_encoding(self.encoding)
         if self.tag_column == self.token_column:
-            raise ValueError(f"token and tag column are both {self.token_column}; tag_column=None reads no tags")
+            raise ValueError(
+                f"token and tag column are both {self.token_column}; --set data.tag_column=N names another column, "
+                "counted from 0 (-1 is the last)"
+            )
         if not self.empty_token.strip():
             raise ValueError(f"empty_token {self.empty_token!r} is blank itself; give a visible one, e.g. '_'")
 
@@ -176,7 +181,7 @@ def column_lines(sentence: Sentence, scheme: str = "IOB2") -> list[str]:
         mention = sentence.beyond_tags[0]
         raise ValueError(
             f"sentence {sentence.id!r}: tags cannot express the mention {mention.text!r} ({mention.type}), which cuts "
-            "a word, goes on in another sentence, or overlaps another; use write_jsonl"
+            f"a word, goes on in another sentence, or overlaps another; {_NOT_COLUMNS}"
         )
     rows = [[word] for word in sentence.words]
     if sentence.tags is not None:
@@ -187,6 +192,6 @@ def column_lines(sentence: Sentence, scheme: str = "IOB2") -> list[str]:
         if not word.strip() or word == DOCUMENT_START or cells_of(line) != row or re.search(r"[\n\0]|\r$", line):
             raise ValueError(
                 f"sentence {sentence.id!r}: word {index} {word!r} would be read back differently from a column file; "
-                f"use write_jsonl, or replace it"
+                f"replace it, or {_NOT_COLUMNS}"
             )
     return ["\t".join(row) for row in rows]

@@ -183,7 +183,7 @@ def test_words_with_offsets_keep_what_tags_cannot_express(tmp_path):
     assert [gold_spans(own) for own in parquet] == [gold_spans(own) for own in sentences]
     plain = read_sentences(tmp_path / "words.jsonl", ColumnFormat(tag_column=None)).sentences
     assert {(own.tags, own.beyond_tags) for own in plain} == {(None, ())}
-    with pytest.raises(ValueError, match=r"'some-0-0': tags cannot express the mention 'Trump' \(per\).*write_jsonl"):
+    with pytest.raises(ValueError, match=r"'some-0-0': tags cannot express the mention 'Trump' \(per\).*`--to jsonl`"):
         write_columns(sentences, tmp_path / "words.conll")
 
 

@@ -219,7 +219,7 @@ def test_column_files_round_trip_or_refuse(tmp_path_factory, sentences, scheme, 
 @pytest.mark.parametrize("word", ["a\tb", "a\nb", "\r", " ", "", "-DOCSTART-", "a\0", "\ud800"])
 def test_words_that_columns_cannot_hold_are_refused_and_the_old_file_stays(tmp_path, word):
     path = columns(tmp_path, "old\tO\n")
-    with pytest.raises(ValueError, match=r"s-9.*use write_jsonl|lone surrogate"):
+    with pytest.raises(ValueError, match=r"s-9.*`--to jsonl`|lone surrogate"):
         write_columns([Sentence("s-8", ("fine",), ("O",)), Sentence("s-9", (word,), ("O",))], path)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old\tO\n"]
 

@@ -246,12 +246,26 @@ def test_conversion_to_columns_keeps_words_and_tags(folder: Path, call: Callable
         (("export.jsonl", "--to", "jsonl", "made.conll"), "made.conll: the name says columns; wanted .jsonl"),
         (("export.jsonl", "copy.jsonl", "--to", "jsonl", "made.jsonl"), "two of the files give the same sentence id"),
         (("absent.conll",), "absent.conll: no such file"),
+        (
+            ("cut.jsonl", "--to", "columns", "made.conll"),
+            "overlaps another; write JSON lines, which hold it (`--to jsonl`",
+        ),
+        (
+            ("piped.jsonl", "--to", "columns", "made.conll"),
+            "from a column file; replace it, or write JSON lines, which hold it (`--to jsonl`",
+        ),
+        (
+            ("train.conll", "--set", "data.tag_column=0"),
+            "token and tag column are both 0; --set data.tag_column=N names another column",
+        ),
     ],
 )
 def test_what_cannot_be_written_leaves_no_file(
     folder: Path, call: Callable[..., Called], arguments: tuple[str, ...], message: str
 ) -> None:
     (folder / "copy.jsonl").write_bytes((folder / "export.jsonl").read_bytes())
+    (folder / "cut.jsonl").write_text(json.dumps({"text": "Antitrust laws", "label": [[4, 9, "per"]]}))
+    (folder / "piped.jsonl").write_text(json.dumps({"words": ["a\tb"], "tags": ["O"]}))
     before = sorted(folder.iterdir())
     code, out, err = call("data", *arguments)
     assert (code, out) == (1, "")
