@@ -30,6 +30,7 @@ from jobs.console import show as show_result
 from jobs.evaluation_figures import Inputs, Tagged
 from jobs.evaluation_tables import error_table, in_words, overview, type_table, units_in_words
 from jobs.pages.evaluation import EvaluatedSentence, write_evaluation_page
+from jobs.pages.page import asked_key, free_page, page_beside
 
 if TYPE_CHECKING:
     from ctxner.predictions import Prediction
@@ -82,7 +83,8 @@ def evaluated(
         "context_against_plain": figures.changes(inputs, tagged) if inputs.has_contexts else None,
         "report": str(out),
     }
-    write_evaluation_page(out, result, _sentences(inputs, tagged), facts=_facts(config, model, split, inputs, against))
+    facts, asked = _facts(config, model, split, inputs, against), _asked(config, split, threshold, against)
+    write_evaluation_page(out, result, _sentences(inputs, tagged), facts=facts, asked=asked)
     return result, inputs, tagged
 
 
@@ -106,6 +108,17 @@ def plan(
         "against": against,
         "report": str(out),
     }
+
+
+def default_page(config: Config, model: str, split: str, *, threshold: float | None, against: str | None) -> Path:
+    """Path of the page where none is given: one that no evaluation of other data, or with other options, has."""
+    return free_page(page_beside(model, "model", f"evaluation-{split}"), _asked(config, split, threshold, against))
+
+
+def _asked(config: Config, split: str, threshold: float | None, against: str | None) -> str:
+    data = config.data
+    files = data.path(split), data.contexts_path(split), data.train
+    return asked_key(files=files, threshold=threshold, against=against)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from ctxner.retrieval.measure.entries import corresponding_types, measure_links,
 from ctxner.schema import Example, Sentence, Span
 from jobs.audit import read_passages
 from jobs.console import progress
+from jobs.pages.page import asked_key, free_page, page_beside
 from jobs.pages.retrieval import Findings, Missing, write_retrieval_page
 from jobs.retrieval_rows import link_rows, row_of
 from jobs.retrieve import warning_of_misses
@@ -65,7 +66,8 @@ def run(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, ou
     measures = measure(config, inputs, sorted(set(ks)), with_ceiling=with_ceiling)
     limits = config.model.max_pieces, config.model.max_passages
     title = f"What retrieval found for {split}"
-    write_retrieval_page(out, measures, title=title, limits=limits, facts=_facts(config, split, inputs))
+    asked = _asked(config, split, ks, with_ceiling=with_ceiling)
+    write_retrieval_page(out, measures, title=title, limits=limits, facts=_facts(config, split, inputs), asked=asked)
     return {
         "split": split,
         "sentences": len(inputs.examples),
@@ -106,6 +108,20 @@ def plan(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool, o
         "corpus": [str(path) for path in config.index.corpus] if with_ceiling else [],
         "report": str(out),
     }
+
+
+def default_page(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool) -> Path:
+    """Path of the page where none is given: one that no report on other data, or with other options, has."""
+    usual = page_beside(config.data.contexts, "contexts", f"retrieval-{split}")
+    return free_page(usual, _asked(config, split, ks, with_ceiling=with_ceiling))
+
+
+def _asked(config: Config, split: str, ks: Sequence[int], *, with_ceiling: bool) -> str:
+    files = config.data.path(split), config.data.contexts_path(split), config.data.train
+    model = config.model
+    limits = model.encoder, model.max_pieces, model.max_passages, model.mark_entries
+    corpus = config.index.corpus if with_ceiling else None
+    return asked_key(files=files, ks=sorted(set(ks)), limits=limits, corpus=corpus)
 
 
 def _warning(config: Config, split: str, inputs: Inputs) -> str | None:

@@ -65,7 +65,10 @@ def evaluate(
     model: Model,
     split: Annotated[str, typer.Option(help="Which file of the data section.")] = "test",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="HTML page (default: evaluation-SPLIT.html beside the model).")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="HTML page (default: evaluation-SPLIT.html, or -2.html, ..., beside the model)."
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -88,12 +91,11 @@ def evaluate(
     Example: `ctxner evaluate runs/wnut17/small/model -c jobs/configs/wnut17-small.yaml`
     """
     from jobs import evaluate as job
-    from jobs.pages.page import page_beside
 
     settings = settings_for(model, config, overrides)
-    page = out or page_beside(model, "model", f"evaluation-{split}")
 
     def result() -> dict[str, Any]:
+        page = out or job.default_page(settings, model, split, threshold=threshold, against=against)
         if dry_run:
             return job.plan(settings, model, split, out=page, threshold=threshold, against=against)
         renew_contexts(settings, model, split, config)

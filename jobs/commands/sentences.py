@@ -122,7 +122,10 @@ def retrieval_report(
     ceiling: Annotated[bool, typer.Option("--ceiling", help="Look for the mentions in the whole corpus too.")] = False,
     corpus: Annotated[list[Path], typer.Option("--corpus", help="For --ceiling (default: index.corpus).")] = [],  # noqa: B006
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="HTML page (default: retrieval-SPLIT.html beside the contexts).")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="HTML page (default: retrieval-SPLIT.html, or -2.html, ..., beside the contexts)."
+        ),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
@@ -136,13 +139,12 @@ def retrieval_report(
     Example: `ctxner retrieval-report -c jobs/configs/wnut17-small.yaml --split dev --ceiling`
     """
     from jobs import retrieval_report as job
-    from jobs.pages.page import page_beside
     from jobs.retrieval_rows import summary
 
     settings = with_given(of_run(model, config, overrides), "index", {"corpus": tuple(corpus) or None})
-    page = out or page_beside(settings.data.contexts, "contexts", f"retrieval-{split}")
 
     def result() -> dict[str, Any]:
+        page = out or job.default_page(settings, split, k, with_ceiling=ceiling)
         outcome = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=page)
         return outcome if json or dry_run else summary(outcome)
 

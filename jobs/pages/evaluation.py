@@ -63,7 +63,12 @@ class EvaluatedSentence:
 
 
 def write_evaluation_page(
-    path: Path, result: Mapping[str, Any], sentences: Sequence[EvaluatedSentence], *, facts: Mapping[str, str]
+    path: Path,
+    result: Mapping[str, Any],
+    sentences: Sequence[EvaluatedSentence],
+    *,
+    facts: Mapping[str, str],
+    asked: str | None = None,
 ) -> Path:
     """Write the page under a temporary name, then rename it.
 
@@ -72,6 +77,7 @@ def write_evaluation_page(
         result: Result of the command.
         sentences: All sentences of the split; the page holds `MAX_SENTENCES`, first those with changes or errors.
         facts: What a reader needs to repeat the run.
+        asked: Key of what was evaluated (`jobs.pages.page.free_page`).
     """
     views, details = list(result["scores"]), result["details"]
     records = sorted(map(_record, sentences), key=_order)
@@ -79,6 +85,7 @@ def write_evaluation_page(
     return write_page(
         path,
         "evaluation.html.j2",
+        asked=asked,
         title=f"How good the tagger is on {result['split']}",
         eyebrow="ctxner evaluation",
         tiles=[

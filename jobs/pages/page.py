@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
+import json
 import math
 import os
 import re
@@ -19,7 +21,7 @@ import jinja2
 
 from ctxner.files.atomic import write_text
 from ctxner.retrieval.measure.coverage import Tally
-from jobs.console import score_percent
+from jobs.console import console, score_percent
 from jobs.pages.charts import Panel, panel
 
 T = TypeVar("T")
@@ -31,6 +33,7 @@ DROPPED = {  # why a passage is not in the context view, `ctxner.schema.Dropped`
     "no_pieces": "nothing that the encoder knows",
 }
 _MAX_BINS = 40
+_HEAD_BYTES = 2000  # of a page, in which its key stands
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -51,8 +54,36 @@ def page_beside(folder: str | Path | None, usual: str, name: str) -> Path:
     return Path("runs") / f"{'-'.join([*parts[:-1], stem])}.html"
 
 
-def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Render a template of `jobs/pages/templates` to a file, atomically; the page loads nothing from the network."""
+def asked_key(**asked: Any) -> str:
+    """A key of what a page answers: files, options; pages with equal keys may replace each other."""
+    content = json.dumps(asked, sort_keys=True, default=str)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def free_page(usual: Path, asked: str) -> Path:
+    """The usual path, unless the page there answers something else: then the same with `-2`, `-3`, ...
+
+    Args:
+        usual: Path of the page.
+        asked: What the page answers, `asked_key`; it is written into the page.
+    """
+    mark = f'<meta name="ctxner-asked" content="{asked}">'.encode()
+    paths = (usual if number == 1 else usual.with_stem(f"{usual.stem}-{number}") for number in itertools.count(1))
+    page = next(path for path in paths if not path.exists() or mark in path.read_bytes()[:_HEAD_BYTES])
+    if page != usual:
+        console.print(f"{usual} shows something else and stays; the page of this is {page}", markup=False)
+    return page
+
+
+def write_page(path: Path, template: str, *, asked: str | None = None, **values: Any) -> Path:
+    """Render a template of `jobs/pages/templates` to a file, atomically; the page loads nothing from the network.
+
+    Args:
+        path: HTML file to write.
+        template: Name of the template.
+        asked: Key that `free_page` looks for.
+        values: Values of the template.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -61,7 +92,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, ratio=score_percent, clip=clip, csp_hash=_csp_hash)
-    html = environment.get_template(template).render(**values)
+    html = environment.get_template(template).render(asked=asked, **values)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, _UNPRINTABLE.sub("\ufffd", html))
     return path

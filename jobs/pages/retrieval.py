@@ -90,7 +90,13 @@ class Findings:
 
 
 def write_retrieval_page(
-    path: Path, findings: Findings, *, title: str, limits: tuple[int, int], facts: Mapping[str, str]
+    path: Path,
+    findings: Findings,
+    *,
+    title: str,
+    limits: tuple[int, int],
+    facts: Mapping[str, str],
+    asked: str | None = None,
 ) -> Path:
     """Write the page under a temporary name, then rename it.
 
@@ -100,10 +106,12 @@ def write_retrieval_page(
         title: Heading of the page.
         limits: Largest numbers of pieces and of passages in the context view.
         facts: What a reader needs to repeat the run.
+        asked: Key of what was measured (`jobs.pages.page.free_page`).
     """
     return write_page(
         path,
         "retrieval.html.j2",
+        asked=asked,
         title=title,
         eyebrow="ctxner retrieval report",
         tiles=_tiles(findings),

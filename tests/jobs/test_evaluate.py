@@ -180,7 +180,7 @@ def test_figures_are_by_document_where_the_data_name_documents(evaluated, exampl
     assert found["scores"] == by_sentence["scores"]
     pairs = [(part["details"]["plain"]["interval"], part["comparisons"][0]["p_value"]) for part in (found, by_sentence)]
     assert all(by_document != single for by_document, single in zip(*pairs, strict=True))
-    text = visible("evaluation-test.html")
+    text = visible(found["report"])
     for part in (
         "The interval is of 8 documents drawn with replacement.",
         "95% interval, by document",
@@ -265,6 +265,23 @@ def test_hostile_text_stays_text(folder, evaluated, call):
     assert base64.b64encode(hashlib.sha256(scripts[1].encode()).digest()).decode() == allowed
     assert "[/b]<b>" in call("evaluate", "model", "-c", "config.yaml")[1]
     assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write", scripts[1])
+
+
+def test_a_page_of_other_data_threshold_or_model_to_compare_with_stays(evaluated, folder, call):
+    (folder / "other.jsonl").write_bytes((folder / "test.jsonl").read_bytes())
+    others = [(), ("--threshold", "1e9"), ("--against", "model"), ("--set", "data.test=other.jsonl")]
+    pages = [evaluated(*arguments)["report"] for arguments in others]
+    assert pages == ["evaluation-test.html", *(f"evaluation-test-{number}.html" for number in (2, 3, 4))]
+    assert len({visible(page) for page in pages}) == 4
+    before = (folder / "evaluation-test.html").read_bytes()
+    code, out, err = call("evaluate", "model", "-c", "config.yaml", "--threshold", "1e9")
+    assert (code, "evaluation-test-2.html" in out) == (0, True)
+    assert "evaluation-test.html shows something else and stays; the page of this is evaluation-test-2.html" in (
+        " ".join(err.split())
+    )
+    assert (folder / "evaluation-test.html").read_bytes() == before
+    assert evaluated("--out", "evaluation-test.html", "--threshold", "1e9")["report"] == "evaluation-test.html"
+    assert sorted(file.name for file in folder.glob("*.html")) == sorted(pages)
 
 
 def test_people_get_tables_and_where_the_page_is(folder, call):

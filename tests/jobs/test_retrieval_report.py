@@ -266,6 +266,18 @@ def test_the_page_shows_text_as_text_and_asks_nobody_for_anything(folder, call):
     assert "did not fit the piece budget" in page
 
 
+def test_a_page_of_other_options_stays(folder, call):
+    def report(*arguments: str) -> str:
+        code, out, err = call("retrieval-report", "-c", "config.yaml", "--json", *arguments)
+        assert code == 0, err
+        return json.loads(out)["report"]
+
+    assert report() == report() == "retrieval-dev.html"
+    assert report("--k", "2") == report("--k", "2") == "retrieval-dev-2.html"
+    assert report("--ceiling") == "retrieval-dev-3.html"
+    assert report("--set", "model.max_pieces=512") == "retrieval-dev-4.html"
+
+
 def test_people_get_a_line_a_number_of_passages(folder, call):
     code, out, _ = call("retrieval-report", "-c", "config.yaml", "--k", "2")
     assert code == 0
