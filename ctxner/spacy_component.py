@@ -27,7 +27,7 @@ class CtxnerComponent:
         *,
         view: Literal["plain", "context", "auto"] = "plain",
         threshold: float | None = None,
-        overwrite: bool = True,
+        overwrite: bool = False,
     ) -> None:
         if view == "auto":
             threshold = auto_threshold(tagger.calibration, threshold)
@@ -62,7 +62,7 @@ class CtxnerComponent:
 @Language.factory(
     "ctxner",
     assigns=["doc.ents", "span._.confidence"],
-    default_config={"model": None, "view": "plain", "threshold": None, "device": "cpu", "overwrite": True},
+    default_config={"model": None, "view": "plain", "threshold": None, "device": "cpu", "overwrite": False},
 )
 def make_component(
     nlp: Language,
@@ -83,8 +83,8 @@ def make_component(
             without passages is tagged as in `plain`.
         threshold: Entropy in nats above which `auto` uses the passages; None for the calibrated value.
         device: Device of the model, e.g. `cpu` or `cuda`.
-        overwrite: Whether entities of earlier components, e.g. `entity_ruler`, are replaced; with False they stay, and
-            only entities that overlap none of them are added.
+        overwrite: Whether entities of earlier components, e.g. `entity_ruler`, are replaced; else they stay, as
+            `entity_ruler` keeps those before it (`overwrite_ents`), and only entities that overlap none are added.
 
     Raises:
         ValueError: `model` is not given, or it names no model.

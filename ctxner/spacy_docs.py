@@ -55,7 +55,7 @@ def make_doc(
     return doc
 
 
-def set_entities(doc: Doc, entities: Iterable[Entity], *, overwrite: bool = True) -> None:
+def set_entities(doc: Doc, entities: Iterable[Entity], *, overwrite: bool = False) -> None:
     """Set `doc.ents`, and `ent._.confidence` of each, by character offsets.
 
     Entities are extended to whole tokens. If two then overlap, the longer one stays; of equally long ones, the first.

@@ -74,16 +74,16 @@ def test_the_component_answers_what_the_tagger_answers(tagger):
             assert found._.confidence == pytest.approx(wanted.confidence, abs=1e-4)
 
 
-def test_entities_of_earlier_components_stay_if_asked_for(model, tagger):
+def test_entities_of_earlier_components_stay_unless_they_are_to_be_replaced(model, tagger):
     text = "Paris Hilton sings in London"
     (first, *_) = found = tagger.tag(text)
-    for overwrite in (True, False):
+    for options in ({"overwrite": True}, {"overwrite": False}, {}):
         nlp = spacy.blank("en")
         nlp.add_pipe("entity_ruler").add_patterns([{"label": "RULE", "pattern": first.text}])
-        nlp.add_pipe("ctxner", config={"model": model, "overwrite": overwrite})
+        nlp.add_pipe("ctxner", config={"model": model, **options})
         labels = {(own.start_char, own.end_char): own.label_ for own in nlp(text).ents}
         wanted = {(own.start, own.end): own.type for own in found}
-        assert labels == (wanted if overwrite else {**wanted, (first.start, first.end): "RULE"})
+        assert labels == (wanted if options.get("overwrite") else {**wanted, (first.start, first.end): "RULE"})
 
 
 @settings(max_examples=100, deadline=None)
