@@ -20,6 +20,7 @@ from ctxner.files.layouts import (
     sentence_id_of,
 )
 from ctxner.files.lines import MAX_WORDS, ReadCounts, lines_of
+from ctxner.schema import Span
 
 _LONG_SENTENCE = 1000  # words; in a file of one sentence, blank lines are missing
 
@@ -105,20 +106,29 @@ class BlockReader:
             yield self._checked(block, counts, parted=parted)
 
     def raw_tags(self, block: Block, counts: ReadCounts) -> list[str]:
-        """One tag per word as the file has them; nested mentions that are not read are remarked."""
+        """One tag per word as the file has them, of nested mentions the outer; nested columns are remarked."""
         layout = self.layout
         cells = [row[layout.tag_column].strip() for row in block.rows]
         for other in layout.nested:
             rest = (row[other:] for row in block.rows)
             index = next((n for n, row in enumerate(rest) if row and row[0].strip() not in ("O", "o")), None)
             if index is not None:
-                what = f"nested mentions in column {other} (--set data.tag_column={other} reads it instead)"
+                what = (
+                    f"nested mentions in column {other} (--set data.tag_column={other} reads it alone, "
+                    f"{layout.tag_column} the outer ones alone)"
+                )
                 counts.remark(what, block.place(index))
         if layout.tags == "misc":
             return [misc_tag(cell) or "O" for cell in cells]
         if layout.tags == "brackets":
-            return _from_brackets(cells, block, counts)
+            return _from_brackets(cells, block)[0]
         return _single_tags(cells, block, counts)
+
+    def nested_in_brackets(self, block: Block) -> list[Span]:
+        """The mentions inside others that brackets give; none in other layouts."""
+        if self.layout.tags != "brackets" or not self.tagged:
+            return []
+        return _from_brackets([row[self.layout.tag_column].strip() for row in block.rows], block)[1]
 
     def has_misc_tags(self) -> bool:
         """Whether any word of a file in CoNLL-U has a tag in MISC."""
@@ -193,14 +203,11 @@ def _without_blank_lines(block: Block) -> str:
     )
 
 
-def _from_brackets(cells: Sequence[str], block: Block, counts: ReadCounts) -> list[str]:
+def _from_brackets(cells: Sequence[str], block: Block) -> tuple[list[str], list[Span]]:
     try:
-        tags, nested = bracket_tags(cells)
+        return bracket_tags(cells)
     except ValueError as error:
         raise ValueError(f"{block.place(error.args[0])}: {error.args[1]}") from error
-    if nested is not None:
-        counts.remark("nested mentions (the outermost is read)", block.place(nested))
-    return tags
 
 
 def _single_tags(cells: Sequence[str], block: Block, counts: ReadCounts) -> list[str]:

@@ -7,12 +7,13 @@ BIOES on reading. Errors name `file:line`. Changes that a reader makes are count
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ctxner.files.blocks import Block, BlockReader
-from ctxner.files.gold import Overlaps
+from ctxner.files.gold import Overlaps, place_on_words
 from ctxner.files.layouts import DOCUMENT_START, Layout, cells_of, head_lines, recognise
 from ctxner.files.lines import (
     EMPTY_TOKEN,
@@ -25,8 +26,8 @@ from ctxner.files.lines import (
 from ctxner.files.records import visible_words
 from ctxner.files.tags import AUTO, FileTags, file_scheme
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
-from ctxner.schema import Sentence
-from ctxner.schemes import convert
+from ctxner.schema import Sentence, Span
+from ctxner.schemes import convert, tags_to_spans
 
 _NOT_COLUMNS = "write JSON lines, which hold it (`--to jsonl`; in Python, write_jsonl)"
 
@@ -52,7 +53,7 @@ class ColumnFormat:
         labels: Tags that numbers stand for, in order, in JSON, Parquet and Arrow files; column files do not use it.
         encoding: Python's name of the file's encoding.
         wrapped: Whether a line break within a paragraph is a space, in brat's texts and documents that are files.
-        overlaps: Treatment of overlapping mentions in JSON lines and Parquet (`ctxner.files.records.text_sentences`).
+        overlaps: Treatment of overlapping and nested mentions (`ctxner.files.records.text_sentences`).
     """
 
     token_column: int = 0
@@ -87,7 +88,9 @@ def iter_columns(
     is then read twice. Where the words are numbered, `# sent_id` gives ids. `-DOCSTART-`, `# newdoc` and `#begin
     document` begin a document; those without a name are `{id_prefix}-document-{n}` from 0. Sentences before the first
     such line have none. Of a cell with several tags, the tag that continues the mention before it is taken, else the
-    first that is not O. Lines of multiword tokens (1-2) and empty nodes (1.1) are left out.
+    first that is not O. Lines of multiword tokens (1-2) and empty nodes (1.1) are left out. Of nested mentions, in
+    brackets or further columns of tags, the longest becomes tags and the others are beyond them, as in texts; their
+    sentence has the text of its words joined by blanks.
 
     Args:
         path: File; `.gz` and `.zst` are decompressed.
@@ -96,12 +99,14 @@ def iter_columns(
         counts: Fresh counters to add to; complete when the iterator ends.
 
     Raises:
-        ValueError: Text in another encoding, lines parted by CR alone, a missing or surplus column, a malformed tag, or
-            an illegal sequence (unless `format.repair`), with file:line; at the end, an id used twice, or no sentence.
+        ValueError: Text in another encoding, lines parted by CR alone, a missing or surplus column, a malformed tag, an
+            illegal sequence (unless `format.repair`), or overlapping mentions though they are refused, with file:line;
+            at the end, an id used twice, or no sentence.
     """
     prefix, counts = id_prefix or bare_name(path)[0], ReadCounts() if counts is None else counts
     reader = _reader(path, format, prefix)
     tags, ids = _file_tags(reader, format), IdHashes()
+    nested = _nested(reader) if tags else None
     _note(reader, format, tags, counts)
 
     def block_id(number: int, block: Block) -> str:
@@ -114,7 +119,9 @@ def iter_columns(
         counts.num_sentences += 1
         if reader.layout.numbered:
             ids.add(block_id(number, block))
-        yield Sentence(block_id(number, block), words, bioes, document=block.document)
+        sentence = Sentence(block_id(number, block), words, bioes, document=block.document)
+        inner = nested(block) if nested else []
+        yield _with_nested(sentence, inner, block.place(inner[0].start), format, counts) if inner else sentence
     again = enumerate(reader.blocks(ReadCounts()))
     refuse_repeats(ids, ((block.place(0), block_id(number, block)) for number, block in again))
     counts.check(path, "one word with its columns per line, and a blank line after each sentence")
@@ -137,7 +144,9 @@ def _reader(path: str | Path, format: ColumnFormat, prefix: str) -> BlockReader:
     tagged, tag_column = format.tag_column is not None, -1 if format.tag_column is None else format.tag_column
     layout = recognise(head_lines(path, format.encoding), tag_column)
     if tag_column not in (-1, layout.tag_column):
-        layout = replace(layout, tag_column=tag_column, nested=(), tags="plain")
+        layout = replace(layout, tag_column=tag_column, tags="plain")
+    if tag_column != -1:  # the column that is asked for, and no other
+        layout = replace(layout, nested=())
     layout = replace(layout, token_column=format.token_column or layout.token_column)
     least = max(layout.token_column, layout.tag_column, int(tagged)) + 1
     layout = replace(layout, num_columns=layout.num_columns and max(layout.num_columns, least))
@@ -157,6 +166,38 @@ def _file_tags(reader: BlockReader, format: ColumnFormat) -> FileTags | None:
         return (reader.raw_tags(block, unused) for block in reader.blocks(unused))
 
     return FileTags(sentences, file_scheme(format.scheme), repair=format.repair)
+
+
+def _nested(reader: BlockReader) -> Callable[[Block], list[Span]]:
+    """What reads the mentions inside others: those in brackets, and those of further columns, by conlleval's rules."""
+
+    def rows(column: int, block: Block) -> list[str]:
+        return [row[column].strip() if column < len(row) else "O" for row in block.rows]
+
+    def sentences(column: int) -> Iterator[list[str]]:
+        return (rows(column, block) for block in reader.blocks(ReadCounts()))
+
+    columns = {column: FileTags(partial(sentences, column), repair=True) for column in reader.layout.nested}
+
+    def mentions(block: Block) -> list[Span]:
+        spans = set(reader.nested_in_brackets(block))
+        for column, tags in columns.items():
+            if any(tag not in ("O", "o") for tag in rows(column, block)):
+                spans.update(tags_to_spans(tags.bioes(rows(column, block), block.place, ReadCounts())))
+        return sorted(spans)
+
+    return mentions
+
+
+def _with_nested(
+    sentence: Sentence, inner: Sequence[Span], where: str, format: ColumnFormat, counts: ReadCounts
+) -> Sentence:
+    """The sentence with mentions that overlap those of its tags; the longest are tags."""
+    spans = *tags_to_spans(sentence.tags or ()), *inner
+    (tags, beyond), offsets, text = place_on_words(
+        sentence.words, spans, where, overlaps=format.overlaps, counts=counts
+    )
+    return replace(sentence, tags=tags, beyond_tags=beyond, offsets=offsets, text=text) if beyond else sentence
 
 
 def _note(reader: BlockReader, format: ColumnFormat, tags: FileTags | None, counts: ReadCounts) -> None:

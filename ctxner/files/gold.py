@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal
 
 from ctxner.files.lines import ReadCounts
@@ -75,6 +75,26 @@ def place_mentions(
         (spans_to_tags(spans, len(offsets)), tuple(sorted(rest)))
         for spans, offsets, rest in zip(tagged, sentences, beyond, strict=True)
     ]
+
+
+def place_on_words(
+    words: Sequence[str], spans: Iterable[Span], where: str, *, overlaps: Overlaps, counts: ReadCounts
+) -> tuple[Gold, Offsets, str]:
+    """The gold of a sentence that is given as words and runs of words, which may overlap.
+
+    Returns:
+        Tags and the mentions beyond them, whose places are in the words joined by blanks; the offsets of the words
+        there; and that text.
+
+    Raises:
+        ValueError: Mentions overlap though they must not.
+    """
+    ends = list(accumulate(len(word) + 1 for word in words))
+    offsets = tuple((end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True))
+    placed = [Span(offsets[span.start][0], offsets[span.end - 1][1], span.type) for span in spans]
+    text = " ".join(words)
+    [gold] = place_mentions(placed, [offsets], text, where, overlaps=overlaps, counts=counts)
+    return gold, offsets, text
 
 
 def _distinct(mentions: Iterable[Span], text: str, where: str, counts: ReadCounts) -> Iterator[Span]:

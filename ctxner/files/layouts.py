@@ -15,6 +15,7 @@ from typing import Literal
 
 from ctxner.files.lines import head_of
 from ctxner.files.tags import looks_like_tag
+from ctxner.schema import Span
 
 DOCUMENT_START = "-DOCSTART-"
 NAME_KEYS = ("name", "ner", "ne")  # of NorNE and others, in CoNLL-U's column MISC; any case
@@ -132,32 +133,32 @@ def misc_tag(cell: str) -> str | None:
     return None
 
 
-def bracket_tags(cells: Sequence[str]) -> tuple[list[str], int | None]:
+def bracket_tags(cells: Sequence[str]) -> tuple[list[str], list[Span]]:
     """IOB2 tags of bracketed cells such as `(PERSON*`, `*`, `*)`, `(GPE)`, `(ORG(GPE)`; of nested mentions, the outer.
 
     Returns:
-        The tags, and the index of the first word where a further mention begins inside one; None when none does.
+        The tags, and the mentions inside others.
 
     Raises:
         ValueError: A cell of another form, or a bracket without its other half; the first argument is the word's
             index, the second says what is wrong.
     """
-    tags, types, nested = [], list[str](), None
+    tags, open_at, nested = [], list[tuple[int, str]](), list[Span]()  # open: first word and type, the outer first
     for index, cell in enumerate(cells):
         if _BRACKETS.fullmatch(cell) is None:
             raise ValueError(index, f"{cell!r} is not a bracketed tag; wanted *, (TYPE*, *) or (TYPE)")
         opening = [part[1:] for part in re.findall(_BRACKET, cell) if part[0] == "("]
-        if nested is None and len(types) + len(opening) > 1:
-            nested = index
-        tags.append(f"I-{types[0]}" if types else f"B-{opening[0]}" if opening else "O")
-        types += opening
-        num_closed = cell.count(")")
-        if num_closed > len(types):
-            raise ValueError(index, f"{cell!r} closes a bracket that is not open")
-        del types[len(types) - num_closed :]
-    if types:
-        raise ValueError(len(cells) - 1, f"the bracket ({types[-1]} is not closed at the end of the sentence")
-    return tags, nested
+        tags.append(f"I-{open_at[0][1]}" if open_at else f"B-{opening[0]}" if opening else "O")
+        open_at += [(index, type) for type in opening]
+        for _ in range(cell.count(")")):
+            if not open_at:
+                raise ValueError(index, f"{cell!r} closes a bracket that is not open")
+            start, type = open_at.pop()
+            if open_at:
+                nested.append(Span(start, index + 1, type))
+    if open_at:
+        raise ValueError(len(cells) - 1, f"the bracket ({open_at[-1][1]} is not closed at the end of the sentence")
+    return tags, sorted(nested)
 
 
 def _sentences(lines: Iterable[str]) -> Iterator[list[list[str]]]:

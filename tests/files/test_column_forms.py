@@ -28,7 +28,7 @@ from ctxner.files.lines import ReadResult
 from ctxner.files.paths import kind_of
 from ctxner.files.sentences import read_sentences
 from ctxner.labels import gold_spans
-from ctxner.schema import Sentence
+from ctxner.schema import Sentence, Span
 
 CONLL_2003 = """\
 -DOCSTART- -X- -X- O
@@ -136,8 +136,8 @@ Paris|NNP|I-LOC France|NNP|B-LOC
 FORMS = {
     "conll-2003": (CONLL_2003, "columns, IOB1", [3, 3], ["f-document-0", "f-document-0"]),
     "norne": (NORNE, "CoNLL-U, IOB2", [1, 1], ["avis-7", "avis-7"]),
-    "conll-2012": (CONLL_2012, "CoNLL-2012, IOB2", [2, 0, 1], ["bc/cctv/00/cctv_0000"] * 3),
-    "germeval": (GERMEVAL, "numbered columns, IOB2", [1, 1], [None, None]),
+    "conll-2012": (CONLL_2012, "CoNLL-2012, IOB2", [2, 0, 2], ["bc/cctv/00/cctv_0000"] * 3),
+    "germeval": (GERMEVAL, "numbered columns, IOB2", [1, 2], [None, None]),
     "uner": (UNER, "numbered columns, IOB2", [1], [None]),
     "multiconer": (MULTICONER, "columns, IOB2", [1, 0], [None, None]),
     "label-studio": (LABEL_STUDIO, "columns, IOB2", [1, 1, 1], ["f-document-0"] * 2 + ["f-document-1"]),
@@ -156,7 +156,10 @@ def mentions(sentence: Sentence) -> list[tuple[str, str]]:
 
 
 def remarks(result: ReadResult) -> dict[str, list[str]]:
-    return {what: [place.rpartition(":")[2] for place in own.places] for what, own in result.remarks.items()}
+    """Places without the file's name."""
+    return {
+        what: [place.split("/f.")[1].split(":", 1)[1] for place in own.places] for what, own in result.remarks.items()
+    }
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -243,14 +246,33 @@ def test_an_id_that_a_column_file_gives_twice_is_refused(tmp_path):
         read_sentences(write(tmp_path, NORNE.replace("000002", "000001")))
 
 
-def test_brackets_of_conll_2012_are_mentions_the_outermost_if_nested(tmp_path):
+def test_brackets_of_conll_2012_are_mentions_and_of_nested_ones_the_outermost_is_a_tag(tmp_path):
     result = read_sentences(write(tmp_path, CONLL_2012))
     assert [mentions(own) for own in result.sentences] == [
         [("Vandenberg and", "PERSON"), ("Hong", "GPE")],
         [],
-        [("No #", "ORG")],
+        [("No #", "ORG"), ("#", "GPE")],
     ]
-    assert remarks(result) == {"nested mentions (the outermost is read)": ["11"]}
+    assert [own.tags for own in result.sentences][2] == ("B-ORG", "E-ORG")
+    assert remarks(result) == {"mentions that overlap a longer one": ["11: [3, 4, 'GPE'] '#'"]}
+
+
+def test_nested_brackets_are_counted_each_once(tmp_path):
+    path = write(tmp_path, "a\t(X(Y*\nb\t(Z)\nc\t*))\nd\t(X(X))\n")
+    result = read_sentences(path)
+    assert gold_spans(result.sentences[0]) == (Span(0, 3, "X"), Span(0, 3, "Y"), Span(1, 2, "Z"), Span(3, 4, "X"))
+    assert result.sentences[0].tags == ("B-X", "I-X", "E-X", "S-X")
+    assert sorted(remarks(result)) == ["mentions given twice", "mentions that overlap a longer one"]
+
+
+@pytest.mark.parametrize(("content", "line_no"), [("conll-2012", 11), ("germeval", 10)])
+def test_nested_mentions_of_column_files_are_refused_where_asked(tmp_path, content, line_no):
+    path = write(tmp_path, {"conll-2012": CONLL_2012, "germeval": GERMEVAL}[content])
+    assert len(read_sentences(path, ColumnFormat(overlaps="longest")).sentences) in (2, 3)
+    with pytest.raises(ValueError, match=rf"f.conll:{line_no}: entities .* overlap, .*data.overlaps=longest"):
+        read_sentences(path, ColumnFormat(overlaps="refuse"))
+    untagged = ColumnFormat(overlaps="refuse", tag_column=None)
+    assert all(own.tags is None and own.text is None for own in read_sentences(path, untagged).sentences)
 
 
 @pytest.mark.parametrize(
@@ -268,16 +290,30 @@ def test_broken_brackets_are_refused_by_line(tmp_path, cells, message):
         read_sentences(write(tmp_path, f"{head}a\t{first}\nb\t{second}\n"))
 
 
-def test_the_second_tag_column_of_germeval_is_said_and_can_be_read(tmp_path):
+def test_the_second_tag_column_of_germeval_is_of_nested_mentions_and_can_be_read_alone(tmp_path):
     path = write(tmp_path, GERMEVAL, "f.tsv")
     result = read_sentences(path)
     assert [mentions(own) for own in result.sentences] == [
         [("Rostocker", "LOCderiv")],
-        [("FC Kickers Darmstadt", "ORG")],
+        [("FC Kickers Darmstadt", "ORG"), ("Darmstadt", "LOC")],
     ]
-    assert remarks(result) == {"nested mentions in column 3 (--set data.tag_column=3 reads it instead)": ["10"]}
-    format = load_config(None, ["data.tag_column=3"]).data.column_format()
-    assert [mentions(own) for own in read_sentences(path, format).sentences] == [[], [("Darmstadt", "LOC")]]
+    assert result.sentences[1].tags == ("B-ORG", "I-ORG", "E-ORG")
+    told = "nested mentions in column 3 (--set data.tag_column=3 reads it alone, 2 the outer ones alone)"
+    assert remarks(result) == {
+        told: ["10"],
+        "mentions that overlap a longer one": ["10: [11, 20, 'LOC'] 'Darmstadt'"],
+    }
+    for column, wanted in ((2, [("FC Kickers Darmstadt", "ORG")]), (3, [("Darmstadt", "LOC")])):
+        format = load_config(None, [f"data.tag_column={column}", "data.overlaps=refuse"]).data.column_format()
+        alone = read_sentences(path, format)
+        assert (mentions(alone.sentences[1]), alone.remarks) == (wanted, {})
+
+
+def test_a_nested_column_may_have_mentions_outside_of_others_and_longer_ones(tmp_path):
+    rows = ["1\ta\tO\tB-X", "2\tb\tB-Y\tB-Z", "3\tc\tO\tI-Z", "4\td\tB-Y\tB-Y"]
+    (sentence,) = read_sentences(write(tmp_path, "\n".join(rows) + "\n")).sentences
+    assert gold_spans(sentence) == (Span(0, 1, "X"), Span(1, 2, "Y"), Span(1, 3, "Z"), Span(3, 4, "Y"))
+    assert sentence.tags == ("S-X", "B-Z", "E-Z", "S-Y")
 
 
 def test_words_of_piped_lines_may_hold_the_separator(tmp_path):

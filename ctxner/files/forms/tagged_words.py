@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ctxner.files.forms.form import Fields, Form, Reading
-from ctxner.files.gold import place_mentions
+from ctxner.files.gold import place_on_words
 from ctxner.schema import Span
 
 _TAG_KEYS = ("ner_tags", "tags", "ner", "labels", "label")
@@ -76,22 +75,14 @@ def _gliner_gold(fields: Fields, where: str, reading: Reading) -> Fields:
     spans = [_inclusive_span(mention, len(words), where) for mention in mentions]
     if not words:
         return {"tags": []}
-    text, offsets = " ".join(words), tuple(_places(words))
-    placed = [Span(offsets[span.start][0], offsets[span.end - 1][1], span.type) for span in spans]
-    ((tags, beyond),) = place_mentions(placed, [offsets], text, where, overlaps=reading.overlaps, counts=reading.counts)
+    (tags, beyond), offsets, text = place_on_words(
+        words, spans, where, overlaps=reading.overlaps, counts=reading.counts
+    )
     gold: dict[str, Any] = {"tags": list(tags), "scheme": "BIOES"}
     if beyond:  # their places are in the words as one text
         rest = [dataclasses.asdict(mention) for mention in beyond]
         gold |= {"beyond_tags": rest, "offsets": list(map(list, offsets)), "text": text}
     return gold
-
-
-def _places(words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Where each word stands among the words joined by blanks."""
-    start = 0
-    for word in words:
-        yield start, start + len(word)
-        start += len(word) + 1
 
 
 def _inclusive_span(mention: Any, num_words: int, where: str) -> Span:
