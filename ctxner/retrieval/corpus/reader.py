@@ -26,13 +26,15 @@ from ctxner.retrieval.corpus.records import FIELDS, passage_of, read_json_lines
 from ctxner.retrieval.corpus.redirects import collect_aliases
 from ctxner.retrieval.corpus.skos import FORMATS as RDF_FORMATS
 from ctxner.retrieval.corpus.skos import read_concepts
-from ctxner.retrieval.corpus.tables import check_columns, is_header, read_table
+from ctxner.retrieval.corpus.tables import check_columns, is_header, read_table, table_row
 from ctxner.retrieval.text import clean_text
 from ctxner.schema import Passage
 
 _log = logging.getLogger(__name__)
 
 Unit = Literal["paragraph", "sentence"]
+
+_HEAD_LINES, _HEAD_BYTES = 20, 10_000  # looked at to tell whether a plain text is a table; bytes per line
 
 T = TypeVar("T")
 _Place = tuple[Path, int | str]  # file, and a line or row from 1, or a page
@@ -146,12 +148,21 @@ class CorpusReader:
 
     def _plain_text(self, path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
         """A text per line; a table, if the first line is the header of one."""
-        first = _first_line(path)
-        if is_header(first):
+        head = _first_lines(path)
+        line_no, first = head[0] if head else (1, "")
+        if is_header(first, self._columns):
             _log.info("%s: read as a table with the columns %s", path, first.split())
             lines = (line for _, line in self._all_lines(path))
             return self._ours(read_table(lines, str(path), delimiter="\t", columns=self._columns))
-        if first.strip().count("\t") == 1 and self._part == 0:
+        if self._part == 0 and (row := table_row([line for _, line in head])):
+            separator, cells = row
+            _log.warning(
+                "%s:%d: read as a text per line, this line too, though all lines split at %r into %d cells; if this "
+                "one is a header, give --columns name=%s,description=%s; if there is none, name it %s and give "
+                "--columns name=1,description=2",
+                *(path, line_no, separator, len(cells), *cells[:2], ".tsv" if separator == "\t" else ".csv"),
+            )
+        elif self._part == 0 and first.strip().count("\t") == 1:
             _log.warning(
                 "%s: read as a text per line; if its lines are a term, a tab and a definition, name it .tsv and give "
                 "--columns name=1,description=2",
@@ -283,13 +294,16 @@ def check_corpus(
     refuse_repeats(hashes, ((f"{path}:{where}", passage.id) for (path, where), passage in places))
 
 
-def _first_line(path: Path) -> str:
-    """The first line that is not blank; damage is told when the file is read."""
+def _first_lines(path: Path) -> list[tuple[int, str]]:
+    """The first lines that are not blank, with their numbers; damage is told when the file is read."""
+    lines: list[tuple[int, str]] = []
     with CorpusFile(path) as file, suppress(*DAMAGE):
-        for _, raw in bounded_lines(file.stream, path):
+        for line_no, raw in bounded_lines(file.stream, path):
             if raw.strip():
-                return raw.decode("utf-8-sig", errors="replace")
-    return ""
+                lines.append((line_no, raw[:_HEAD_BYTES].decode("utf-8-sig", errors="replace")))
+            if len(lines) == _HEAD_LINES:
+                break
+    return lines
 
 
 def _decoded(raw: bytes, path: Path, line_no: int) -> str:

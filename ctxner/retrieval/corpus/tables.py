@@ -8,7 +8,7 @@ says it for columns of other names, or by their numbers for a file without a hea
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 
 COLUMNS = {  # field of an entry -> names of its column; the header's first one in this order counts
@@ -22,6 +22,7 @@ COLUMNS = {  # field of an entry -> names of its column; the header's first one 
 _FIELD_OF = {name: field for field, names in COLUMNS.items() for name in names}
 _RECORD_NAMES = {"name": "title", "description": "contents"}  # others have the same name in a record
 DELIMITERS = (",", ";", "\t")
+_MAX_NAME_WORDS = 4  # of a column
 _MAX_ROW_LENGTH = 1 << 24  # characters, as of a page in a dump; a quote that nobody closes ends there
 
 
@@ -142,11 +143,32 @@ def _places(header: list[str], columns: Mapping[str, str], place: str, delimiter
     return places
 
 
-def is_header(line: str) -> bool:
-    """Whether a line is a table's header beyond doubt: a name, a description, and only columns that are known."""
-    cells = _cells(line, _delimiter_of(line, "\t", {}))
+def is_header(line: str, columns: Mapping[str, str]) -> bool:
+    """Whether a line is a table's header beyond doubt.
+
+    It has a name, a description, and only columns that are known; or all columns that the user maps.
+    """
+    cells = _cells(line, _delimiter_of(line, "\t", columns))
+    if columns and {column.casefold() for column in columns.values()} <= set(cells):
+        return len(cells) > 1
     names = (set(COLUMNS["name"]), set(COLUMNS["description"]))
     return all(cell in _FIELD_OF for cell in cells) and all(known & set(cells) for known in names)
+
+
+def table_row(lines: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The separator and the cells of the first line where a text looks like a table, whatever its columns are called.
+
+    All lines have as many cells, two at least, and those of the first are names: a few words each.
+    """
+    best: tuple[str, list[str]] | None = None
+    for mark in DELIMITERS:
+        rows = [_split(line, mark) for line in lines]
+        width = len(rows[0]) if len(rows) > 1 else 0
+        if width > (len(best[1]) if best else 1) and all(len(row) == width for row in rows):
+            cells = [cell.strip() for cell in rows[0]]
+            if all(1 <= len(cell.split()) <= _MAX_NAME_WORDS for cell in cells):
+                best = mark, cells
+    return best
 
 
 def _first_line(lines: Iterable[str]) -> tuple[str, Iterator[str]]:
@@ -159,8 +181,12 @@ def _first_line(lines: Iterable[str]) -> tuple[str, Iterator[str]]:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip().casefold() for cell in _split(line, delimiter)]
+
+
+def _split(line: str, delimiter: str) -> list[str]:
     try:
-        return [cell.strip().casefold() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
     except csv.Error:
         return []
 

@@ -121,6 +121,8 @@ ENTRY = Passage("g-2", "g", "a town; by the sea", "Velmora")
         ("g.csv", "Term\tDefinition\nVelmora\ta town; by the sea\n"),
         ("g.tsv", "Term,Definition\nVelmora,a town; by the sea\n"),
         ("g.txt", "Term\tDefinition\nVelmora\ta town; by the sea\n"),
+        ("g.txt", "Term,Definition\nVelmora,a town; by the sea\n"),
+        ("g.txt", 'Term;Definition\r\nVelmora;"a town; by the sea"\r\n'),
         ("g.txt.gz", "\n\ufeffName\tDescription\nVelmora\ta town; by the sea\n".replace("\n\ufeff", "\ufeff")),
     ],
 )
@@ -148,6 +150,37 @@ def test_a_text_of_terms_and_tabs_without_a_header_is_told(tmp_path, caplog):
     path = write(tmp_path / "g.txt", "Velmora\ta town\nHator\ta chair\n")
     assert [passage.text for passage in read_corpus([path])] == ["Velmora\ta town", "Hator\ta chair"]
     assert "name it .tsv and give --columns name=1,description=2" in caplog.text
+
+
+@pytest.mark.parametrize(("mark", "suffix"), [(";", ".csv"), (",", ".csv"), ("\t", ".tsv")])
+def test_a_text_whose_first_line_may_be_a_header_of_unknown_names_is_told_and_the_way_out_works(
+    tmp_path, caplog, mark, suffix
+):
+    path = write(tmp_path / "g.txt", f"\nBegriff{mark}Erklärung\nVelmora{mark}a town\nHator{mark}a chair\n")
+    assert [passage.title for passage in read_corpus([path])] == [""] * 3
+    [record] = caplog.records
+    assert record.message.startswith(f"{path}:2: read as a text per line, this line too, though all lines split at ")
+    assert "give --columns name=Begriff,description=Erklärung; " in record.message
+    assert f"name it {suffix} and give --columns name=1,description=2" in record.message
+    wanted = [Passage("g-3", "g", "a town", "Velmora"), Passage("g-4", "g", "a chair", "Hator")]
+    assert list(read_corpus([path], columns={"name": "Begriff", "description": "Erklärung"})) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Velmora, a town.\nIt lies by the sea, and has a port, too.\n",
+        "We went to Velmora by the sea in May, and it rained.\nWe came back in June, and it still rained.\n",
+        "Velmora\nHator\n",
+        "one line; and no more\n",
+        "",
+    ],
+)
+def test_an_ordinary_text_is_not_taken_for_a_table(tmp_path, caplog, text):
+    lines = [line for line in text.split("\n") if line]
+    path = write(tmp_path / "g.txt", text)
+    assert [passage.text for passage in CorpusReader([path], columns={"name": "Begriff"})] == lines
+    assert not caplog.records
 
 
 def test_a_mapped_column_that_the_header_lacks_is_named_with_the_header(tmp_path):
