@@ -201,6 +201,12 @@ def test_the_shipped_configs_load():
     assert all(load_config(path) for path in paths)
 
 
+def test_the_papers_config_has_the_dropout_of_its_released_code():
+    """All four released configs of WNUT-17 and NCBI have no dropout, and a word dropout of 0.1."""
+    config = load_config(Path(__file__).parents[1] / "jobs" / "configs" / "wnut17.yaml")
+    assert (config.model.dropout, config.model.word_dropout) == (0.0, 0.1)
+
+
 def test_offload_without_anything_shared_is_refused():
     with pytest.raises(ValueError, match=r"run\.zero_stage=0 shares nothing; --set run\.zero_stage=1"):
         load_config(None, ["run.offload=true"])

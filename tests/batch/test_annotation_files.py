@@ -214,6 +214,23 @@ def test_spacy_gets_documents_with_the_same_entities_and_confidences(tmp_path: P
         assert all(token.ent_iob == 0 for token in doc) if mentions is None else doc.has_annotation("ENT_IOB")
 
 
+def test_what_spacy_gets_comes_back_by_our_reader(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("spacy", reason="spaCy is not installed: pip install 'ctxner[spacy]'")
+    monkeypatch.setattr(annotation_files, "_TOKENS_PER_FILE", 10)
+    publish(tmp_path, "spacy")
+    result = read_sentences(tmp_path / "tagged.spacy")
+    read = [
+        ((sentence.text or "")[slice(*range_of(sentence, span.start, span.end))], span.type)
+        for sentence in result.sentences
+        for span in (gold_spans(sentence) if sentence.tags is not None else ())
+    ]
+    mentions = [
+        (document.text[start:end], type) for document in DOCUMENTS for start, end, type in mentions_of(document) or ()
+    ]
+    assert sorted(read) == sorted(mentions)
+    assert len(read) == 8
+
+
 @pytest.mark.parametrize("format", ["brat", "label-studio", "doccano"])
 def test_a_job_that_fails_leaves_what_was_there(tmp_path: Path, format: str) -> None:
     """The second part of a job is missing: the first one is written aside by then."""

@@ -43,6 +43,12 @@ def test_files_without_gold_tags_get_contexts_that_join_to_them(tmp_path: Path) 
     assert "retrieving for sentences" in ended.stderr
     assert {path.name for path in out.iterdir()} == {"sentences.parquet", "_SUCCESS"}
     assert json.loads((out / "_SUCCESS").read_text())["sentences"]["sentences"] == 5
+    (tmp_path / "vain.txt").write_text("It rained.\nIt was so.\n\nKim left.\n")
+    vain = "retrieve", tmp_path / "vain.txt", "--format", "text", "--out", tmp_path / "vain", "--index"
+    ended = command(*vain, tmp_path / "index")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["warning"].startswith("67% of 3 sentences got no passage.")
+    assert ended.stderr.strip().splitlines()[-1].startswith("warning: 67% of 3 sentences got no passage. The index's")
     examples = load_examples(shards, ColumnFormat(tag_column=None), contexts=out / "sentences.parquet")
     assert [own.sentence.id for own in examples] == ["a-0", "a-1", "ünï", "7", "8"]
     first = [own.passages[0].passage.text if own.passages else None for own in examples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,21 @@ def test_a_run_does_not_go_on_with_a_changed_file_and_names_it(
         f"  {named}",
         "restore them, or choose another --name to train anew",
     ]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_run_does_not_go_on_from_other_weights_than_it_was_started_with(
+    started: Config, tmp_path: Path, file: str
+) -> None:
+    shutil.copytree(tmp_path / "encoder", tmp_path / "former")
+    model = started.model.model_copy(update={"warm_start": str(tmp_path / "former")})
+    config = started.model_copy(update={"model": model})
+    write_provenance({"inputs": input_hashes(config)}, tmp_path / "run" / "checkpoint_1" / "model")
+    (tmp_path / "encoder" / file).write_text("other")
+    check_inputs(tmp_path / "run", config)  # the encoder is not what it starts from
+    (tmp_path / "former" / file).write_text("other")
+    with pytest.raises(ValueError, match=rf"model\.warm_start: {file} has changed"):
+        check_inputs(tmp_path / "run", config)
 
 
 def test_a_file_that_is_gone_is_named_and_the_models_notes_may_change(started: Config, tmp_path: Path) -> None:
