@@ -1,4 +1,4 @@
-"""`ctxner train`: contexts and gold tags -> the tagger with the best mean dev F1 of both views."""
+"""`ctxner train`: contexts and gold tags -> the tagger with the best dev F1, the mean over the trained views."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class TrainResult:
     """Results of a run.
 
     Attributes:
-        model: Folder of the tagger with the best mean dev F1 of both views.
+        model: Folder of the tagger with the best dev F1, the mean over the trained views (one or both).
         folder: Folder of the run: `model/`, `config.json`, `history.json` and Ray Train's checkpoints.
         best: History entry of that model.
         history: One entry per epoch (see `ctxner.training.checkpoints.files.Progress`).

@@ -1,4 +1,4 @@
-"""The table in docs/formats.md says what the samples of these tests are read as."""
+"""The tables in docs/formats.md say what the samples of these tests are read as."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from ctxner.files.sentences import read_sentences
 from ctxner.labels import gold_spans
+from ctxner.schemes import SCHEMES
 from tests.files import test_brat, test_column_forms
 from tests.files.forms import test_annotated_texts, test_tagged_words
 
@@ -38,6 +39,14 @@ def _parquet(folder: Path) -> Path:
     return path
 
 
+def _strings(folder: Path) -> Path:
+    return test_tagged_words.lines(folder, *test_tagged_words.rows(test_tagged_words.STRINGS))
+
+
+def _saved(folder: Path) -> Path:
+    return test_tagged_words.saved(folder / "train", ["a.arrow", "b.arrow"])
+
+
 def _gliner(folder: Path) -> Path:
     record = {
         "tokenized_text": ["Steve", "Jobs", "founded", "Apple"],
@@ -63,24 +72,47 @@ SAMPLES: dict[str, Sample] = {
     "Label Studio, JSON-MIN": _records("Label Studio JSON-MIN (JSON)"),
     "spaCy's training pairs": _records("spaCy training pairs (JSON)"),
     "Hugging Face, Parquet": _parquet,
+    "Hugging Face, strings": _strings,
+    "Hugging Face, `load_from_disk`": _saved,
     "GLiNER": _gliner,
     "brat": _brat,
 }
 
 
-def _rows() -> Iterator[list[str]]:
-    for line in TABLE.read_text(encoding="utf-8").splitlines():
-        if line.startswith("| ") and not line.startswith(("| format", "|---")):
-            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+def _rows(first: str) -> Iterator[list[str]]:
+    """The rows of the table whose first column is called so."""
+    text = TABLE.read_text(encoding="utf-8")
+    for line in text[text.index(f"| {first} |") :].split("\n\n")[0].splitlines()[2:]:
+        yield [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
 def test_the_table_has_a_row_for_each_sample() -> None:
-    assert {row[0] for row in _rows()} - {"spaCy, `.spacy`"} == set(SAMPLES)
+    assert {row[0] for row in _rows("format")} - {"spaCy, `.spacy`"} == set(SAMPLES)
+
+
+def test_the_table_of_tags_has_a_row_for_each_spelling() -> None:
+    spellings = {"suffixes", "lower case", "no prefix", "no type"}
+    assert [row[0] for row in _rows("spelling")][:6] == ["IOB1", "IOB2", "BIOES", "BILOU", "BMEWO", "BMES"]
+    assert {row[0] for row in _rows("spelling")} == spellings | set(SCHEMES)
+
+
+@pytest.mark.parametrize("row", _rows("spelling"), ids=lambda row: row[0])
+def test_a_spelling_is_read_as_the_table_says(row: list[str], tmp_path: Path) -> None:
+    _, tags, read_as, bioes = row
+    given = tags.strip("`").split()
+    columns, records = tmp_path / "a.conll", tmp_path / "a.jsonl"
+    columns.write_text("".join(f"w\t{tag}\n" for tag in given))
+    records.write_text(json.dumps({"words": ["w"] * len(given), "tags": given}))
+    for path, form in ((columns, "columns"), (records, "words and tags")):
+        result = read_sentences(path)
+        assert result.sentences[0].tags == tuple(bioes.strip("`").split())
+        assert result.recognised[str(path)].startswith(form)
+        assert result.recognised[str(path)].endswith(f", {read_as}")
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_row_says_what_the_sample_is_read_as(name: str, tmp_path: Path) -> None:
-    (row,) = [row for row in _rows() if row[0] == name]
+    (row,) = [row for row in _rows("format") if row[0] == name]
     path = SAMPLES[name](tmp_path)
     result = read_sentences(path)
     num_mentions = sum(len(gold_spans(sentence)) for sentence in result.sentences if sentence.tags is not None)
