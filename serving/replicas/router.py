@@ -9,11 +9,11 @@ from typing import Any
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
-from ctxner.encoders import packaged_encoder
+from ctxner.encoders import PACKAGED
 from serving.group import Group
 from serving.meters import RouterMeter, cluster_metrics
 from serving.policy import POLICY
-from serving.replicas.shared import calling, listen_on_loopback
+from serving.replicas.shared import calling, listen_on_loopback, shown
 from serving.routing import Routing
 from serving.service import Service
 from serving.settings import ServeSettings
@@ -85,9 +85,10 @@ class RouterReplica:
                 return_exceptions=True,
             )
             description = {name: answer for name, answer in zip(names, told, strict=True) if isinstance(answer, dict)}
+            retrieval = self.settings.retrieval
             description |= {
                 "threshold": self.routing.threshold,
-                "reranker": self.settings.retrieval.encoder or packaged_encoder() if self.settings.index else None,
+                "reranker": shown(retrieval.encoder or PACKAGED) if self.settings.index and retrieval.rerank else None,
                 "limits": self.settings.limits.model_dump(),
             }
             self.described = time.monotonic(), description

@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ray._common.tls_utils import add_port_to_grpc_server
@@ -52,6 +53,11 @@ def _in_background(threads: int) -> None:
     if sys.platform == "linux":
         thread = threading.get_native_id()  # Linux has a priority per thread; raising one is not allowed to everybody
         os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
+
+
+def shown(model: str) -> str:
+    """A model as answers name it: its hub id, or its folder without the folders above."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def calling(handle: DeploymentHandle, method: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ctxner.predictions import Prediction
@@ -16,7 +15,7 @@ from serving.answers import Tagged
 from serving.batching import Batcher, Item
 from serving.meters import BatchMeter
 from serving.policy import CHECKS
-from serving.replicas.shared import listen_on_loopback, model_thread
+from serving.replicas.shared import listen_on_loopback, model_thread, shown
 from serving.settings import ServeSettings, model_version
 
 
@@ -91,7 +90,7 @@ class TaggerReplica:
         """Name of the model's folder or its id, version, types, encoder, piece limit, and whether it is calibrated."""
         tagger = self.tagger
         return {
-            "model": Path(self.model).name if Path(self.model).is_absolute() else self.model,
+            "model": shown(self.model),
             "version": self.version,
             "types": list(tagger.labels.types),
             "encoder": tagger.model.encoder.config.model_type,
