@@ -46,10 +46,12 @@ class Trace:
     Attributes:
         seconds: Duration of each stage, by name.
         latest: Time after which even a late plain answer is refused, by the event loop's clock.
+        request: Id of the request, for the log.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     latest: float = 0.0
+    request: str | None = None
 
     def add(self, stage: str, started: float) -> None:
         """Record that a stage has ended; `started` is its start by `time.perf_counter`."""

@@ -277,7 +277,8 @@ class Routing:
                 for task in done:
                     if error := task.exception():
                         # The error's message may contain the caller's text, so only its type is logged.
-                        logger.warning("a tagger does not answer", extra={"kind": type(error).__name__})
+                        extra = {"request": trace.request, "kind": type(error).__name__}
+                        logger.warning("a tagger does not answer", extra=extra)
                         is_failure |= not isinstance(error, (TimeoutError, OverloadedError))
                     else:
                         tagged = task.result()

@@ -101,7 +101,7 @@ class Service:
         work = await parsed(self._parsed, raw, self.limits)
         if caller.pieces is not None:
             refuse_rate(caller.pieces.take(work.size), "pieces")
-        trace = Trace()
+        trace = Trace(request=request_id)
         answers_by_text = await self.answers(work, caller, trace)
         answers = [answer for text_answers in answers_by_text for answer in text_answers]
         views, reasons = counts(answers)

@@ -31,6 +31,8 @@ class _Stream:
     """What has come of a stream, and what is in work; the lines take turns as parts of its flow."""
 
     flow: Flow
+    caller: Caller
+    request: str | None  # its id, for the log
     lines: int = 0
     in_work: int = 0
     held: int = 0  # bytes of the lines in work
@@ -39,7 +41,12 @@ class _Stream:
 
 
 async def stream(
-    service: Service, lines: AsyncIterator[list[bytes]], caller: Caller = ANYONE, said: dict[str, Any] | None = None
+    service: Service,
+    lines: AsyncIterator[list[bytes]],
+    caller: Caller = ANYONE,
+    said: dict[str, Any] | None = None,
+    *,
+    request_id: str | None = None,
 ) -> AsyncIterator[bytes]:
     """Parts of the answer: a JSON line per input line, in order; with `error` if it is not tagged.
 
@@ -53,8 +60,9 @@ async def stream(
             answered together; it raises RefusedError where the stream has to end.
         caller: Who sends them.
         said: Mapping that gets the number of lines, and the code of the reason, for the log.
+        request_id: Id of the request, for the log.
     """
-    state, said = _Stream(service.turns.stream(caller.name)), {} if said is None else said
+    state, said = _Stream(service.turns.stream(caller.name), caller, request_id), {} if said is None else said
     coming: asyncio.Task[list[bytes] | RefusedError | None] | None = asyncio.ensure_future(_next(lines))
 
     def stop() -> None:
@@ -86,7 +94,7 @@ async def stream(
                 elif came is not None:
                     state.lines += len(came)
                     state.in_work += len(came)
-                    state.answers.append(asyncio.ensure_future(_held(state, service, came, caller)))
+                    state.answers.append(asyncio.ensure_future(_held(state, service, came)))
                     coming = asyncio.ensure_future(_next(lines))
             elif coming and not done:
                 message = f"no line came for {service.limits.idle_seconds:g} s"
@@ -113,29 +121,29 @@ def _may_read(state: _Stream, service: Service) -> bool:
     )
 
 
-async def _held(state: _Stream, service: Service, lines: Sequence[bytes], caller: Caller) -> list[TextOut]:
+async def _held(state: _Stream, service: Service, lines: Sequence[bytes]) -> list[TextOut]:
     size = sum(map(len, lines))
     state.held += size
     service.held.bytes += size
     try:
-        return await _answers(service, lines, caller, state.flow)
+        return await _answers(state, service, lines)
     finally:
         state.held -= size
         service.held.bytes -= size
 
 
-async def _answers(service: Service, lines: Sequence[bytes], caller: Caller, flow: Flow) -> list[TextOut]:
+async def _answers(state: _Stream, service: Service, lines: Sequence[bytes]) -> list[TextOut]:
     """Answers of lines, in their order; those that ask for the same are tagged together."""
     answers = dict[int, TextOut]()
     alike = defaultdict[object, dict[int, Work]](dict)
     for place, line in enumerate(lines):
         try:
-            work = await _work(service, line, caller)
+            work = await _work(service, line, state.caller)
             alike[work.how.view, work.how.deadline_ms, work.given][place] = work
         except Exception as error:
-            answers[place] = _refused(error)
+            answers[place] = _refused(error, state.request)
         await asyncio.sleep(0)  # other requests go between the lines
-    for part in await asyncio.gather(*(_tagged(service, works, caller, flow) for works in alike.values())):
+    for part in await asyncio.gather(*(_tagged(state, service, works) for works in alike.values())):
         answers |= part
     return [answers[place] for place in range(len(lines))]
 
@@ -156,31 +164,32 @@ async def _work(service: Service, line: bytes, caller: Caller) -> Work:
     return work
 
 
-async def _tagged(service: Service, works: Mapping[int, Work], caller: Caller, flow: Flow) -> dict[int, TextOut]:
+async def _tagged(state: _Stream, service: Service, works: Mapping[int, Work]) -> dict[int, TextOut]:
     """Answers by place. If a replica fails at all of them, each is tried by itself: one may be the fault of all."""
-    trace = Trace()
+    trace = Trace(request=state.request)
     try:
-        answers = await service.answers(joined([*works.values()]), caller, trace, flow)
+        answers = await service.answers(joined([*works.values()]), state.caller, trace, state.flow)
         service.meter.answered(*counts([answer for own in answers for answer in own]), trace.seconds)
         return {
             place: text_out(work.texts[0], own, work.how.return_passages)
             for (place, work), own in zip(works.items(), answers, strict=True)
         }
     except Exception as error:
-        refused = _refused(error)
+        refused = _refused(error, state.request)
         if len(works) == 1 or refused.code in _WHOLE:
             return dict.fromkeys(works, refused)
-    parts = await asyncio.gather(*(_tagged(service, {own: works[own]}, caller, flow) for own in works))
+    parts = await asyncio.gather(*(_tagged(state, service, {own: works[own]}) for own in works))
     return {place: answer for part in parts for place, answer in part.items()}
 
 
-def _refused(error: Exception) -> TextOut:
+def _refused(error: Exception, request_id: str | None) -> TextOut:
     if isinstance(error, ValidationError):
         return _failed(invalid(error, StreamedText))
     if isinstance(error, RefusedError):
         return _failed(error)
     # The message may contain the caller's text, so only the error's type and place are logged.
-    logger.error("line failed", extra={"kind": type(error).__name__, "where": place_of(error)})
+    extra = {"request": request_id, "kind": type(error).__name__, "where": place_of(error)}
+    logger.error("line failed", extra=extra)
     return _failed(RefusedError(500, "internal", "an error of the server's; see its log"))
 
 

@@ -6,14 +6,14 @@ message or log line repeats their content.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
@@ -98,9 +98,8 @@ def make_app(service: Service, keys: Sequence[ApiKey] = (), hosts: Sequence[str]
         service.draining.refuse()
         lines = lines_of(request.stream(), service.limits)
         caller, said = request.state.caller, request.state.said
-        return StreamedAnswer(
-            stream(service, lines, caller, said), service.entered(caller), service.limits.idle_seconds
-        )
+        answers = stream(service, lines, caller, said, request_id=request.state.id)
+        return StreamedAnswer(answers, service.entered(caller), service.limits.idle_seconds)
 
     @app.get("/v1/models", responses={401: _PROBLEMS[401]}, summary="What is served")
     async def models() -> dict[str, Any]:
@@ -110,12 +109,13 @@ def make_app(service: Service, keys: Sequence[ApiKey] = (), hosts: Sequence[str]
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Who answers", responses={503: {"description": "No view can answer"}})
-    async def readyz() -> Response:
-        if service.draining.begun:
-            return JSONResponse({"draining": True}, 503)
+    @app.get("/readyz", summary="Who answers", responses={503: _PROBLEMS[503]})
+    async def readyz() -> dict[str, bool]:
+        service.draining.refuse()
         readiness = await service.ready()
-        return JSONResponse(readiness, 200 if readiness.get("plain") or readiness.get("context") else 503)
+        if not (readiness.get("plain") or readiness.get("context")):
+            raise RefusedError(503, "unavailable", f"no view can answer; running: {_names(readiness)}", retry_after=1)
+        return readiness
 
     @app.get(
         "/metrics",
@@ -171,6 +171,10 @@ def _file(name: str) -> Any:
         return FileResponse(_PAGE / name)
 
     return page
+
+
+def _names(readiness: Mapping[str, bool]) -> str:
+    return ", ".join(name for name, is_ready in readiness.items() if is_ready) or "nothing"
 
 
 def _reference(model: type) -> dict[str, str]:

