@@ -6,6 +6,7 @@ import logging
 import os
 
 from ctxner.batch.local_ray import ENVIRONMENT, LOOPBACK_ONLY, free_port
+from ctxner.files.ray_token import private_token
 
 _MIN_LOCAL_CPUS = 4  # logical CPUs: two cores can share the pipeline's actors and Ray Data's own tasks
 _QUIET = {
@@ -48,13 +49,14 @@ def connect() -> None:
         return
     # Ray Train ends a run whose controller it cannot find, and with several Rays on a machine it may ask another one.
     port = free_port()
-    ray.init(
-        address="local",  # else Ray tries to join another Ray on this machine
-        num_cpus=max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
-        dashboard_port=port,
-        logging_level=logging.WARNING,
-        runtime_env={"env_vars": {**variables, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}},
-    )
+    with private_token():
+        ray.init(
+            address="local",  # else Ray tries to join another Ray on this machine
+            num_cpus=max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
+            dashboard_port=port,
+            logging_level=logging.WARNING,
+            runtime_env={"env_vars": {**variables, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}},
+        )
 
 
 def _quiet_driver() -> None:

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ctxner.batch.local_ray import ENVIRONMENT, LOOPBACK_ONLY
+from ctxner.files.ray_token import private_token
 from serving.ending import drain, end_on_signals, end_ray
 
 if TYPE_CHECKING:
@@ -87,13 +89,14 @@ def serve_here(tree: dict[str, Any], again: _Again) -> None:
     if not address:
         end_on_signals(ended, deployed, folder.cleanup)
     try:
-        ray.init(
-            address=address or "local",
-            num_cpus=None if address else max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-            include_dashboard=bool(address) or None,
-        )
+        with nullcontext() if address else private_token():
+            ray.init(
+                address=address or "local",
+                num_cpus=None if address else max(_MIN_LOCAL_CPUS, os.cpu_count() or 1),
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                include_dashboard=bool(address) or None,
+            )
         schema = ServeDeploySchema.model_validate(behind_proxy(tree))
         serve.start(proxy_location=schema.proxy_location, http_options=schema.http_options.model_dump())
         client = _get_global_client()

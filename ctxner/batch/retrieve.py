@@ -21,6 +21,7 @@ from ctxner.batch.retrieval_files import job_path, publish, stage
 from ctxner.config import Config
 from ctxner.encoders import packaged_encoder
 from ctxner.files.hashes import folder_sha256
+from ctxner.files.ray_token import private_token
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import decided
@@ -69,7 +70,8 @@ def retrieve(
         if on_staged:
             on_staged(job.num_rows)
         if not ray.is_initialized():
-            ray.init()
+            with private_token():
+                ray.init()
         pools = retrieval_pools(config, index)
         check_resources(pools)
         num_resumed = job.num_done()

@@ -25,6 +25,7 @@ from ctxner.batch.tagging_files import job_path, publish_documents, stage_docume
 from ctxner.config import Config
 from ctxner.files.documents import Document
 from ctxner.files.hashes import folder_sha256
+from ctxner.files.ray_token import private_token
 from ctxner.model.calibration_file import Calibration, auto_threshold, weights_sha256
 from ctxner.model.tagger import saved_types
 from ctxner.retrieval.index.fetch import index_manifest
@@ -79,7 +80,8 @@ def tag(
         if on_staged:
             on_staged(job.num_rows)
         if not ray.is_initialized():
-            ray.init()
+            with private_token():
+                ray.init()
         pools = _pools(config, model, index, manifest["threshold"], with_words=with_words)
         check_resources(pools)
         num_resumed, tagging_started = job.num_done(), time.perf_counter()

@@ -24,6 +24,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from ctxner.config import Config, parse_config
 from ctxner.encoders import load_tokenizer
+from ctxner.files.ray_token import private_token
 from ctxner.labels import LabelSet
 from ctxner.model.tagger import load_tagger
 from ctxner.training.automatic import resolved
@@ -283,7 +284,8 @@ def _set_up_device(config: Config, world_size: int) -> torch.device:
 def _check_resources(config: Config) -> None:
     """Refuse a run that the cluster cannot schedule, because Ray would wait for resources forever."""
     if not ray.is_initialized():
-        ray.init()
+        with private_token():
+            ray.init()
     have, run = ray.cluster_resources(), config.run
     kind, wanted = ("GPU", run.gpus * run.workers) if run.gpus else ("CPU", run.workers)
     if have.get(kind, 0) < wanted:
