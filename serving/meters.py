@@ -101,19 +101,24 @@ async def metrics_of(addresses: Sequence[str], most_bytes: int = _MOST_BYTES) ->
     """Metrics of ctxner from these addresses.
 
     Raises:
-        RefusedError: One of them does not answer in time, or its answer is too large.
+        RefusedError: One of them does not answer in time, or its answer is empty or too large. A node always has
+            metrics of its own, so that an empty answer is that of an agent that could not collect them.
     """
     async with httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client:
         answers = await asyncio.gather(*(client.get(address) for address in addresses), return_exceptions=True)
     texts = [
         answer.text
         for answer in answers
-        if isinstance(answer, httpx2.Response) and answer.is_success and len(answer.content) <= most_bytes
+        if isinstance(answer, httpx2.Response) and answer.is_success and _is_whole(answer.content, most_bytes)
     ]
     if len(texts) < len(addresses) or not texts:
         message = f"{len(texts)} of {len(addresses)} nodes gave their metrics within {_TIMEOUT:g} s; try again later"
         raise RefusedError(503, "metrics", message, retry_after=_TIMEOUT)
     return "".join(await asyncio.to_thread(_ours, texts))
+
+
+def _is_whole(content: bytes, most_bytes: int) -> bool:
+    return len(content) <= most_bytes and bool(content.strip())
 
 
 def _ours(texts: Sequence[str]) -> list[str]:

@@ -643,9 +643,9 @@ def test_an_unexpected_error_in_a_stream_is_a_line_as_well(local, caplog):
     assert "zanzibarsecret" not in str(answers) + caplog.text
 
 
-@pytest.mark.parametrize("broken", ["silent", "status", "large", None])
+@pytest.mark.parametrize("broken", ["silent", "status", "large", "empty", "blank", None])
 def test_metrics_are_whole_or_fail_loudly(broken):
-    """Before: a node that did not answer within 2 s left an empty answer with status 200."""
+    """Before: a node that did not answer within 2 s, or with nothing, left an empty answer with status 200."""
     ours = "# TYPE ray_ctxner_requests counter\nray_ctxner_requests 1\n"
 
     async def node(scope: Any, receive: Any, send: Any) -> None:
@@ -653,6 +653,8 @@ def test_metrics_are_whole_or_fail_loudly(broken):
             await asyncio.sleep(4)
         status = 500 if broken == "status" and scope["path"] == "/second" else 200
         text = ours * (100 if broken == "large" and scope["path"] == "/second" else 1)
+        if broken in ("empty", "blank") and scope["path"] == "/second":
+            text = "\n" if broken == "blank" else ""
         await PlainTextResponse(text, status)(scope, receive, send)
 
     with online(node) as url:
@@ -663,6 +665,32 @@ def test_metrics_are_whole_or_fail_loudly(broken):
         with pytest.raises(RefusedError, match="1 of 2 nodes") as refused:
             run(lambda: metrics_of(addresses, most_bytes=1000))
     assert refused.value.status == 503
+
+
+@pytest.mark.parametrize("full", ["room", "requests"])
+def test_health_and_metrics_are_answered_while_the_room_is_full(local, full):
+    local.seconds.update(plain=60, context=60)
+    service = make_service(local.routing(), **({"requests": 1} if full == "requests" else {"waiting_pieces": 40}))
+    body = {"texts": ["Paris sings in London"], "view": "plain"}
+    paths = ("/healthz", "/readyz", "/metrics", "/v1/models", "/")
+
+    async def work() -> list[httpx2.Response]:
+        async with client_of(service) as client:
+            holding = [asyncio.ensure_future(client.post("/v1/tag", json=body)) for _ in range(10)]
+            await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
+            refused = await client.post("/v1/tag", json=body)
+            assert (refused.status_code, refused.json()["error"]) == (503, "overload")
+            assert service.room.held
+            async with asyncio.timeout(5):
+                answers = [await client.get(path) for path in paths]
+            assert not all(task.done() for task in holding), "the room is still full"
+            for task in holding:
+                task.cancel()
+            await asyncio.gather(*holding, return_exceptions=True)
+            return answers
+
+    assert [answer.status_code for answer in run(work)] == [200] * len(paths)
+    assert service.room.held == service.requests.held == 0
 
 
 def test_the_cache_of_passages_is_bounded_in_bytes():
