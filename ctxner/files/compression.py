@@ -24,7 +24,8 @@ ANY_RATIO_BYTES = 1 << 26  # so much may come of any file
 def decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
     """The decompressed content of an open file; the file itself unless `suffix` is .gz, .bz2 or .zst.
 
-    Reading on raises a ValueError as soon as more than 64 MiB and 500 times the file's bytes have come out of it.
+    Reading on raises a ValueError with file:line as soon as more than 64 MiB and 500 times the file's bytes have come
+    out of it.
     """
     if suffix == ".gz":
         return _bounded(cast(BinaryIO, gzip.GzipFile(fileobj=file)), file)
@@ -58,7 +59,8 @@ class _Bounded(io.RawIOBase):
     """What is decompressed, as long as it is in proportion to what was read of the file."""
 
     def __init__(self, stream: BinaryIO, file: BinaryIO) -> None:
-        self._stream, self._file, self._num_bytes = stream, file, 0
+        self._stream, self._file = stream, file
+        self._num_bytes = self._num_line_ends = 0
 
     def readable(self) -> bool:
         return True
@@ -66,10 +68,11 @@ class _Bounded(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         content = self._stream.read(len(buffer))
         self._num_bytes += len(content)
+        self._num_line_ends += content.count(b"\n")
         if self._num_bytes > max(ANY_RATIO_BYTES, MAX_RATIO * self._file.tell()):
             raise ValueError(
-                f"{getattr(self._file, 'name', 'file')}: expands to more than {MAX_RATIO} times its size; if this is "
-                "meant, decompress it and name the decompressed file"
+                f"{getattr(self._file, 'name', 'file')}:{self._num_line_ends + 1}: expands to more than {MAX_RATIO} "
+                "times its size up to this line; if this is meant, decompress it and name the decompressed file"
             )
         buffer[: len(content)] = content
         return len(content)

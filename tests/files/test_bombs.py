@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,6 +84,23 @@ def test_bombs_end_in_an_error_that_names_the_file_and_leaves_the_memory(tmp_pat
     for _, name, begin, piece in cases:
         _write(tmp_path / name, begin, piece)
     _assert_refused([(reader, tmp_path / name) for reader, name, _, _ in cases])
+
+
+@pytest.mark.parametrize("suffix", _COMPRESS)
+def test_a_file_that_expands_beyond_reason_is_refused_with_the_line(tmp_path: Path, suffix: str) -> None:
+    """Before, only the file was named; of many records, one may be the bomb."""
+    from ctxner.files.compression import CorpusFile, bounded_lines
+
+    path = tmp_path / f"a.txt{suffix}"
+    _write(path, b"Ann sings\nin Paris\n\n", b"a" * _PIECE)
+    lines = list[bytes]()
+    with CorpusFile(path) as file, pytest.raises(ValueError, match=r"a\.txt\.\w+:4: expands to more than 500 times"):
+        lines += (line for _, line in bounded_lines(file.stream, path))
+    _write(path, b"", (b"a" * 99_999 + b"\n") * (_PIECE // 100_000))
+    with CorpusFile(path) as file, pytest.raises(ValueError, match=r"a\.txt\.\w+:\d+: expands") as refused:
+        deque(bounded_lines(file.stream, path), maxlen=0)
+    line_no, limit = int(str(refused.value).split(":")[1]), max(1 << 26, 500 * path.stat().st_size)
+    assert (1 << 26) // 100_000 <= line_no <= limit // 100_000 + 2
 
 
 def _assert_refused(cases: Sequence[tuple[str, Path]], why: str = "") -> None:

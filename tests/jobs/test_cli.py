@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -279,6 +280,21 @@ def test_faulty_files_are_left_out_of_a_tagging_job_and_listed_if_asked_for(fold
     assert (code, result["documents"], result["skipped_files"]) == (0, 1, 1)
     assert result["skipped"][0]["file"] == "bad.jsonl"
     assert "not UTF-8" in result["skipped"][0]["error"]
+
+
+def test_a_file_that_expands_beyond_reason_is_left_out_and_the_others_are_read(folder: Path, model: str, call) -> None:
+    with (folder / "bomb.jsonl.gz").open("wb") as file:
+        file.write(gzip.compress(b'{"text": "We met."}\n{"text": "'))
+        file.write(gzip.compress(b"a" * (1 << 24)) * 20)
+    for name in ("a.jsonl", "c.jsonl"):
+        (folder / name).write_text('{"text": "We met."}\n{"text": "In Paris."}\n')
+    arguments = ("tag", "a.jsonl", "bomb.jsonl.gz", "c.jsonl", "made", "-m", model, "--dry-run", "--json")
+    code, _, err = call(*arguments)
+    assert (code, "bomb.jsonl.gz:2: expands to more than 500 times its size" in err) == (1, True)
+    code, out, _ = call(*arguments, "--on-error", "skip")
+    result = json.loads(out)
+    assert (code, result["documents"], result["skipped_files"]) == (0, 4, 1)
+    assert result["skipped"][0]["file"] == "bomb.jsonl.gz"
 
 
 @pytest.mark.parametrize("cut", ["*.fdm", "segments_1"])
