@@ -121,6 +121,9 @@ class Front:
             if name != b"x-request-id" and name.replace(b"_", b"-") not in _STEERING
         ]
         headers.append((b"x-request-id", request_id))
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+            await _refuse_two_lengths(send, request_id)
+            return
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         send = _OneShape(send, request_id.decode())
         if scope["path"].endswith(_STREAM):
@@ -128,6 +131,18 @@ class Front:
             window = Window(receive, send)
             receive, send = window.receive, window.send
         await self.app({**scope, "headers": headers, "method": method}, receive, send)
+
+
+async def _refuse_two_lengths(send: Send, request_id: bytes) -> None:
+    """Answer a request that a proxy may have ended elsewhere, and close its connection, so that no rest is a request.
+
+    Uvicorn's parser refuses it itself if httptools is installed; h11 reads on.
+    """
+    body = _problem("bad_request", "wanted Content-Length or Transfer-Encoding, not both", request_id.decode())
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"connection", b"close"), (b"x-request-id", request_id)]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class _OneShape:
