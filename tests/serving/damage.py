@@ -52,6 +52,23 @@ def deep(path: Path) -> None:
     path.write_text("[" * 100_000)
 
 
+_PICKLE = b"cos\n_exit\n(I3\ntR."  # loading it ends the process, and so the test
+
+
+def a_pickle(path: Path) -> None:
+    path.write_bytes(_PICKLE)
+
+
+def a_pickle_beside(path: Path) -> None:
+    path.unlink()
+    (path.parent / "pytorch_model.bin").write_bytes(_PICKLE)
+
+
+def an_array_of_objects(path: Path) -> None:
+    head = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + _PICKLE)
+
+
 def in_brackets(path: Path) -> None:
     path.write_text("v000001[/red]\n")
 
@@ -105,7 +122,7 @@ MODEL: dict[str, tuple[Damage, ...]] = {
         with_field("encoder.auto_map", {"AutoModel": "code.Model"}),
         with_field("quantization_config", {"quant_method": "bitsandbytes"}),
     ),
-    "model.safetensors": FILES,
+    "model.safetensors": (*FILES, a_pickle, a_pickle_beside),
     "tokenizer.json": (*FILES, deep, with_field("model", None), with_field("model.vocab", [])),
     "tokenizer_config.json": (*FILES, with_field("auto_map", {"AutoTokenizer": ["code.T", None]})),
 }
@@ -123,7 +140,7 @@ INDEX: dict[str, tuple[Damage, ...]] = {
         with_field("format_version", 99),
         with_field("version", "v000002"),
     ),
-    "v000001/names/hashes.npy": FILES,
+    "v000001/names/hashes.npy": (*FILES, a_pickle, an_array_of_objects),
     "v000001/names/places.npy": (cut, a_folder),
     "v000001/shard-000": (gone,),
 }

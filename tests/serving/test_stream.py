@@ -7,6 +7,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+from ray.exceptions import ActorDiedError
+
 from serving.bodies import lines_of
 from serving.streams import stream
 from serving.web import make_app
@@ -221,3 +224,42 @@ def test_lines_that_are_late_together_are_not_tried_one_by_one(local):
 
     assert run(work) == ["overload"] * 8
     assert sorted(local.calls) == [("context", "plain"), ("plain", "plain")]
+
+
+@pytest.mark.parametrize("num_failures", [1, 24])
+def test_a_replica_that_dies_in_a_stream_leaves_an_answer_or_an_error_per_line(local, num_failures, monkeypatch):
+    """One death is nobody's matter: another replica is asked. While none answers, each line says so; none is lost."""
+    num_calls, enter = 0, local._enter
+
+    async def dying(name: str, view: str) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if 3 <= num_calls < 3 + num_failures:
+            raise ActorDiedError
+        await enter(name, view)
+
+    monkeypatch.setattr(local, "_enter", dying)
+    service = make_service(local.routing(with_retriever=False))
+    with online(make_app(service)) as url:
+
+        async def work() -> list[dict[str, Any]]:
+            connection = await Connection.to(url)
+            answers = []
+            for number in range(10):
+                await connection.send(line(f"{'Paris ' * number}London") * 3)
+                if not number:
+                    await connection.head()
+                answers += [await asyncio.wait_for(connection.line(), 20) for _ in range(3)]
+            assert await asyncio.wait_for(connection.rest(), 20) == []
+            return answers
+
+        answers = run(work)
+    failed = [number for number, answer in enumerate(answers) if "error" in answer]
+    print(f"\n{num_failures} failures: lines {failed} say so")
+    assert len(answers) == 30
+    assert {answers[number]["code"] for number in failed} <= {"unavailable"}
+    assert bool(failed) == (num_failures > 1)
+    assert not set(failed) & {*range(6), *range(24, 30)}, "before the deaths and after them"
+    ends = [answer["sentences"][0]["end"] for answer in answers if "error" not in answer]
+    assert ends == [6 * (number // 3) + 6 for number in range(30) if number not in failed]
+    assert service.requests.held == service.held.bytes == 0
