@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ctxner.retrieval.corpus.rdf_xml import BoundedXML, UnboundedXMLError
+
 if TYPE_CHECKING:
     from rdflib import Graph
     from rdflib.term import Node
@@ -32,15 +34,18 @@ def read_concepts(stream: BinaryIO, name: str, suffix: str) -> Iterator[tuple[in
         suffix: One of `FORMATS`.
 
     Raises:
-        ValueError: rdflib is not installed, or the file is not RDF of its format.
+        ValueError: rdflib is not installed, or the file is not RDF of its format, or beyond the bounds of `rdf_xml`.
     """
     try:
         from rdflib import OWL, RDF, RDFS, SKOS, Graph, URIRef
     except ModuleNotFoundError as error:
         raise ValueError(f"{name}: reading RDF needs rdflib; install it: pip install 'ctxner[rdf]'") from error
     graph = Graph()
+    content: Any = BoundedXML(stream, name) if FORMATS[suffix] == "xml" else stream
     try:
-        graph.parse(stream, format=FORMATS[suffix], publicID="file:///")
+        graph.parse(content, format=FORMATS[suffix], publicID="file:///")
+    except UnboundedXMLError:
+        raise
     except Exception as error:  # each parser of rdflib has errors of its own
         raise ValueError(f"{name}: not readable as RDF ({FORMATS[suffix]}): {error!s:.300}") from error
     preferred, exact = (SKOS.prefLabel, RDFS.label), URIRef(f"{_OBO_IN_OWL}hasExactSynonym")

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import time
 
 import pytest
 
@@ -64,6 +65,37 @@ def test_what_is_no_rdf_is_refused_with_the_file(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=rf"{name}: not readable as RDF"):
         list(read_corpus([tmp_path / name]))
+
+
+LEVELS = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
+PREFIX = '<!DOCTYPE rdf:RDF [<!ENTITY ex "http://example.org/">]>\n'
+LITERAL = OWL.replace("<rdfs:label>", '<rdfs:label rdf:parseType="Literal">')
+HOSTILE = {
+    "a billion laughs": (f'<!DOCTYPE x [<!ENTITY e0 "aha">{LEVELS}]>', "&e9;", OWL, "made of others"),
+    "a long entity, often": (f'<!DOCTYPE x [<!ENTITY e "{"a" * 100_000}">]>', "&e;" * 1000, OWL, "made of others"),
+    "a short entity, very often": ('<!DOCTYPE x [<!ENTITY e "aha">]>', "&e;" * 400_000, OWL, "a text of more than"),
+    "many lines": ("", "a\n" * 400_000, OWL, "a text of more than"),
+    "many children of a literal": ("", "<b>a</b>" * 400_000, LITERAL, "a text of more than"),
+    "deep elements": ("", "<b>" * 100_000, LITERAL, "nested deeper"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_xml_that_expands_or_never_ends_is_refused_with_its_line(tmp_path, case):
+    """Before, 2 KB of a billion laughs kept rdflib busy for minutes: it appends each piece to a copy of the text."""
+    head, label, ontology, why = HOSTILE[case]
+    (tmp_path / "a.rdf").write_text(head + ontology.replace("seizure", label))
+    started = time.process_time()
+    with pytest.raises(ValueError, match=rf"a\.rdf:\d+: .*{why}"):
+        list(read_corpus([tmp_path / "a.rdf"]))
+    assert time.process_time() - started < 20
+
+
+def test_entities_that_abbreviate_iris_are_read(tmp_path):
+    """As Protégé writes them."""
+    (tmp_path / "d.owl").write_text(PREFIX + OWL.replace('about="http://example.org/', 'about="&ex;'))
+    (entry,) = read_corpus([tmp_path / "d.owl"])
+    assert (entry.id, entry.title) == ("http://example.org/D1", "seizure")
 
 
 def test_an_external_entity_is_not_read(tmp_path):
