@@ -27,7 +27,7 @@ from serving.meters import metrics_of
 from serving.passage_cache import PassageCache
 from serving.routing import Routing
 from serving.service import Service
-from serving.settings import ApiKey, Limits, hashed
+from serving.settings import ApiKey, Limits, hashed, keys_from
 from serving.streams import stream
 from serving.web import make_app
 from tests.serving.conftest import client_of, make_service, run
@@ -336,6 +336,32 @@ def test_a_router_that_ends_answers_what_is_in_work_and_nothing_new(local):
     drained(local, work)
 
 
+@pytest.mark.parametrize("code", ["idle", "too_many_lines", "too_long", "draining", None])
+def test_the_log_says_why_a_stream_ended(local, caplog, code):
+    """Its status is 200, as that was sent before its first line."""
+    limits: dict[str, Any] = {"too_many_lines": {"lines": 2}, "too_long": {"stream_bytes": 100}}.get(code, {})
+
+    async def work(url: str, service: Service) -> None:
+        async with httpx2.AsyncClient() as client:
+            connection = await Connection.to(url)
+            await connection.send(line("London") * 2)
+            await connection.head()
+            answers = [await connection.line() for _ in range(2)]
+            if code == "draining":
+                assert (await client.get(f"{url}/drain?5")).text == "0"
+            elif limits:
+                await connection.send(line("London") * 3)
+            if code is not None:
+                answers.append(await asyncio.wait_for(connection.line(), 20))
+            assert await connection.rest() == []
+            assert [answer.get("code") for answer in answers] == [None, None, *([code] if code else [])]
+
+    with caplog.at_level("INFO", logger="ray.serve"):
+        drained(local, work, idle_seconds=0.5 if code == "idle" else 30, **limits)
+    (access,) = [record for record in caplog.records if record.message == "access"]
+    assert (access.status, access.lines, getattr(access, "ended", None)) == (200, 2, code)
+
+
 def test_what_cannot_be_finished_in_time_is_told_so(local):
     local.seconds.update(plain=60, context=60)
     body = {"texts": ["London"], "view": "plain"}
@@ -555,6 +581,25 @@ def test_each_key_has_a_rate_in_pieces(local, where):
             return [first.status_code, second.status_code, (await ask(KEYS[1], "London")).status_code]
 
     assert run(work) == [200, 429, 200]
+
+
+def test_keys_without_rates_have_those_of_the_limits(local):
+    """Also keys of the environment, which have no entry in a file."""
+    named = ApiKey(name="a", sha256=hashed(KEYS[0]), requests_per_minute=4)
+    keys = (named, *keys_from({"CTXNER_API_KEYS": f"b:{KEYS[1]},c:{'c' * 20}"}))
+    service = make_service(local.routing(), callers=3, key_requests_per_minute=2)
+
+    async def work() -> dict[str, list[int]]:
+        async with client_of(service, keys) as client:
+            body = {"texts": ["London"], "view": "plain"}
+            return {
+                key[0]: [
+                    (await client.post("/v1/tag", json=body, headers={"x-api-key": key})).status_code for _ in range(6)
+                ]
+                for key in (*KEYS, "c" * 20)
+            }
+
+    assert run(work) == {"a": [200] * 4 + [429] * 2, "b": [200] * 2 + [429] * 4, "c": [200] * 2 + [429] * 4}
 
 
 def test_a_streams_lines_wait_for_the_rate(local):

@@ -56,6 +56,44 @@ def test_the_page_names_no_other_address_and_has_no_inline_code():
     )
 
 
+# What makes markup, addresses or code of a string, and elements that would.
+_MARKUP = re.compile(
+    r"(inner|outer)HTML|insertAdjacent|setHTML|createContextualFragment|DOMParser|srcdoc|document\.write|\bFunction\(|eval\("
+    r"|\.(href|src|action|formAction|on[a-z]+)\s*=[^=]|import\(|setTimeout\(\s*[\"'`]"
+)
+_INERT = re.findall(
+    r"\w+", "article b code dd details div dl dt h3 h4 li mark ol p span summary table tbody td th thead tr"
+)
+
+
+def _not_text(script: str) -> list[str]:
+    """Places of the page's script at which a string may become something else than text."""
+    tags = re.findall(r"\b(?:element|written)\(\s*([^,)]+),", script)
+    made = [tag for tag in tags if tag.strip('"') not in _INERT and tag not in ("tag", "(tag")]
+    classes = re.findall(r"\b(?:element|written)\(\s*\"\w+\",\s*`([^`]*)`", script)
+    made += [own for own in classes if re.search(r"\$\{(?!colour\(|difference \?)", own)]
+    made += [name for name in re.findall(r"setAttribute\(([^,]*),", script) if name != '"aria-valuetext"']
+    created = re.findall(r"createElement\w*\(([^)]*)\)", script)
+    return made + [match[0] for match in _MARKUP.finditer(script)] + [own for own in created if own != "tag"]
+
+
+def test_a_script_in_text_title_or_type_stays_text():
+    """Every element is made of a literal tag, and strings are only appended, which makes text nodes of them."""
+    script = (PAGE / "page.js").read_text(encoding="utf-8")
+    assert _not_text(script) == []
+    assert len(re.findall(r"\b(?:element|written)\(", script)) > 40
+    for faulty in (
+        "made.innerHTML = own.title;",
+        'element(own.type, "", own.text);',
+        'element("script", "", own.text);',
+        'element("mark", `mention ${entity.type}`, entity.text);',
+        "link.href = own.id;",
+        "document.createElement(entity.type);",
+        'made.setAttribute("onclick", own.text);',
+    ):
+        assert _not_text(f"{script}\n{faulty}"), faulty
+
+
 def test_the_page_has_words_for_every_reason():
     script = (PAGE / "page.js").read_text(encoding="utf-8")
     block = re.search(r"const REASONS = \{(.*?)\n  \};", script, re.DOTALL)
