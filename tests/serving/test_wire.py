@@ -149,3 +149,15 @@ def test_no_other_origin_is_told_that_it_may_read_an_answer(local: Local, keys: 
         if keys:  # whoever has the key may ask; a page can read the answer only if the browser lets it
             assert status_of(simple + key) == status_of(posted + key, BODY) == 200
             assert status_of(preflight + key) == 405
+
+
+def test_no_answer_sends_a_client_to_the_host_that_it_named(local: Local) -> None:
+    """A redirect to Host, kept by a cache, would send others there with their keys."""
+    keys = (ApiKey(name="a", sha256=hashed(KEY)),)
+    head = f"host: evil.example\r\nx-forwarded-host: evil.example\r\nx-api-key: {KEY}\r\nconnection: close\r\n\r\n"
+    with online(Front(make_app(make_service(local.routing()), keys))) as url:
+        for path in ("/v1/tag/", "/v1/models/", "/healthz/", "/page.css/", "//", "/v1", "/docs", "/nothing"):
+            answer = run(lambda path=path: _sent(url, f"GET {path} HTTP/1.1\r\n{head}".encode()))
+            assert answer.startswith(b"HTTP/1.1 404 "), path
+            assert b"location:" not in answer.lower()
+            assert b"evil.example" not in answer
