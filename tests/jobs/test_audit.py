@@ -128,7 +128,7 @@ def test_a_dry_run_counts_and_writes_nothing(folder, call):
 )
 def test_what_a_user_can_mend_is_one_message(folder, call, arguments, message):
     code, out, err = call("audit", *arguments)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
 

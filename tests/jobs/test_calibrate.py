@@ -148,13 +148,13 @@ def test_a_dry_run_checks_and_writes_nothing(folder, call):
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
 def test_what_a_user_can_mend_is_one_message(folder, call, arguments, message, dry):
     code, out, err = call("calibrate", *arguments, *dry)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
 
 
 def test_an_f1_out_of_reach_says_what_can_be_reached_and_writes_nothing(folder, call):
     code, out, err = call("calibrate", "model", "-c", "config.yaml", "--f1", "1.0")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "no threshold reaches F1 1.0000; the best is 0." in " ".join(err.split())
     assert not (folder / "model/calibration.json").exists()

@@ -122,7 +122,7 @@ def test_dry_run_of_index_counts_passages_and_writes_nothing(folder: Path) -> No
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (("train", "-c", "config.yaml"), {"sentences": {"train": 12, "dev": 4}}),
+        (("train", "-c", "config.yaml"), {"sentences": {"train": 12, "dev": 4, "dev, scored after each epoch": 4}}),
         (("evaluate", "MODEL", "-c", "config.yaml"), {"sentences": 5, "views": ["plain", "context"]}),
         (("tag-text", "MODEL", "We met in Velmora. It rained."), {"sentences": 2}),
         (("tag", "world/dev.conll", "world/t*.conll", "made", "-m", "MODEL"), {"documents": 21, "parts": 21}),
@@ -303,7 +303,7 @@ def test_searching_a_damaged_index_says_what_to_do_without_a_java_stack(folder: 
     (path,) = (folder / "made/v000001/shard-000").glob(cut)
     path.write_bytes(path.read_bytes()[:-9])
     code, out, err = call_apart("index", "search", "Velmora", "--index", "made")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert "made/v000001/shard-000: Lucene cannot open or read the index (CorruptIndexException: " in line
     assert "`ctxner index verify --index made` says what is damaged; build the index again with `ctxner index" in line
@@ -320,7 +320,7 @@ def test_a_search_is_shown_to_people_too(folder: Path, world: World) -> None:
 def test_missing_corpus_file_is_one_message_and_leaves_no_index(folder: Path) -> None:
     before = listing(folder)
     code, out, err = call_apart("index", "--corpus", "absent.jsonl", "--out", "index", "--json")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "error: absent.jsonl: no such corpus file\n" in err
     assert "Traceback" not in err
     assert listing(folder) == before
@@ -399,7 +399,7 @@ def test_demo_never_empties_a_folder_that_it_did_not_make(folder: Path, call: Ca
     before = sorted(folder.rglob("*"))
     assert (folder / "world").is_dir()
     code, _, err = call("demo", "--out", ".")
-    assert code == 1
+    assert code == 2
     assert "not made by an earlier demo" in err
     assert sorted(folder.rglob("*")) == before
 

@@ -201,23 +201,23 @@ def test_a_fault_is_said_with_its_place_and_other_commands_point_here(
 ) -> None:
     (folder / "bad file.conll").write_text("Ada B-person\nsang X\n")
     code, out, err = call("data", "bad file.conll")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "error: bad file.conll:2: 'X' is not a tag of IOB2" in err
     assert "ctxner data" not in err
     code, out, err = call("train", "--set", "data.train='bad file.conll'", "--set", "data.dev=train.conll")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "error: bad file.conll:2: 'X' is not a tag of IOB2" in err
     assert err.endswith("\nwhat is in the file: ctxner data 'bad file.conll'\n")
 
 
 def test_settings_and_the_configs_files_are_used(folder: Path, call: Callable[..., Called]) -> None:
     (folder / "iob1.conll").write_text("Ada I-person\nBob B-person\n")
-    assert call("data", "iob1.conll", "-s", "data.scheme=IOB2")[0] == 1
+    assert call("data", "iob1.conll", "-s", "data.scheme=IOB2")[0] == 2
     assert result(call, "iob1.conll")["mentions"] == {"person": 2}
     (folder / "config.yaml").write_text("data: {train: iob1.conll, dev: export.jsonl, scheme: IOB1}\n")
     assert [file["file"] for file in result(call, "-c", "config.yaml")["files"]] == ["iob1.conll", "export.jsonl"]
     code, _, err = call("data")
-    assert code == 1
+    assert code == 2
     assert "no file; give FILES, or set data.train" in err
 
 
@@ -268,7 +268,7 @@ def test_what_cannot_be_written_leaves_no_file(
     (folder / "piped.jsonl").write_text(json.dumps({"words": ["a\tb"], "tags": ["O"]}))
     before = sorted(folder.iterdir())
     code, out, err = call("data", *arguments)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert message in err
     assert sorted(folder.iterdir()) == before
 
@@ -276,5 +276,5 @@ def test_what_cannot_be_written_leaves_no_file(
 def test_a_dry_run_reads_and_checks_but_writes_nothing(folder: Path, call: Callable[..., Called]) -> None:
     before = sorted(folder.iterdir())
     assert result(call, "train.conll", "--to", "jsonl", "made.jsonl", "--dry-run")["would_write"] == "made.jsonl"
-    assert call("data", "export.jsonl", "--to", "columns", "made.conll", "--dry-run")[0] == 1
+    assert call("data", "export.jsonl", "--to", "columns", "made.conll", "--dry-run")[0] == 2
     assert sorted(folder.iterdir()) == before

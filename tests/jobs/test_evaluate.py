@@ -295,7 +295,7 @@ def test_people_get_tables_and_where_the_page_is(folder, call):
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
 def test_another_model_that_is_not_there_is_one_message(folder, call, dry):
     code, out, err = call("evaluate", "model", "-c", "config.yaml", "--against", "absent", *dry)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "model 'absent': no folder that ctxner saved" in err
     assert not list(folder.rglob("*.html"))
 

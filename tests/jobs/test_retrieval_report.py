@@ -325,6 +325,6 @@ def test_a_dry_run_checks_and_writes_nothing(folder, call):
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
 def test_what_a_user_can_mend_is_one_message(folder, call, arguments, message, dry):
     code, out, err = call("retrieval-report", *arguments, *dry)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err

@@ -108,7 +108,7 @@ def test_dry_run_of_a_config_counts_its_splits_which_may_be_many_files(folder, i
 def test_what_a_user_can_mend_is_one_message_before_anything_is_written(folder, call, arguments, message):
     before = sorted(folder.rglob("*"))
     code, out, err = call(*arguments)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
     assert sorted(folder.rglob("*")) == before
@@ -127,7 +127,7 @@ def test_what_is_wrong_in_a_file_is_found_before_ray_starts(folder, index, call,
 
     (folder / "shards/bad.jsonl").write_text(content)
     code, out, err = call("shards", "--out", "made", "--index", index)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert message in err
     assert not ray.is_initialized()
     assert not (folder / "made").exists()
@@ -136,5 +136,5 @@ def test_what_is_wrong_in_a_file_is_found_before_ray_starts(folder, index, call,
 def test_a_config_s_split_is_still_read_with_its_tags(folder, index, call):
     settings = ("--set", "data.test=gold.conll", "--out", "made", "--index", index)
     code, _, err = call(*settings)
-    assert code == 1
+    assert code == 2
     assert "gold.conll:4: 'NN' is not a tag of IOB2" in err
