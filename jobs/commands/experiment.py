@@ -118,7 +118,7 @@ def report(
         Path | None, typer.Option("--docs", help="Document whose marked tables are written anew, instead of a report.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="With --docs: compare only; exit code 1 when they differ.")
+        bool, typer.Option("--check", help="With --docs: compare only; exit code 2 when they differ.")
     ] = False,
     overrides: Overrides = NONE,
     json: AsJson = False,

@@ -194,7 +194,7 @@ def test_a_document_is_renewed_and_checked(folder, call):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jobs.experiment.study.STUDIES", folder)
         code, _, errors = call(*options, "--check")
-        assert (code, "results.md:4: tables differ from the results" in errors) == (1, True)
+        assert (code, "results.md:4: tables differ from the results" in errors) == (2, True)
         assert call(*options)[0] == 0
         text = document.read_text()
         assert text.startswith(
@@ -203,7 +203,7 @@ def test_a_document_is_renewed_and_checked(folder, call):
         assert text.endswith("<!-- /study -->\n\nText.\n")
         assert call(*options, "--check")[0] == 0
         document.write_text(text.replace("| plain | plain |", "| plain | other |"))
-        assert call(*options, "--check")[0] == 1
+        assert call(*options, "--check")[0] == 2
 
 
 @pytest.mark.parametrize("text", ["<!-- study mine -->\nopen", "<!-- study mine x -->\n<!-- /study -->"])

@@ -119,7 +119,7 @@ def test_contexts_of_which_too_many_failed_are_refused_by_report_and_evaluation(
     write_contexts(rows, folder / "contexts" / "dev.parquet")
     told = "dev.parquet: retrieval failed for 1 of 2 sentences, first for 'dev-1': OSError: no disk; more than 10%"
     code, _, err = call("retrieval-report", "-c", "config.yaml")
-    assert (code, told in err) == (1, True)
+    assert (code, told in err) == (2, True)
     with pytest.raises(ValueError, match=re.escape(told)):
         gold_examples(load_config(Path("config.yaml")), "dev")
 

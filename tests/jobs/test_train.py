@@ -80,9 +80,9 @@ def test_audit_and_report_need_no_config_where_a_model_is_named(folder: Path) ->
     assert code == 0, err
     assert json.loads(out)["sentences"] == {"train": 12, "dev": 4, "test": 5}
     code, out, err = call_apart("retrieval-report", "--model", model, "--split", "test", "--dry-run")
-    assert code == 1, out
+    assert code == 2, out
     assert "contexts/test" in err.replace("\n", ""), "the run has not retrieved yet"
-    assert call_apart("audit", "--dry-run")[0] == 1, "there is no data without either"
+    assert call_apart("audit", "--dry-run")[0] == 2, "there is no data without either"
 
 
 def test_where_a_run_retrieves_is_no_setting_of_later_machines(folder: Path) -> None:

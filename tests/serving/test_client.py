@@ -311,8 +311,8 @@ def test_streams_are_cut_by_the_servers_bound_and_bad_lines_leave_others_alone(l
     service = make_service(local.routing(), lines=7, text_chars=50)
     sizes = []
 
-    async def counted(*arguments: Any) -> AsyncIterator[bytes]:
-        found = [own async for own in stream(*arguments)]
+    async def counted(*arguments: Any, **how: Any) -> AsyncIterator[bytes]:
+        found = [own async for own in stream(*arguments, **how)]
         sizes.append(b"".join(found).count(b"\n"))
         for own in found:
             yield own
