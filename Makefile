@@ -5,7 +5,7 @@ INSTALLED := .venv/.ctxner-installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test isa slow check audit format bench soak peers docs clean
+.PHONY: help install demo test isa slow check audit format bench soak peers docs image image-cuda clean
 
 help:
 	@echo "make demo    the whole path on an invented world: a few minutes, offline; ends in an HTML report"
@@ -15,6 +15,7 @@ help:
 	@echo "make audit   known vulnerabilities of the pinned packages; needs pypi.org"
 	@echo "make docs    the site, into site/"
 	@echo "make bench   benchmarks as JSON lines; ONLY=name for one (make peers first: Flair too)"
+	@echo "make image   the image for clusters, for CPUs (make image-cuda: for GPUs); IMAGE=registry/name; needs Docker"
 	@echo "make soak    a server at 80% of its capacity, under attack; MINUTES=30"
 
 install: $(INSTALLED)
@@ -99,6 +100,16 @@ docs: .venv-docs/.installed
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/pip install -q -c constraints.txt mkdocs-material 'mkdocstrings[python]'
 	@touch $@
+
+# The tag is Ray's version: all nodes of a cluster and who submits to it need the same one.
+RAY := $(shell sed -n 's/^ray==//p' constraints.txt)
+IMAGE ?= ctxner
+STORAGE ?=
+image: TARGET := cpu
+image-cuda: TARGET := cuda
+image image-cuda:
+	@echo "building $(IMAGE):$(RAY)-$(TARGET) from cluster/Dockerfile"
+	docker build -f cluster/Dockerfile --target $(TARGET) --build-arg STORAGE="$(STORAGE)" -t $(IMAGE):$(RAY)-$(TARGET) .
 
 clean:
 	rm -rf .venv .venv-peers .venv-docs .venv-audit site build *.egg-info .pytest_cache .mypy_cache .ruff_cache runs
