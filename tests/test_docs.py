@@ -19,8 +19,14 @@ from jobs.cli import app
 from serving.cli import app as serving_app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OTHERS = {"curl", "head", "tail", "printf", "pip", "python", "ray", "serve"}  # commands that are not ours
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "cluster" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+OTHERS = {"chmod", "curl", "docker", "export", "head", "helm", "kubectl", "pip"}  # commands that are not ours
+OTHERS |= {"printf", "python", "ray", "scp", "serve", "ssh", "tail"}
 COMMANDS = typer.main.get_command(app)
 SERVING = typer.main.get_command(serving_app)  # the command finds it by an entry point
 COMMANDS.commands |= SERVING.commands if hasattr(SERVING, "commands") else {SERVING.name: SERVING}
@@ -56,7 +62,7 @@ def command_at(words: list[str]) -> tuple[object, list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_and_option_exists(page):
-    targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
     for place, words in commands(page):
         while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
             words = words[1:]
@@ -92,7 +98,9 @@ def test_every_link_and_path_leads_to_a_file(page):
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
-    for path in re.findall(r"`((?:ctxner|jobs|serving|tests|docs)/[\w/.-]+\.(?:py|md|yaml|json|jsonl|txt|svg))`", text):
+    for path in re.findall(
+        r"`((?:cluster|ctxner|jobs|serving|tests|docs)/[\w/.-]+\.(?:py|md|yaml|json|jsonl|txt|svg))`", text
+    ):
         assert (ROOT / path).is_file(), f"{page.name}: {path}"
 
 
