@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-FAILED, WRONG_INPUT, TRY_AGAIN = 1, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h; 2 is also Typer's code for wrong options
+WRONG_INPUT, TRY_AGAIN = 2, 75  # 75 is EX_TEMPFAIL of sysexits.h; 2 is also Typer's code for wrong options
 _PASSING = {
     errno.EAGAIN, errno.EBUSY, errno.EDQUOT, errno.EHOSTUNREACH, errno.EIO, errno.EMFILE, errno.ENETUNREACH,
     errno.ENFILE, errno.ENOSPC, errno.ESTALE,
@@ -20,7 +20,7 @@ _PASSING_NAMES = {
     "ray": {
         "ActorDiedError", "ActorUnavailableError", "GetTimeoutError", "NodeDiedError", "ObjectLostError",
         "OutOfDiskError", "OutOfMemoryError", "RayActorError", "RayChannelTimeoutError", "RaySystemError",
-        "RuntimeEnvSetupError", "WorkerCrashedError", "WorkerGroupError", "ControllerError",
+        "WorkerCrashedError",
     },
     "botocore": {"ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError"},
     "aiohttp": {"ClientConnectionError"},
@@ -38,6 +38,10 @@ def exit_code(error: BaseException) -> int | None:
 
 
 def _may_pass(error: BaseException) -> bool:
+    if failures := getattr(error, "worker_failures", None):  # of Ray Train: the errors of its workers by rank
+        from ctxner.training.failures import is_loss
+
+        return is_loss(failures)
     if isinstance(error, OSError):
         return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _PASSING
     return any(
@@ -51,5 +55,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__ or getattr(error, "cause", None)
+        error = error.__cause__ or getattr(error, "cause", None) or getattr(error, "controller_failure", None)
         error = error if isinstance(error, BaseException) else None

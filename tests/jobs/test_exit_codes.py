@@ -49,11 +49,24 @@ def test_an_error_has_the_code_of_what_to_do_about_it(error: BaseException, code
 
 def test_rays_own_errors_are_known_by_their_names() -> None:
     ray = pytest.importorskip("ray")
-    from ray.train.v2.api.exceptions import WorkerGroupError
+    from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
     for kind in ("ActorDiedError", "NodeDiedError", "OutOfMemoryError", "WorkerCrashedError", "RaySystemError"):
         assert exit_code(getattr(ray.exceptions, kind).__new__(getattr(ray.exceptions, kind))) == TRY_AGAIN
-    assert exit_code(WorkerGroupError("a worker was lost", {0: ValueError()})) == TRY_AGAIN
+    lost = ray.exceptions.WorkerCrashedError()
+    assert (
+        exit_code(WorkerGroupError("a worker was lost", {0: lost, 1: RuntimeError("connection closed")})) == TRY_AGAIN
+    )
+    assert exit_code(ControllerError(lost)) == TRY_AGAIN
+    assert exit_code(ControllerError(KeyError("a fault of ours"))) is None
+
+
+def test_a_fault_of_ours_in_a_worker_keeps_its_traceback() -> None:
+    """Before, all failures of workers were "try again", and a scheduler would have tried for ever."""
+    pytest.importorskip("ray")
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    assert exit_code(WorkerGroupError("a worker failed", {0: TypeError("no such argument")})) is None
 
 
 def test_a_circle_of_causes_ends() -> None:
