@@ -20,6 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from ctxner.training.estimate.machine import memory_bytes
+
 Status = Literal["ok", "warning", "failure"]
 
 VERSIONS = ("ctxner", "ray", "torch", "transformers", "tokenizers", "deepspeed", "pyarrow", "pyserini")
@@ -116,29 +118,16 @@ def _java() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    import psutil
-
-    total = _limit() or psutil.virtual_memory().total
+    total = memory_bytes()
     status: Status = "ok" if total >= _LEAST_MEMORY else "warning"
     advice = "" if status == "ok" else f"Ray, Java and a model need about {_LEAST_MEMORY // _GIB} GiB"
     yield Finding("memory", status, f"{total / _GIB:.1f} GiB", advice)
 
 
-def _limit() -> int | None:
-    """Memory that the container may use, in bytes; None without a limit."""
-    try:
-        value = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return None
-    return int(value) if value.isdecimal() else None
-
-
 def _shared_memory() -> Iterator[Finding]:
-    import psutil
-
     if not Path("/dev/shm").is_dir():  # noqa: S108 - it is looked at, nothing is written there
         return
-    size, wanted = shutil.disk_usage("/dev/shm").total, _OBJECT_STORE * (_limit() or psutil.virtual_memory().total)  # noqa: S108
+    size, wanted = shutil.disk_usage("/dev/shm").total, _OBJECT_STORE * memory_bytes()  # noqa: S108
     if size < wanted:
         advice = f"start the container with --shm-size={wanted / _GIB:.0f}g, else Ray keeps objects in slow /tmp"
         yield Finding("shared memory", "warning", f"{size / _GIB:.1f} GiB", advice)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from ctxner.config import Config, parse_config
 from ctxner.training import automatic
 from ctxner.training.automatic import resolved
+from ctxner.training.estimate import machine
 
 GIB = 2**30
 
@@ -48,3 +51,12 @@ def test_a_run_that_goes_on_keeps_what_it_began_with(monkeypatch: pytest.MonkeyP
     saved = began.model_copy(update={"run": began.run.model_copy(update={"precision": "bfloat16"})})
     assert resolved(_auto(), saved=saved) == saved
     assert resolved(saved) == saved, "nothing is decided twice"
+
+
+def test_a_containers_memory_is_what_it_may_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before, batches and plans went by the host's memory, and a container was killed."""
+    monkeypatch.setattr(machine, "_LIMIT", tmp_path / "memory.max")
+    whole = machine.memory_bytes()
+    for text, expected in (("max\n", whole), (f"{GIB}\n", GIB), (f"{whole * 2}\n", whole)):
+        (tmp_path / "memory.max").write_text(text)
+        assert machine.memory_bytes() == expected

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import torch
 
+_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container on Linux: bytes, or max
 _SIZE = 768  # rows and columns of the matrices: those of a base model's layers
 _SECONDS = 0.3
 USED = 0.5  # share of a matrix product's speed that a training step reaches on a CPU; a rough figure
 
 
 def memory_bytes() -> int:
-    """Main memory of this machine, in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Main memory of this machine, or as much of it as its container may use, in bytes."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = _LIMIT.read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdecimal() else total
 
 
 def minutes_of(flops: float, *, bfloat16: bool = False) -> float:
