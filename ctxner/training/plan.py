@@ -42,8 +42,7 @@ def plan(config: Config, *, retrieved: bool = True) -> dict[str, Any]:
     model = planned_model(config, labels)
     views = model.view_builder(load_tokenizer(start_path(config)))
     data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
-    steps_by_epoch, num_pieces = data.steps_by_epoch(), data.num_pieces()
-    scored = dev_part(dev, data)
+    steps_by_epoch, scored = data.steps_by_epoch(), dev_part(dev, config, data.sentences_an_epoch)
     sizes = sizing(
         model,
         data.views(),
@@ -58,7 +57,7 @@ def plan(config: Config, *, retrieved: bool = True) -> dict[str, Any]:
         | ({"unlabelled": len(unlabelled)} if unlabelled else {}),
         "types": list(labels.types),
         "mentions": {"train": _mentions(examples), "dev": _mentions(dev)},
-        "pieces_an_epoch": num_pieces,
+        "pieces_an_epoch": data.num_pieces(),
         "padding": {name: round(share, 4) for name, share in data.padding().items()},
         "steps_an_epoch": len(data.steps(0)),
         "steps": sum(steps_by_epoch),

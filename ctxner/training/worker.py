@@ -205,7 +205,7 @@ def _worker(given: dict[str, Any]) -> None:
     views = model.view_builder(tokenizer)
     data = TrainingSet(examples, labels, views, config, unlabelled, cache=config.data.views_cache())
     steps_by_epoch = given["steps_by_epoch"] or data.steps_by_epoch()
-    scored = dev_part(dev, data)
+    scored = dev_part(dev, config, data.sentences_an_epoch)
     num_steps = sum(steps_by_epoch)
     with last_checkpoint() as folder:
         progress = read_progress(folder) if folder else Progress()

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ctxner.config import Config
 from ctxner.schema import Example
-from ctxner.training.data.training_set import TrainingSet
+from ctxner.training.estimate.capacity import PLAIN_PIECES
 
 SHARE = 0.15  # largest share of an epoch's time, training and scoring together
 _STEP_COST = 3  # a training step costs about three forward passes: one forward, and twice as much backward
 
 
-def dev_part(dev: Sequence[Example], data: TrainingSet) -> list[Example]:
+def dev_part(dev: Sequence[Example], config: Config, num_train: int) -> list[Example]:
     """The sentences of dev that are scored after each epoch: evenly spaced, in their order, the same in all epochs.
 
     All of them are, unless `data.dev_sentences` is `auto` and scoring would take more than `SHARE` of an epoch. The
-    sentences of dev are assumed to be as long as those of train, and a view that is scored but not trained as long as
-    `model.max_pieces`.
+    sentences of dev are assumed to be as long as those of train. Only where other views are scored than trained their
+    lengths matter: `PLAIN_PIECES` and `model.max_pieces` are assumed.
 
     Args:
         dev: Sentences of dev.
-        data: Sentences of train, with the settings of the run.
+        config: Settings of the run.
+        num_train: Number of sentences in an epoch.
     """
-    config = data.config
     if config.data.dev_sentences != "auto":
         return list(dev)
-    num_train, num_pieces = sum(len(batch) for step in data.steps(0) for batch in step), data.num_pieces()
-    longest = config.model.max_pieces * num_train
-    per_sentence = sum(num_pieces.get(view, longest) for view in config.dev_views()) / num_train
-    most = SHARE / (1 - SHARE) * _STEP_COST * sum(num_pieces.values()) / per_sentence
+    pieces = {"plain": PLAIN_PIECES, "context": config.model.max_pieces}
+    trained, scored = (sum(pieces[view] for view in views) for views in (config.trained_views(), config.dev_views()))
+    most = SHARE / (1 - SHARE) * _STEP_COST * num_train * trained / scored
     number = min(len(dev), max(1, int(most)))
     return [dev[place * len(dev) // number] for place in range(number)]

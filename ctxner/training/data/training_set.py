@@ -96,6 +96,11 @@ class TrainingSet:
         """Number of optimizer steps of each epoch."""
         return [len(self.steps(epoch)) for epoch in range(self.config.optim.epochs)]
 
+    @property
+    def sentences_an_epoch(self) -> int:
+        """Number of sentences in an epoch, those without tags too."""
+        return self.num_labelled + len(self._unlabelled(0))
+
     def num_pieces(self) -> dict[str, int]:
         """Number of pieces of each view in the first epoch, without padding."""
         indices = [index for step in self.steps(0) for batch in step for index in batch]
