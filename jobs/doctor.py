@@ -17,7 +17,6 @@ from jobs.node_checks import Finding, node_findings, versions
 
 _CLOCK_SECONDS = 2.0  # largest difference of clocks, beyond what the call takes; tokens and leases depend on them
 _NODE_SECONDS = 120.0
-_HERE = "here"
 _STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 
@@ -30,10 +29,10 @@ def run(storages: Sequence[str] = ()) -> dict[str, Any]:
     Returns:
         `findings`, each with its `node`; `num` by status; `ok`: whether there is no failure.
     """
-    rows = [_row(_HERE, finding) for finding in node_findings(storages)["findings"]]
     if os.environ.get("RAY_ADDRESS"):
-        rows = [row for row in rows if row["check"] in ("Java", "Ray's token")]  # the rest is about nodes
-        rows += _cluster(storages)
+        rows = _cluster(storages)
+    else:
+        rows = [_row("here", finding) for finding in node_findings(storages)["findings"]]
     counts = Counter(row["status"] for row in rows)
     return {
         "findings": rows,
