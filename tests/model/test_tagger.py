@@ -28,7 +28,7 @@ from transformers import (
 from transformers import AutoModel as AutoEncoder
 
 from ctxner.config import parse_config
-from ctxner.encoders import EncoderDropout, load_encoder, load_tokenizer, position_limit
+from ctxner.encoders import EncoderDropout, load_encoder, load_tokenizer, packaged_encoder, position_limit
 from ctxner.labels import LabelSet
 from ctxner.model.tagger import EncoderCRF, load_tagger
 from ctxner.schema import Sentence
@@ -304,6 +304,14 @@ def test_an_encoder_whose_weights_lack_a_part_is_refused(bert, tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"no weights for .*encoder\.layer\.1\.output\.dense\.weight"):
         load_encoder(str(tmp_path))
+
+
+def test_a_saved_tagger_reads_views_as_it_was_trained(bert, tmp_path):
+    for marks, shapes in ((False, True), (True, False)):
+        model = EncoderCRF.on_encoder(load_encoder(bert), LABELS, mark_entries=marks, word_shapes=shapes)
+        model.save_pretrained(tmp_path / str(marks))
+        views = load_tagger(tmp_path / str(marks)).view_builder(load_tokenizer(packaged_encoder()))
+        assert (views.marks is not None, bool(views.shapes)) == (marks, shapes)
 
 
 def test_an_encoder_saved_without_its_pooler_is_fine(bert, tmp_path):

@@ -26,6 +26,7 @@ def entry_of(epoch: int, *, loss: float | None = None, types: tuple[str, ...] = 
         "losses": {"loss": value, "nll": value / 2, "nll_ext": value / 4, "cl-kl": value / 4},
         "dev_f1": {view: own.f1 for view, own in scores.items()},
         "dev_scores": {view: own.to_dict() for view, own in scores.items()},
+        "dev_sentences": 1052,
         "seconds": 30.0,
         "seconds_by_phase": {"data": 1.0, "forward": 9.0, "backward": 20.0, "evaluation": 10.0},
         "sentences_per_second": 12.3,
@@ -78,6 +79,7 @@ def test_page_has_the_best_scores_a_chart_for_each_loss_and_one_for_f1(tmp_path:
     assert f"{100 * 2 * 4 / (14 + 20):.1f}" in text
     assert "20.0 50%" in text, "backward is half of the seconds"
     assert "train.conll 121212121212" in text
+    assert "of 1,052 sentences, 25% of an epoch's time" in text
     assert [path.name for path in (tmp_path / "cl-kl").glob("*.html*")] == [PAGE_FILE]
 
 
