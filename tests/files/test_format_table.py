@@ -12,7 +12,7 @@ import pytest
 from ctxner.files.sentences import read_sentences
 from ctxner.labels import gold_spans
 from ctxner.schemes import SCHEMES
-from tests.files import test_brat, test_column_forms
+from tests.files import column_samples, test_brat
 from tests.files.forms import test_annotated_texts, test_tagged_words
 
 TABLE = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -20,7 +20,7 @@ Sample = Callable[[Path], Path]
 
 
 def _columns(form: str) -> Sample:
-    return lambda folder: test_column_forms.write(folder, test_column_forms.FORMS[form][0])
+    return lambda folder: column_samples.write(folder, column_samples.FORMS[form][0])
 
 
 def _records(form: str) -> Sample:
