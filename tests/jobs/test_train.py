@@ -16,7 +16,7 @@ from ctxner.schema import ScoredPassage
 from ctxner.training.checkpoints.resume import absolute_paths, is_started, refuse_started
 from jobs.model_settings import settings_for
 from tests.contexts_files import write_contexts
-from tests.jobs.test_cli import call_apart, listing
+from tests.jobs.command_line import call_apart, listing
 
 Called = tuple[int, str, str]
 
