@@ -1,89 +1,23 @@
-"""`ctxner evaluate` on files: figures that add up, the view `auto`, comparisons, and a page that holds text as text."""
+"""`ctxner evaluate` on files: figures that add up, the view `auto`, comparisons, and tables for people."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import random
 import re
 import shutil
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ctxner.evaluation.scores import Score
 from ctxner.files.columns import column_lines
-from ctxner.files.contexts import Context
 from ctxner.files.jsonl import write_jsonl
 from ctxner.model.calibration_file import Calibration
-from ctxner.predictor import Tagger
-from ctxner.schema import Example, Passage, ScoredPassage, Sentence
+from ctxner.schema import Sentence
 from jobs.console import score_percent
-from jobs.pages import evaluation as evaluation_page
-from tests.contexts_files import write_contexts
+from tests.jobs.evaluate.samples import NUM_SENTENCES, WORDS, shown, visible
 
 pytestmark = pytest.mark.numeric
-
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
-WORDS = ["Paris", "Hilton", "sings", "in", "London", "so", "don't", "think", "Müller", "10:30", "loooong", "far"]
-NUM_SENTENCES = 40
-
-
-def passage(rng: random.Random, rank: int) -> ScoredPassage:
-    text = " ".join(rng.choices(WORDS, k=9))
-    return ScoredPassage(Passage(f"p{rank}", "test", text), 1.0, rank + 1, rerank_score=rng.random())
-
-
-@pytest.fixture(scope="module")
-def examples(tagger: Tagger) -> list[Example]:
-    """Sentences and passages; gold is what one of the views finds, or nothing."""
-    rng = random.Random(0)
-    sentences = [Sentence(f"test-{n}", tuple(rng.choices(WORDS, k=rng.randint(2, 25)))) for n in range(NUM_SENTENCES)]
-    found = [Example(own, tuple(passage(rng, rank) for rank in range(rng.randint(0, 5)))) for own in sentences]
-    plain, context = (tagger.predict(found, view=view) for view in ("plain", "context"))
-    tags = [
-        rng.choice((one.tags, other.tags, other.tags, ("O",) * len(one.tags)))
-        for one, other in zip(plain, context, strict=True)
-    ]
-    return [
-        Example(Sentence(own.sentence.id, own.sentence.words, tags=gold), own.passages)
-        for own, gold in zip(found, tags, strict=True)
-    ]
-
-
-@pytest.fixture
-def folder(examples: list[Example], tagger: Tagger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: a model, the sentences, their contexts, and one sentence to train on."""
-    write_jsonl([own.sentence for own in examples], tmp_path / "test.jsonl")
-    write_jsonl([own.sentence for own in examples[:1]], tmp_path / "train.jsonl")
-    rows = {own.sentence.id: Context(own.sentence.words, "q", own.passages) for own in examples}
-    write_contexts(rows, tmp_path / "contexts" / "test.parquet")
-    (tmp_path / "config.yaml").write_text("data: {train: train.jsonl, test: test.jsonl, contexts: contexts}\n")
-    tagger.save_pretrained(tmp_path / "model")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def evaluated(folder: Path, call: Callable[..., tuple[int, str, str]]) -> Callable[..., dict[str, Any]]:
-    """The result of the command on the test split, as JSON."""
-
-    def run(*arguments: object) -> dict[str, Any]:
-        code, out, err = call("evaluate", "model", "-c", "config.yaml", *arguments, "--json")
-        assert (code, out.count("\n")) == (0, 1), err
-        return json.loads(out)
-
-    return run
-
-
-def shown(page: str) -> dict[str, Any]:
-    """What the page holds of the sentences."""
-    [found] = re.findall(r'<script type="application/json" id="shown">(.*?)</script>', page, re.S)
-    return json.loads(found)
 
 
 def test_all_figures_of_a_view_are_parts_of_its_scores(evaluated):
@@ -152,12 +86,6 @@ def test_views_are_compared_in_pairs_and_with_another_model(evaluated):
     assert (same["difference"], same["p_value"], same["interval"]) == (0.0, 1.0, [0.0, 0.0])
 
 
-def visible(path: str | Path) -> str:
-    """The text of a page, without markup and scripts."""
-    page = Path(path).read_text(encoding="utf-8")
-    return " ".join(re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", page, flags=re.S).split())
-
-
 @pytest.mark.parametrize("form", ["jsonl", "conll"])
 def test_figures_are_by_document_where_the_data_name_documents(evaluated, examples, form):
     """Eight documents of five sentences, in JSON lines with ids or in columns with `-DOCSTART-`."""
@@ -221,67 +149,6 @@ def test_without_contexts_there_is_one_view_and_a_page(folder, call):
     page = (folder / "evaluation-test.html").read_text(encoding="utf-8")
     assert {own["outcome"] for own in shown(page)["sentences"]} == {None}
     assert 'name="outcome"' not in page
-
-
-def test_the_page_holds_every_sentence_with_each_mentions_kind(evaluated):
-    found = evaluated("--out", "made/page.html")
-    assert found["report"] == "made/page.html"
-    held = shown(Path("made/page.html").read_text(encoding="utf-8"))
-    assert sorted(own["id"] for own in held["sentences"]) == sorted(f"test-{n}" for n in range(NUM_SENTENCES))
-    for view in ("plain", "context"):
-        kinds = Counter(mark["kind"] for own in held["sentences"] for mark in own["views"][view])
-        assert kinds == {kind: count for kind, count in found["details"][view]["kinds"].items() if count}
-    outcomes = Counter(own["outcome"] for own in held["sentences"])
-    assert outcomes == {name: n for name, n in found["context_against_plain"]["sentences"].items() if n}
-
-
-def test_the_page_keeps_the_sentences_that_differ_or_have_errors(evaluated, monkeypatch):
-    monkeypatch.setattr(evaluation_page, "MAX_SENTENCES", 3)
-    changed = {own["sentence_id"] for own in evaluated()["context_against_plain"]["changed"]}
-    page = Path("evaluation-test.html").read_text(encoding="utf-8")
-    kept = {own["id"] for own in shown(page)["sentences"]}
-    assert len(kept) == 3
-    assert kept <= changed
-    assert f"{NUM_SENTENCES - 3} of {NUM_SENTENCES} sentences are left out" in page
-
-
-def test_hostile_text_stays_text(folder, evaluated, call):
-    words = (HOSTILE, "\x9b", "x")
-    write_jsonl([Sentence("test-0", words, tags=("S-[/b]<b>", "O", "O"))], folder / "test.jsonl")
-    passage = ScoredPassage(Passage(HOSTILE, HOSTILE, HOSTILE, HOSTILE), float("nan"), 1, float("inf"))
-    write_contexts({"test-0": Context(words, "", (passage,))}, folder / "contexts/test.parquet")
-    evaluated()
-    page = (folder / "evaluation-test.html").read_text(encoding="utf-8")
-    [sentence] = shown(page)["sentences"]
-    assert sentence["words"] == list(words)
-    [held] = sentence["passages"]
-    assert [held[name] for name in ("id", "source", "title", "text")] == [HOSTILE] * 4
-    assert (held["bm25"], held["rerank"]) == (None, None)
-    assert "<img" not in page
-    assert "[/b]&lt;b&gt;" in page
-    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.S)
-    assert len(scripts) == page.count("<script") == 2
-    [allowed] = re.findall(r"script-src 'sha256-(.*?)'", page)
-    assert base64.b64encode(hashlib.sha256(scripts[1].encode()).digest()).decode() == allowed
-    assert "[/b]<b>" in call("evaluate", "model", "-c", "config.yaml")[1]
-    assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write", scripts[1])
-
-
-def test_a_page_of_other_data_threshold_or_model_to_compare_with_stays(evaluated, folder, call):
-    (folder / "other.jsonl").write_bytes((folder / "test.jsonl").read_bytes())
-    others = [(), ("--threshold", "1e9"), ("--against", "model"), ("--set", "data.test=other.jsonl")]
-    pages = [evaluated(*arguments)["report"] for arguments in others]
-    assert pages == ["evaluation-test.html", *(f"evaluation-test-{number}.html" for number in (2, 3, 4))]
-    assert len({visible(page) for page in pages}) == 4
-    before = (folder / "evaluation-test.html").read_bytes()
-    code, out, err = call("evaluate", "model", "-c", "config.yaml", "--threshold", "1e9")
-    assert (code, "evaluation-test-2.html" in out) == (0, True)
-    assert "evaluation-test.html shows something else and stays; the page of this is evaluation-test-2.html" in (
-        " ".join(err.split())
-    )
-    assert (folder / "evaluation-test.html").read_bytes() == before
-    assert evaluated("--out", "evaluation-test.html", "--threshold", "1e9")["report"] == "evaluation-test.html"
-    assert sorted(file.name for file in folder.glob("*.html")) == sorted(pages)
 
 
 def test_people_get_tables_and_where_the_page_is(folder, call):
