@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -39,6 +41,16 @@ def test_there_is_an_overlay_for_cpus_gpus_and_a_desk_each_with_service_and_jobs
     ] == OVERLAYS
 
 
+def cluster_with(path: Sequence[str | int], value: object) -> dict[str, Any]:
+    """The Ray cluster's manifest with one value changed, or added at the end of the path."""
+    (tree,) = in_file("base/cluster/raycluster.yaml")
+    part = changed = copy.deepcopy(tree)
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    return changed
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -50,13 +62,7 @@ def test_there_is_an_overlay_for_cpus_gpus_and_a_desk_each_with_service_and_jobs
     ],
 )
 def test_a_misspelt_key_is_a_fault(path, message):
-    (tree,) = in_file("base/cluster/raycluster.yaml")
-    broken = copy.deepcopy(tree)
-    part = broken
-    for key in path[:-1]:
-        part = part[key]
-    part[path[-1]] = {}
-    assert [fault for fault in faults(broken) if message in fault]
+    assert [fault for fault in faults(cluster_with(path, {})) if message in fault]
 
 
 @pytest.mark.parametrize(
@@ -70,13 +76,7 @@ def test_a_misspelt_key_is_a_fault(path, message):
     ],
 )
 def test_a_value_of_another_type_is_a_fault(path, value):
-    (tree,) = in_file("base/cluster/raycluster.yaml")
-    broken = copy.deepcopy(tree)
-    part = broken
-    for key in path[:-1]:
-        part = part[key]
-    part[path[-1]] = value
-    assert faults(broken)
+    assert faults(cluster_with(path, value))
 
 
 def test_a_missing_required_key_is_a_fault():
