@@ -14,6 +14,7 @@ from typing import Any
 
 from ctxner.evaluation.calibration import PlattScaling
 from ctxner.files.atomic import write_text
+from ctxner.files.bounded import read_json_object
 from ctxner.schema import VIEWS
 
 CALIBRATION_FILE = "calibration.json"
@@ -63,12 +64,8 @@ class Calibration:
         if not path.exists():
             return None
         try:
-            with path.open("rb") as file:
-                raw = file.read(_MAX_BYTES + 1)
-            if len(raw) > _MAX_BYTES:
-                raise ValueError(f"more than {_MAX_BYTES:,} bytes")
-            calibration, weights = _parsed(json.loads(raw))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            calibration, weights = _parsed(read_json_object(path, _MAX_BYTES))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path}: not what `ctxner calibrate` writes ({error!r:.200}); run it again, or remove the file"
             ) from None

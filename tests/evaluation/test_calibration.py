@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,6 +287,14 @@ def test_a_damaged_calibration_is_one_message(folder, change):
 def test_a_calibration_that_is_no_json_is_one_message(folder, text):
     (folder / "calibration.json").write_text(text)
     with pytest.raises(ValueError, match="not what `ctxner calibrate` writes"):
+        Calibration.load(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_what_is_no_file_in_a_calibrations_place_is_refused_at_once(folder, make):
+    """Before: a pipe kept its reader for ever."""
+    make(folder / "calibration.json")
+    with pytest.raises(ValueError, match=r"calibration.json: not what .*not a regular file"):
         Calibration.load(folder)
 
 

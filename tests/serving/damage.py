@@ -125,6 +125,16 @@ MODEL: dict[str, tuple[Damage, ...]] = {
     "model.safetensors": (*FILES, a_pickle, a_pickle_beside),
     "tokenizer.json": (*FILES, deep, with_field("model", None), with_field("model.vocab", [])),
     "tokenizer_config.json": (*FILES, with_field("auto_map", {"AutoTokenizer": ["code.T", None]})),
+    "calibration.json": (
+        *FILES,
+        deep,
+        with_field("weights_sha256", "0" * 64),
+        with_field("confidence", None),
+        with_field("confidence.plain.slope", 0),
+        with_field("confidence.plain.intercept", 1e300),
+        with_field("threshold", "[/low]"),
+        with_field("found", []),
+    ),
 }
 INDEX: dict[str, tuple[Damage, ...]] = {
     "CURRENT": (*FILES, in_brackets),

@@ -15,7 +15,10 @@ from typing import Any
 
 import pytest
 
+from ctxner.evaluation.calibration import PlattScaling
+from ctxner.model.calibration_file import Calibration
 from ctxner.predictor import Tagger
+from ctxner.schema import VIEWS
 from serving.plan import Options, plan
 from serving.settings import ReloadLimits
 from serving.trial import tried
@@ -31,6 +34,7 @@ def good(tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """A model and an index, which another process built, as Java must not start in this one."""
     folder = tmp_path_factory.mktemp("good")
     tagger.save_pretrained(folder / "model")
+    Calibration(dict.fromkeys(VIEWS, PlattScaling(1.0, 0.0)), threshold=0.5).save(folder / "model")
     (folder / "corpus.jsonl").write_text(
         "".join(
             json.dumps({"id": str(n), "contents": f"Marta {n} moved to Bergen.", "title": f"Marta {n}", "source": "x"})
