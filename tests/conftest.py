@@ -1,9 +1,12 @@
 """Settings of all tests: offline, no GPU unless asked for, one deadline-free hypothesis profile."""
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
+
+from tests.s3_server import BUCKET, s3_server
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -102,3 +105,28 @@ def tagger(minilm, tmp_path_factory):
         _, emissions_BTL = own.model(batch.input_ids_RP, batch.attention_RP, batch.word_index_BT)
         own.model.head.bias -= emissions_BTL.mean((0, 1))
     return own
+
+
+@pytest.fixture(scope="session")
+def s3_process(tmp_path_factory):
+    """A server of S3 for all tests."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "server.log") as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_process, tmp_path, monkeypatch):
+    """The server, named by the environment, and copies in a folder of this test alone."""
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()  # they keep the keys that they began with
+    for name, value in s3_process.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CTXNER_CACHE", str(tmp_path / "cache"))
+    return s3_process
+
+
+@pytest.fixture
+def bucket(s3, request):
+    """URI of a folder that no other test has."""
+    return f"s3://{BUCKET}/{request.node.name}-{uuid.uuid4().hex[:8]}"
