@@ -93,7 +93,7 @@ def test_half_sent_requests_silence_nobody(server):
     """Before: 4,100 of them silenced the server for minutes."""
     port, _ = server
     attack = []
-    for _ in range(1500):
+    for _ in range(4100):
         with contextlib.suppress(OSError):  # one too many of this address
             connection = socket.create_connection(("127.0.0.1", port))
             attack.append(connection)
@@ -126,8 +126,9 @@ def test_stalled_bodies_stop_nobody(server):
     port, _ = server
     head = b"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
     attack = []
-    for _ in range(200):
-        connection = socket.create_connection(("127.0.0.1", port))
+    for number in range(1100):  # from addresses that have a part of the connections each
+        source = (f"127.0.0.{2 + number % 8}", 0)
+        connection = socket.create_connection(("127.0.0.1", port), source_address=source)
         connection.send(head)
         attack.append(connection)
     assert [post(port) for _ in range(5)] == [200] * 5
@@ -173,7 +174,7 @@ def test_invented_methods_and_paths_are_no_labels(server):
     async def ask() -> Counter[int]:
         async with httpx2.AsyncClient() as client:
             asked = [
-                await client.request(f"BREW{number}", f"http://127.0.0.1:{port}/v1/p{number}") for number in range(60)
+                await client.request(f"BREW{number}", f"http://127.0.0.1:{port}/v1/p{number}") for number in range(400)
             ]
             assert all(set(answer.json()) == {"error", "message", "request_id"} for answer in asked)
             return Counter(answer.status_code for answer in asked)
@@ -261,6 +262,7 @@ def test_a_signal_lets_work_finish_and_streams_say_that_it_ends(server):
     )
     assert set(counts) <= {"200:", "503:draining", "503:overload"}
     assert sum(counts.values()) == 50
+    assert counts["200:"], "what is in work is finished"
     for lines in streams:
         assert lines[-1]["code"] == "draining"
         assert len(lines) > 1
