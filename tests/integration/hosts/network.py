@@ -24,6 +24,7 @@ from typing import Any
 
 SUBNET = "10.77.0"
 LOCAL = Path("/tmp/ray")  # each host's own disk: Ray's sessions and spilled objects, and caches
+_STORE = Path("/mnt/store")  # within a host: the common files, also when they are taken away
 _KEEPER = "echo kept; while read -r _; do :; done"  # bash also reaps the children of processes that ended
 _POLL_SECONDS = 0.2
 _ENTRY = {"net", "mount", "pid", "uts", "ipc"}
@@ -135,7 +136,7 @@ class Host:
     def find_files(self) -> None:
         """Bring the common files back."""
         assert self.network
-        self.run("mount", "--bind", self.network.store, self.network.files)
+        self.run("mount", "--bind", _STORE, self.network.files)
 
     def _switch(self, state: str) -> None:
         assert self.network
@@ -150,12 +151,10 @@ class Network:
         outside: Namespace of the bridge; a client there reaches all hosts.
         hosts: The hosts, the first one at `SUBNET`.1.
         files: Folder that all hosts and this process see at the same place.
-        store: Where its files really lie, which only the hosts' mounts use.
     """
 
     outside: Host
     files: Path
-    store: Path
     hosts: list[Host] = field(default_factory=list)
 
 
@@ -172,16 +171,13 @@ def hosts(
         disk_mib: Size of the disk of each host, in main memory.
         shm_mib: Size of each host's /dev/shm.
     """
-    files, store = folder / "files", folder / "store"
-    for path in (files, store):
-        path.mkdir(parents=True)
+    files = folder / "files"
+    files.mkdir(parents=True)
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder / "home")}
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **(variables or {})}
     with ExitStack() as stack:
-        subprocess.run(["mount", "--bind", store, files], check=True)
-        stack.callback(subprocess.run, ["umount", "--lazy", files], check=False)
         outside = stack.enter_context(_kept("outside", f"{SUBNET}.254", environment))
-        network = Network(outside, files, store)
+        network = Network(outside, files)
         _all(outside, "ip link set lo up; ip link add bridge type bridge; ip link set bridge up")
         _all(outside, f"ip address add {outside.address}/24 dev bridge")
         for number in range(1, count + 1):
@@ -222,10 +218,11 @@ def _private_folders(host: Host, network: Network, *, disk_mib: int, shm_mib: in
     """Mounts that only this host sees. Below the common files lies a folder in which nobody can write."""
     _all(host, f"mount -t tmpfs -o size={shm_mib}m tmpfs /dev/shm")
     _all(host, f"mkdir -p {LOCAL}; mount -t tmpfs -o size={disk_mib}m tmpfs {LOCAL}")
-    names = network.store.parent / f"{host.name}.names"
+    names = network.files.parent / f"{host.name}.names"
     names.write_text(f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n")  # as Debian's installer does
     _all(host, f"mount --bind {names} /etc/hosts")
-    _all(host, f"umount {network.files}; mount -t tmpfs -o ro,size=4k tmpfs {network.files}")
+    _all(host, f"mount -t tmpfs tmpfs {_STORE.parent}; mkdir {_STORE}; mount --bind {network.files} {_STORE}")
+    _all(host, f"mount -t tmpfs -o ro,size=4k tmpfs {network.files}")
     host.find_files()
 
 
