@@ -13,6 +13,8 @@ _QUIET = {
     **{name: value for name, value in ENVIRONMENT.items() if not name.startswith("RAY_")},
     "DEEPSPEED_LOG_LEVEL": "warning",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # the patch also prints the messages of progress bars, twice
+    # Ray Data starts so many processes to read the footers of Parquet files, by default 32; a job has few files.
+    "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
 }
 _LOCALLY = {
     **LOOPBACK_ONLY,
