@@ -32,7 +32,8 @@ class _Progress:
         return sum(number for number, _ in self._done), sum(share for _, share in self._done) / len(self._done)
 
 
-@ray.remote(num_cpus=1, max_calls=1)  # max_calls=1: the process and its JVM end with the task
+# max_calls=1: the process and its JVM end with the task. Else Ray would fill the node of the driver first.
+@ray.remote(num_cpus=1, max_calls=1, scheduling_strategy="SPREAD")
 def _write(plan: ShardPlan, folder: Path, shard: int, progress: ray.actor.ActorHandle) -> WrittenShard:
     return write_shard(plan, folder, shard, lambda *done: progress.set.remote(shard, *done))
 
