@@ -34,7 +34,7 @@ INNER_LAYERS = {
         {"rerank", "measure"},
     ),
     "ctxner.training": (
-        {"step", "failures"},
+        {"step", "failures", "process_group"},
         {"export", "estimate", "observe"},
         {"data", "build", "deepspeed_engine"},
         {"automatic"},
@@ -69,6 +69,7 @@ RAY = {
     "ctxner.training.deepspeed_engine",
     "ctxner.training.checkpoints.writer",
     "ctxner.training.observe.progress",
+    "ctxner.training.process_group",
     "jobs",
     "serving",
 }

@@ -83,7 +83,7 @@ class RunConfig(Section):
     name: Runtime[str | None] = None  # None: a new name; an existing name only with resume
     workers: Runtime[PositiveInt] = 1
     gpus: NonNegativeInt = 0  # GPUs per worker; 0 trains on CPUs with gloo
-    threads: Runtime[PositiveInt | None] = None  # torch threads per CPU worker; None: this node's CPUs / workers
+    threads: Runtime[PositiveInt | None] = None  # torch threads per CPU worker; None: this node's CPUs / its workers
     # Of the encoder's arithmetic; the CRF is always float32. auto: bfloat16 where the starting machine's processor, or
     # its GPU, multiplies it natively
     precision: Literal["float32", "bfloat16", "auto"] = "float32"

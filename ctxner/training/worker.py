@@ -52,17 +52,14 @@ from ctxner.training.checkpoints.resume import (
 from ctxner.training.checkpoints.writer import CheckpointWriter, last_checkpoint
 from ctxner.training.data.dev_part import dev_part
 from ctxner.training.data.training_set import TrainingSet, load_split, load_training
-from ctxner.training.deepspeed_engine import (
-    build_engine,
-    restore_moments,
-    return_freed_memory,
-)
+from ctxner.training.deepspeed_engine import build_engine, restore_moments, return_freed_memory
 from ctxner.training.export.model_folder import run_provenance
 from ctxner.training.failures import is_loss, memory_advice, mendable
 from ctxner.training.loop import dev_scores, train_epoch
 from ctxner.training.observe.mlflow import check_mlflow
 from ctxner.training.observe.progress import StepReporter, Watcher, epoch_line, peak_memory, quiet_worker, watched
 from ctxner.training.observe.recorder import run_recorder
+from ctxner.training.process_group import NodeTorchConfig
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +170,10 @@ def _trainer(config: Config, folder: Path, given: Mapping[str, Any]) -> TorchTra
             num_workers=run.workers,
             use_gpu=run.gpus > 0,
             resources_per_worker={"GPU": run.gpus} if run.gpus else {"CPU": 1},
+            # GPUs of a node talk to each other fastest; on CPUs, workers on one node would share its cores.
+            placement_strategy="PACK" if run.gpus else "SPREAD",
         ),
+        torch_config=NodeTorchConfig(),
         run_config=ray.train.RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
@@ -196,7 +196,7 @@ def _worker(given: dict[str, Any]) -> None:
     quiet_worker()
     config = parse_config(given["config"])
     rank, world_size = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
-    device = _set_up_device(config, world_size)
+    device = _set_up_device(config)
     (examples, unlabelled), dev = load_training(config.data), load_split(config.data, "dev")
     labels = LabelSet.from_sentences(example.sentence for example in examples)
     torch.manual_seed(config.run.seed)
@@ -270,12 +270,13 @@ def _worker(given: dict[str, Any]) -> None:
             reporter.line(f"{config.loss.mode} {line}")
 
 
-def _set_up_device(config: Config, world_size: int) -> torch.device:
+def _set_up_device(config: Config) -> torch.device:
     """Set up PyTorch and DeepSpeed for the calling worker's device, and return the device."""
     if config.run.gpus:
         return torch.device("cuda", torch.cuda.current_device())
     os.environ["DS_ACCELERATOR"] = "cpu"
-    torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // world_size))
+    num_here = ray.train.get_context().get_local_world_size()
+    torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // num_here))
     if config.run.zero_stage == 3:
         return_freed_memory()
     return torch.device("cpu")
