@@ -26,7 +26,7 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         key: str | None = None,
         *,
         timeout: float = 30,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import socket
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
@@ -41,13 +42,16 @@ CHUNKS_AT_ONCE = 2  # per stream: one is answered while the next one is sent
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0  # seconds: longest first back-off, longest back-off of all
 _CONNECT_SECONDS = 5.0  # per attempt
 _KEY = re.compile(r"[!-~]+")
+# A host that is gone closes no connection. The kernel asks it whether it is there, however long an answer takes.
+_KEEPALIVE = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 5000}  # s, s, probes, ms
 
 
 class AsyncClient:
     """Client of a ctxner server, for asyncio.
 
     Args:
-        url: Address of the server, e.g. `http://localhost:8000`; with its path prefix, if it has one.
+        url: Address of the server, e.g. `http://localhost:8000`; with its path prefix, if it has one. Of several
+            addresses of the same server, e.g. one per node of a cluster, one is used until it fails, then the next.
         key: API key, if the server wants one.
         timeout: Seconds per call, including waits between attempts; for a stream, seconds per chunk of lines.
         retries: Number of further attempts when the server is overloaded (503, 429) or cannot be reached.
@@ -59,20 +63,24 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         key: str | None = None,
         *,
         timeout: float = 30,
         retries: int = 4,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
+        urls = [url] if isinstance(url, str) else list(url)
+        if not urls or not all(one.startswith(("http://", "https://")) for one in urls):
             raise ValueError("url does not start with http:// or https://")
         if key is not None and not _KEY.fullmatch(key):
             raise ValueError("the key has other characters than printable ASCII; wanted it as `ctxner api-key` gave it")
         self.timeout, self.retries, self._most_lines = timeout, retries, 0
+        self._urls = [f"{one.rstrip('/')}/" for one in urls]
+        self._current = random.randrange(len(urls))  # noqa: S311 - spreads clients over the addresses
+        if transport is None and len(urls) > 1:
+            transport = httpx2.AsyncHTTPTransport(socket_options=_keepalive())
         self._http = httpx2.AsyncClient(
-            base_url=url,
             headers={"authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),  # `_call` limits the whole call
             transport=transport,
@@ -177,28 +185,35 @@ class AsyncClient:
         clock = asyncio.get_running_loop().time
         until, attempt = clock() + self.timeout, 0
         while True:
+            address = self._current
             try:
                 async with asyncio.timeout_at(until):
-                    return await self._attempt(method, path, body, content_type)
+                    return await self._attempt(method, self._urls[address] + path, body, content_type)
             except TimeoutError:
                 raise ClientError(None, "timeout", f"no answer within {self.timeout:g} s") from None
             except _RetryableError as error:
-                wait = _wait(attempt, error.reason.retry_after, until - clock())
+                if self._current == address:  # else another call has gone on already
+                    self._current = (address + 1) % len(self._urls)
+                is_lost = error.reason.code == "connection"
+                at_once = is_lost and attempt + 1 < len(self._urls)  # the next address may answer
+                wait = 0.0 if at_once else _wait(attempt, error.reason.retry_after, until - clock())
                 if attempt == self.retries or wait is None:
                     raise error.reason from None
                 attempt += 1
                 await asyncio.sleep(wait)
 
-    async def _attempt(self, method: str, path: str, body: bytes, content_type: str) -> Answer:
+    async def _attempt(self, method: str, url: str, body: bytes, content_type: str) -> Answer:
         headers = {"content-type": content_type} if content_type else {}
         try:
-            request = self._http.build_request(method, path, content=body or None, headers=headers)
+            request = self._http.build_request(method, url, content=body or None, headers=headers)
             response = await self._http.send(request, stream=True)
         except httpx2.TransportError as error:
             raise _RetryableError(_lost(error)) from None
         try:
             await response.aread()
         except httpx2.TransportError as error:
+            if len(self._urls) > 1:  # tagging again changes nothing
+                raise _RetryableError(_lost(error)) from None
             raise _lost(error) from None
         finally:
             await response.aclose()
@@ -233,6 +248,12 @@ def _wait(attempt: int, retry_after: float | None, left: float) -> float | None:
     most = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)
     wait = (retry_after or 0.0) + random.uniform(0, most)  # noqa: S311 - not a secret
     return wait if wait < left else None
+
+
+def _keepalive() -> list[tuple[int, int, int]]:
+    """Options of a socket that finds out within 5 s that the other host is gone; those that this system knows."""
+    known = [(getattr(socket, name), value) for name, value in _KEEPALIVE.items() if hasattr(socket, name)]
+    return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *((socket.IPPROTO_TCP, *option) for option in known)]
 
 
 def _lost(error: httpx2.TransportError) -> ClientError:

@@ -265,6 +265,28 @@ def test_a_connection_that_breaks_is_tried_again_only_before_the_answer_began():
             assert len(seen) == attempts
 
 
+def test_a_client_of_several_addresses_goes_on_to_the_next_when_one_is_lost(local):
+    begun = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+    broken, seen, server = listening(lambda connection: connection.sendall(begun))
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        refusing = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with closing(server), online(make_app(make_service(local.routing()))) as url:
+        with Client([refusing, broken, url]) as client:
+            client._own._current = 0
+            for _ in range(2):
+                assert client.tag(TEXT, view="plain").results[0].entities
+        assert len(seen) == 1, "the address that answered is kept"
+
+
+def test_a_client_waits_only_after_it_has_asked_every_address(waits):
+    transport = httpx2.MockTransport(lambda request: (_ for _ in ()).throw(httpx2.ConnectError(SECRET)))
+    client = Client(["http://a", "http://b"], retries=3, transport=transport)
+    with client, pytest.raises(ClientError, match="no connection"):
+        client.tag("Paris")
+    assert [wait > 0 for wait in waits] == [False, True, True]
+
+
 def test_the_timeout_bounds_all_attempts_together():
     def trickle(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
@@ -419,6 +441,7 @@ def test_lone_surrogates_are_refused_before_anything_is_sent(asked):
         (lambda client: client.tag(["Paris", "London"], passages=[["a"]]), "1 given for 2 texts"),
         (lambda client: client.tag(["Paris"], passages=["a"]), "one list of them per text"),
         (lambda client: Client("localhost:8000"), "http://"),
+        (lambda client: Client([]), "http://"),
         (lambda client: Client("http://test", "a key\n"), "ASCII"),
     ],
 )
