@@ -5,6 +5,7 @@ A killed job continues when it is run again. `ctxner.batch.retrieve` and `ctxner
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -125,9 +126,23 @@ def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool
     return max(1, num_actors), cpus if 0 < cpus < num_cpus else num_cpus
 
 
-def num_threads(threads: int | None, num_actors: int) -> int:
-    """Threads per actor: `threads` if it is set, else the cores of this node divided by `num_actors`, at least 1."""
-    return threads or max(1, (os.cpu_count() or 1) // num_actors)
+def num_threads(threads: int | None, num_actors: int, num_gpus: float = 0) -> int:
+    """Threads per actor: `threads` if it is set, else the cores of this node divided by its share of the actors.
+
+    Args:
+        threads: Setting of the user.
+        num_actors: Largest number of equal actors on all nodes, over which Ray spreads them.
+        num_gpus: GPUs that an actor reserves; with any, only nodes with GPUs have actors.
+    """
+    unit = "GPU" if num_gpus else "CPU"
+    nodes = ray.nodes() if ray.is_initialized() else []
+    num_nodes = sum(node["Alive"] and node["Resources"].get(unit, 0) > 0 for node in nodes)
+    return threads or threads_of(os.cpu_count() or 1, num_actors, max(1, num_nodes))
+
+
+def threads_of(num_cores: int, num_actors: int, num_nodes: int) -> int:
+    """Threads of each of `num_actors` actors that are spread over equal nodes of `num_cores`, at least 1."""
+    return max(1, num_cores // math.ceil(num_actors / num_nodes))
 
 
 @contextmanager

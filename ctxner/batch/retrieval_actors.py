@@ -154,7 +154,7 @@ def _on_device(settings: RetrievalConfig) -> Retriever:
     """A retriever whose encoders run on the actor's device, with the actor's share of the node's threads."""
     import torch
 
-    torch.set_num_threads(num_threads(settings.threads, settings.rerank_actors))
+    torch.set_num_threads(num_threads(settings.threads, settings.rerank_actors, settings.gpus))
     return Retriever(settings, device="cuda" if settings.gpus else "cpu")
 
 

@@ -136,7 +136,7 @@ class _RowTagger:
         import torch
 
         self.settings, self.with_words = TaggingConfig(**tagging), with_words
-        torch.set_num_threads(num_threads(self.settings.threads, self.settings.actors or 1))
+        torch.set_num_threads(num_threads(self.settings.threads, self.settings.actors or 1, self.settings.gpus))
         self.tagger = Tagger.from_pretrained(
             model,
             device="cuda" if self.settings.gpus else "cpu",

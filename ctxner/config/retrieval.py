@@ -54,7 +54,7 @@ class RetrievalConfig(Section):
     search_actors: Runtime[PositiveInt] = 1  # largest number of actors with a JVM; a pool grows with its work
     rerank_actors: Runtime[PositiveInt] = 1  # largest number of actors with an encoder, and of actors with the tagger
     actor_cpus: Runtime[PositiveFloat] = 0.5  # CPUs that an actor reserves; Ray Data's own tasks need 2 more
-    # Threads per actor; None: the cores of its node, divided by the number of actors of its kind
+    # Threads per actor; None: the cores of its node, divided by the node's share of the actors of its kind
     threads: Runtime[PositiveInt | None] = None
     gpus: Runtime[NonNegativeFloat] = 0  # GPUs per actor with an encoder; 0.5 puts two on a GPU, 0 encodes on CPUs
 
@@ -76,7 +76,7 @@ class TaggingConfig(Section):
     # Largest number of actors per view, each with a model; None: as many as the cluster has room for
     actors: Runtime[PositiveInt | None] = None
     actor_cpus: Runtime[PositiveFloat] = 1.0  # CPUs that an actor reserves; Ray Data's own tasks need 2 more
-    threads: Runtime[PositiveInt | None] = None  # threads per actor; None: its node's cores, divided by the actors
+    threads: Runtime[PositiveInt | None] = None  # threads per actor; None: its node's cores / its share of the actors
     # Largest share of documents (in `ctxner retrieve`, of sentences) with an `error`; with more, the job ends with an
     # error and writes no result
     max_errors: Runtime[Annotated[float, Field(ge=0, le=1)]] = 0.1
