@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ctxner.encoders import load_tokenizer
 from ctxner.evaluation.calibration import PlattScaling
+from ctxner.files.node_copies import local
 from ctxner.labels import LabelSet
 from ctxner.model.calibration_file import Calibration, auto_threshold
 from ctxner.model.tagger import EncoderCRF, load_tagger
@@ -81,7 +82,7 @@ class Tagger:
         precision: Literal["float32", "bfloat16"] = "float32",
         calibrated: bool = True,
     ) -> Tagger:
-        """Load a folder that `save_pretrained` wrote, or a hub id.
+        """Load a folder that `save_pretrained` wrote (or its URI), or a hub id.
 
         Args:
             path: Folder, whose `calibration.json` is read if there is one, or hub id.
@@ -94,11 +95,12 @@ class Tagger:
         Raises:
             ValueError: There is no model or tokenizer, or the calibration belongs to other weights.
         """
+        path = local(str(path))
         model = load_tagger(path)
         model.to(device)  # type: ignore[arg-type]
         model.encoder.to(getattr(torch, precision))
         calibration = Calibration.load(Path(path)) if calibrated else None
-        tokenizer = load_tokenizer(str(path))
+        tokenizer = load_tokenizer(path)
         return cls(model, tokenizer, batch_pieces=batch_pieces, window=window, calibration=calibration)
 
     def save_pretrained(self, path: str | Path) -> None:

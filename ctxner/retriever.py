@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ctxner.config import RetrievalConfig
 from ctxner.encoders import packaged_encoder
+from ctxner.files.node_copies import local
 from ctxner.retrieval.near_duplicates import keep_first
 from ctxner.schema import Example, ScoredPassage, Sentence
 
@@ -72,7 +73,7 @@ class Retriever:
         from ctxner.retrieval.rerank.reranker import BERTScoreReranker
 
         return BERTScoreReranker(
-            self.settings.encoder or packaged_encoder(),
+            local(self.settings.encoder or packaged_encoder()),
             layer=self.settings.layer,
             use_idf=self.settings.idf,
             dtype=self.settings.dtype,

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 def run(config: Config) -> dict[str, Any]:
     """Build the index of the config's index section; returns its manifest and the speed."""
     from ctxner.retrieval.index.build import build_index, write_shards_in_turn
+    from ctxner.retrieval.index.remote import index_work
 
     write_shards: Any = write_shards_in_turn
     if config.index.shards > 1:
@@ -34,10 +36,12 @@ def run(config: Config) -> dict[str, Any]:
         connect()
         from ctxner.batch.index_shards import write_shards_on_ray as write_shards
     started = time.perf_counter()
-    with _progress("indexing passages") as done:
+    with index_work(config.index.folder) as work, _progress("indexing passages") as done:
+        if work.shards and config.index.shards > 1:
+            write_shards = partial(write_shards, uri=work.shards)
         manifest = build_index(
             config.index.corpus,
-            config.index.folder,
+            work.folder,
             language=config.index.language,
             unit=config.index.unit,
             columns=config.index.columns,
@@ -45,6 +49,7 @@ def run(config: Config) -> dict[str, Any]:
             write_shards=write_shards,
             on_progress=done,
         )
+        manifest = work.publish(manifest)
     seconds = time.perf_counter() - started
     return {
         "folder": str(config.index.folder),
@@ -70,9 +75,11 @@ def plan(config: Config) -> dict[str, Any]:
 def add(config: Config) -> dict[str, Any]:
     """Add the corpus of the config's index section to its index."""
     from ctxner.retrieval.index.changes import add_passages
+    from ctxner.retrieval.index.remote import index_work
 
-    with _progress("adding passages") as done:
-        change = add_passages(config.index.corpus, config.index.folder, columns=config.index.columns, on_progress=done)
+    with index_work(config.index.folder, changes=True) as work, _progress("adding passages") as done:
+        change = add_passages(config.index.corpus, work.folder, columns=config.index.columns, on_progress=done)
+        change = dataclasses.replace(change, manifest=work.publish(change.manifest))
     return _changed(config, change)
 
 
@@ -81,9 +88,10 @@ def plan_add(config: Config) -> dict[str, Any]:
     from ctxner.retrieval.index.versions import read_manifest
     from ctxner.retrieval.lucene.reader import PassageFinder
 
-    manifest = read_manifest(config.index.folder)
+    folder = _here(config)
+    manifest = read_manifest(folder)
     num_added = num_replaced = 0
-    with PassageFinder(manifest.shard_folders(config.index.folder)) as find:
+    with PassageFinder(manifest.shard_folders(folder)) as find:
         for passage in _read(config, unit=manifest.unit):
             is_known = find(passage.id) is not None
             num_replaced += is_known
@@ -94,8 +102,12 @@ def plan_add(config: Config) -> dict[str, Any]:
 def delete(config: Config, ids: Sequence[str]) -> dict[str, Any]:
     """Delete passages from the config's index."""
     from ctxner.retrieval.index.changes import delete_passages
+    from ctxner.retrieval.index.remote import index_work
 
-    return _changed(config, delete_passages(ids, config.index.folder))
+    with index_work(config.index.folder, changes=True) as work:
+        change = delete_passages(ids, work.folder)
+        change = dataclasses.replace(change, manifest=work.publish(change.manifest))
+    return _changed(config, change)
 
 
 def plan_delete(config: Config, ids: Sequence[str]) -> dict[str, Any]:
@@ -103,8 +115,9 @@ def plan_delete(config: Config, ids: Sequence[str]) -> dict[str, Any]:
     from ctxner.retrieval.index.versions import read_manifest
     from ctxner.retrieval.lucene.reader import PassageFinder
 
-    manifest = read_manifest(config.index.folder)
-    with PassageFinder(manifest.shard_folders(config.index.folder)) as find:
+    folder = _here(config)
+    manifest = read_manifest(folder)
+    with PassageFinder(manifest.shard_folders(folder)) as find:
         unknown = [passage_id for passage_id in dict.fromkeys(ids) if find(passage_id) is None]
     num_deleted = len(set(ids)) - len(unknown)
     return {"folder": str(config.index.folder), "num_deleted": num_deleted, "unknown_ids": unknown}
@@ -115,7 +128,7 @@ def verify(config: Config) -> dict[str, Any]:
     from ctxner.retrieval.index.verify import verify_index
 
     with _progress("checking passages") as done:
-        manifest = verify_index(config.index.folder, on_progress=done)
+        manifest = verify_index(_here(config), on_progress=done)
     return {"folder": str(config.index.folder), "sound": True, **dataclasses.asdict(manifest)}
 
 
@@ -124,7 +137,7 @@ def stats(config: Config, num_terms: int) -> dict[str, Any]:
     from ctxner.retrieval.index.verify import index_stats
 
     with _progress("reading passages") as done:
-        return index_stats(config.index.folder, num_terms=num_terms, on_progress=done)
+        return index_stats(_here(config), num_terms=num_terms, on_progress=done)
 
 
 def search(config: Config, text: str, depth: int) -> dict[str, Any]:
@@ -135,7 +148,7 @@ def search(config: Config, text: str, depth: int) -> dict[str, Any]:
 
     settings = config.retrieval
     searcher = BM25Searcher(
-        config.index.folder,
+        _here(config),
         k1=settings.k1,
         b=settings.b,
         query_mode=settings.query,
@@ -186,6 +199,12 @@ def read_ids(path: Path) -> list[str]:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error}); wanted one id a line") from None
+
+
+def _here(config: Config) -> Path:
+    from ctxner.retrieval.index.fetch import index_here
+
+    return index_here(config.index.folder)
 
 
 def _changed(config: Config, change: IndexChange) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from ctxner.files.uris import path_or_uri
+
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; defaults without one.")]
 Overrides = Annotated[list[str], typer.Option("--set", "-s", help="section.key=value over the config; repeatable.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
-Model = Annotated[str, typer.Argument(help="Model folder that `ctxner train` wrote, or a hub id.")]
+Model = Annotated[str, typer.Argument(help="Model folder that `ctxner train` wrote, its URI, or a hub id.")]
 OfModel = Annotated[
     str | None, typer.Option("--model", "-m", help="Model folder: the data, contexts and index of its training.")
 ]
@@ -20,12 +22,19 @@ Corpus = Annotated[
     list[Path],
     typer.Option(
         "--corpus",
-        help="Files or folders: JSONL, JSON, text, Markdown, CSV, TSV, .names, OBO or MediaWiki XML "
+        parser=path_or_uri,
+        help="Files, folders or URIs: JSONL, JSON, text, Markdown, CSV, TSV, .names, OBO or MediaWiki XML "
         "(also .gz, .zst), .xml.bz2, Parquet; repeatable.",
     ),
 ]
-IndexOut = Annotated[Path | None, typer.Option("--out", "-o", help="Index folder (default: index.folder).")]
-IndexFolder = Annotated[Path | None, typer.Option("--index", "-i", help="Index folder (default: index.folder).")]
+IndexOut = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", parser=path_or_uri, help="Index folder or its URI (default: index.folder)."),
+]
+IndexFolder = Annotated[
+    Path | None,
+    typer.Option("--index", "-i", parser=path_or_uri, help="Index folder or its URI (default: index.folder)."),
+]
 Language = Annotated[str | None, typer.Option(help="Of the corpus, e.g. en, de, zh (default: index.language).")]
 PassageUnit = Annotated[
     Literal["paragraph", "sentence"] | None,
@@ -39,7 +48,11 @@ ColumnMapping = Annotated[
 ]
 SentenceFiles = Annotated[
     list[Path],
-    typer.Argument(help="Files, folders or quoted patterns with sentences; without any, the config's data sets."),
+    typer.Argument(
+        parser=path_or_uri,
+        metavar="[FILES]...",
+        help="Files, folders, quoted patterns or URIs with sentences; without any, the config's data sets.",
+    ),
 ]
 SentenceFormat = Annotated[
     Literal["auto", "columns", "jsonl", "json", "parquet", "arrow", "spacy", "brat", "text"],

@@ -16,6 +16,7 @@ def run(
 ) -> dict[str, Any]:
     """Tag texts; returns entities with character offsets, and the passages that were read beside each sentence."""
     from ctxner.predictor import Tagger
+    from ctxner.retrieval.index.fetch import index_here
     from ctxner.texts import as_scored, sentences_of
 
     parts = [sentences_of(text, str(number)) for number, text in enumerate(texts)]
@@ -23,7 +24,7 @@ def run(
     if index is not None and sentences:
         from ctxner.retriever import Retriever
 
-        retrieved = Retriever(config.retrieval, folder=index).retrieve(sentences)
+        retrieved = Retriever(config.retrieval, folder=index and index_here(index)).retrieve(sentences)
     else:
         retrieved = [as_scored(passages)] * len(sentences)
     view: ViewName = "context" if index is not None or passages else "plain"
@@ -40,12 +41,12 @@ def plan(
 ) -> dict[str, Any]:
     """What `run` would do; checks the model's folder and the index."""
     from ctxner.model.tagger import saved_types
-    from ctxner.retrieval.index.versions import read_manifest
+    from ctxner.retrieval.index.fetch import index_manifest
     from ctxner.texts import sentences_of
 
     num_sentences = sum(len(sentences_of(text, str(number))) for number, text in enumerate(texts))
     result = {"model": model, "types": list(saved_types(model)), "sentences": num_sentences}
-    return {**result, "passages_in_index": read_manifest(index).num_documents} if index else result
+    return {**result, "passages_in_index": index_manifest(index).num_documents} if index else result
 
 
 def _tagged(text: str, predictions: Sequence[Any]) -> dict[str, Any]:

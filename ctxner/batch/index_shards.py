@@ -1,18 +1,21 @@
 """Writes the shards of an index in parallel: one Ray task per shard, and one JVM in the process of each task.
 
 `ctxner.retrieval.index.build` writes a single shard. On a cluster the corpus and the index must lie on storage that
-all nodes share.
+all nodes share, or behind URIs: then each node reads a copy of the corpus and moves its shards to the store.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
 
+from ctxner.files.node_copies import cache_folder
+from ctxner.files.storage import put_folder
 from ctxner.retrieval.index.build import OnProgress, ShardPlan, WrittenShard, write_shard
 from ctxner.retrieval.index.versions import shard_folders
 
@@ -34,21 +37,40 @@ class _Progress:
 
 # max_calls=1: the process and its JVM end with the task. Else Ray would fill the node of the driver first.
 @ray.remote(num_cpus=1, max_calls=1, scheduling_strategy="SPREAD")
-def _write(plan: ShardPlan, folder: Path, shard: int, progress: ray.actor.ActorHandle) -> WrittenShard:
-    return write_shard(plan, folder, shard, lambda *done: progress.set.remote(shard, *done))
+def _write(plan: ShardPlan, folder: Path, shard: int, progress: ray.actor.ActorHandle, uri: str | None) -> WrittenShard:
+    def report(num_passages: int, share: float) -> None:
+        progress.set.remote(shard, num_passages, share)
+
+    if uri is None:
+        return write_shard(plan, folder, shard, report)
+    (works := cache_folder() / "index-builds").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=works) as work:
+        written = write_shard(plan, Path(work), shard, report)
+        path = shard_folders(Path(work), plan.num_shards)[shard]
+        put_folder(path, f"{uri}/{path.name}")
+    return written
 
 
-def write_shards_on_ray(plan: ShardPlan, folder: Path, on_progress: OnProgress | None) -> list[WrittenShard]:
+def write_shards_on_ray(
+    plan: ShardPlan, folder: Path, on_progress: OnProgress | None, *, uri: str | None = None
+) -> list[WrittenShard]:
     """Write all shards of a version in parallel; for `build_index(write_shards=...)`.
 
     Ray runs a task again when its process or node dies.
+
+    Args:
+        plan: Arguments shared by all shards.
+        folder: Folder of the version.
+        on_progress: See `build_index`.
+        uri: URI of the version, to which each node moves the shards that it has written; None: all nodes write into
+            the folder.
 
     Raises:
         ValueError: The first error of `write_shard` in any task; or the shards do not lie on shared storage.
     """
     plan = dataclasses.replace(plan, corpus_paths=tuple(path.resolve() for path in plan.corpus_paths))
     progress: Any = ray.remote(num_cpus=0)(_Progress).remote(plan.num_shards)
-    tasks = [_write.remote(plan, folder.resolve(), shard, progress) for shard in range(plan.num_shards)]
+    tasks = [_write.remote(plan, folder.resolve(), shard, progress, uri) for shard in range(plan.num_shards)]
     waiting = list(tasks)
     try:
         while waiting:
@@ -61,7 +83,7 @@ def write_shards_on_ray(plan: ShardPlan, folder: Path, on_progress: OnProgress |
     finally:
         for task in waiting:
             ray.cancel(task, force=True)
-    for shard in shard_folders(folder, plan.num_shards):
+    for shard in shard_folders(folder, plan.num_shards) if uri is None else ():
         if not shard.is_dir():
             raise ValueError(f"{shard}: written on another node; the index must lie on storage that all nodes share")
     written: list[WrittenShard] = ray.get(tasks)

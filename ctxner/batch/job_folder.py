@@ -6,11 +6,15 @@
     scratch/     temporary files of the final join
     job.json     everything that the rows depend on
 
+Behind a URI the job's folder lies in the store, where all nodes read and write it; the driver stages and joins in a
+folder of its own node, and uploads the result at the end.
+
 The final join sorts the rows by position (`ctxner.batch.ordered_rows`), so the number of workers changes nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +31,19 @@ from ctxner.batch.ordered_rows import ordered
 from ctxner.files.atomic import aside_of, put_in_place, remove_leftovers, write_text
 from ctxner.files.contexts import SUCCESS
 from ctxner.files.locks import exclusive
+from ctxner.files.node_copies import CACHE_VARIABLE, cache_folder, copy_files
+from ctxner.files.storage import (
+    arrow_filesystem,
+    explained,
+    filesystem,
+    names_in,
+    put_folder,
+    read_bytes,
+    remove,
+)
+from ctxner.files.uris import is_uri
+
+MAX_MANIFEST_BYTES = 1 << 24  # of job.json and _SUCCESS
 
 
 @dataclass(frozen=True)
@@ -34,12 +51,14 @@ class JobFolder:
     """A job's folder.
 
     Attributes:
-        path: Path of the folder, reachable from every node.
+        path: Path of the folder, reachable from every node unless there is a store.
         num_rows: Number of rows that the job reads; it makes the same number.
+        store: URI of the folder that all nodes read and write, `path` being the driver's; None: there is only `path`.
     """
 
     path: Path
     num_rows: int
+    store: str | None = None
     _sizes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)  # rows per checkpoint file
 
     @property
@@ -62,11 +81,23 @@ class JobFolder:
         """Folder in which Ray Data records the rows that are complete."""
         return self.path / "checkpoint"
 
+    def shared(self, folder: Path) -> dict[str, Any]:
+        """A folder of the job as all nodes find it: its `path`, and its pyarrow `filesystem` (None: local)."""
+        if self.store is None:
+            return {"path": str(folder), "filesystem": None}
+        filesystem, path = arrow_filesystem(f"{self.store}/{folder.name}")
+        return {"path": path, "filesystem": filesystem}
+
     def num_done(self) -> int:
         """Number of complete rows. Each checkpoint file is opened only once, since these files never change."""
-        for path in self.checkpoint.glob("*.parquet"):
-            if path.name not in self._sizes and ".pending" not in path.name:
-                self._sizes[path.name] = pq.read_metadata(path).num_rows
+        where = self.shared(self.checkpoint)
+        names = (
+            names_in(f"{self.store}/checkpoint") if self.store else (path.name for path in self.checkpoint.glob("*"))
+        )
+        for name in names:
+            if name.endswith(".parquet") and name not in self._sizes and ".pending" not in name:
+                path = f"{where['path']}/{name}"
+                self._sizes[name] = pq.read_metadata(path, filesystem=where["filesystem"]).num_rows
         return sum(self._sizes.values())
 
     def joined(self, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -75,6 +106,7 @@ class JobFolder:
         Raises:
             RuntimeError: A position has no row, or two rows.
         """
+        self._fetch_rows()
         expected = 0
         for table in ordered(sorted(self.rows.glob("*.parquet")), schema, self.scratch):
             positions = table["position"].to_numpy()
@@ -88,31 +120,87 @@ class JobFolder:
                 f"remove {self.path} and run again"
             )
 
+    def _fetch_rows(self) -> None:
+        if self.store is None:
+            return
+        uri = f"{self.store}/rows"
+        files, root = filesystem(uri)
+        with explained(uri):
+            listed = files.find(root, detail=True)
+        shutil.rmtree(self.rows, ignore_errors=True)
+        self.rows.mkdir()
+        if listed:
+            advice = f"set {CACHE_VARIABLE} to a folder on a larger disk of the driver's node"
+            copy_files(uri, listed, [self.rows / name.rsplit("/", 1)[-1] for name in listed], advice)
+
+    def deliver(self) -> None:
+        """Upload the result, which lies beside the folder, `_SUCCESS` last; without a store it is in place already."""
+        if self.store is None:
+            return
+        result, uri = self.path.parent, self.store.rpartition("/")[0]
+        remove(f"{uri}/{SUCCESS}")
+        for folder in result.iterdir():
+            if folder.is_dir() and not folder.name.startswith("."):
+                remove(f"{uri}/{folder.name}")  # else documents of an older result would stay in it
+        put_folder(result, uri, last=SUCCESS, keep=True)
+
     def remove(self) -> None:
-        """Delete the folder at the end of the job."""
-        shutil.rmtree(self.path)
+        """Delete the folder at the end of the job; with a store, the driver's copy of the result too."""
+        if self.store is None:
+            shutil.rmtree(self.path)
+            return
+        remove(self.store)
+        shutil.rmtree(self.path.parent)
 
 
-def open_job(path: Path, write: Callable[[Path], tuple[int, Mapping[str, Any]]]) -> JobFolder:
+def driver_folder(folder: Path) -> Path:
+    """The folder in which the driver works on a result: the result's own, or for a URI one of this node.
+
+    For the same URI it is always the same folder.
+    """
+    if not is_uri(folder):
+        return folder.resolve()
+    path = cache_folder() / "jobs" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def open_job(folder: Path, name: str, write: Callable[[Path], tuple[int, Mapping[str, Any]]]) -> JobFolder:
     """Write the files that a job reads, and keep the rows in its folder if they belong to the same job.
 
     Args:
-        path: The job's folder; its rows are deleted if they belong to another job.
+        folder: Folder of the result, or its URI.
+        name: Name of the job's folder in it; its rows are deleted if they belong to another job.
         write: Function that writes Parquet files into a folder; returns the number of rows and all that they depend on.
     """
+    path, store = driver_folder(folder) / name, f"{folder}/{name}" if is_uri(folder) else None
     fresh = aside_of(path)
     (fresh / "inputs").mkdir(parents=True)
     try:
         num_rows, job = write(fresh / "inputs")
         text = json.dumps(job, indent=1, sort_keys=True, default=str)
-        if not (path / "job.json").is_file() or (path / "job.json").read_text(encoding="utf-8") != text:
-            (fresh / "job.json").write_text(text, encoding="utf-8")
+        (fresh / "job.json").write_text(text, encoding="utf-8")
+        if store is not None:
+            _stage(fresh, store)
+        elif not (path / "job.json").is_file() or (path / "job.json").read_text(encoding="utf-8") != text:
             put_in_place(fresh, path)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    job_folder = JobFolder(path, num_rows)
-    job_folder.rows.mkdir(exist_ok=True)
+    job_folder = JobFolder(path, num_rows, store)
+    job_folder.rows.mkdir(parents=True, exist_ok=True)
+    if store is not None:  # the result's manifest is added to
+        with suppress(FileNotFoundError):
+            (path.parent / SUCCESS).write_bytes(read_bytes(f"{folder}/{SUCCESS}", MAX_MANIFEST_BYTES))
     return job_folder
+
+
+def _stage(fresh: Path, store: str) -> None:
+    """Upload a job's files, unless the store has the same job; `job.json` comes last, so that half a job is no job."""
+    with suppress(FileNotFoundError):
+        if read_bytes(f"{store}/job.json", MAX_MANIFEST_BYTES) == (fresh / "job.json").read_bytes():
+            return
+    remove(f"{store}/job.json")
+    put_folder(fresh, store, last="job.json")
 
 
 @contextmanager

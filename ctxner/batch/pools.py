@@ -21,6 +21,8 @@ from ctxner.batch.job_folder import JobFolder
 
 _OTHER_CPUS = 2  # left for Ray Data's own tasks; without them a resumed job would wait forever
 _PROGRESS_SECONDS = 2.0
+# What fsspec's clients say of a store that may answer again; Ray Data tries such reads and writes up to ten times.
+_PASSING = ("Could not connect to the endpoint URL", "Read timeout on endpoint URL", "Connection was closed before")
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,21 @@ def run(
         on_progress: Called every two seconds with the number of complete rows.
     """
     context = ray.data.DataContext.get_current()
+    checkpoint, inputs, rows_folder = (job.shared(folder) for folder in (job.checkpoint, job.inputs, job.rows))
+    if job.store:
+        context.retried_io_errors = list({*context.retried_io_errors, *_PASSING})
     context.enable_progress_bars = False  # the driver shows one bar that counts rows
     context.checkpoint_config = CheckpointConfig(
-        id_column=id_column, checkpoint_path=str(job.checkpoint), delete_checkpoint_on_success=False
+        id_column=id_column,
+        checkpoint_path=checkpoint["path"],
+        override_filesystem=checkpoint["filesystem"],
+        delete_checkpoint_on_success=False,
     )
     context.checkpoint_config.checkpoint_actor_pool_max_size = 1
     try:
         with _watched(job, on_progress):
-            rows = ray.data.read_parquet(str(job.inputs)).repartition(target_num_rows_per_block=pools[0].batch_size)
+            rows = ray.data.read_parquet(inputs["path"], filesystem=inputs["filesystem"])
+            rows = rows.repartition(target_num_rows_per_block=pools[0].batch_size)
             for pool in pools:
                 num_first = min(pool.num_actors, -(-job.num_rows // pool.batch_size))  # at most one per batch
                 rows = rows.map_batches(
@@ -77,7 +86,7 @@ def run(
                     num_cpus=pool.num_cpus,
                     num_gpus=pool.num_gpus or None,
                 )
-            rows.write_parquet(str(job.rows))
+            rows.write_parquet(rows_folder["path"], filesystem=rows_folder["filesystem"])
     finally:
         context.checkpoint_config = None
 

@@ -21,7 +21,7 @@ from ctxner.batch.pools import num_threads
 from ctxner.batch.retrieval_files import row_schema
 from ctxner.config import IndexConfig, RetrievalConfig
 from ctxner.files.contexts import Context, context_row
-from ctxner.retrieval.index.fetch import fetch_index
+from ctxner.retrieval.index.fetch import index_here
 from ctxner.retrieval.index.versions import IndexManifest
 from ctxner.retriever import Retriever
 from ctxner.schema import Sentence, pairs_of, passage_row, scored_passage
@@ -66,7 +66,7 @@ class Search:
 
     def __init__(self, index: Mapping[str, Any], manifest: IndexManifest, retrieval: Mapping[str, Any]) -> None:
         where, settings = IndexConfig(**index), RetrievalConfig(**retrieval)
-        folder = fetch_index(where.source, where.folder, manifest) if where.source else where.folder
+        folder = index_here(where.folder, where.source, manifest)
         threads = num_threads(settings.threads, settings.search_actors)
         self.retriever = Retriever(settings, folder=folder, num_threads=threads)
         assert self.retriever.searcher

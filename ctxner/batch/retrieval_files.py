@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctxner.batch.job_folder import JobFolder, open_job, write_success
+from ctxner.batch.job_folder import JobFolder, driver_folder, open_job, write_success
 from ctxner.files.atomic import new_file, remove_leftovers
 from ctxner.files.contexts import storable
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
@@ -52,7 +52,7 @@ class Stage:
     """A retrieval job.
 
     Attributes:
-        folder: Folder of the contexts files.
+        folder: Folder of this node in which the contexts files are written.
         job: The job's folder; its inputs are sentences.
         splits: Names of the splits, in order.
         ends: One past the position of each split's last sentence.
@@ -65,8 +65,8 @@ class Stage:
 
 
 def job_path(folder: Path) -> Path:
-    """The job's folder inside a contexts folder."""
-    return folder / _WORK
+    """The job's folder inside a contexts folder; for a URI, the driver's part of it."""
+    return driver_folder(folder) / _WORK
 
 
 def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapping[str, Any]) -> Stage:
@@ -76,7 +76,7 @@ def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapp
 
     Args:
         splits: Sentences by split; ids are unique within a split.
-        folder: Folder of the contexts files.
+        folder: Folder of the contexts files, or its URI.
         settings: Other settings that the rows depend on.
 
     Raises:
@@ -89,8 +89,8 @@ def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapp
         ends.extend(counts)
         return counts[-1], {"sentences": digest, "splits": dict(zip(splits, counts, strict=True)), **settings}
 
-    job = open_job(job_path(folder), write)
-    return Stage(folder, job, tuple(splits), tuple(ends))
+    job = open_job(folder, _WORK, write)
+    return Stage(driver_folder(folder), job, tuple(splits), tuple(ends))
 
 
 def publish(staged: Stage, manifest: Mapping[str, Any], *, max_errors: float = 1.0) -> dict[str, int]:
@@ -138,6 +138,7 @@ def publish(staged: Stage, manifest: Mapping[str, Any], *, max_errors: float = 1
                 "tagging.max_errors=SHARE, which writes the rows as they are"
             )
     write_success(staged.folder, {split: {**manifest, **count} for split, count in counts.items()})
+    staged.job.deliver()
     staged.job.remove()
     return {name: sum(count[name] for count in counts.values()) for name in next(iter(counts.values()))}
 

@@ -46,7 +46,7 @@ def retrieve(
     Args:
         splits: Sentences by split, streamed; ids are unique within a split.
         config: Config of which the sections index and retrieval, and `tagging.max_errors`, are used.
-        folder: Folder to write to, reachable from every node; existing files of the same splits are replaced.
+        folder: Folder that every node reaches, or its URI, to write to; existing files of the same splits are replaced.
         on_staged: Called with the number of all sentences after they have been read and checked. Ray is not used
             before this call, so the caller can connect to Ray here.
         on_progress: Called with the number of sentences done so far.
@@ -63,8 +63,8 @@ def retrieve(
     config = config.model_copy(update={"retrieval": decided(config.retrieval)})
     index = index_manifest(config.index.folder, config.index.source)
     manifest = {"ctxner": __version__, **retrieval_key(config, index)}
-    with alone(job_path(folder.resolve())):
-        staged = stage(splits, folder.resolve(), manifest)
+    with alone(job_path(folder)):
+        staged = stage(splits, folder, manifest)
         job = staged.job
         manifest["staging_seconds"] = round(time.perf_counter() - started, 2)
         if on_staged:

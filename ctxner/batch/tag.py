@@ -25,6 +25,7 @@ from ctxner.batch.tagging_files import job_path, publish_documents, stage_docume
 from ctxner.config import Config
 from ctxner.files.documents import Document
 from ctxner.files.hashes import folder_sha256
+from ctxner.files.node_copies import local
 from ctxner.files.ray_token import private_token
 from ctxner.model.calibration_file import Calibration, auto_threshold, weights_sha256
 from ctxner.model.tagger import saved_types
@@ -53,8 +54,8 @@ def tag(
     Args:
         documents: Stream of documents to tag.
         config: Config of which the section tagging is used, and for views with passages also index and retrieval.
-        model: Folder that every node can read, or a hub id.
-        folder: Folder to write to, reachable from every node; existing files are replaced.
+        model: Folder that every node can read, its URI, or a hub id.
+        folder: Folder to write to, reachable from every node, or its URI; existing files are replaced.
         formats: Formats of the result.
         on_staged: Called with the number of parts after they have been read and checked. Ray is not used before this
             call, so the caller can connect to Ray here.
@@ -74,8 +75,9 @@ def tag(
     config, index, manifest = settled(config, model)
     with_words = not WITH_WORDS.isdisjoint(formats)
     manifest["with_words"] = with_words
-    with alone(job_path(folder.resolve())):
-        job = stage_documents(documents, folder.resolve(), manifest, formats)
+    with alone(job_path(folder)):
+        job = stage_documents(documents, folder, manifest, formats)
+        work = job.path.parent
         manifest["staging_seconds"] = round(time.perf_counter() - started, 2)
         if on_staged:
             on_staged(job.num_rows)
@@ -88,10 +90,11 @@ def tag(
         if num_resumed < job.num_rows:
             run(job, pools, id_column="row", on_progress=on_progress)
         tagging_seconds = time.perf_counter() - tagging_started
-        counts = publish_documents(job, folder, formats, max_errors=config.tagging.max_errors)
+        counts = publish_documents(job, work, formats, max_errors=config.tagging.max_errors)
         manifest |= {**counts, "resumed_from": num_resumed, "tagging_seconds": round(tagging_seconds, 2)}
         manifest["seconds"] = round(time.perf_counter() - started, 2)
-        write_success(folder, manifest)
+        write_success(work, manifest)
+        job.deliver()
         job.remove()
     if on_progress:
         on_progress(job.num_rows)
@@ -111,7 +114,7 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
     saved_types(model)
     row_settings: dict[str, Any] = {
         "model": model,
-        "weights": weights_sha256(Path(model)),
+        "weights": weights_sha256(Path(local(model))),
         "model_files": folder_sha256(model),
         "ctxner": __version__,
         "tagging": settings.results_settings(),
@@ -120,7 +123,7 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
         return config, None, {**row_settings, "threshold": None}
     threshold = None
     if settings.view == "auto":
-        threshold = auto_threshold(Calibration.load(Path(model)), settings.threshold)
+        threshold = auto_threshold(Calibration.load(Path(local(model))), settings.threshold)
     config = config.model_copy(update={"retrieval": decided(config.retrieval)})
     index = index_manifest(config.index.folder, config.index.source)
     return config, index, {**row_settings, "threshold": threshold, **retrieval_key(config, index)}

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctxner.batch.job_folder import JobFolder, open_job
+from ctxner.batch.job_folder import JobFolder, driver_folder, open_job
 from ctxner.batch.tagged_formats import FOLDERS, NAMES, WRITERS, Format, document_schema
 from ctxner.files.atomic import new_file, new_folder, remove_leftovers
 from ctxner.files.columns import column_lines
@@ -62,7 +62,7 @@ def stage_documents(
 
     Args:
         documents: Stream of documents to tag.
-        folder: Folder of the result.
+        folder: Folder of the result, or its URI.
         settings: Other settings that the rows depend on.
         formats: Output formats; documents that a format cannot represent are rejected before the job starts.
 
@@ -80,12 +80,12 @@ def stage_documents(
         num_rows, digest = _write_parts(checked(), inputs)
         return num_rows, {"documents": digest, **settings}
 
-    return open_job(job_path(folder), write)
+    return open_job(folder, _WORK, write)
 
 
 def job_path(folder: Path) -> Path:
-    """The job's folder inside the folder of the result."""
-    return folder / _WORK
+    """The job's folder inside the folder of the result; for a URI, the driver's part of it."""
+    return driver_folder(folder) / _WORK
 
 
 def publish_documents(

@@ -5,15 +5,17 @@ These sections say which files are read and in which format; `ctxner.files` read
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PositiveFloat, PositiveInt
 
-from ctxner.config.section import Runtime, Section
+from ctxner.config.section import Place, Runtime, Section
 from ctxner.files.columns import ColumnFormat
 from ctxner.files.gold import Overlaps
 from ctxner.files.lines import check_encoding
+from ctxner.files.node_copies import local
 from ctxner.files.tags import AUTO, file_scheme
 
 SPLITS = ("train", "dev", "test")
@@ -57,26 +59,26 @@ class Columns(Section):
 class FurtherData(Columns):
     """Tagged sentences of another data set, used for training too."""
 
-    train: Path
-    contexts: Path | None = None  # Parquet file or folder that `ctxner retrieve` wrote for them
+    train: Place
+    contexts: Place | None = None  # Parquet file or folder that `ctxner retrieve` wrote for them
 
 
 class DataConfig(Columns):
     """Column, JSONL or Parquet files of one data set, and the contexts retrieved for them."""
 
-    # A split is a file, a folder of files, or a pattern such as shards/*.jsonl.gz.
-    train: Path | None = None
-    dev: Path | None = None
-    test: Runtime[Path | None] = None
+    # A split is a file, a folder of files, or a pattern such as shards/*.jsonl.gz; each a path or a URI.
+    train: Place | None = None
+    dev: Place | None = None
+    test: Runtime[Place | None] = None
     # Folder of <split>.parquet or sentences.parquet that `ctxner retrieve` wrote; joined by words and sentence id
-    contexts: Path | None = None
+    contexts: Place | None = None
     # Further training sets. The label set is the union of all; dev and test stay those above.
     also: tuple[FurtherData, ...] = ()
     train_sentences: PositiveInt | None = None  # only the first so many sentences of train; None: all
     # The same for dev, in training. auto: evenly spaced ones, as many as take about 15% of an epoch's time; None: all
     dev_sentences: PositiveInt | Literal["auto"] | None = "auto"
     # Parquet of `ctxner retrieve` with untagged sentences; training makes their two views agree
-    unlabelled: Path | None = None
+    unlabelled: Place | None = None
     unlabelled_ratio: PositiveFloat = 1.0  # unlabelled sentences per tagged one in an epoch; each epoch takes others
 
     # Folder for tokenized sentences, on each node's own disk; None: they stay in memory.
@@ -107,5 +109,9 @@ class DataConfig(Columns):
         """The split's contexts file, when contexts are configured: without its own, that of `ctxner retrieve FILES`."""
         if self.contexts is None:
             return None
-        path, of_files = self.contexts / f"{split}.parquet", self.contexts / f"{FILES_SPLIT}.parquet"
-        return of_files if of_files.is_file() and not path.is_file() else path
+        folder = self.contexts
+        with suppress(FileNotFoundError):  # a URI of contexts that are still to be made
+            folder = local(folder)
+            if (folder / f"{FILES_SPLIT}.parquet").is_file() and not (folder / f"{split}.parquet").is_file():
+                return folder / f"{FILES_SPLIT}.parquet"
+        return folder / f"{split}.parquet"

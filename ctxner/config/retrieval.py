@@ -11,15 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from ctxner.config.section import Runtime, Section
+from ctxner.config.section import Place, Runtime, Section
 from ctxner.languages import check_language
 
 
 class IndexConfig(Section):
     """The index that is searched, and its corpus."""
 
-    corpus: tuple[Path, ...] = ()
-    folder: Path = Path("runs/index")
+    corpus: tuple[Place, ...] = ()
+    folder: Place = Path("runs/index")  # path or URI; each node copies an index behind a URI once
     source: str | None = None  # path or URI (s3://, gs://, ...) of an index; each node copies it under `folder` once
     # Analyzer of the corpus and the queries alike: a code of ctxner.languages
     language: Annotated[str, AfterValidator(check_language)] = "en"
@@ -80,6 +80,6 @@ class TaggingConfig(Section):
     # Largest share of documents (in `ctxner retrieve`, of sentences) with an `error`; with more, the job ends with an
     # error and writes no result
     max_errors: Runtime[Annotated[float, Field(ge=0, le=1)]] = 0.1
-    # Folder for the rows of a job whose result is a URI; reachable from every node
+    # Not used any more: the rows of a job whose result is a URI lie beside it
     work: Runtime[Path] = Path("runs/tagging")
     gpus: Runtime[NonNegativeFloat] = 0  # GPUs per actor; 0.5 puts two on a GPU, 0 tags on CPUs

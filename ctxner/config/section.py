@@ -6,13 +6,25 @@ A `Runtime` setting is no part of the keys by which finished work is recognised,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, WrapValidator
+
+from ctxner.files.uris import UriPath, path_or_uri
 
 RUNTIME = "runtime"
 T = TypeVar("T")
 Runtime = Annotated[T, RUNTIME]  # changes where, how fast or how safely work is done, but not its result
+
+
+def _place(value: Any, checked: Callable[[Any], Path]) -> Path:
+    place = path_or_uri(value) if isinstance(value, str | UriPath) else value
+    return place if isinstance(place, UriPath) else checked(place)
+
+
+Place = Annotated[Path, WrapValidator(_place)]  # a path, or a URI of a store (`ctxner.files.storage`)
 
 
 class Section(BaseModel):

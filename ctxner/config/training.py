@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from ctxner.config.section import Runtime, Section
+from ctxner.config.section import Place, Runtime, Section
 
 Mode = Literal["plain", "context", "cl-l2", "cl-kl"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -79,7 +79,7 @@ class LossConfig(Section):
 class RunConfig(Section):
     """Where a run is stored, on how many workers it trains, and how it is saved."""
 
-    storage: Runtime[Path] = Path("runs")
+    storage: Runtime[Place] = Path("runs")
     name: Runtime[str | None] = None  # None: a new name; an existing name only with resume
     workers: Runtime[PositiveInt] = 1
     gpus: NonNegativeInt = 0  # GPUs per worker; 0 trains on CPUs with gloo

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctxner.files.columns import ColumnFormat
+from ctxner.files.node_copies import local
 from ctxner.files.sentences import read_sentences
 from ctxner.schema import Example, ScoredPassage, Sentence, context_schema, passage_row, scored_passage
 
@@ -58,6 +59,7 @@ def read_contexts(path: Path) -> dict[str, Context]:
     Raises:
         ValueError: The path does not exist, is not a contexts file, or has a sentence id twice.
     """
+    path = local(path)
     if not path.exists():
         raise ValueError(
             f"{path}: no contexts file; make it with `ctxner retrieve`, or leave data.contexts out: "

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from ctxner.files.node_copies import local
+
 
 def folder_sha256(folder: str | Path) -> str | None:
     """SHA-256 over the names and contents of all files below a folder, hidden ones left out; None if it is no folder.
 
     Every file counts: config.json, the tokenizer's files and calibration.json change answers as the weights do.
     """
-    folder = Path(folder)
+    folder = Path(local(str(folder)))
     if not folder.is_dir():
         return None
     digest = hashlib.sha256()

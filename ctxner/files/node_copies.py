@@ -26,7 +26,7 @@ from ctxner.files.uris import UriPath, is_uri, path_or_uri
 
 logger = logging.getLogger(__name__)
 
-_CACHE_VARIABLE = "CTXNER_CACHE"
+CACHE_VARIABLE = "CTXNER_CACHE"
 _NUM_COPIES = 2  # copies of the same URI that a node keeps: of its state now and before
 _MARKS = ("etag", "md5hash", "generation", "size", "lastmodified", "last_modified", "mtime", "created")
 _MAGIC_PART = re.compile(r"[^/]*[*?[]")
@@ -73,7 +73,7 @@ def fetched(places: Sequence[str | Path]) -> list[Path]:
 
 def cache_folder() -> Path:
     """Folder of things that this node can make again."""
-    return Path(os.environ.get(_CACHE_VARIABLE) or "~/.cache/ctxner").expanduser()
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/ctxner").expanduser()
 
 
 def _listed(uri: Path) -> dict[str, Mapping[str, Any]]:
@@ -97,25 +97,42 @@ def _listed(uri: Path) -> dict[str, Mapping[str, Any]]:
     return wanted
 
 
-def _copy(uri: Path, listed: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Copy the files of a URI below a folder; a store whose files change meanwhile is refused."""
+def copy_files(uri: str | Path, listed: Mapping[str, Mapping[str, Any]], targets: Sequence[Path], advice: str) -> None:
+    """Copy listed files of a store to this node.
+
+    Args:
+        uri: What they belong to, for errors.
+        listed: What the store said of each file, by its path.
+        targets: Where each is copied to, all below one new folder.
+        advice: How to use a larger disk.
+
+    Raises:
+        OSError: Too little room on the disk, or a file that has changed since it was listed (see `explained` too).
+    """
+    folder = Path(os.path.commonpath([target.parent for target in targets]))
+    folder.mkdir(parents=True, exist_ok=True)
     num_bytes, free = sum(info["size"] or 0 for info in listed.values()), shutil.disk_usage(folder).free
     if num_bytes > free:
         raise OSError(
             errno.ENOSPC,
-            f"{uri}: {num_bytes >> 20} MiB, but {folder.parent} has {free >> 20} MiB free; make room there, or set "
-            f"{_CACHE_VARIABLE} to a folder on a larger disk of each node",
+            f"{uri}: {num_bytes >> 20} MiB, but {folder} has {free >> 20} MiB free; make room there, or {advice}",
         )
-    logger.info("copying %d files, %d MiB, of %s to %s", len(listed), num_bytes >> 20, uri, folder.parent)
+    logger.info("copying %d files, %d MiB, of %s to %s", len(listed), num_bytes >> 20, uri, folder)
     files, _ = filesystem(uri)
-    for name in listed:
-        (folder / _place(name)).parent.mkdir(parents=True, exist_ok=True)
+    for target in targets:
+        target.parent.mkdir(parents=True, exist_ok=True)
     with explained(uri):
-        files.get(list(listed), [str(folder / _place(name)) for name in listed])
-    short = [
-        name for name, info in listed.items() if info["size"] not in (None, (folder / _place(name)).stat().st_size)
-    ]
-    if short or _marks(_listed(uri)) != _marks(listed):
+        files.get(list(listed), list(map(str, targets)))
+    for info, target in zip(listed.values(), targets, strict=True):
+        if info["size"] is not None and target.stat().st_size != info["size"]:
+            raise OSError(errno.ESTALE, f"{uri}: {target.name} changed while it was copied; start the job again")
+
+
+def _copy(uri: Path, listed: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Copy the files of a URI below a folder; a store whose files change meanwhile is refused."""
+    advice = f"set {CACHE_VARIABLE} to a folder on a larger disk of each node"
+    copy_files(uri, listed, [folder / _place(name) for name in listed], advice)
+    if _marks(_listed(uri)) != _marks(listed):
         raise OSError(errno.ESTALE, f"{uri}: it changed while it was copied to this node; start the job again")
 
 

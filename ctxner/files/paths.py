@@ -15,6 +15,7 @@ from typing import Literal
 from ctxner.files.folders import brat_file, is_description, is_saved, visible_files, whole_folders
 from ctxner.files.layouts import looks_like_columns
 from ctxner.files.lines import SURROGATE, bare_name
+from ctxner.files.node_copies import fetched
 
 Kind = Literal["columns", "jsonl", "json", "parquet", "arrow", "spacy", "brat", "text"]
 COLUMN_SUFFIXES = (
@@ -79,17 +80,18 @@ def sentence_files(paths: str | Path | Sequence[str | Path], kind: Kind | None =
     folder.
 
     Args:
-        paths: Files, folders and patterns such as `shards/*.jsonl.gz`, where `**` stands for any folders. Of a folder,
-            all files in and below it with a fitting suffix are taken, unless a name begins with `.` or `_`. A folder
-            that `datasets` saved counts as a file, and so does a folder with brat's `.txt` and `.ann` files.
+        paths: Files, folders and patterns such as `shards/*.jsonl.gz`, where `**` stands for any folders; or URIs of
+            such, which are copied to this node first. Of a folder, all files in and below it with a fitting suffix are
+            taken, unless a name begins with `.` or `_`. A folder that `datasets` saved counts as a file, and so does a
+            folder with brat's `.txt` and `.ann` files.
         kind: Format of the files, which decides the fitting suffixes; None for all that `kind_of` knows.
 
     Raises:
         FileNotFoundError: A folder or a pattern without files. Whether a named file exists is found out on reading.
         ValueError: A folder with several splits that `datasets` saved.
     """
-    given = [paths] if isinstance(paths, str | Path) else paths
-    files = list(dict.fromkeys(file for path in given for file in _expanded(Path(path), kind)))
+    given = fetched([paths] if isinstance(paths, str | Path) else paths)
+    files = list(dict.fromkeys(file for path in given for file in _expanded(path, kind)))
     stems = {file: bare_name(file if file.name else file.resolve())[0] for file in files}
     repeated = {stem for stem, count in Counter(stems.values()).items() if count > 1}
     if not repeated:

@@ -153,14 +153,15 @@ def put_file(path: Path, uri: str | Path) -> None:
         files.put_file(str(path), target)
 
 
-def put_folder(folder: Path, uri: str | Path, *, last: str | None = None) -> None:
+def put_folder(folder: Path, uri: str | Path, *, last: str | None = None, keep: bool = False) -> None:
     """Make a store's folder equal to a local one, hidden files left out.
 
     Args:
         folder: Folder to copy.
-        uri: Folder in the store; what it has beside is deleted.
+        uri: Folder in the store.
         last: File without which the folder is not valid: it is deleted first and written last, so that a reader
             finds the old folder, none, or the new one. None: the folder is not read before the caller says so.
+        keep: Whether what the store's folder has beside stays; else it is deleted.
     """
     files, root = filesystem(uri)
     wanted = {path.relative_to(folder).as_posix(): path for path in _visible(folder)}
@@ -170,7 +171,7 @@ def put_folder(folder: Path, uri: str | Path, *, last: str | None = None) -> Non
         if last in before:
             files.rm_file(f"{root}/{last}")
         files.put([str(wanted[name]) for name in first], [f"{root}/{name}" for name in first])
-        if old := [glob.escape(f"{root}/{name}") for name in sorted(before - {*wanted, last}) if name]:
+        if not keep and (old := [glob.escape(f"{root}/{name}") for name in sorted(before - {*wanted, last}) if name]):
             files.rm(old)
         if last is not None:
             files.put_file(str(wanted[last]), f"{root}/{last}")

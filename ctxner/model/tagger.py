@@ -31,6 +31,7 @@ from ctxner.encoders import (
     refuse_gaps,
     refuse_kernels,
 )
+from ctxner.files.node_copies import local
 from ctxner.labels import LabelSet
 from ctxner.model.crf import LinearChainCRF
 from ctxner.model.folder import check_config, check_folder
@@ -221,12 +222,13 @@ def load_tagger(path: str | Path, *, dropout: EncoderDropout = KEPT) -> EncoderC
     """Load a saved tagger in evaluation mode.
 
     Args:
-        path: Folder or hub id of the tagger.
+        path: Folder, its URI, or hub id of the tagger.
         dropout: Dropout rates of the encoder in training.
 
     Raises:
         ValueError: There is no complete tagger at `path`.
     """
+    path = local(str(path))
     with _loading_tagger(path):
         if Path(path).is_dir():
             check_folder(Path(path))
@@ -245,12 +247,13 @@ def saved_encoder_config(path: str | Path, *, dropout: EncoderDropout = KEPT) ->
     """Config of a saved tagger's encoder; does not read the weights.
 
     Args:
-        path: Folder or hub id of the tagger.
+        path: Folder, its URI, or hub id of the tagger.
         dropout: Dropout rates of the encoder in training.
 
     Raises:
         ValueError: There is no tagger at `path`.
     """
+    path = local(str(path))
     saved_types(path)
     encoder = EncoderCRFConfig.from_pretrained(str(path)).encoder or {}
     return AutoConfig.for_model(**encoder | dropout.entries(encoder))
@@ -262,6 +265,7 @@ def saved_types(path: str | Path) -> tuple[str, ...]:
     Raises:
         ValueError: There is no tagger at `path`.
     """
+    path = local(str(path))
     with _loading_tagger(path):
         if Path(path).is_dir():
             check_config(Path(path))

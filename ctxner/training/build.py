@@ -10,6 +10,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from ctxner.config import Config
 from ctxner.encoders import EncoderDropout, drop_pooler, encoder_config, encoder_layers, load_encoder, packaged_encoder
+from ctxner.files.node_copies import local
 from ctxner.labels import LabelSet
 from ctxner.model.losses import PRESETS
 from ctxner.model.tagger import EncoderCRF, load_tagger, saved_encoder_config
@@ -19,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 def start_path(config: Config) -> str:
-    """Source of the encoder and the tokenizer: a folder or a hub id."""
-    return config.model.warm_start or config.model.encoder or packaged_encoder()
+    """Source of the encoder and the tokenizer: a folder of this node, or a hub id."""
+    return local(config.model.warm_start or config.model.encoder or packaged_encoder())
 
 
 def encoder_dropout(config: Config) -> EncoderDropout:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ctxner.config import DEMO_MODES, load_config
+from ctxner.files.uris import path_or_uri
 from jobs import console as terminal
 from jobs.commands.common import finish, with_given
 from jobs.model_settings import renew_contexts, settings_for
@@ -29,10 +30,17 @@ app = typer.Typer(rich_markup_mode="markdown")
 @app.command()
 def train(
     sentences: Annotated[
-        Path | None, typer.Argument(metavar="TRAIN", help="Tagged sentences: a file, folder or quoted pattern.")
+        Path | None,
+        typer.Argument(
+            metavar="TRAIN", parser=path_or_uri, help="Tagged sentences: a file, folder, quoted pattern or URI."
+        ),
     ] = None,
-    dev: Annotated[Path | None, typer.Option(help="Tagged sentences that choose the best model.")] = None,
-    test: Annotated[Path | None, typer.Option(help="Tagged sentences for `ctxner evaluate`, not trained on.")] = None,
+    dev: Annotated[
+        Path | None, typer.Option(parser=path_or_uri, help="Tagged sentences that choose the best model.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(parser=path_or_uri, help="Tagged sentences for `ctxner evaluate`, not trained on.")
+    ] = None,
     folder: IndexFolder = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="Folder of the run, in run.storage.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="With --dry-run: ZeRO stages and other hardware.")] = False,
@@ -67,7 +75,10 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="HTML page (default: evaluation-SPLIT.html, or -2.html, ..., beside the model)."
+            "--out",
+            "-o",
+            parser=path_or_uri,
+            help="HTML page or its URI (default: evaluation-SPLIT.html, or -2.html, ..., beside the model).",
         ),
     ] = None,
     threshold: Annotated[
@@ -110,7 +121,7 @@ def evaluate(
 
 @app.command()
 def calibrate(
-    model: Annotated[str, typer.Argument(help="Model folder; calibration.json is written into it.")],
+    model: Annotated[str, typer.Argument(help="Model folder or its URI; calibration.json is written into it.")],
     split: Annotated[str, typer.Option(help="Which file of the data section; not the one to report on.")] = "dev",
     share: Annotated[
         float | None,
@@ -123,7 +134,13 @@ def calibrate(
         float | None, typer.Option(min=0, max=1, help="Part of the context view's gain in F1 to keep, e.g. 0.9.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="HTML page (default: calibration-SPLIT.html beside the model).")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            parser=path_or_uri,
+            help="HTML page or its URI (default: calibration-SPLIT.html beside the model).",
+        ),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = NONE,
@@ -155,9 +172,9 @@ def calibrate(
 @app.command()
 def tag(
     sources: Annotated[
-        list[str], typer.Argument(metavar="IN...", help="Files, folders, quoted patterns; or URIs that fsspec knows.")
+        list[str], typer.Argument(metavar="IN...", help="Files, folders, quoted patterns; or URIs of such.")
     ],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder for the result; or a URI.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder for the result, or its URI.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Model folder that `ctxner train` wrote, or a hub id.")],
     view: Annotated[
         Literal["plain", "context", "auto"] | None,
@@ -212,7 +229,9 @@ def tag(
 def tag_text(
     model: Model,
     text: Annotated[list[str], typer.Argument(help="Texts; without any, lines of standard input.")] = [],  # noqa: B006
-    index: Annotated[Path | None, typer.Option(help="Index to look things up in: the context view.")] = None,
+    index: Annotated[
+        Path | None, typer.Option(parser=path_or_uri, help="Index, or its URI, to look things up in: the context view.")
+    ] = None,
     passage: Annotated[list[str], typer.Option(help="A passage at hand, instead of an index; repeatable.")] = [],  # noqa: B006
     config: ConfigFile = None,
     overrides: Overrides = NONE,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ctxner.config import load_config
+from ctxner.files.uris import path_or_uri
 from jobs.commands.common import finish, of_run, with_given
 from jobs.options import (
     NO_PATHS,
@@ -58,7 +59,10 @@ def data(
 def retrieve(
     files: SentenceFiles = NO_PATHS,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of contexts files (default: data.contexts).")
+        Path | None,
+        typer.Option(
+            "--out", "-o", parser=path_or_uri, help="Folder of contexts files, or its URI (default: data.contexts)."
+        ),
     ] = None,
     folder: IndexFolder = None,
     format: SentenceFormat = "auto",
@@ -87,7 +91,9 @@ def retrieve(
 @app.command()
 def audit(
     model: OfModel = None,
-    corpus: Annotated[list[Path], typer.Option("--corpus", help="Files as for `ctxner index`; repeatable.")] = [],  # noqa: B006
+    corpus: Annotated[
+        list[Path], typer.Option("--corpus", parser=path_or_uri, help="Files as for `ctxner index`; repeatable.")
+    ] = [],  # noqa: B006
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="HTML page (default: runs/audit-FOLDER.html, of the data's folder)."),
@@ -120,7 +126,9 @@ def retrieval_report(
     split: Annotated[str, typer.Option(help="Which file of the data section.")] = "dev",
     k: Annotated[list[int], typer.Option("--k", help="Look at the first k passages; repeatable.")] = [1, 3, 6, 10],  # noqa: B006
     ceiling: Annotated[bool, typer.Option("--ceiling", help="Look for the mentions in the whole corpus too.")] = False,
-    corpus: Annotated[list[Path], typer.Option("--corpus", help="For --ceiling (default: index.corpus).")] = [],  # noqa: B006
+    corpus: Annotated[
+        list[Path], typer.Option("--corpus", parser=path_or_uri, help="For --ceiling (default: index.corpus).")
+    ] = [],  # noqa: B006
     out: Annotated[
         Path | None,
         typer.Option(

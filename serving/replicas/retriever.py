@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from ctxner.retrieval.index.fetch import fetch_index, index_manifest
+from ctxner.retrieval.index.fetch import index_here
 from ctxner.retriever import Retriever
 from ctxner.schema import ScoredPassage, Sentence
 from serving.answers import Retrieved
@@ -85,8 +85,7 @@ class RetrieverReplica:
         """Open the index in the thread that searches it, load the first tagger if the settings name one, and search."""
         settings, folder = self.settings, self.settings.index
         assert folder is not None
-        if source := settings.index_source:
-            folder = fetch_index(source, folder, index_manifest(folder, source))
+        folder = index_here(folder, settings.index_source)
         retriever = (
             former.opened_anew()
             if former

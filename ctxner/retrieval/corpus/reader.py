@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from ctxner.files.compression import DAMAGE, CorpusFile, bounded_lines
+from ctxner.files.node_copies import fetched
 from ctxner.files.row_batches import parquet_batches
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.retrieval.corpus.documents import MAX_BYTES, read_json, read_markdown
@@ -67,7 +68,7 @@ class CorpusReader:
         """Check the files' names; nothing is opened yet.
 
         Args:
-            paths: Files with one of `formats.SUFFIXES`, and folders of such files.
+            paths: Files with one of `formats.SUFFIXES`, and folders of such files; or URIs of such.
             unit: Passage unit of a MediaWiki dump; in other formats each line or row is a passage.
             columns: Column by field for CSV and TSV files whose header has other names (see `tables.COLUMNS`).
             part: Index of the part to read, from 0.
@@ -83,7 +84,7 @@ class CorpusReader:
             raise ValueError(f"unit is {unit!r}; wanted one of {', '.join(get_args(Unit))}")
         if not 0 <= part < num_parts:
             raise ValueError(f"part is {part} of {num_parts}; wanted 0 to {num_parts - 1}")
-        files = corpus_files(map(Path, paths))
+        files = corpus_files(fetched(paths))
         self._paths, self._stems = [path for path, _ in files], dict(files)
         self._unit = unit
         self._columns = check_columns(columns or {})

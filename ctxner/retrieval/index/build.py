@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctxner.files.unique_ids import IdHashes
+from ctxner.files.uris import path_or_uri
 from ctxner.languages import check_language
 from ctxner.retrieval.corpus.fingerprint import CorpusHash
 from ctxner.retrieval.corpus.reader import CorpusReader, Unit, check_corpus
@@ -151,7 +152,7 @@ def build_index(
     started = time.perf_counter()
     check_language(language)
     CorpusReader(corpus_paths, unit=unit, columns=columns, num_parts=num_shards)
-    plan = ShardPlan(tuple(map(Path, corpus_paths)), language, unit, num_shards, columns or {})
+    plan = ShardPlan(tuple(map(path_or_uri, corpus_paths)), language, unit, num_shards, columns or {})
     with new_version(Path(folder)) as version:
         written = write_shards(plan, version.building, on_progress)
         hashes = IdHashes(shard.id_hashes for shard in written)

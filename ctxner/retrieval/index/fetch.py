@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctxner.files.atomic import new_folder, remove_leftovers
 from ctxner.files.locks import exclusive
+from ctxner.files.node_copies import CACHE_VARIABLE, cache_folder, copy_files
+from ctxner.files.storage import explained, filesystem, names_in, read_bytes
+from ctxner.files.uris import is_uri
 from ctxner.retrieval.index.versions import (
     MAX_BYTES,
     IndexManifest,
@@ -26,41 +27,52 @@ from ctxner.retrieval.index.versions import (
     write_current,
 )
 
-if TYPE_CHECKING:
-    from pyarrow import fs
-
-_log = logging.getLogger(__name__)
 _LOCK = ".fetch.lock"
 _NUM_COPIES = 2  # copies that a node keeps: the one in use and the one before
 
 
 def index_manifest(folder: Path, source: str | None = None) -> IndexManifest:
-    """The manifest of the index to search: of `source` where there is one, else of `folder`.
+    """The manifest of the index to search: of `source` where there is one, else of `folder`, a path or URI.
 
     Raises:
         FileNotFoundError, ValueError: See `read_manifest` and `source_manifest`.
     """
+    if source is None and is_uri(folder):
+        source = str(folder)
     return source_manifest(source) if source else read_manifest(folder)
+
+
+def index_here(folder: Path, source: str | None = None, manifest: IndexManifest | None = None) -> Path:
+    """The folder of this node to search: `folder`, or this node's copy of `source` or of what a URI names.
+
+    Args:
+        folder: Index folder, or its URI; with a source, the folder of this node's copies.
+        source: Path or URI of an index that each node copies.
+        manifest: Version that is wanted; None: the current one.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: See `source_manifest` and `fetch_index`.
+    """
+    if source is None and not is_uri(folder):
+        return folder
+    source, copies = (str(folder), cache_folder() / "indexes") if is_uri(folder) else (source, folder)
+    assert source is not None
+    return fetch_index(source, copies, manifest or source_manifest(source))
 
 
 def source_manifest(source: str) -> IndexManifest:
     """The manifest of the current version of an index on shared or object storage.
 
     Args:
-        source: Absolute path, or URI that pyarrow can read (`s3://`, `gs://`, `abfs://`, `hdfs://`, `file://`).
+        source: Absolute path, or URI that fsspec can read (`s3://`, `gs://`, `abfs://`, `hdfs://`, `file://`).
 
     Raises:
         FileNotFoundError: No index there.
-        ValueError: A URI that pyarrow does not know, or a damaged manifest.
+        ValueError: A URI that fsspec does not know, or a damaged manifest.
     """
-    from pyarrow import fs
-
-    files, root = _open(source)
-    text = _read(files, f"{root}/CURRENT", source)
-    names = (info.base_name for info in files.get_file_info(fs.FileSelector(root)))
-    version = parse_current(text, f"{source}/CURRENT", names)
+    version = parse_current(_read(source, "CURRENT"), f"{source}/CURRENT", names_in(source))
     path = f"{version}/manifest.json"
-    return parse_manifest(_read(files, f"{root}/{path}", source), f"{source}/{path}", version)
+    return parse_manifest(_read(source, path), f"{source}/{path}", version)
 
 
 def fetch_index(source: str, folder: Path, manifest: IndexManifest) -> Path:
@@ -76,7 +88,7 @@ def fetch_index(source: str, folder: Path, manifest: IndexManifest) -> Path:
 
     Raises:
         FileNotFoundError: The source no longer has this version.
-        ValueError: Too little room on the disk, or a file was not copied whole.
+        OSError: Too little room on the disk, or the store refuses or does not answer.
     """
     text = json.dumps(dataclasses.asdict(manifest), sort_keys=True)
     target = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -93,30 +105,17 @@ def fetch_index(source: str, folder: Path, manifest: IndexManifest) -> Path:
 
 
 def _copy(source: str, manifest: IndexManifest, aside: Path) -> None:
-    from pyarrow import fs
-
-    files, root = _open(source)
-    there = f"{root}/{manifest.version}"
-    try:
-        infos = files.get_file_info(fs.FileSelector(there, recursive=True))
-    except FileNotFoundError:
+    version = f"{source.rstrip('/')}/{manifest.version}"
+    files, root = filesystem(version)
+    with explained(version):
+        listed = files.find(root, detail=True)
+    if not listed:
         raise FileNotFoundError(
             f"{source}: version {manifest.version} is gone meanwhile; start the job again with the current one"
-        ) from None
-    sizes = {info.path.removeprefix(f"{there}/"): info.size for info in infos if info.is_file}
-    free = shutil.disk_usage(aside).free
-    if sum(sizes.values()) > free:
-        raise ValueError(
-            f"{aside.parent}: {free >> 20} MiB free, but the index {source} has {sum(sizes.values()) >> 20} MiB; "
-            "set index.folder to a larger disk"
         )
-    _log.info("copying %d MiB of index from %s to %s", sum(sizes.values()) >> 20, source, aside.parent)
-    version = aside / manifest.version
-    fs.copy_files(there, str(version), source_filesystem=files, destination_filesystem=fs.LocalFileSystem())
-    for name, size in sizes.items():
-        copied = version / name
-        if not copied.is_file() or copied.stat().st_size != size:
-            raise ValueError(f"{source}/{manifest.version}/{name}: wanted {size} bytes, copied fewer; try again")
+    place = "index.folder" if not is_uri(source) or aside.parent != cache_folder() / "indexes" else CACHE_VARIABLE
+    targets = [aside / manifest.version / name.removeprefix(root).lstrip("/") for name in listed]
+    copy_files(source, listed, targets, f"set {place} to a folder on a larger disk of each node")
     write_current(aside, manifest.version)
     if read_manifest(aside) != manifest:
         raise ValueError(f"{source}: version {manifest.version} was replaced while it was copied; start the job again")
@@ -131,22 +130,10 @@ def _forget_old(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _open(source: str) -> tuple[fs.FileSystem, str]:
-    import pyarrow as pa
-    from pyarrow import fs
-
+def _read(source: str, name: str) -> bytes:
     try:
-        files, root = fs.FileSystem.from_uri(source if "://" in source else str(Path(source).resolve()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise ValueError(f"index.source={source!r}: {error}; wanted a path, or s3://, gs://, hdfs:// ...") from None
-    return files, root.rstrip("/")
-
-
-def _read(files: fs.FileSystem, path: str, source: str) -> bytes:
-    try:
-        with files.open_input_file(path) as file:
-            return bytes(file.read(MAX_BYTES))
+        return read_bytes(f"{source.rstrip('/')}/{name}", MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
-            f"{source}: no index there ({path} is missing); `ctxner index build` makes one"
+            f"{source}: no index there ({name} is missing); `ctxner index build` makes one"
         ) from None

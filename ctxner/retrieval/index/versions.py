@@ -38,7 +38,7 @@ _MANIFEST = "manifest.json"
 MAX_BYTES = 1 << 20  # of CURRENT and of a manifest
 _MAX_SHARDS = 10_000
 _LOCK = ".lock"
-_VERSION = re.compile(r"v\d{6,}")
+VERSION = re.compile(r"v\d{6,}")
 _FORMAT_1 = re.compile(r"manifest\.json(\.new)?|lucene-\w+")  # replaced by the next build
 _OLD_RUBBLE = re.compile(r"building-\w+|CURRENT\.new")  # names that killed writers of former releases left
 
@@ -189,8 +189,8 @@ def parse_current(text: bytes, where: str, names: Iterable[str]) -> str:
         ValueError: The content is not the name of a version.
     """
     name = text.decode("utf-8", "replace").strip()
-    if not _VERSION.fullmatch(name):
-        versions = ", ".join(sorted(filter(_VERSION.fullmatch, names))) or "none"
+    if not VERSION.fullmatch(name):
+        versions = ", ".join(sorted(filter(VERSION.fullmatch, names))) or "none"
         raise ValueError(f"{where}: names {name[:40]!r}, wanted a version (there are: {versions}); write one into it")
     return name
 
@@ -263,10 +263,10 @@ def new_version(folder: Path) -> Iterator[NewVersion]:
 
 def _clear(folder: Path, current: str | None) -> None:
     """Delete everything but the current version and the highest one before it; only with the lock held."""
-    versions = sorted((path.name for path in folder.iterdir() if _VERSION.fullmatch(path.name)), key=_number)
+    versions = sorted((path.name for path in folder.iterdir() if VERSION.fullmatch(path.name)), key=_number)
     needed = {current, *[name for name in versions if current and _number(name) < _number(current)][-1:]}
     for path in folder.iterdir():
-        is_old_version = _VERSION.fullmatch(path.name) and path.name not in needed
+        is_old_version = VERSION.fullmatch(path.name) and path.name not in needed
         if is_old_version or _is_rubble(path.name) or (current and _FORMAT_1.fullmatch(path.name)):
             remove(path)
 
@@ -291,7 +291,7 @@ def _refuse_format_1(folder: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name in (_CURRENT, _LOCK) or _is_rubble(name) or bool(_VERSION.fullmatch(name) or _FORMAT_1.fullmatch(name))
+    return name in (_CURRENT, _LOCK) or _is_rubble(name) or bool(VERSION.fullmatch(name) or _FORMAT_1.fullmatch(name))
 
 
 def _number(version: str) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 from ctxner import __version__
 from ctxner.files.contexts import SUCCESS
 from ctxner.files.folders import parts
+from ctxner.files.node_copies import local
 from ctxner.files.paths import sentence_files
 from ctxner.labels import gold_spans
 from ctxner.schema import Example
@@ -46,6 +47,7 @@ def data_provenance(
     Raises:
         OSError: A file cannot be read.
     """
+    contexts = contexts and local(contexts)
     manifests = retrieval_manifests(contexts)
     provenance = {}
     for split, path in files.items():
@@ -103,6 +105,7 @@ def _mentions(examples: Sequence[Example]) -> Counter[str]:
 
 def retrieval_manifests(contexts: Path | None) -> dict[str, Any]:
     """Facts about each split's retrieval that determine its passages: the index and the settings."""
+    contexts = contexts and local(contexts)
     if contexts is None or not (contexts / SUCCESS).is_file():
         return {}
     manifests = json.loads((contexts / SUCCESS).read_text(encoding="utf-8"))
