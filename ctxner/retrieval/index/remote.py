@@ -56,6 +56,7 @@ class IndexWork:
         (built / "manifest.json").write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
         put_folder(built, self.shards, keep=True)
         if not exists(f"{self.shards}/{_CLAIM}"):
+            remove(self.shards)
             raise BlockingIOError(f"{uri}: another process has published a version meanwhile; try again")
         before = _current(uri)
         write_bytes(f"{uri}/CURRENT", f"{name}\n".encode())
