@@ -32,6 +32,7 @@ from serving.streams import stream
 from serving.web import make_app
 from tests.serving.conftest import client_of, make_service, run
 from tests.serving.online import online
+from tests.serving.simulated import run_simulated
 from tests.serving.test_stream import Connection, line
 
 JSON = {"content-type": "application/json"}
@@ -457,7 +458,7 @@ def test_streams_leave_room_for_requests_with_deadlines(local, monkeypatch):
                 assert (await client.post("/v1/tag", json=body)).status_code == 200
         return await asyncio.gather(*streams)
 
-    answers = run(work)
+    answers = run_simulated(work)
     assert max(pieces) > 20, "streams are in work"
     assert max(pieces) < 1000
     assert all(b"".join(parts).count(b"\n") == 8 and b"error" not in b"".join(parts) for parts in answers)
@@ -483,7 +484,7 @@ def test_a_request_beside_streams_is_not_taken_for_one_at_an_idle_router(local):
         streaming.cancel()
         return answer
 
-    answer = run(work)
+    answer = run_simulated(work)
     assert answer.status_code == 503
     assert "cannot be answered within its deadline now" in answer.json()["message"], "refused at once"
 
@@ -498,7 +499,7 @@ def test_large_requests_without_a_key_leave_room_and_time_for_small_ones(local):
 
     async def tag(examples: Sequence[Example], view: str, seconds: float) -> Tagged:
         async with one_by_one:
-            await asyncio.sleep(sum(len(example.sentence.words) for example in examples) / 2000)
+            await asyncio.sleep(0.01 + sum(len(example.sentence.words) for example in examples) / 2000)
         return Tagged(local.tagger.predict(examples, view=view), "v1")
 
     group = Group("plain", tag)
@@ -522,7 +523,7 @@ def test_large_requests_without_a_key_leave_room_and_time_for_small_ones(local):
             await asyncio.gather(*attacks, return_exceptions=True)
             return answers
 
-    assert run(work) == [200] * 20
+    assert run_simulated(work) == [200] * 20
     assert service.routing.load.pieces == service.room.held == 0
 
 
@@ -542,7 +543,7 @@ def test_one_key_cannot_fill_the_room_of_another(local):
             other = await ask(KEYS[1])
             return [answer.status_code for answer in await asyncio.gather(*attack)], other.status_code
 
-    statuses, other = run(work)
+    statuses, other = run_simulated(work)
     assert other == 200
     assert 503 in statuses
     assert 200 in statuses
@@ -580,7 +581,7 @@ def test_each_key_has_a_rate_in_pieces(local, where):
             assert (second.json()["error"], int(second.headers["retry-after"]) >= 1) == ("rate", True)
             return [first.status_code, second.status_code, (await ask(KEYS[1], "London")).status_code]
 
-    assert run(work) == [200, 429, 200]
+    assert run_simulated(work) == [200, 429, 200]
 
 
 def test_keys_without_rates_have_those_of_the_limits(local):
@@ -599,17 +600,22 @@ def test_keys_without_rates_have_those_of_the_limits(local):
                 for key in (*KEYS, "c" * 20)
             }
 
-    assert run(work) == {"a": [200] * 4 + [429] * 2, "b": [200] * 2 + [429] * 4, "c": [200] * 2 + [429] * 4}
+    assert run_simulated(work) == {"a": [200] * 4 + [429] * 2, "b": [200] * 2 + [429] * 4, "c": [200] * 2 + [429] * 4}
 
 
 def test_a_streams_lines_wait_for_the_rate(local):
     service = make_service(local.routing())
-    caller = Caller("a", pieces=Bucket(1200))
-    caller.pieces.left = 0  # type: ignore[union-attr]
-    started = time.perf_counter()
-    answers = run(lambda: _collect(service, [line("London")] * 5, caller))
+
+    async def work() -> tuple[list[dict[str, Any]], float]:
+        caller, started = Caller("a", pieces=Bucket(1200)), asyncio.get_running_loop().time()
+        caller.pieces.left = 0  # type: ignore[union-attr]
+        answers = await _collect(service, [line("London")] * 5, caller)
+        return answers, asyncio.get_running_loop().time() - started
+
+    answers, seconds = run_simulated(work)
     assert not [answer for answer in answers if "error" in answer]
-    assert time.perf_counter() - started > 0.5, "5 lines of 4 pieces at 20 pieces per second"
+    pieces = 5 * most_pieces_of(["London"])
+    assert seconds == pytest.approx(pieces / 20, abs=0.01), "20 pieces per second"
 
 
 REBINDING = [

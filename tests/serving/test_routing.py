@@ -18,7 +18,8 @@ from serving.group import Group
 from serving.latency import Latency, Load
 from serving.routing import Routing
 from tests.closeness import assert_close
-from tests.serving.conftest import run, seconds_since
+from tests.serving.conftest import seconds_since
+from tests.serving.simulated import run_simulated
 
 pytestmark = pytest.mark.numeric
 
@@ -36,7 +37,7 @@ def answer(routing: Routing, view: str, *, seconds: float = 20.0, examples: list
         given = any(own.passages for own in examples)
         return await routing.answer(examples, view=view, given=given, until=until, trace=Trace())
 
-    return run(work)
+    return run_simulated(work)
 
 
 def reasons(found: list[Answer]) -> set[Any]:
@@ -118,7 +119,7 @@ def test_a_retriever_known_to_be_slow_is_asked_only_to_learn_how_slow(local):
             found.append(str(own[0].reason))
         return found
 
-    assert run(work) == ["deadline"] * 5
+    assert run_simulated(work) == ["deadline"] * 5
     assert [name for name, _ in local.calls].count("retriever") <= 2  # that call, and one to learn from
 
 
@@ -135,7 +136,7 @@ def test_a_retriever_that_is_fast_again_is_noticed(local):
             await asyncio.sleep(0.1)
         return found
 
-    found = run(work)
+    found = run_simulated(work)
     assert found[0] == "deadline"
     assert found[-1] is None
 
@@ -171,7 +172,7 @@ def test_plain_replicas_that_hang_are_left_alone_until_they_answer(local):
             took.append(loop.time() - started)
         return took
 
-    took = run(work)
+    took = run_simulated(work)
     assert min(took) < 0.5 <= took[0]
     assert sum(took) < 8, "not waited for"
 
@@ -195,7 +196,7 @@ def test_a_call_that_fails_once_is_tried_once_more():
     async def work() -> str:
         return await Group("g", call).call(1, until=asyncio.get_running_loop().time() + 5)
 
-    assert run(work) == "answer"
+    assert run_simulated(work) == "answer"
     assert len(calls) == 2
 
 
@@ -223,7 +224,7 @@ def test_a_dead_group_is_not_waited_for_while_its_last_call_is_open():
         assert not group.is_down
         return await group.call(1, until=loop.time() + 1)
 
-    assert run(work) == "answer"
+    assert run_simulated(work) == "answer"
 
 
 def test_a_group_that_answers_nothing_counts_as_down_and_is_noticed_when_it_comes_back():
@@ -241,7 +242,7 @@ def test_a_group_that_answers_nothing_counts_as_down_and_is_noticed_when_it_come
         assert not group.is_down
         return await group.call(1, until=loop.time() + 10)
 
-    assert run(work) == "answer"
+    assert run_simulated(work) == "answer"
 
 
 @pytest.mark.parametrize("lives", [True, False])
@@ -263,11 +264,11 @@ def test_a_slow_group_is_down_only_if_it_does_not_say_that_it_lives(lives):
         assert not group.is_down
         return await group.call(1, until=loop.time() + 10)
 
-    assert run(work) == "answer"
+    assert run_simulated(work) == "answer"
 
 
 def test_a_plain_answer_that_begins_at_the_last_moment_may_still_be_late(local):
-    local.seconds |= {"retriever": 5, "plain": 0.5}
+    local.seconds |= {"retriever": 5, "plain": 0.5, "context": 0.5}
 
     async def work() -> None:
         routing, loop = local.routing(), asyncio.get_running_loop()
@@ -276,7 +277,7 @@ def test_a_plain_answer_that_begins_at_the_last_moment_may_still_be_late(local):
         assert {(own.view, own.reason) for own in found} == {("plain", "deadline")}
         assert loop.time() - started > 1.5
 
-    run(work)
+    run_simulated(work)
 
 
 def test_the_context_views_replicas_are_woken_while_the_retriever_starts(local):
@@ -289,7 +290,7 @@ def test_the_context_views_replicas_are_woken_while_the_retriever_starts(local):
         assert {own.reason for own in found} == {"deadline"}
         assert ("context", "plain") in local.calls
 
-    run(work)
+    run_simulated(work)
 
 
 def test_expected_latency_covers_most_of_what_was_seen_and_follows_a_change():
