@@ -12,8 +12,13 @@ import uvicorn
 
 
 @contextmanager
-def online(app: Any) -> Iterator[str]:
-    """The address of an ASGI application, while it is served."""
+def online(app: Any, *, force_exit: bool = False) -> Iterator[str]:
+    """The address of an ASGI application, while it is served.
+
+    Args:
+        app: The application.
+        force_exit: Whether the end does not wait for open requests, where a test leaves some that take long.
+    """
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -26,5 +31,5 @@ def online(app: Any) -> Iterator[str]:
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = True
+        server.should_exit, server.force_exit = True, force_exit
         thread.join(10)

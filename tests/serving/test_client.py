@@ -136,11 +136,11 @@ def test_passages_go_there_and_come_back(local):
 
 
 def test_both_clients_say_the_same_and_the_deadline_reaches_the_server(local):
-    local.seconds["retriever"] = 5
-    with online(make_app(make_service(local.routing()))) as url, Client(url + "/") as client:
+    local.seconds["retriever"] = 60
+    with online(make_app(make_service(local.routing())), force_exit=True) as url, Client(url + "/") as client:
         started = time.perf_counter()
         found = client.tag(TEXT, view="context", deadline_ms=300)
-        assert time.perf_counter() - started < 4, "not 5 s"
+        assert time.perf_counter() - started < 30, "not 60 s"
         assert set(found.reasons) == {"deadline"}
 
         async def work() -> Any:
@@ -290,7 +290,7 @@ def test_a_client_waits_only_after_it_has_asked_every_address(waits):
 def test_the_timeout_bounds_all_attempts_together():
     def trickle(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-        for _ in range(100):  # a byte now and then: no single pause is long
+        for _ in range(1000):  # a byte now and then: no single pause is long
             try:
                 connection.sendall(b" ")
             except OSError:
@@ -301,12 +301,12 @@ def test_the_timeout_bounds_all_attempts_together():
     started = time.perf_counter()
     with closing(server), Client(url, timeout=0.4) as client, pytest.raises(ClientError, match="timeout"):
         client.tag("Paris")
-    assert time.perf_counter() - started < 4, "not 5 s"
+    assert time.perf_counter() - started < 30, "not 50 s"
     client, requests = scripted(*[problem(503, "overload", retry_after="0")] * 1000, retries=10**6, timeout=0.3)
     started = time.perf_counter()
     with client, pytest.raises(ClientError):
         client.tag("Paris")
-    assert time.perf_counter() - started < 4
+    assert time.perf_counter() - started < 30
     assert len(requests) > 2
 
 

@@ -186,7 +186,7 @@ def test_serve_is_not_given_more_of_a_stream_than_it_answers(local, what):
             task.cancel()
 
     part = line("London") * 1000 if what == "lines" else line("London") + b"\n" * (64 << 10)
-    with online(Front(eager)) as url:
+    with online(Front(eager), force_exit=True) as url:
 
         async def work() -> int:
             connection, sent = await Connection.to(url), 0
