@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import socket
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -235,7 +236,7 @@ def test_an_idle_stream_ends_with_a_line_and_a_busy_one_does_not(local):
 
 def test_a_client_that_does_not_read_is_let_go(local):
     service = make_service(local.routing(), idle_seconds=0.5)
-    passages = [{"text": "Paris is a place. " * 1000}]
+    passages = [{"text": "Paris " + "x" * 18_000}]  # quickly read, as one unknown word
     lines = line("Paris", view="context", passages=passages, return_passages=True)
 
     async def send(connection: Connection) -> None:
@@ -246,6 +247,7 @@ def test_a_client_that_does_not_read_is_let_go(local):
 
         async def work() -> None:
             connection = await Connection.to(url)
+            connection.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.reader._transport.pause_reading()  # type: ignore[attr-defined]
             sending = asyncio.ensure_future(send(connection))
             while service.requests.held or not service.meter.statuses:
