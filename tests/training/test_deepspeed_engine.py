@@ -1,6 +1,7 @@
 """Two real gloo workers under every ZeRO stage: the same losses, and the state of each goes on under any other.
 
-All runs share two processes, and then one: importing DeepSpeed alone takes seconds.
+All runs of a number of workers share their processes, which fork from one that has imported DeepSpeed: that takes
+seconds.
 """
 
 from __future__ import annotations
@@ -56,8 +57,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, minilm: str) -> Mapping[str, 
     """What each run gave, `parameters` among it; `alone` is one process without ZeRO, `four-0` four of them."""
     pytest.importorskip("deepspeed")
     folder = tmp_path_factory.mktemp("engine")
-    for world_size in (4, 2, 1):
-        torch.multiprocessing.spawn(_work, (world_size, str(folder), minilm), nprocs=world_size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS_ACCELERATOR", "cpu")  # DeepSpeed reads it on import
+        torch.multiprocessing.set_forkserver_preload(["deepspeed", "ctxner.training.build", "ctxner.predictor"])
+        for world_size in (4, 2, 1):
+            given = (world_size, str(folder), minilm)
+            torch.multiprocessing.start_processes(_work, given, world_size, start_method="forkserver")
     return {
         path.stem: {**json.loads(path.read_text()), "parameters": load_file(path.with_suffix(".safetensors"))}
         for path in folder.glob("*.json")
