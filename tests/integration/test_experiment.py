@@ -74,8 +74,13 @@ def test_a_result_says_what_the_model_scores(folder: Path) -> None:
         assert tuple(result.counts(view).sum(0)) == result.scores[view].all
 
 
+@pytest.mark.slow
 def test_a_study_whose_driver_is_killed_goes_on_and_does_nothing_twice(folder: Path) -> None:
-    """Kill -9 of the driver alone, while the second cell trains; its Ray must end by itself."""
+    """Kill -9 of the driver alone, while the second cell trains; its Ray must end by itself.
+
+    That a step that is done is not done again, and that one that is not begins anew, `make test` proves by
+    test_a_second_run_does_nothing and in tests/jobs/test_experiment_results.py.
+    """
     process = _start(folder, "killed", "--parallel", "1")
     until = time.monotonic() + DEADLINE
     while _starts(folder / "killed").get("train", 0) < 2:
