@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,16 +88,38 @@ class RayCluster:
         curl = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "30", "--header", token]
         return json.loads(self.network.outside.run(*curl, f"{self.dashboard}/{path}").stdout)
 
-    def submit(
-        self, *command: object, timeout: float = 600, check: bool = True, variables: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """`ray job submit` from outside: its exit code and the job's log."""
-        return self.network.outside.run(*self.submission(*command), timeout=timeout, check=check, variables=variables)
+    def submission(self, name: str, *command: object) -> list[str]:
+        """The command that submits a job under a name."""
+        named = [f"--address={self.dashboard}", f"--submission-id={name}"]
+        return ["ray", "job", "submit", *named, "--", *map(str, command)]
 
-    def submission(self, *command: object, job_id: str | None = None) -> list[str]:
-        """The command that submits a job."""
-        named = ["--submission-id", job_id] if job_id else []
-        return ["ray", "job", "submit", f"--address={self.dashboard}", *named, "--", *map(str, command)]
+    def submit(self, name: str, *command: object, timeout: float = 900) -> str:
+        """`ray job submit` from outside; the job's log.
+
+        Raises:
+            AssertionError: The job failed.
+        """
+        return self.network.outside.run(*self.submission(name, *command), timeout=timeout).stdout
+
+    def result(self, name: str, *command: object) -> dict[str, Any]:
+        """The result of a job of ctxner, submitted with `--json`."""
+        lines = self.submit(name, "ctxner", *command, "--json").splitlines()
+        return json.loads(next(line for line in reversed(lines) if line.startswith("{")))
+
+    def hosts_of(self, kind: str, part: str, job: str | None = None) -> list[str]:
+        """Addresses of the hosts on which tasks or actors ran, one entry each, sorted.
+
+        Args:
+            kind: `tasks` or `actors`.
+            part: Part of the task's name or of the actor's class.
+            job: Name under which the job was submitted; None: all that there were.
+        """
+        wanted = self.ask(f"api/jobs/{job}")["job_id"] if job else None
+        rows = self.ask(f"api/v0/{kind}?detail=1&limit=10000")["data"]["result"]["result"]
+        address_of = {node_id: address for address, node_id in self.nodes().items()}
+        name = {"tasks": "name", "actors": "class_name"}[kind]
+        chosen = [row for row in rows if part in row[name] and wanted in (None, row["job_id"])]
+        return sorted(address_of[row["node_id"]] for row in chosen if row["node_id"] in address_of)
 
 
 @contextmanager

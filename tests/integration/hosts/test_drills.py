@@ -1,0 +1,91 @@
+"""What happens to jobs and servers when hosts fail: nothing is lost, doubled or wrong; the time it costs is printed.
+
+Each drill prints a JSON line; docs/cluster.md has them as a table.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from ctxner.predictor import Tagger
+from tests.integration.hosts import faults
+from tests.integration.hosts.cluster import RayCluster, cluster
+from tests.integration.hosts.jobs import assert_same_tags, tag_settings, tell, write_files
+from tests.integration.hosts.network import missing, wait_until
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
+
+NUM_DOCUMENTS = 2400
+DEADLINE = 900  # seconds of a job; on a quiet machine it needs a minute
+TRY_AGAIN = 75
+FAULTS = [
+    faults.killed, faults.cut_for_a_while, faults.cut_for_good, faults.disk_full, faults.no_files, faults.slow
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    with cluster(3, tmp_path_factory.mktemp("hosts")) as ray:
+        yield ray
+
+
+@pytest.fixture(scope="module")
+def files(three: RayCluster, tagger: Tagger, minilm: str) -> Path:
+    """The common files, with an index."""
+    folder = three.network.files
+    write_files(folder, num_documents=NUM_DOCUMENTS, tagger=tagger, tokenizer=minilm)
+    three.result("index", "index", "--corpus", folder / "corpus.jsonl", "--out", folder / "index")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(three: RayCluster, files: Path) -> float:
+    """Seconds that tagging takes without a fault; the result is in `tagged`."""
+    started = time.monotonic()
+    found = three.result("undisturbed", *_tag(files, "tagged"))
+    assert (found["documents"], found["errors"]) == (NUM_DOCUMENTS, 0)
+    assert min(found["views"].values()) > NUM_DOCUMENTS / 50, "both views answer"
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_tagging_ends_with_every_row_once(
+    three: RayCluster, files: Path, undisturbed: float, fault: faults.Fault, tmp_path: Path
+) -> None:
+    name, started, codes = f"tag-{fault.__name__}", time.monotonic(), list[int | None]()
+    process = _submit(three, f"{name}-0", *_tag(files, name), log=tmp_path / "0")
+    wait_until(lambda: _num_done(files / name), seconds=DEADLINE, what="the first rows")
+    with faults.struck(three, fault):
+        struck = time.monotonic()
+        while process.wait(DEADLINE):
+            codes.append(_code(three, f"{name}-{len(codes)}"))
+            assert codes[-1] == TRY_AGAIN, (tmp_path / str(len(codes) - 1)).read_text()[-6000:]
+            assert len(codes) < 20
+            process = _submit(three, f"{name}-{len(codes)}", *_tag(files, name), log=tmp_path / str(len(codes)))
+        ended = time.monotonic()
+    tell(name, undisturbed=undisturbed, seconds=ended - started, after_fault=ended - struck, failed_with=codes)
+    assert_same_tags(files / name, files / "tagged")
+
+
+def _tag(files: Path, name: str) -> list[object]:
+    return ["tag", files / "documents.jsonl", files / name, *tag_settings(files), "--set", "tagging.actors=3"]
+
+
+def _submit(ray: RayCluster, name: str, *command: object, log: Path) -> subprocess.Popen[bytes]:
+    return ray.network.outside.start(*ray.submission(name, "ctxner", *command, "--json"), log=log)
+
+
+def _code(ray: RayCluster, name: str) -> int | None:
+    """The exit code of a job's driver, or None if Ray does not know it."""
+    return ray.ask(f"api/jobs/{name}")["driver_exit_code"]
+
+
+def _num_done(folder: Path) -> int:
+    done = [path for path in folder.glob(".tagging/checkpoint/*.parquet") if ".pending" not in path.name]
+    return sum(pq.read_metadata(path).num_rows for path in done)
