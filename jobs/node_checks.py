@@ -136,7 +136,8 @@ def _shared_memory() -> Iterator[Finding]:
 
 
 def _disks() -> Iterator[Finding]:
-    for name, path in (("working folder", Path.cwd()), ("Ray's folder", Path("/tmp"))):  # noqa: S108
+    rays = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray")  # noqa: S108 - it may be a disk of its own
+    for name, path in (("working folder", Path.cwd()), ("Ray's folder", rays if rays.is_dir() else rays.parent)):
         usage = shutil.disk_usage(path)
         full, found = 1 - usage.free / usage.total, f"{usage.free / _GIB:.0f} GiB free of {usage.total / _GIB:.0f}"
         if full >= _FULL:

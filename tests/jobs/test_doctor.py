@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -61,6 +63,17 @@ def test_versions_and_clocks_of_nodes_are_compared() -> None:
     assert (clock.status, clock.found) == ("warning", "29.0 s off")
     _, within = compared({"versions": here, "clock": now}, here, now - 60, now + 60)
     assert within.status == "ok", "a slow answer is no wrong clock"
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="wants a second disk")
+def test_the_disk_of_rays_folder_is_looked_at_wherever_it_is_mounted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as disk:
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        (tmp_path / "ray").symlink_to(disk)
+        [finding] = _of("Ray's folder")
+        assert finding.found.endswith(f" free of {shutil.disk_usage(disk).total / 2**30:.0f}")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
