@@ -1,25 +1,34 @@
-"""What all commands share at the terminal: one Rich console on stderr, progress bars, and stdout kept for results."""
+"""What all commands share at the terminal: one Rich console on stderr, progress, and stdout kept for results.
+
+A result is shown as one summary, `show`, and in tables, `show_table`: with colours in a terminal, as plain text in a
+file or in `ray job logs`. Neither breaks a word, so that paths and commands can be copied.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 console = Console(stderr=True)
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # commands to a terminal too
+_NO_LINES = ("scores", "texts", "next")
 LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
@@ -161,30 +170,85 @@ def warn(message: str) -> None:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    """Print a result for people, on stdout: scores as a table, the rest as aligned lines."""
-    out = Console()
-    scores = result.get("scores")
-    if isinstance(scores, Mapping):
-        out.print(_score_table(scores))
+    """Print a result for people, on stdout.
+
+    Args:
+        result: `scores` become a table, `texts` are shown with their entities, `next` are commands to go on with, by
+            what they are for; every other entry is a line.
+    """
+    out = Console(highlight=False)
+    if isinstance(scores := result.get("scores"), Mapping):
+        show_table(_score_table(scores))
     for tagged in result.get("texts", ()):
         _show_tagged(out, tagged)
-    table = Table("", Column(overflow="fold"), box=None, show_header=False, pad_edge=False)  # paths can be copied
-    for key, value in result.items():
-        if key not in ("scores", "texts"):
-            table.add_row(Text(key, style="bold"), Text(value if isinstance(value, str) else as_json(value)))
-    out.print(table)
+    lines = {_label(key): printable(in_words(value)) for key, value in result.items() if key not in _NO_LINES}
+    width = max(map(len, lines), default=0) + 2
+    for name, value in lines.items():
+        wrapped = textwrap.wrap(value, max(out.width - width, 20), break_long_words=False, break_on_hyphens=False)
+        text = Text.assemble((name.ljust(width), "bold"), f"\n{' ' * width}".join(wrapped or [""]))
+        out.print(text, soft_wrap=True)
+    commands = result.get("next", {})
+    width = max(map(len, commands), default=0) + 2
+    for what, command in commands.items():
+        out.print(Text(printable(f"{what + ':':{width}}{command}")), soft_wrap=True)
+
+
+def _label(key: str) -> str:
+    """The name of a line; names with paths in them stay as they are."""
+    return printable(key.removeprefix("num_").replace("_", " ") if key.isidentifier() else key)
+
+
+def show_table(*tables: Table) -> None:
+    """Print tables on stdout, with whole words and an empty line after each."""
+    out = Console(highlight=False)
+    for table in tables:
+        out.print(whole_words(table), crop=False)
+        out.print()
+
+
+def whole_words(table: Table) -> Table:
+    """The table, with columns that break no word; print it with `crop=False`, as it may be wider than the terminal."""
+    for column in table.columns:
+        cells = [str(cell) for cell in (column.header, *column.cells) if isinstance(cell, (str, Text))]
+        words = [word for cell in cells for word in cell.split()]
+        column.min_width = max(map(cell_len, words), default=0)
+    return table
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which could be commands to a terminal."""
+    return _UNSHOWN.sub("\ufffd", text)
+
+
+def in_words(value: Any) -> str:
+    """A value of a result as a person writes it: `train 12, dev 4` for a mapping, `none` for nothing."""
+    if value is None or (isinstance(value, (list, tuple, Mapping)) and not value):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, Mapping):
+        return _joined(f"{name} {in_words(part)}" for name, part in value.items())
+    return _joined(map(in_words, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return ", ".join(f"({part})" if ", " in part else part for part in parts)
 
 
 def _show_tagged(out: Console, tagged: Mapping[str, Any]) -> None:
     """Print a text, its entities and the passages that were read beside it."""
-    text = Text(tagged["text"])
+    text = Text(printable(tagged["text"]))
     for entity in tagged["entities"]:
         text.stylize("bold reverse", entity["start"], entity["end"])
     out.print(text)
     for entity in tagged["entities"]:
-        out.print(Text(f"  {entity['text']} = {entity['type']} ({entity['confidence']:.2f})"))
+        out.print(Text(printable(f"  {entity['text']} = {entity['type']} ({entity['confidence']:.2f})")))
     for passage in tagged["passages"]:
-        out.print(Text(f"  read {passage['id']}: {passage['text']}", style="dim"))
+        out.print(Text(printable(f"  read {passage['id']}: {passage['text']}"), style="dim"))
 
 
 def score_percent(score: Mapping[str, Any], name: str) -> str:
@@ -195,7 +259,10 @@ def score_percent(score: Mapping[str, Any], name: str) -> str:
 
 def _score_table(scores: Mapping[str, Any]) -> Table:
     """Views as columns of precision, recall and F1 in percent, entity types as rows."""
-    table = Table("type", *(f"{view} {name}" for view in scores for name in ("P", "R", "F1")), "gold")
+    names = ("type", *(f"{view} {name}" for view in scores for name in ("P", "R", "F1")), "gold")
+    table = Table(*names, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
     types = dict.fromkeys(type for view in scores.values() for type in view["per_type"])
     for name in ("all", *types):
         rows = [view["micro"] if name == "all" else view["per_type"].get(name, {}) for view in scores.values()]

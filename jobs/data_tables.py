@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,12 +13,13 @@ from rich.rule import Rule
 from rich.table import Column, Table
 from rich.text import Text
 
+from jobs.console import printable, whole_words
+
 MAX_FILES = 6  # files that are shown one by one; of more, only a line each
 MAX_TYPES = 30
 _MAX_LINES = 50
 _WORDS_SHOWN = 40  # of an example, around its mentions
 _COLOURS = ("cyan", "magenta", "yellow", "green", "red", "blue")
-_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # commands to a terminal too
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -29,20 +29,20 @@ def show(result: Mapping[str, Any]) -> None:
     colours = {type: _COLOURS[number % len(_COLOURS)] for number, type in enumerate(result["mentions"])}
     if len(files) <= MAX_FILES:
         for file in files:
-            out.print(*_file(file, colours, marked=out.color_system is None))
+            out.print(*_file(file, colours, marked=out.color_system is None), crop=False)
     else:
         out.print(_types(result["mentions"], colours))
         for file in files:
             out.print(*(Group(Text(file["file"], "bold"), odd) for odd in _odd(file)))
     if len(files) > 1:
-        out.print(_overview(result))
+        out.print(_overview(result), crop=False)
     for name in ("written", "would_write"):
         if name in result:
             out.print(Text(f"{name.replace('_', ' ')}: {result[name]}"), soft_wrap=True)
 
 
 def _file(file: Mapping[str, Any], colours: Mapping[str, str], *, marked: bool) -> Iterator[RenderableType]:
-    yield Rule(Text(_clean(file["file"]), "bold"), align="left", style="dim")
+    yield Rule(Text(printable(file["file"]), "bold"), align="left", style="dim")
     yield _indented(_facts(file))
     if file["mentions"]:
         yield _indented(_types(file["mentions"], colours))
@@ -66,11 +66,11 @@ def _facts(file: Mapping[str, Any]) -> Table:
         "repeated": _share(file["repeated"], num_sentences) if file["repeated"] else "none",
         "longest": f"{file['longest']['words']:,} words: {file['longest']['id']}, {file['longest']['begins']} …",
     }
-    table = Table(Column(style="dim"), Column(overflow="fold"), box=None, show_header=False, pad_edge=False)
+    table = Table(Column(style="dim"), Column(), box=None, show_header=False, pad_edge=False)
     for name, value in facts.items():
         if value is not None:
-            table.add_row(name, Text(_clean(value)))
-    return table
+            table.add_row(name, Text(printable(value)))
+    return whole_words(table)
 
 
 def _share(count: int, total: int) -> str:
@@ -82,7 +82,7 @@ def _types(mentions: Mapping[str, int], colours: Mapping[str, str]) -> Table:
     table = Table(Column(max_width=32), Column(justify="right"), Column(), box=None, show_header=False, pad_edge=False)
     most = max(mentions.values(), default=1)
     for type, count in list(mentions.items())[:MAX_TYPES]:
-        table.add_row(Text(_clean(type), "bold"), f"{count:,}", Bar(most, 0, count, width=40, color=colours[type]))
+        table.add_row(Text(printable(type), "bold"), f"{count:,}", Bar(most, 0, count, width=40, color=colours[type]))
     if len(mentions) > MAX_TYPES:
         table.add_row(Text(f"and {len(mentions) - MAX_TYPES:,} further types", "dim"), "", "")
     return table
@@ -94,13 +94,13 @@ def _odd(file: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def _odd_line(odd: Mapping[str, Any]) -> Text:
-    line = Text.assemble(("odd ", "yellow"), f"{odd['count']:,} × ", _clean(odd["what"]))
-    return line.append(f", first {_clean(', '.join(odd['places']))}", "dim") if odd["places"] else line
+    line = Text.assemble(("odd ", "yellow"), f"{odd['count']:,} × ", printable(odd["what"]))
+    return line.append(f", first {printable(', '.join(odd['places']))}", "dim") if odd["places"] else line
 
 
 def _example(example: Mapping[str, Any], colours: Mapping[str, str], *, marked: bool) -> Text:
     """A sentence with its mentions in colour, or in brackets where there is no colour."""
-    mentions, words = example["mentions"], list(map(_clean, example["words"]))
+    mentions, words = example["mentions"], list(map(printable, example["words"]))
     first = max(0, min(mentions[0]["start"] - 8, len(words) - _WORDS_SHOWN))
     last, text = min(len(words), first + _WORDS_SHOWN), Text.assemble(("… " if first else "• ", "dim"))
     place = first
@@ -108,7 +108,7 @@ def _example(example: Mapping[str, Any], colours: Mapping[str, str], *, marked: 
         if mention["end"] > last:
             break
         text.append("".join(f"{word} " for word in words[place : mention["start"]]))
-        covered, type = " ".join(words[mention["start"] : mention["end"]]), _clean(mention["type"])
+        covered, type = " ".join(words[mention["start"] : mention["end"]]), printable(mention["type"])
         if marked:
             text.append(f"[{covered} = {type}] ")
         else:
@@ -122,7 +122,7 @@ def _example(example: Mapping[str, Any], colours: Mapping[str, str], *, marked: 
 def _overview(result: Mapping[str, Any]) -> Table:
     """A line per file, and their sums."""
     table = Table(
-        Column("file", overflow="fold"),
+        Column("file"),
         *(Column(name, justify="right") for name in ("sentences", "words", "mentions", "types", "repeated")),
         box=box.SIMPLE_HEAD,
         title="all files",
@@ -136,18 +136,14 @@ def _overview(result: Mapping[str, Any]) -> Table:
             len(file["mentions"]),
             file["repeated"],
         )
-        table.add_row(Text(_clean(file["file"])), *(f"{count:,}" for count in counts))
+        table.add_row(Text(printable(file["file"])), *(f"{count:,}" for count in counts))
     if len(result["files"]) > _MAX_LINES:
         table.add_row(f"and {len(result['files']) - _MAX_LINES:,} further files")
     sums = (result["sentences"], result["words"], sum(result["mentions"].values()), len(result["mentions"]))
     table.add_section()
     table.add_row("together", *(f"{count:,}" for count in sums), "", style="bold")
-    return table
+    return whole_words(table)
 
 
 def _indented(content: RenderableType) -> Padding:
     return Padding(content, (0, 0, 1, 2))
-
-
-def _clean(text: str) -> str:
-    return _UNSHOWN.sub("\ufffd", text)

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from jobs import index as index_job
 from jobs import retrieve as retrieve_job
 from jobs.cluster import connect
 from jobs.console import console, progress
+from jobs.console import show as show_result
 from jobs.pages.charts import EpochPoint
 from jobs.pages.demo import TaggedSentence, outcome, write_report
 
@@ -93,15 +93,16 @@ def run(out: Path, seed: int, modes: Sequence[str]) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print a result for people; `run` has already shown the scores."""
-    out = Console()
-    out.print(f"done in {result['seconds']:.0f} s; the report: {result['report']}", highlight=False, soft_wrap=True)
+    """Print a plan or a result for people; `run` has already shown the scores."""
+    if "config" in result:  # a plan
+        show_result({name: value for name, value in result.items() if name != "config"})
+        return
     model, index, text = result["model"], result["index"], result["text"]
-    for what, command in (
-        ("tag a text", f'ctxner tag-text {model} "{text}" --index {index}'),
-        ("serve it", f"ctxner serve --model {model} --index {index}"),
-    ):
-        out.print(f"{what + ':':12}{command}", highlight=False, soft_wrap=True)
+    commands = {
+        "tag a text": f'ctxner tag-text {model} "{text}" --index {index}',
+        "serve it": f"ctxner serve --model {model} --index {index}",
+    }
+    show_result({"done in": f"{result['seconds']:.0f} s", "report": result["report"], "next": commands})
 
 
 def check_modes(modes: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.console import show_table
 from jobs.node_checks import Finding, node_findings, versions
 
 _CLOCK_SECONDS = 2.0  # largest difference of clocks, beyond what the call takes; tokens and leases depend on them
@@ -104,11 +105,10 @@ def _row(node: str, finding: Finding) -> dict[str, Any]:
 
 def show(result: Mapping[str, Any]) -> None:
     """Print the findings for people, failures last, and a line that sums them up."""
-    out = Console()
     table = Table("node", "check", "found", "what to do", box=None, header_style="bold", pad_edge=False)
     for row in sorted(result["findings"], key=lambda row: list(_STYLES).index(row["status"])):
         style = _STYLES[row["status"]]
         table.add_row(row["node"], Text(row["check"], style=style), Text(row["found"]), Text(row["advice"]))
-    out.print(table)
+    show_table(table)
     num = result["num"]
-    out.print(f"{num['ok']} fine, {num['warning']} warnings, {num['failure']} failures")
+    Console(highlight=False).print(f"{num['ok']} fine, {num['warning']} warnings, {num['failure']} failures")

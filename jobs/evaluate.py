@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from ctxner.config import Config
 from ctxner.evaluation.errors import (
     OUTCOMES,
@@ -25,7 +23,7 @@ from ctxner.evaluation.units import units_of
 from ctxner.labels import gold_spans
 from ctxner.schema import VIEWS, Example
 from jobs import evaluation_figures as figures
-from jobs.console import console, progress
+from jobs.console import console, progress, show_table
 from jobs.console import show as show_result
 from jobs.evaluation_figures import Inputs, Tagged
 from jobs.evaluation_tables import error_table, in_words, overview, type_table, units_in_words
@@ -123,7 +121,7 @@ def _asked(config: Config, split: str, threshold: float | None, against: str | N
 
 def show(result: dict[str, Any]) -> None:
     """Print the result for people: tables, then the path of the page."""
-    Console().print(overview(result), type_table(result["scores"]), error_table(result["details"]))
+    show_table(overview(result), type_table(result["scores"]), error_table(result["details"]))
     rest = {
         "intervals and p": units_in_words(result),
         **{

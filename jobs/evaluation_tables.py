@@ -20,7 +20,8 @@ def _percent(fraction: float, *, of: int = 1) -> str:
 
 def overview(result: dict[str, Any]) -> Table:
     """One line per view."""
-    table = Table("view", "P", "R", "F1", f"95% interval, by {result['unit']}", "surface F1", "ECE", "looked up")
+    names = ("view", "P", "R", "F1", f"95% interval, by {result['unit']}", "surface F1", "ECE", "looked up")
+    table = Table(*names, box=None, pad_edge=False)
     shares: dict[str, float | None] = {"plain": 0.0, "context": 1.0, "auto": result["auto"].get("share")}
     for view, detail in result["details"].items():
         micro, share = result["scores"][view]["micro"], shares[view]
@@ -34,7 +35,7 @@ def overview(result: dict[str, Any]) -> Table:
 
 def type_table(scores: Mapping[str, Any]) -> Table:
     """F1 (precision / recall) by type, one column per view."""
-    table = Table("type", *(f"{view}: F1 (P / R)" for view in scores), "gold")
+    table = Table("type", *(f"{view}: F1 (P / R)" for view in scores), "gold", box=None, pad_edge=False)
     for type in sorted({type for view_scores in scores.values() for type in view_scores["per_type"]}):
         rows = [view_scores["per_type"].get(type, Score().to_dict()) for view_scores in scores.values()]
         cells = [
@@ -46,7 +47,7 @@ def type_table(scores: Mapping[str, Any]) -> Table:
 
 def error_table(details: Mapping[str, Any]) -> Table:
     """Kinds of errors, and recall of seen and unseen mentions, with and without an entry, one column per view."""
-    table = Table("mentions", *details)
+    table = Table("mentions", *details, box=None, pad_edge=False)
     for kind in KINDS:
         table.add_row(kind.replace("_", " "), *(f"{detail['kinds'][kind]:,}" for detail in details.values()))
     for key in ("seen", "entries"):

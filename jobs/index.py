@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.text import Text
 
 from ctxner.config import Config
-from jobs.console import Lines, console
+from jobs.console import Lines, console, printable
 
 if TYPE_CHECKING:
     from ctxner.retrieval.corpus.reader import Unit
@@ -177,8 +177,9 @@ def show_hits(result: dict[str, Any]) -> None:
     out = Console()
     out.print(Text(f"query: {result['query']}", style="dim"))
     for hit in result["hits"]:
-        out.print(Text(f"{hit['rank']:3}. {hit['score']:8.4f}  {hit['title'] or hit['source']}  [{hit['id']}]", "bold"))
-        out.print(Padding(Text(hit["text"]), (0, 0, 0, 5)))
+        line = f"{hit['rank']:3}. {hit['score']:8.4f}  {hit['title'] or hit['source']}  [{hit['id']}]"
+        out.print(Text(printable(line), "bold"))
+        out.print(Padding(Text(printable(hit["text"])), (0, 0, 0, 5)))
     if not result["hits"]:
         out.print("no passage found")
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ctxner.training.estimate.memory import STAGES
 from ctxner.training.estimate.step_time import H100, SENTENCES, UTILIZATION
+from jobs.console import show, show_table
 
 _ROWS = {
     "parameters": "parameters",
@@ -39,22 +40,23 @@ def show_plan(plan: Mapping[str, Any], *, configured_stage: int, verbose: bool =
     out = Console()
     needed = plan["workers"] * plan["zero_stages"][configured_stage]["total"]
     fits = plan["minutes_here"] is None or needed <= plan["memory_here"]
-    out.print(_overview(plan, needed, fits=fits))
-    out.print(_mentions(plan["mentions"]))
+    show(overview(plan, configured_stage))
+    show_table(_mentions(plan["mentions"]))
     if verbose or not fits:
-        out.print(_arithmetic(plan))
-        out.print(_stages(plan, configured_stage))
-        out.print(_fits(plan["fits"]))
-        out.print(_step_times(plan["step_times"]))
+        show(_arithmetic(plan))
+        show_table(_stages(plan, configured_stage), _fits(plan["fits"]), _step_times(plan["step_times"]))
     for split, reason in plan.get("to_retrieve", {}).items():
-        out.print(f"passages for {split} are retrieved first ({reason}); the figures above are without them")
+        text = f"passages for {split} are retrieved first ({reason}); the figures above are without them"
+        out.print(escape(text), highlight=False, soft_wrap=True)
     for doubt in plan["doubts"]:
         out.print(f"[yellow]note:[/] {escape(doubt)}", soft_wrap=True)
 
 
-def _overview(plan: Mapping[str, Any], needed: int, *, fits: bool) -> Table:
-    minutes = plan["minutes_here"]
-    facts = {
+def overview(plan: Mapping[str, Any], configured_stage: int) -> dict[str, str]:
+    """Sentences, steps, time and memory, in words; arguments as of `show_plan`."""
+    minutes, needed = plan["minutes_here"], plan["workers"] * plan["zero_stages"][configured_stage]["total"]
+    fits = minutes is None or needed <= plan["memory_here"]
+    return {
         "sentences": ", ".join(f"{split} {count:,}" for split, count in plan["sentences"].items()),
         "steps": f"{plan['steps_an_epoch']:,} an epoch, {plan['steps']:,} in all",
         "time": "not estimated: it runs on GPUs"
@@ -64,7 +66,6 @@ def _overview(plan: Mapping[str, Any], needed: int, *, fits: bool) -> Table:
         + ("" if minutes is None else f"; this machine has {size(plan['memory_here'])}")
         + ("" if fits else ": too little, see below"),
     }
-    return _facts(facts)
 
 
 def _mentions(mentions: Mapping[str, Mapping[str, int]]) -> Table:
@@ -74,14 +75,6 @@ def _mentions(mentions: Mapping[str, Mapping[str, int]]) -> Table:
     types = dict.fromkeys(type for counts in mentions.values() for type in counts)
     for type in types:
         table.add_row(escape(type), *(f"{counts.get(type, 0):,}" for counts in mentions.values()))
-    return table
-
-
-def _facts(facts: Mapping[str, str]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    for name, value in facts.items():
-        table.add_row(name, escape(value))
     return table
 
 
@@ -95,12 +88,12 @@ def size(num_bytes: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
-def _arithmetic(plan: Mapping[str, Any]) -> Table:
+def _arithmetic(plan: Mapping[str, Any]) -> dict[str, str]:
     parameters, batch = plan["parameters"], plan["global_batch"]
     largest = ", ".join(
         f"{size['rows']} x {size['pieces']} {view}" for view, size in plan["largest_micro_batch"].items()
     )
-    facts = {
+    return {
         "pieces an epoch": ", ".join(f"{view} {count:,}" for view, count in plan["pieces_an_epoch"].items()),
         "padding": ", ".join(f"{view} {100 * share:.1f}%" for view, share in plan["padding"].items()),
         "global batch": f"{batch['sentences']:.1f} sentences, {batch['pieces']:,.0f} pieces with padding, on average",
@@ -108,7 +101,6 @@ def _arithmetic(plan: Mapping[str, Any]) -> Table:
         "parameters": ", ".join(f"{part} {parameters[part]:,}" for part in ("encoder", "head", "crf", "trainable")),
         "pieces a row": f"{plan['max_pieces']} at most",
     }
-    return _facts(facts)
 
 
 def _stages(plan: Mapping[str, Any], configured: int) -> Table:

@@ -39,7 +39,6 @@ def summary(result: dict[str, Any]) -> dict[str, str]:
         **whole,
         **{f"passages, {fate}": f"{count['passages']:,}" for fate, count in result["passages"].items()},
         "report": result["report"],
-        **({"warning": result["warning"]} if result["warning"] else {}),
     }
 
 

@@ -8,23 +8,13 @@ from typing import Any
 from ctxner.config import Config
 from jobs import run_contexts
 from jobs.cluster import connect
-from jobs.console import as_json, console, progress
+from jobs.console import progress
 from jobs.console import show as show_result
 from jobs.pages.training import write_training_page
-from jobs.plan_tables import show_plan
+from jobs.plan_tables import overview, show_plan
+from jobs.summaries import of_train
 
 logger = logging.getLogger(__name__)
-
-_LONG = (
-    "zero_stages",
-    "fits",
-    "largest_micro_batch",
-    "step_times",
-    "doubts",
-    "steps_by_epoch",
-    "flops_an_epoch",
-    "memory_here",
-)  # left out of the plan that `run` prints; --dry-run shows them
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -41,9 +31,8 @@ def run(config: Config) -> dict[str, Any]:
         _plan(config, reasons)
         run_contexts.renew(config, reasons)
     planned = _plan(config, {})
-    short = {name: value for name, value in planned.items() if name not in _LONG}
-    short["memory_bytes"] = planned["zero_stages"][config.run.zero_stage]["total"]
-    console.print("plan:", as_json(short), highlight=False, markup=False, soft_wrap=True)
+    for name, value in overview(planned, config.run.zero_stage).items():
+        logger.info("%s: %s", name, value)
     for doubt in planned["doubts"]:
         logger.warning("%s", doubt)
     connect()
@@ -123,4 +112,4 @@ def show(config: Config, result: dict[str, Any], *, dry_run: bool, verbose: bool
     if dry_run:
         show_plan(result, configured_stage=config.run.zero_stage, verbose=verbose)
     else:
-        show_result(result)
+        show_result(of_train(result))

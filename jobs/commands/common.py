@@ -24,16 +24,28 @@ def of_run(model: str | None, config: Path | None, overrides: list[str]) -> Conf
 
 
 def finish(
-    job: Callable[[], dict[str, Any]], json: bool, show: Callable[[dict[str, Any]], None] = terminal.show
+    job: Callable[[], dict[str, Any]],
+    json: bool,
+    show: Callable[[dict[str, Any]], None] = terminal.show,
+    *,
+    summary: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Run a job, keep stdout for its result, and print the result; then, on stderr, its `warning`."""
+    """Run a job, keep stdout for its result, and print the result; then, on stderr, its `warning`.
+
+    Args:
+        job: Returns the result.
+        json: Whether to print the whole result as JSON.
+        show: Prints the result for people.
+        summary: Makes of the result what `show` prints; None: the result as it is.
+    """
     with terminal.results() as write:
         result = job()
         if json:
             write(terminal.as_json(result))
     warning = result.get("warning")
     if not json:
-        show({key: value for key, value in result.items() if key != "warning"})
+        shown = {key: value for key, value in result.items() if key != "warning"}
+        show(summary(shown) if summary else shown)
     if warning:
         terminal.warn(warning)
     return result

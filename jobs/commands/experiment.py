@@ -11,6 +11,7 @@ import typer
 
 from jobs.commands.common import finish
 from jobs.options import NONE, AsJson, DryRun, Overrides
+from jobs.summaries import of_study
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def run(
     if dry_run:
         plan(study, results, store, parallel, only, overrides, json)
         return
-    outcome = finish(lambda: _run(study, results, store, parallel, only, overrides), json)
+    outcome = finish(lambda: _run(study, results, store, parallel, only, overrides), json, summary=of_study)
     if outcome["failed"]:
         raise typer.Exit(1)
 

@@ -24,6 +24,7 @@ from jobs.options import (
     PassageUnit,
     Shards,
 )
+from jobs.summaries import of_index, of_index_stats
 
 app = typer.Typer(rich_markup_mode="markdown")
 
@@ -74,7 +75,7 @@ def index_build(
     given = {"corpus": corpus or None, "folder": out, "language": language, "unit": unit, "shards": shards}
     settings = with_given(load_config(config, overrides), "index", {**given, "columns": job.parse_columns(columns)})
     _require_corpus(settings)
-    finish(lambda: job.plan(settings) if dry_run else job.run(settings), json)
+    finish(lambda: job.plan(settings) if dry_run else job.run(settings), json, summary=None if dry_run else of_index)
 
 
 @app.command("add")
@@ -96,7 +97,9 @@ def index_add(
     given = {"corpus": corpus or None, "folder": folder, "columns": job.parse_columns(columns)}
     settings = with_given(load_config(config, overrides), "index", given)
     _require_corpus(settings)
-    finish(lambda: job.plan_add(settings) if dry_run else job.add(settings), json)
+    finish(
+        lambda: job.plan_add(settings) if dry_run else job.add(settings), json, summary=None if dry_run else of_index
+    )
 
 
 @app.command("delete")
@@ -119,7 +122,11 @@ def index_delete(
     wanted = [*ids, *(job.read_ids(ids_file) if ids_file else ())]
     if not wanted:
         raise ValueError("no id; give ids as arguments or --ids-file FILE")
-    finish(lambda: job.plan_delete(settings, wanted) if dry_run else job.delete(settings, wanted), json)
+    finish(
+        lambda: job.plan_delete(settings, wanted) if dry_run else job.delete(settings, wanted),
+        json,
+        summary=None if dry_run else of_index,
+    )
 
 
 @app.command("verify")
@@ -133,7 +140,7 @@ def index_verify(
     from jobs import index as job
 
     settings = with_given(load_config(config, overrides), "index", {"folder": folder})
-    finish(lambda: job.verify(settings), json)
+    finish(lambda: job.verify(settings), json, summary=of_index)
 
 
 @app.command("stats")
@@ -151,7 +158,7 @@ def index_stats(
     from jobs import index as job
 
     settings = with_given(load_config(config, overrides), "index", {"folder": folder})
-    finish(lambda: job.stats(settings, terms), json)
+    finish(lambda: job.stats(settings, terms), json, summary=of_index_stats)
 
 
 @app.command("search")

@@ -23,6 +23,7 @@ from jobs.options import (
     Overrides,
     Written,
 )
+from jobs.summaries import of_tag
 
 app = typer.Typer(rich_markup_mode="markdown")
 
@@ -163,10 +164,9 @@ def calibrate(
     def result() -> dict[str, Any]:
         if not dry_run:
             renew_contexts(settings, model, split, config)
-        outcome = (job.plan if dry_run else job.run)(settings, model, split, wanted, out=page)
-        return outcome if json or dry_run else job.summary(outcome)
+        return (job.plan if dry_run else job.run)(settings, model, split, wanted, out=page)
 
-    finish(result, json)
+    finish(result, json, summary=None if dry_run else job.summary)
 
 
 @app.command()
@@ -222,6 +222,7 @@ def tag(
             skip_faulty=on_error == "skip",
         ),
         json,
+        summary=None if dry_run else of_tag,
     )
 
 

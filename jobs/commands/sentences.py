@@ -23,6 +23,7 @@ from jobs.options import (
     SentenceFiles,
     SentenceFormat,
 )
+from jobs.summaries import of_retrieve
 
 app = typer.Typer(rich_markup_mode="markdown")
 
@@ -85,7 +86,8 @@ def retrieve(
     settings = with_given(load_config(config, overrides), "index", {"folder": folder})
     settings = with_given(settings, "data", {"contexts": out})
     act = job.plan if dry_run else job.run
-    finish(lambda: act(settings, split, files, None if format == "auto" else format), json)
+    kind = None if format == "auto" else format
+    finish(lambda: act(settings, split, files, kind), json, summary=None if dry_run else of_retrieve)
 
 
 @app.command()
@@ -114,10 +116,9 @@ def audit(
     settings = with_given(of_run(model, config, overrides), "index", {"corpus": tuple(corpus) or None})
 
     def result() -> dict[str, Any]:
-        outcome = (job.plan if dry_run else job.run)(settings, out or job.default_page(settings))
-        return outcome if json or dry_run else job.summary(outcome)
+        return (job.plan if dry_run else job.run)(settings, out or job.default_page(settings))
 
-    finish(result, json)
+    finish(result, json, summary=None if dry_run else job.summary)
 
 
 @app.command()
@@ -153,7 +154,6 @@ def retrieval_report(
 
     def result() -> dict[str, Any]:
         page = out or job.default_page(settings, split, k, with_ceiling=ceiling)
-        outcome = (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=page)
-        return outcome if json or dry_run else summary(outcome)
+        return (job.plan if dry_run else job.run)(settings, split, k, with_ceiling=ceiling, out=page)
 
-    finish(result, json)
+    finish(result, json, summary=None if dry_run else summary)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from jobs.console import show_table
 from jobs.experiment.expected import Expectations, remaining
 from jobs.experiment.results import result_path
 from jobs.experiment.store import Step, Store
@@ -96,8 +97,7 @@ def _state(task: Task, store: Store, is_open: bool) -> dict[str, Any]:
 
 def show_plan(result: dict[str, Any]) -> None:
     """Print a plan for people."""
-    names = Column("cell", overflow="fold", min_width=max(len(cell["cell"]) for cell in result["cells"]))
-    columns = (names, "state", Column("min", justify="right"), Column("GiB", justify="right"), "from")
+    columns = ("cell", "state", Column("min", justify="right"), Column("GiB", justify="right"), "from")
     table = Table(*columns, title=f"study {result['study']}: training and scoring of each cell", box=None)
     for cell in result["cells"]:
         memory = cell.get("memory_bytes", 0)
@@ -108,8 +108,8 @@ def show_plan(result: dict[str, Any]) -> None:
             f"{memory / 2**30:.1f}" if memory else "",
             cell["source"],
         )
+    show_table(table)
     out = Console()
-    out.print(table)
     steps = ", ".join(f"{number} {kind}" for kind, number in result["steps"].items()) or "none"
     out.print(
         f"{result['to_run']} of {len(result['cells'])} cells to run; steps: {steps}; about {result['hours']:.1f} hours "
@@ -123,12 +123,11 @@ def show_plan(result: dict[str, Any]) -> None:
 
 def show_status(result: dict[str, Any]) -> None:
     """Print a state for people."""
-    names = Column("cell", overflow="fold", min_width=max(len(cell["cell"]) for cell in result["cells"]))
-    table = Table(names, "state", "step", "last line", title=f"study {result['study']}", box=None)
+    table = Table("cell", "state", "step", "last line", title=f"study {result['study']}", box=None)
     for cell in result["cells"]:
         table.add_row(cell["cell"], cell["state"], cell["step"], Text(cell["line"][:_SHOWN]))
+    show_table(table)
     out = Console()
-    out.print(table)
     hours = result["hours_left"]
     left = "unknown until a cell of each size is done" if hours is None else f"about {hours:.1f} hours"
     counts = ", ".join(f"{number} {name}" for name, number in result["counts"].items())

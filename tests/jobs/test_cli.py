@@ -162,6 +162,14 @@ def test_evaluate_scores_both_views_by_type(folder: Path, model: str, call: Call
     assert scores["plain"]["micro"]["num_gold"] == scores["context"]["micro"]["num_gold"] > 0
 
 
+def test_a_plan_of_the_demo_is_shown_to_people_without_all_settings(
+    tmp_path: Path, call: Callable[..., Called]
+) -> None:
+    code, out, _ = call("demo", "--out", tmp_path / "made", "--dry-run")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["out", "modes", "encoder"]
+
+
 def test_demo_never_empties_a_folder_that_it_did_not_make(folder: Path, call: Callable[..., Called]) -> None:
     before = sorted(folder.rglob("*"))
     assert (folder / "world").is_dir()
@@ -179,7 +187,8 @@ def test_result_of_the_demo_is_shown_to_people_with_its_whole_path(capsys: pytes
     show({**result, "model": f"{path}/model", "index": f"{path}/index", "text": "Haloni sailed"})
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        f"done in 2 s; the report: {path}",
+        "done in  2 s",
+        f"report   {path}",
         f'tag a text: ctxner tag-text {path}/model "Haloni sailed" --index {path}/index',
         f"serve it:   ctxner serve --model {path}/model --index {path}/index",
     ]

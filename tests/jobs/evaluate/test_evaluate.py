@@ -173,10 +173,10 @@ def test_shares_of_nothing_are_none_in_tables_and_on_the_page(folder, call):
     arguments = ("evaluate", "model", "--set", "data.test=test.jsonl", "--set", "data.train=train.jsonl")
     code, out, err = call(*arguments)
     assert code == 0, err
-    (plain,) = [line for line in out.splitlines() if line.startswith("│ plain")]
-    assert [cell.strip() for cell in plain.split("│")][3] == "none"  # recall
+    (plain,) = [line for line in out.splitlines() if line.startswith("plain")]
+    assert plain.split()[2] == "none"  # recall
     rows = [line for line in out.splitlines() if "recall, " in line]
-    assert [re.split(r"\s*│\s*", row)[2] for row in rows] == ["none", "none"]
+    assert [row.split()[-1] for row in rows] == ["none", "none"]
     assert " R none" in visible("evaluation-test.html")
     assert "R 0.0" not in visible("evaluation-test.html")
     found = json.loads(call(*arguments, "--json")[1])
