@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config
+from jobs.console import LINE_SECONDS
+from jobs.exit_codes import TRY_AGAIN
 from jobs.experiment.keys import StepKind, digest, settings_of
 from jobs.experiment.results import CellResult, StepFacts, write_result
 from jobs.experiment.store import Step, Store, read_made
@@ -53,7 +55,7 @@ def ask(kind: StepKind, config: Config, capacity: Ask, memory: float) -> Ask:
     run = config.run
     if kind == "train" and run.gpus:
         return Ask(0, run.gpus * run.workers, memory)
-    if kind in ("train", "score"):
+    if kind in ("train", "calibrate", "score"):
         workers = run.workers if kind == "train" else 1
         return Ask(min(capacity.cpus, run.threads * workers if run.threads else capacity.cpus), 0, memory)
     return Ask(capacity.cpus if kind == "contexts" or config.index.shards > 1 else 1)
@@ -79,47 +81,71 @@ def run(
         parallel: Largest number of steps side by side; None: the study's, or what the resources allow.
     """
     progress = Progress()
+
+    def write(task: Task) -> None:
+        path = write_result(result_of(study.name, task, store), results)
+        progress.done.append(task.cell.slug)
+        logger.info("%s: done, %s", task.cell.slug, path)
+
     open_tasks = []
     for task in tasks:
         if is_current(task, study, results):
             progress.before.append(task.cell.slug)
         elif not task.to_do:
-            _publish(study, task, store, results, progress)
+            write(task)
         else:
             open_tasks.append(task)
-    if open_tasks:
-        _Driver(study, open_tasks, store, results, memory_of, parallel or study.parallel, progress).run()
+    work = Work(store, study.split, memory_of=memory_of, parallel=parallel or study.parallel, on_done=write)
+    failed = work.do(open_tasks)
+    progress.failed = {slug: work.reason(step) for slug, step in failed.items()}
     return progress
 
 
-class _Driver:
-    """The loop that begins steps and takes note of their ends."""
+class Work:
+    """The loop that begins steps and takes note of their ends.
+
+    Args:
+        store: Folder of the steps.
+        split: Split that is scored.
+        memory_of: Bytes that a cell's training is expected to take.
+        parallel: Largest number of steps side by side; None: what the resources allow.
+        on_done: Called with each cell whose steps are done.
+    """
 
     def __init__(
         self,
-        study: Study,
-        tasks: list[Task],
         store: Store,
-        results: Path,
-        memory_of: Callable[[Task], float],
-        parallel: int | None,
-        progress: Progress,
+        split: str,
+        *,
+        memory_of: Callable[[Task], float] = lambda task: 0,
+        parallel: int | None = None,
+        on_done: Callable[[Task], None] = lambda task: None,
     ) -> None:
-        self.study, self.tasks, self.store, self.results = study, tasks, store, results
-        self.memory_of, self.parallel, self.progress = memory_of, parallel, progress
+        self.store, self.split, self.on_done = store, split, on_done
+        self.memory_of, self.parallel = memory_of, parallel
+        self.tasks: list[Task] = []
+        self.configs: dict[str, Config] = {}
+        self.failed: dict[str, Step] = {}
         self.running: dict[Any, tuple[Step, Ask]] = {}
         self.losses: dict[Step, int] = {}
         self.not_before: dict[Step, float] = {}  # steps that another process is doing
-        self.configs = {task.cell.slug: placed(task, store) for task in tasks}
+        self.said = 0.0  # when the last lines of running steps were shown
 
-    def run(self) -> None:
-        """Until every cell is done or cannot be."""
+    def reason(self, step: Step) -> str:
+        """Why a step failed, and where its log is."""
+        return f"{step.kind}: {self.store.failure(step) or 'unknown'} (log: {self.store.log(step)})"
+
+    def do(self, tasks: Sequence[Task]) -> dict[str, Step]:
+        """Work until every cell is done or cannot be; returns the step that failed of each cell that is not done."""
+        if not tasks:
+            return {}
         import ray
 
         from jobs.cluster import connect
 
         connect()
-        self.capacity = _capacity()
+        self.tasks, self.capacity, self.said = list(tasks), _capacity(), time.monotonic()
+        self.configs = {task.cell.slug: placed(task, self.store) for task in tasks}
         while self.tasks:
             self._begin()
             finished, _ = ray.wait(list(self.running), timeout=_POLL) if self.running else ([], [])
@@ -127,6 +153,17 @@ class _Driver:
                 self._end(reference)
             if not self.running and not finished:
                 time.sleep(_POLL)
+            self._say()
+        return self.failed
+
+    def _say(self) -> None:
+        """Show the last line of each step that runs, now and then: what a step writes goes to its log."""
+        if time.monotonic() - self.said < LINE_SECONDS:
+            return
+        self.said = time.monotonic()
+        for step, _ in self.running.values():
+            if line := self.store.last_line(step):
+                logger.info("%s %s: %.200s", step.kind, step.key, line)
 
     def _begin(self) -> None:
         begun = {step for step, _ in self.running.values()}
@@ -162,7 +199,7 @@ class _Driver:
         remote = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(run_step)
         tree = self.configs[task.cell.slug].model_dump(mode="json", exclude_unset=True)
         cell = task.cell
-        given = Given(task.keys, self.store, self.study.split, cell.contexts, cell.unlabelled)
+        given = Given(task.keys, self.store, self.split, cell.contexts, cell.unlabelled, cell.calibrate)
         reference = remote.remote(step.kind, given, tree)
         self.running[reference] = step, wanted
 
@@ -179,7 +216,7 @@ class _Driver:
                 logger.warning("%s %s: its process was lost (%s); it begins again", step.kind, step.key, reason)
                 return
             outcome = "failed"
-            self.store.fail(step, reason)
+            self.store.fail(step, reason, TRY_AGAIN)
         if outcome == "busy":
             self.not_before[step] = time.monotonic() + _BUSY
             return
@@ -189,19 +226,19 @@ class _Driver:
 
     def _advance(self, task: Task, step: Step, outcome: str) -> None:
         if outcome == "failed":
-            reason = self.store.failure(step) or "unknown"
-            self.progress.failed[task.cell.slug] = f"{step.kind}: {reason} (log: {self.store.log(step)})"
-            logger.error("%s: %s failed: %s", task.cell.slug, step.kind, reason)
+            self.failed[task.cell.slug] = step
+            logger.error("%s: %s failed: %s", task.cell.slug, step.kind, self.store.failure(step))
             self.tasks.remove(task)
             return
+        logger.info("%s: %s %s is done", task.cell.slug, step.kind, step.key)
         task.to_do.pop(0)
         if not task.to_do:
             self.tasks.remove(task)
-            _publish(self.study, task, self.store, self.results, self.progress)
+            self.on_done(task)
 
 
-def _publish(study: Study, task: Task, store: Store, results: Path, progress: Progress) -> None:
-    """Write a cell's result from what its steps left."""
+def result_of(study: str, task: Task, store: Store) -> CellResult:
+    """A cell's result, from what its steps left; `study` is the name of its study."""
     from jobs.experiment.steps import RESULT
 
     facts: dict[StepKind, StepFacts] = {}
@@ -209,17 +246,14 @@ def _publish(study: Study, task: Task, store: Store, results: Path, progress: Pr
         if done := store.done(Step(kind, key)):
             facts[kind] = done
     scored = read_made(store.folder(Step("score", task.keys["score"])) / RESULT)
-    result = CellResult(
-        study=study.name,
+    return CellResult(
+        study=study,
         coordinates=task.cell.coordinates,
         settings=digest(settings_of(task.cell)),
         key=task.keys["score"],
         steps=facts,
         **scored,
     )
-    path = write_result(result, results)
-    progress.done.append(task.cell.slug)
-    logger.info("%s: done, %s", task.cell.slug, path)
 
 
 def _capacity() -> Ask:

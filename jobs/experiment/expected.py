@@ -87,8 +87,9 @@ def _size(task: Task, kind: StepKind) -> str:
     facts: dict[str, Any] = copy.deepcopy(task.steps.facts[kind])
     if kind == "train":
         facts["run"].pop("seed")
-    elif kind == "score":
+    elif kind in ("calibrate", "score"):
         facts["train"] = _size(task, "train")
+        facts.pop("calibrate", None)
     return digest(facts)
 
 
@@ -112,8 +113,8 @@ def _cost(kind: StepKind, config: Config) -> float:
     if kind == "index":
         return _SECONDS_PER_CORPUS_MB * sum(_bytes(path) for path in config.index.corpus) / 1e6
     splits = {name: _bytes(config.data.path(name)) / _BYTES_PER_SENTENCE for name in config.data.named_splits()}
-    if kind == "score":
-        return _SECONDS_PER_SCORE * splits.get("test", 0)
+    if kind in ("calibrate", "score"):
+        return _SECONDS_PER_SCORE * splits.get("test" if kind == "score" else "dev", 0)
     each = _SECONDS_PER_SEARCH + (_SECONDS_PER_RERANK if config.retrieval.rerank else 0)
     return (each if kind == "contexts" else 0.001) * sum(splits.values())
 

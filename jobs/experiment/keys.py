@@ -21,8 +21,8 @@ from ctxner.files.hashes import folder_sha256
 from ctxner.training.export.provenance import file_hashes, sha256, start_hashes
 from jobs.experiment.study import Cell
 
-StepKind = Literal["index", "contexts", "shuffle", "train", "score"]
-KINDS: tuple[StepKind, ...] = ("index", "contexts", "shuffle", "train", "score")  # each needs those before it
+StepKind = Literal["index", "contexts", "shuffle", "train", "calibrate", "score"]
+KINDS: tuple[StepKind, ...] = ("index", "contexts", "shuffle", "train", "calibrate", "score")  # each needs those before
 _LAYOUT = 1  # raised when a step writes another result from the same settings
 _TRAINING_SPLITS = ("train", "dev")
 _LENGTH = 16  # hexadecimal digits of a key
@@ -64,11 +64,15 @@ def settings_of(cell: Cell) -> dict[str, Any]:
     A result states their hash, so a report tells results of other settings even where the data is not.
     """
     tree = {name: _settings(section) for name, section in cell.config if name != "tagging"}
-    return {**tree, "contexts": cell.contexts, **_unlabelled(cell)}
+    return {**tree, "contexts": cell.contexts, **_unlabelled(cell), **_calibrated(cell)}
 
 
 def _unlabelled(cell: Cell) -> dict[str, str]:
     return {"rest": cell.unlabelled} if cell.unlabelled else {}
+
+
+def _calibrated(cell: Cell) -> dict[str, Any]:
+    return {"calibrate": cell.calibrate.model_dump(exclude_none=True)} if cell.calibrate else {}
 
 
 def steps_of(cell: Cell, *, split: str, code: str | None = None) -> Steps:
@@ -95,7 +99,7 @@ def steps_of(cell: Cell, *, split: str, code: str | None = None) -> Steps:
 def _facts(cell: Cell, split: str, common: dict[str, Any]) -> dict[StepKind, dict[str, Any]]:
     config, facts = cell.config, dict[StepKind, dict[str, Any]]()
     data, splits = config.data, dict(_split_hashes(config))
-    for name in (*_TRAINING_SPLITS, split):
+    for name in (*_TRAINING_SPLITS, split, *([cell.calibrate.split] if cell.calibrate else [])):
         data.path(name)  # raises with the splits that there are
     contexts: Any = None
     if cell.contexts in ("index", "data", "shuffled", "random"):
@@ -131,9 +135,16 @@ def _facts(cell: Cell, split: str, common: dict[str, Any]) -> dict[StepKind, dic
         "contexts": _training_contexts(facts, splits, contexts) if reads_contexts(config) else None,
         **_unlabelled(cell),
     }
+    model = {"train": digest(facts["train"])}
+    if cell.calibrate:
+        name = cell.calibrate.split
+        read = _training_contexts(facts, splits, contexts) if name in _TRAINING_SPLITS else contexts
+        fitted = {"splits": {name: splits[name]}, "contexts": read}
+        facts["calibrate"] = {**common, **model, **fitted, **_calibrated(cell)}
+        model["calibrate"] = digest(facts["calibrate"])
     facts["score"] = {
         **common,
-        "train": digest(facts["train"]),
+        **model,
         "contexts": contexts,
         "split": split,
         "splits": {name: splits[name] for name in ("train", split)},

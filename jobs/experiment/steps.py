@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from ctxner.config import Config, parse_config
 from ctxner.files.atomic import write_text
 from ctxner.schema import VIEWS
 from ctxner.training.export.provenance import versions
+from jobs.exit_codes import exit_code
 from jobs.experiment.keys import StepKind, reads_contexts
 from jobs.experiment.results import Machine, StepFacts, as_counts, dtype_for, pack
 from jobs.experiment.store import Step, Store, read_made, started_line
-from jobs.experiment.study import ContextsFrom
+from jobs.experiment.study import CalibrateStep, ContextsFrom
 
 RESULT = "result.json"
 Outcome = Literal["done", "busy", "failed"]
@@ -44,6 +46,7 @@ class Given:
     split: str
     contexts: ContextsFrom
     unlabelled: str | None
+    calibrate: CalibrateStep | None = None
 
     def folder(self, kind: StepKind) -> Path:
         """What a step of the cell makes."""
@@ -66,6 +69,7 @@ def run_step(kind: StepKind, given: Given, tree: Mapping[str, Any]) -> Outcome:
         with given.store.claim(step):
             if given.store.done(step):
                 return "done"
+            given.store.forget_damaged(step)
             return _attempt(step, given, parse_config(dict(tree)))
     except BlockingIOError:
         return "busy"
@@ -81,7 +85,7 @@ def _attempt(step: Step, given: Given, config: Config) -> Outcome:
             numbers = _WORK[step.kind](given, config)
         except Exception as error:
             traceback.print_exc()
-            store.fail(step, f"{type(error).__name__}: {error}")
+            store.fail(step, f"{type(error).__name__}: {error}", exit_code(error) or 1)
             return "failed"
     seconds = round(time.perf_counter() - started, 1)
     facts = StepFacts(
@@ -145,16 +149,44 @@ def _train(given: Given, config: Config) -> dict[str, float]:
     }
 
 
-def _score(given: Given, config: Config) -> dict[str, float]:
-    """Score a model and write what a cell's result says of it."""
-    import torch
+def _calibrate(given: Given, config: Config) -> dict[str, float]:
+    """Calibrate a copy of the model: cells that do not calibrate share the model itself."""
+    from jobs import calibrate
 
-    from ctxner.evaluation.significance import unit_counts
-    from jobs.evaluate import evaluated
+    _set_threads(config)
+    trained, folder, settings = given.folder("train"), given.folder("calibrate"), given.calibrate
+    assert settings is not None, "a cell without it has no such step"
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that did not end
+    shutil.copytree(trained / "model", folder / "model", copy_function=_link)
+    shutil.copyfile(trained / RESULT, folder / RESULT)
+    wanted = calibrate.Wanted(settings.share, settings.f1, settings.gain)
+    page = folder / f"calibration-{settings.split}.html"
+    return {"sentences": calibrate.run(config, str(folder / "model"), settings.split, wanted, out=page)["sentences"]}
+
+
+def _link(source: str, target: str) -> None:
+    """Another name of a file, or a copy where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _set_threads(config: Config) -> None:
+    import torch
 
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    model, folder, split = given.folder("train"), given.folder("score"), given.split
+
+
+def _score(given: Given, config: Config) -> dict[str, float]:
+    """Score a model and write what a cell's result says of it."""
+    from ctxner.evaluation.significance import unit_counts
+    from jobs.evaluate import evaluated
+
+    _set_threads(config)
+    model = given.folder("calibrate" if given.calibrate else "train")
+    folder, split = given.folder("score"), given.split
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"evaluation-{split}.html"
     figures, inputs, tagged = evaluated(config, str(model / "model"), split, out=page)
@@ -187,7 +219,14 @@ def _view_scores(figures: Mapping[str, Any], view: str) -> dict[str, Any]:
     }
 
 
-_WORK = {"index": _index, "contexts": _contexts, "shuffle": _shuffle, "train": _train, "score": _score}
+_WORK = {
+    "index": _index,
+    "contexts": _contexts,
+    "shuffle": _shuffle,
+    "train": _train,
+    "calibrate": _calibrate,
+    "score": _score,
+}
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The folder in which studies keep what their cells share: indexes, contexts, models, scores; each by its step's key.
 
     KIND/KEY/            what the step made
+    KIND/KEY.files.json  the sizes of these files, by which the step's result is known to be whole
     KIND/KEY.done.json   written last, at once: the step is done, and what is known of it
     KIND/KEY.failed.json why the last attempt failed; removed when another one begins
     KIND/KEY.log         what all attempts said; each begins with a line `started ...`
@@ -26,6 +27,14 @@ from jobs.experiment.results import StepFacts
 
 _STARTED = "started "
 _TAIL_BYTES = 20_000
+_RESULT: dict[StepKind, tuple[str, ...]] = {  # files of a step that later steps read; what else there is may change
+    "index": ("CURRENT", "v*/**/*"),
+    "contexts": ("_SUCCESS", "*.parquet"),
+    "shuffle": ("*.parquet",),
+    "train": ("result.json", "model/*"),
+    "calibrate": ("result.json", "model/*"),
+    "score": ("result.json", "*.html"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +56,31 @@ class Store:
         return self.root / step.kind / step.key
 
     def done(self, step: Step) -> StepFacts | None:
-        """Facts of a finished step; None when it is not finished, or what it made is gone."""
+        """Facts of a finished step; None when it is not finished, or what it made is gone or cut short."""
         path = self._beside(step, "done.json")
-        if not path.is_file() or not self.folder(step).is_dir():
+        if not path.is_file() or not self._is_whole(step):
             return None
         return StepFacts.model_validate_json(path.read_text(encoding="utf-8"))
 
+    def was_done(self, step: Step) -> bool:
+        """Whether the step was finished once, whatever has become of its result."""
+        return self._beside(step, "done.json").is_file()
+
+    def _is_whole(self, step: Step) -> bool:
+        folder, listed = self.folder(step), self._beside(step, "files.json")
+        if not folder.is_dir() or not listed.is_file():  # stores of before have no list
+            return folder.is_dir()
+        try:
+            return all((folder / name).stat().st_size == size for name, size in read_made(listed).items())
+        except FileNotFoundError:
+            return False
+
     def finish(self, step: Step, facts: StepFacts) -> None:
         """Declare the step done."""
+        folder = self.folder(step)
+        files = {file for pattern in _RESULT[step.kind] for file in folder.glob(pattern) if file.is_file()}
+        sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in sorted(files)}
+        write_text(self._beside(step, "files.json"), json.dumps(sizes, ensure_ascii=False) + "\n")
         write_text(self._beside(step, "done.json"), facts.model_dump_json(indent=1) + "\n")
 
     def failure(self, step: Step) -> str | None:
@@ -65,9 +91,14 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def fail(self, step: Step, error: str) -> None:
-        """Note why an attempt failed."""
-        write_text(self._beside(step, "failed.json"), json.dumps({"error": error}, ensure_ascii=False) + "\n")
+    def fail(self, step: Step, error: str, exit_code: int) -> None:
+        """Note why an attempt failed, and the exit code (`jobs.exit_codes`) that this means."""
+        failure = {"error": error, "exit_code": exit_code}
+        write_text(self._beside(step, "failed.json"), json.dumps(failure, ensure_ascii=False) + "\n")
+
+    def exit_code(self, step: Step) -> int:
+        """The exit code that the last failure means."""
+        return int(read_made(self._beside(step, "failed.json")).get("exit_code", 1))
 
     @contextmanager
     def claim(self, step: Step) -> Iterator[None]:
@@ -114,9 +145,11 @@ class Store:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
-    def remove_unfinished(self, step: Step) -> None:
-        """Remove what a step has made that cannot be gone on with; for its holder."""
-        shutil.rmtree(self.folder(step), ignore_errors=True)
+    def forget_damaged(self, step: Step) -> None:
+        """Remove what is left of a finished step that is not whole any more; for its holder."""
+        if self.was_done(step) and not self._is_whole(step):
+            shutil.rmtree(self.folder(step), ignore_errors=True)
+            self._beside(step, "done.json").unlink()
 
     def _beside(self, step: Step, suffix: str) -> Path:
         return self.root / step.kind / f"{step.key}.{suffix}"

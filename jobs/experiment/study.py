@@ -57,6 +57,21 @@ class Side(_Part):
         return {name: value_name(value) for name, value in cell.items()} if isinstance(cell, dict) else cell
 
 
+class CalibrateStep(_Part):
+    """Calibration of a cell's model before it is scored; one of share, f1 and gain, as of `ctxner calibrate`."""
+
+    split: Literal["train", "dev", "test"] = "dev"  # not the one that is scored
+    share: Annotated[float, Field(ge=0, le=1)] | None = None
+    f1: Annotated[float, Field(ge=0, le=1)] | None = None
+    gain: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_target(self) -> CalibrateStep:
+        if sum(value is not None for value in (self.share, self.f1, self.gain)) != 1:
+            raise ValueError("wanted one of share, f1 and gain, for example share: 0.5")
+        return self
+
+
 class Comparison(_Part):
     """Two systems whose outputs are paired, for every value of the axes that neither side names."""
 
@@ -84,6 +99,7 @@ class Study(_Part):
     split: Literal["train", "dev", "test"] = "test"
     views: tuple[ViewName, ...] = VIEWS
     metrics: tuple[Literal["precision", "recall", "f1"], ...] = ("f1",)
+    calibrate: CalibrateStep | None = None  # each model, before it is scored: its page then shows the view `auto` too
     comparisons: tuple[Comparison, ...] = ()
     code: str | None = None  # part of every key when set: a new value runs all cells anew, e.g. after a change of code
     parallel: Annotated[int, Field(gt=0)] | None = None  # steps side by side at most; None: as resources allow
@@ -140,12 +156,14 @@ class Cell:
         config: Settings, with the paths of the base config.
         contexts: Where the passages come from.
         unlabelled: `rest` when the training sentences that are not labelled are trained on too.
+        calibrate: How the model is calibrated before it is scored; None: not at all.
     """
 
     coordinates: dict[str, str]
     config: Config
     contexts: ContextsFrom
     unlabelled: Literal["rest"] | None = None
+    calibrate: CalibrateStep | None = None
 
     @property
     def slug(self) -> str:
@@ -232,20 +250,25 @@ def _cell(study: Study, coordinates: dict[str, str], overrides: Sequence[str]) -
     tree = copy.deepcopy(read_yaml(base_path(settings.pop("base", study.base))))
     contexts, unlabelled = settings.pop("contexts", None), settings.pop("unlabelled", None)
     for key, value in settings.items():
-        _put(tree, key, value, where)
+        put_setting(tree, key, value, where)
     for item in overrides:
         override(tree, item)
     config = parse_config(tree, source=where)
-    if contexts is None:
-        has_index = config.index.corpus or config.index.source or "folder" in config.index.model_fields_set
-        contexts = "index" if has_index else "files" if config.data.contexts else "none"
+    contexts = usual_contexts(config) if contexts is None else contexts
     if contexts not in get_args(ContextsFrom):
         raise ValueError(f"{where}: contexts: found {contexts!r}, wanted one of {', '.join(get_args(ContextsFrom))}")
     if unlabelled not in (None, "rest"):
         raise ValueError(f"{where}: unlabelled: found {unlabelled!r}, wanted rest, or leave it out")
     if unlabelled and (not config.data.train_sentences or not config.loss.mode.startswith("cl-")):
         raise ValueError(f"{where}: unlabelled: rest needs data.train_sentences, and loss.mode cl-kl or cl-l2")
-    return Cell(coordinates, config, contexts, unlabelled)
+    return Cell(coordinates, config, contexts, unlabelled, study.calibrate)
+
+
+def usual_contexts(config: Config) -> ContextsFrom:
+    """Where passages come from when that is not said: the index, the contexts that there are, or nowhere."""
+    if config.index.corpus or config.index.source or "folder" in config.index.model_fields_set:
+        return "index"
+    return "files" if config.data.contexts else "none"
 
 
 def base_path(base: str) -> Path:
@@ -255,7 +278,12 @@ def base_path(base: str) -> Path:
     return path if path.is_file() or path.suffix or not packaged.is_file() else packaged
 
 
-def _put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+def put_setting(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Put `section.key` into the tree of a config.
+
+    Raises:
+        ValueError: The key has another form.
+    """
     *sections, last = key.split(".")
     if len(sections) != 1 or not last:
         raise ValueError(f"{where}: {key!r}: wanted section.key, or one of base, contexts and unlabelled")

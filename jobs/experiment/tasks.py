@@ -71,10 +71,18 @@ def tasks_of(study: Study, cells: Sequence[Cell], store: Store) -> tuple[list[Ta
     return tasks, missing
 
 
-def needed(to_do: Sequence[StepKind], keys: Mapping[StepKind, str]) -> list[StepKind]:
-    """The steps to do so that the last one can be done: an index that is gone is not needed for contexts that are."""
+def needed(
+    to_do: Sequence[StepKind], keys: Mapping[StepKind, str], results: Sequence[StepKind] = ("score",)
+) -> list[StepKind]:
+    """The steps to do so that the results are there: an index that is gone is not needed for contexts that are.
+
+    Args:
+        to_do: Steps that are not done.
+        keys: Keys of all steps.
+        results: Steps whose results are wanted.
+    """
     needed: list[StepKind] = []
-    wanted: set[StepKind] = {"score"}
+    wanted = set(results)
     for kind in reversed(KINDS):
         if kind in wanted and kind in to_do:
             needed.insert(0, kind)
@@ -86,8 +94,9 @@ def _reads(kind: StepKind, keys: Mapping[StepKind, str]) -> tuple[StepKind, ...]
     """The steps whose files a step reads."""
     contexts: tuple[StepKind, ...] = ("shuffle",) if "shuffle" in keys else ("contexts",)
     if kind == "score":
-        return ("train", *contexts)
-    return {"train": contexts, "shuffle": ("contexts",), "contexts": ("index",)}.get(kind, ())
+        return ("calibrate" if "calibrate" in keys else "train", *contexts)
+    before: dict[StepKind, tuple[StepKind, ...]] = {"calibrate": ("train", *contexts), "train": contexts}
+    return {**before, "shuffle": ("contexts",), "contexts": ("index",)}.get(kind, ())
 
 
 def is_current(task: Task, study: Study, results: Path) -> bool:

@@ -27,6 +27,9 @@ SETTINGS = {
 }
 
 
+USUAL = {"index", "contexts", "train", "score"}
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
@@ -34,9 +37,17 @@ def world(tmp_path_factory) -> Path:
     return folder
 
 
-def _keys(folder: Path, *overrides: str, mode: str = "cl-kl", contexts: str = "index", code: str | None = None):
+def _keys(
+    folder: Path,
+    *overrides: str,
+    mode: str = "cl-kl",
+    contexts: str = "index",
+    code: str | None = None,
+    calibrate: dict | None = None,
+):
     grid = {"x": {"y": {"loss.mode": mode, "contexts": contexts}}}
-    study = Study.model_validate({"name": "study", "base": "demo", "grid": grid, "over": "x"})
+    tree = {"name": "study", "base": "demo", "grid": grid, "over": "x", "calibrate": calibrate}
+    study = Study.model_validate(tree)
     files = [f"data.{split}={folder / split}.conll" for split in ("train", "dev", "test")]
     (cell,) = cells(study, [*files, f"index.corpus=[{folder / 'corpus.jsonl'}]", *overrides])
     return steps_of(cell, split="test", code=code).keys()
@@ -96,11 +107,23 @@ def test_contents_count_and_names_do_not(world, tmp_path):
     assert _changed(_keys(world), _keys(tmp_path)) == {"contexts", "score"}  # the same model
     with (tmp_path / "corpus.jsonl").open("a") as file:
         file.write(json.dumps({"id": "new", "text": "One more."}) + "\n")
-    assert _changed(_keys(world), _keys(tmp_path)) == set(KINDS) - {"shuffle"}
+    assert _changed(_keys(world), _keys(tmp_path)) == USUAL
 
 
 def test_a_marker_of_the_code_changes_all_keys(world):
-    assert _changed(_keys(world), _keys(world, code="2")) == set(KINDS) - {"shuffle"}
+    assert _changed(_keys(world), _keys(world, code="2")) == USUAL
+
+
+def test_a_calibration_comes_before_the_score_and_trains_nothing_anew(world, tmp_path):
+    plain, share, gain = (_keys(world, calibrate=wanted) for wanted in (None, {"share": 0.5}, {"gain": 0.9}))
+    assert list(share) == ["index", "contexts", "train", "calibrate", "score"]
+    assert _changed(plain, share) == {"calibrate", "score"} == _changed(share, gain)
+    write_world(make_world(num_train=10, num_dev=5, num_test=5), tmp_path)
+    with (tmp_path / "test.conll").open("a") as file:
+        file.write("\nOne\tO\nmore\tO\n")
+    assert _changed(share, _keys(tmp_path, calibrate={"share": 0.5})) == {"contexts", "score"}
+    with pytest.raises(ValueError, match="wanted one of share, f1 and gain"):
+        _keys(world, calibrate={"share": 0.5, "gain": 0.9})
 
 
 def test_a_missing_file_is_told(world, tmp_path):

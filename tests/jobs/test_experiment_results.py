@@ -117,6 +117,24 @@ def test_a_step_is_done_while_its_facts_and_what_it_made_are_there(tmp_path):
     assert store.done(STEP) is None
 
 
+def test_a_step_of_which_a_file_is_cut_short_is_made_anew(tmp_path):
+    store, folder = Store(tmp_path), Store(tmp_path).folder(STEP)
+    folder.mkdir(parents=True)
+    for name in ("result.json", "evaluation-test.html", "else.txt"):
+        (folder / name).write_text("whole")
+    store.finish(STEP, FACTS)
+    (folder / "else.txt").unlink()
+    assert store.done(STEP) == FACTS  # no later step reads it
+    store.forget_damaged(STEP)
+    assert folder.is_dir()
+    (folder / "result.json").write_text("whol")
+    assert store.done(STEP) is None
+    assert store.was_done(STEP)
+    store.forget_damaged(STEP)
+    assert not folder.exists()
+    assert not store.was_done(STEP)
+
+
 def test_a_new_attempt_forgets_why_the_last_one_failed_and_counts(tmp_path):
     store = Store(tmp_path)
     store.log(STEP).parent.mkdir()
@@ -124,9 +142,9 @@ def test_a_new_attempt_forgets_why_the_last_one_failed_and_counts(tmp_path):
         with store.claim(STEP), store.log(STEP).open("a") as log:
             assert store.failure(STEP) is None
             log.write(started_line(STEP, "now", "here", 1) + f"attempt {number}\n\n")
-            store.fail(STEP, "why")
+            store.fail(STEP, "why", 75)
         assert (store.attempts(STEP), store.last_line(STEP)) == (number, f"attempt {number}")
-        assert store.failure(STEP) == "why"
+        assert (store.failure(STEP), store.exit_code(STEP)) == ("why", 75)
 
 
 def _contexts(folder) -> dict[str, Context]:

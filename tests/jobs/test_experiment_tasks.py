@@ -16,7 +16,7 @@ from jobs.experiment.tasks import Task, needed, placed, tasks_of
 from tests.jobs.experiment_results import FACTS
 
 KEYS = dict.fromkeys(KINDS, "key")
-WITHOUT_SHUFFLE = {kind: "key" for kind in KINDS if kind != "shuffle"}
+WITHOUT_SHUFFLE = {kind: "key" for kind in KINDS if kind not in ("shuffle", "calibrate")}
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,22 @@ WITHOUT_SHUFFLE = {kind: "key" for kind in KINDS if kind != "shuffle"}
         (["contexts", "score"], WITHOUT_SHUFFLE, ["contexts", "score"]),
         (["index", "contexts", "score"], KEYS, ["score"]),  # it reads the shuffled ones
         (["contexts", "shuffle", "score"], KEYS, ["contexts", "shuffle", "score"]),
+        (["train", "score"], KEYS, ["score"]),  # it reads the calibrated model
+        (["train", "calibrate", "score"], KEYS, ["train", "calibrate", "score"]),
     ],
 )
 def test_only_steps_that_the_score_needs_are_done(to_do, keys, wanted):
     assert needed(to_do, keys) == wanted
+
+
+def test_what_is_wanted_beside_the_score_is_done_too():
+    assert needed(["index", "train"], KEYS, ["index", "score"]) == ["index"]
+    assert needed(["index", "contexts", "shuffle", "train"], KEYS, ["train"]) == [
+        "index",
+        "contexts",
+        "shuffle",
+        "train",
+    ]
 
 
 def _tasks(folder: Path, store: Store, *overrides: str) -> list[Task]:
