@@ -45,6 +45,8 @@ from ctxner.files.uris import is_uri
 
 MAX_MANIFEST_BYTES = 1 << 24  # of job.json and _SUCCESS
 
+_LAYOUT = 2  # raised when rows or checkpoints of an older version of ctxner cannot be continued
+
 
 @dataclass(frozen=True)
 class JobFolder:
@@ -178,7 +180,7 @@ def open_job(folder: Path, name: str, write: Callable[[Path], tuple[int, Mapping
     (fresh / "inputs").mkdir(parents=True)
     try:
         num_rows, job = write(fresh / "inputs")
-        text = json.dumps(job, indent=1, sort_keys=True, default=str)
+        text = json.dumps({"layout": _LAYOUT, **job}, indent=1, sort_keys=True, default=str)
         (fresh / "job.json").write_text(text, encoding="utf-8")
         if store is not None:
             _stage(fresh, store)

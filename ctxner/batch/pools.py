@@ -19,6 +19,8 @@ from ray.data.checkpoint import CheckpointConfig
 
 from ctxner.batch.job_folder import JobFolder
 
+# Ray Data holds the ids of all finished rows in one array when a job goes on: 8 bytes per number, 64 per string.
+ID_COLUMN = "position"
 _OTHER_CPUS = 2  # left for Ray Data's own tasks; without them a resumed job would wait forever
 _PROGRESS_SECONDS = 2.0
 # What fsspec's clients say of a store that may answer again; Ray Data tries such reads and writes up to ten times.
@@ -48,15 +50,12 @@ class Pool:
     num_gpus: float = 0
 
 
-def run(
-    job: JobFolder, pools: Sequence[Pool], *, id_column: str, on_progress: Callable[[int], None] | None = None
-) -> None:
+def run(job: JobFolder, pools: Sequence[Pool], *, on_progress: Callable[[int], None] | None = None) -> None:
     """Make the rows that are still missing.
 
     Args:
-        job: Job whose inputs have a column of unique ids; all pools must keep this column.
+        job: Job whose inputs have the column `position`, unique numbers; all pools must keep this column.
         pools: Pools in the order in which each row passes through them.
-        id_column: Name of the column of ids.
         on_progress: Called every two seconds with the number of complete rows.
     """
     context = ray.data.DataContext.get_current()
@@ -65,7 +64,7 @@ def run(
         context.retried_io_errors = list({*context.retried_io_errors, *_PASSING})
     context.enable_progress_bars = False  # the driver shows one bar that counts rows
     context.checkpoint_config = CheckpointConfig(
-        id_column=id_column,
+        id_column=ID_COLUMN,
         checkpoint_path=checkpoint["path"],
         override_filesystem=checkpoint["filesystem"],
         delete_checkpoint_on_success=False,

@@ -76,7 +76,7 @@ def retrieve(
         check_resources(pools)
         num_resumed = job.num_done()
         if num_resumed < job.num_rows:
-            run(job, pools, id_column="sentence_id", on_progress=on_progress)
+            run(job, pools, on_progress=on_progress)
         manifest |= {"resumed_from": num_resumed, "seconds": round(time.perf_counter() - started, 2)}
         counts = publish(staged, manifest, max_errors=config.tagging.max_errors)
     if on_progress:

@@ -88,7 +88,7 @@ def tag(
         check_resources(pools)
         num_resumed, tagging_started = job.num_done(), time.perf_counter()
         if num_resumed < job.num_rows:
-            run(job, pools, id_column="row", on_progress=on_progress)
+            run(job, pools, on_progress=on_progress)
         tagging_seconds = time.perf_counter() - tagging_started
         counts = publish_documents(job, work, formats, max_errors=config.tagging.max_errors)
         manifest |= {**counts, "resumed_from": num_resumed, "tagging_seconds": round(tagging_seconds, 2)}

@@ -26,17 +26,16 @@ from ctxner.files.columns import column_lines
 from ctxner.files.documents import Document, cut
 from ctxner.schema import Sentence
 
-PLACE = ("row", "position", "document", "start")  # columns that say where a part belongs
+PLACE = ("position", "document", "start")  # columns that say where a part belongs
 _WORK = ".tagging"
 _ROWS_PER_FILE, _CHARS_PER_FILE = 4096, 1 << 24
 
 
 def part_schema() -> pa.Schema:
-    """Schema of a staged part; `row` is its position as a string, since Ray Data's checkpoint needs a string."""
+    """Schema of a staged part; `position` is its place in the whole job."""
     pair = pa.list_(pa.int32(), 2)
     return pa.schema(
         [
-            ("row", pa.string()),
             ("position", pa.int64()),
             ("document", pa.int64()),  # position of the document
             ("start", pa.int64()),  # index of its first character in the document
@@ -155,7 +154,7 @@ def _write_parts(documents: Iterable[Document], folder: Path) -> tuple[int, str]
         digest.update("\0".join((document.id, document.text, *(words or ()), "\n")).encode())
         digest.update(repr(document.offsets).encode() if document.offsets else b"")
         for part in cut(document.text) if words is None else cut(document.text, len(document.text)):
-            place = {"row": str(position), "position": position, "document": number, "start": part.start}
+            place: dict[str, Any] = {"position": position, "document": number, "start": part.start}
             split = {"words": words, "offsets": document.offsets, "bounds": part.bounds}
             place |= {"id": document.id, "text": part.text, "abbreviations": part.abbreviations}
             rows.append({**place, **split})

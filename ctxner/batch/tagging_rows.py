@@ -20,12 +20,13 @@ PartResult = list[dict[str, Any]] | str  # one row of `found_struct` per sentenc
 
 def sentences_of_part(part: Mapping[str, Any]) -> list[Sentence]:
     """The sentences of a part; their offsets, if any, refer to the part's text."""
+    number = str(part["position"])
     if part["words"] and part["offsets"]:
         offsets = tuple((start, end) for start, end in part["offsets"])
-        return [Sentence(part["row"], tuple(part["words"]), offsets=offsets, text=part["text"])]
+        return [Sentence(number, tuple(part["words"]), offsets=offsets, text=part["text"])]
     if part["words"] is not None:
-        return sentences_of(part["words"], part["row"])
-    return sentences_of(part["text"], part["row"], bounds=part["bounds"], abbreviations=part.get("abbreviations") or ())
+        return sentences_of(part["words"], number)
+    return sentences_of(part["text"], number, bounds=part["bounds"], abbreviations=part.get("abbreviations") or ())
 
 
 def entity_row(entity: Entity, start: int, number: int) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def looked_up_column(
         [
             {
                 "number": n,
-                "sentence_id": f"{row['row']}-{n}",
+                "sentence_id": f"{row['position']}-{n}",
                 "words": list(part_sentences[n].words),
                 "offsets": part_sentences[n].offsets,
                 "abbreviations": part_sentences[n].abbreviations,

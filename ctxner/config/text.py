@@ -78,7 +78,7 @@ def _explain(source: str, problem: Any, model: Any, secret: Collection[str]) -> 
         return f"{source}: {where}: {shown}{problem['msg']}"
     *sections, key = problem["loc"]
     for name in sections:
-        if isinstance(name, str):  # a number is an index in a list
+        if name in model.model_fields:  # else an index in a list, or a key of a mapping
             model = model.model_fields[name].annotation
             model = next((argument for argument in get_args(model) if hasattr(argument, "model_fields")), model)
     if is_secret and not re.fullmatch(r"[a-z_]{1,12}", str(key)):

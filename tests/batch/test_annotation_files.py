@@ -59,7 +59,7 @@ def row_of(part: dict[str, Any]) -> dict[str, Any]:
         {"start": offsets[0][0], "end": offsets[-1][1], "view": "plain", "words": sentence.words}
         for sentence, offsets in zip(sentences, places, strict=True)
     ]
-    place = {name: part[name] for name in ("row", "position", "document", "start", "id", "text")}
+    place = {name: part[name] for name in ("position", "document", "start", "id", "text")}
     return {**place, "entities": entities, "sentences": rows, "error": "odd" if mentions is None else None}
 
 

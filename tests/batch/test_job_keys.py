@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,18 @@ def test_a_model_that_was_copied_has_the_same_key_and_hidden_files_change_nothin
     (tmp_path / "copy" / ".lock").touch()
     files = [settled(Config(), str(folder))[2]["model_files"] for folder in (model, tmp_path / "copy")]
     assert files[0] == files[1]
+
+
+def test_rows_of_an_older_layout_are_not_kept(tmp_path: Path) -> None:
+    """Its checkpoint names finished rows by another column, which Ray Data would look for in vain."""
+
+    def stage() -> Path:
+        return stage_documents([Document("a", "Hi.")], tmp_path / "out", {}).rows / "0.parquet"
+
+    stage().touch()
+    assert stage().exists()
+    described = tmp_path / "out" / ".tagging" / "job.json"
+    tree = json.loads(described.read_text())
+    del tree["layout"]
+    described.write_text(json.dumps(tree, indent=1, sort_keys=True))
+    assert not stage().exists()
