@@ -1,7 +1,8 @@
 """How long the steps of a study will take, and in how much memory: from cells of the same size, else estimated.
 
 Cells are of one size when they differ in the seed alone. The estimate of a training is that of `ctxner train --dry-run`
-(its operations at the speed of this machine's matrix products); that of other steps is a cost per sentence or megabyte.
+(its operations at the speed of this machine's matrix products); that of other steps rests on the measured costs of
+`jobs/cost/costs.yaml`, as with `ctxner cost`.
 """
 
 from __future__ import annotations
@@ -9,23 +10,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ctxner.config import Config
+from jobs.cost.files import read_costs
+from jobs.cost.study import step_job, this_machine
 from jobs.experiment.keys import KINDS, StepKind, digest
 from jobs.experiment.results import StepFacts
 from jobs.experiment.store import Step, Store
 from jobs.experiment.tasks import Task, placed
-
-# Rough costs on one slow core, from the runs in docs/results.md; used only until a cell of the same size is done.
-_SECONDS_PER_CORPUS_MB = 2.0  # of the compressed files; indexing
-_SECONDS_PER_SEARCH = 0.003  # a sentence, `entries` or `mentions`
-_SECONDS_PER_RERANK = 0.06  # a sentence, six passages encoded by MiniLM
-_SECONDS_PER_SCORE = 0.02  # a sentence in both views by MiniLM, with the bootstrap
-_PROCESS_BYTES = 1 << 30  # of a worker beside its tensors: PyTorch, DeepSpeed, Ray
-_BYTES_PER_SENTENCE = 150  # of a data file
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +74,8 @@ class Expectations:
         config = placed(task, self.store)
         if kind == "train":
             return _training(config) if self.estimate else Expected(0, 0, "unknown")
-        return Expected(round(_cost(kind, config), 1), 0, "estimate")
+        job = step_job(kind, config, read_costs(), this_machine())
+        return Expected(round(sum(row.seconds for row in job.rows), 1), 0, "estimate")
 
 
 def _size(task: Task, kind: StepKind) -> str:
@@ -104,25 +99,10 @@ def _training(config: Config) -> Expected:
         config = config.model_copy(update={"data": config.data.model_copy(update={"contexts": None})})
     config = resolved(config)
     planned = plan(config, retrieved=is_there)
-    memory = (planned["zero_stages"][config.run.zero_stage]["total"] + _PROCESS_BYTES) * config.run.workers
+    process = read_costs().stages["train.step"].worker_bytes  # of a worker beside its tensors
+    memory = (planned["zero_stages"][config.run.zero_stage]["total"] + process) * config.run.workers
     minutes = minutes_of(config.optim.epochs * planned["flops_an_epoch"], bfloat16=config.run.precision == "bfloat16")
     return Expected(round(60 * minutes, 1), memory, "estimate" if is_there else "estimate without passages")
-
-
-def _cost(kind: StepKind, config: Config) -> float:
-    if kind == "index":
-        return _SECONDS_PER_CORPUS_MB * sum(_bytes(path) for path in config.index.corpus) / 1e6
-    splits = {name: _bytes(config.data.path(name)) / _BYTES_PER_SENTENCE for name in config.data.named_splits()}
-    if kind in ("calibrate", "score"):
-        return _SECONDS_PER_SCORE * splits.get("test" if kind == "score" else "dev", 0)
-    each = _SECONDS_PER_SEARCH + (_SECONDS_PER_RERANK if config.retrieval.rerank else 0)
-    return (each if kind == "contexts" else 0.001) * sum(splits.values())
-
-
-def _bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
 
 
 def remaining(tasks: Sequence[Task], expectations: Expectations) -> dict[Step, Expected]:

@@ -1,0 +1,152 @@
+"""The two files of `ctxner cost`: what was measured, and the hosts with prices that the user edits.
+
+`jobs/cost/costs.yaml` is the only place of measured costs; `ctxner experiment plan` reads it too. `tests/benchmarks`
+writes it anew (`make costs`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from ctxner.config.text import explain, read_yaml
+
+COSTS = Path(__file__).with_name("costs.yaml")
+HOSTS = Path(__file__).with_name("hosts.yaml")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Part):
+    """Where figures were measured."""
+
+    machine: str
+    isa: str
+    date: str
+    commit: str
+    command: str
+    note: str = ""
+
+
+class Growth(_Part):
+    """CPU seconds grow with the passages of the index as `(passages / at) ** exponent`."""
+
+    at: PositiveInt
+    exponent: Annotated[float, Field(ge=0, le=2)]
+
+
+class StageCost(_Part):
+    """What a stage costs per unit; seconds are of one core of the machine of its source."""
+
+    unit: str
+    source: str
+    cpu_s: NonNegativeFloat = 0  # CPU seconds that all workers share
+    encoder_gflops: PositiveFloat | None = None  # of one core in the encoder; its operations are counted beside cpu_s
+    scan_s: NonNegativeFloat = 0  # seconds that every worker spends on every unit, however many workers there are
+    driver_s: NonNegativeFloat = 0  # seconds of the driver, one thread: not shared
+    start_s: NonNegativeFloat = 0  # seconds per job
+    grows: Growth | None = None
+    read_bytes: NonNegativeFloat = 0  # from shared storage
+    written_bytes: NonNegativeFloat = 0  # to shared storage
+    sent_bytes: NonNegativeFloat = 0  # between hosts
+    copied_bytes: NonNegativeFloat = 0  # to each host, kept on its disk and read through its memory
+    worker_bytes: NonNegativeFloat = 0  # memory of each worker
+    driver_bytes: NonNegativeFloat = 0  # memory of the driver per unit
+
+
+class Text(_Part):
+    """Sizes of the texts that were measured; `--pieces` and `--context-pieces` say others."""
+
+    source: str
+    sentence_bytes: PositiveFloat  # of a data file
+    passage_bytes: PositiveFloat  # of an uncompressed corpus file
+    corpus_file_bytes: PositiveFloat  # of a compressed one
+    pieces: PositiveFloat  # of a sentence in the plain view
+    context_pieces: PositiveFloat  # in the context view
+
+
+class Costs(_Part):
+    """The file of measured costs."""
+
+    sources: dict[str, Source]
+    text: Text
+    ray_start_s: NonNegativeFloat  # seconds until a Ray of this machine is up
+    ray_cores: Annotated[float, Field(ge=0, lt=1)]  # cores of each host that Ray's own processes keep busy
+    ray_bytes: NonNegativeFloat  # memory of Ray on each host, without its object store
+    driver_bytes: NonNegativeFloat  # memory of a driver with nothing to do
+    stages: dict[str, StageCost]
+
+    @model_validator(mode="after")
+    def _sources_exist(self) -> Costs:
+        for name, each in {"text": self.text, **self.stages}.items():
+            if each.source not in self.sources:  # type: ignore[attr-defined]
+                known = ", ".join(self.sources)
+                raise ValueError(f"{name}: source {each.source!r} is not among the sources ({known})")  # type: ignore[attr-defined]
+        return self
+
+
+class HostKind(_Part):
+    """A kind of host, and what an hour of it costs."""
+
+    cores: PositiveInt  # physical ones: two hardware threads of a core count once
+    speed: PositiveFloat = 1.0  # of a core, against that of the measured machine
+    memory_gib: PositiveFloat
+    network_gbit: PositiveFloat  # per second
+    gpus: Annotated[int, Field(ge=0)] = 0
+    gpu_tflops: PositiveFloat | None = None  # dense bfloat16 peak of one
+    price: NonNegativeFloat  # per hour
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _gpus_have_a_speed(self) -> HostKind:
+        if bool(self.gpus) != (self.gpu_tflops is not None):
+            raise ValueError("gpus and gpu_tflops: give both or neither")
+        return self
+
+
+class Hosts(_Part):
+    """The file of hosts."""
+
+    currency: str
+    storage_gbit: PositiveFloat  # per second, of the shared storage, to all hosts together
+    kinds: Annotated[dict[str, HostKind], Field(min_length=1)]
+
+    def kind(self, name: str) -> HostKind:
+        """A kind by its name; ValueError when there is none."""
+        if name not in self.kinds:
+            raise ValueError(f"--kind {name!r}: no such kind of host; there are {', '.join(self.kinds)}")
+        return self.kinds[name]
+
+
+_File = TypeVar("_File", Costs, Hosts)
+
+
+def read_costs(path: Path = COSTS) -> Costs:
+    """The measured costs; ValueError when the file is none of these."""
+    return _read(path, Costs)
+
+
+def read_hosts(path: Path = HOSTS) -> Hosts:
+    """The kinds of hosts; ValueError when the file is none of these."""
+    return _read(path, Hosts)
+
+
+def _read(path: Path, model: type[_File]) -> _File:
+    tree: dict[str, Any] = read_yaml(path)
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(explain(error, model, str(path))) from None
