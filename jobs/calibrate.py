@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +22,9 @@ from ctxner.evaluation.calibration import (
     reliability_bins,
 )
 from ctxner.evaluation.scores import Spans, score_spans
+from ctxner.files.node_copies import local
+from ctxner.files.storage import put_file
+from ctxner.files.uris import is_uri, path_or_uri
 from ctxner.labels import gold_spans
 from ctxner.model.calibration_file import Calibration
 from ctxner.schema import Example
@@ -79,7 +84,7 @@ def run(config: Config, model: str, split: str, wanted: Wanted, *, out: Path) ->
     result = _evidence(config, split, gold, wanted, reports, curve, chosen)
     threshold = chosen.threshold if chosen else None
     scalings = {view: report.scaling for view, report in reports.items() if report.scaling}
-    path = Calibration(scalings, threshold, result).save(folder)
+    path = str(_save(Calibration(scalings, threshold, result), folder, path_or_uri(model)))
     write_calibration_page(out, reports, curve, chosen, title=f"Calibration on {split}", facts=_facts(model, result))
     return {
         "model": model,
@@ -147,9 +152,21 @@ def summary(result: Mapping[str, Any]) -> dict[str, str]:
 def _checked(config: Config, model: str, split: str, wanted: Wanted) -> tuple[Path, list[Example]]:
     if len(_given(wanted)) != 1:
         raise ValueError(f"give one of --share, --f1 and --gain, not {len(_given(wanted))}")
-    if not Path(model).is_dir():
+    folder = local(path_or_uri(model))
+    if not folder.is_dir():
         raise ValueError(f"{model}: no such folder; calibration.json is written beside the model's weights")
-    return Path(model), gold_examples(config, split)
+    return folder, gold_examples(config, split)
+
+
+def _save(calibration: Calibration, folder: Path, model: Path) -> Path:
+    """Save into the model's folder; for a URI, by way of a copy that is not this node's copy of the store."""
+    if not is_uri(model):
+        return calibration.save(folder)
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        path = calibration.save(Path(copy))
+        put_file(path, model / path.name)
+    return model / path.name
 
 
 def _views(config: Config) -> list[Any]:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,17 +16,19 @@ from rich.text import Text
 
 from jobs.console import show_table
 from jobs.node_checks import Finding, node_findings, versions
+from jobs.working_dir import working_dir
 
 _CLOCK_SECONDS = 2.0  # largest difference of clocks, beyond what the call takes; tokens and leases depend on them
 _NODE_SECONDS = 120.0
 _STYLES = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 
-def run(storages: Sequence[str] = ()) -> dict[str, Any]:
+def run(storages: Sequence[str] = (), folder: Path | None = None) -> dict[str, Any]:
     """Look at this machine, or with `RAY_ADDRESS` at each node of that cluster.
 
     Args:
         storages: Folders or URIs that have to be writable from everywhere.
+        folder: Folder that is to be submitted as `--working-dir`; its size is looked at here.
 
     Returns:
         `findings`, each with its `node`; `num` by status; `ok`: whether there is no failure.
@@ -34,6 +37,8 @@ def run(storages: Sequence[str] = ()) -> dict[str, Any]:
         rows = _cluster(storages)
     else:
         rows = [_row("here", finding) for finding in node_findings(storages)["findings"]]
+    if folder is not None:
+        rows.append(_row("here", working_dir(folder)))
     counts = Counter(row["status"] for row in rows)
     return {
         "findings": rows,

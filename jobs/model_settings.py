@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config, load_config, parse_config
+from ctxner.files.storage import exists, read_bytes
+from ctxner.files.uris import path_or_uri
 
 logger = logging.getLogger(__name__)
+
+_MAX_BYTES = 1 << 26  # of training.json
 
 
 def settings_for(model: str, path: Path | None, overrides: Sequence[str]) -> Config:
@@ -24,7 +28,7 @@ def settings_for(model: str, path: Path | None, overrides: Sequence[str]) -> Con
     Raises:
         ValueError: See `load_config`.
     """
-    return load_config(path, overrides, saved=None if path else _saved(Path(model)))
+    return load_config(path, overrides, saved=None if path else _saved(path_or_uri(model)))
 
 
 def renew_contexts(config: Config, model: str, split: str, path: Path | None) -> None:
@@ -37,7 +41,7 @@ def renew_contexts(config: Config, model: str, split: str, path: Path | None) ->
         path: Config file of the command; with one, nothing is retrieved.
     """
     folder = config.data.contexts
-    if path is None and folder is not None and folder.parent.resolve() == Path(model).resolve().parent:
+    if path is None and folder is not None and folder.parent.resolve() == path_or_uri(model).resolve().parent:
         from jobs import run_contexts
 
         config.data.path(split)
@@ -47,10 +51,12 @@ def renew_contexts(config: Config, model: str, split: str, path: Path | None) ->
 def _saved(model: Path) -> dict[str, Any]:
     """The sections data, index and retrieval of the model's run; empty if it has none or they are not readable."""
     path = model / "training.json"
-    if not path.is_file():
+    try:
+        text = read_bytes(path, _MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))["config"]
+        tree = json.loads(text)["config"]
         config = parse_config({name: tree[name] for name in ("data", "index", "retrieval")}, source=str(path))
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("%s: its settings are not used (%s); give --config", path, error)
@@ -59,7 +65,7 @@ def _saved(model: Path) -> dict[str, Any]:
 
     moved = contexts_in(model.resolve().parent)
     data = config.data.model_dump(mode="json")
-    if config.data.contexts is not None and not config.data.contexts.exists() and moved.is_dir():
+    if config.data.contexts is not None and not exists(config.data.contexts) and exists(moved):
         data["contexts"] = str(moved)  # the run's folder has another place now
     logger.info("data, index and settings of retrieval are those of %s", path)
     index = config.index.model_dump(mode="json")

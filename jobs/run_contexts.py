@@ -8,16 +8,21 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ctxner.config import Config
 from ctxner.files.contexts import SUCCESS, fitting_contexts, read_contexts
 from ctxner.files.sentences import read_sentences
+from ctxner.files.storage import read_bytes
+from ctxner.files.uris import is_uri
 from jobs import retrieve
 from jobs.cluster import prepare
 
 logger = logging.getLogger(__name__)
+
+_MAX_BYTES = 1 << 24  # of a manifest
 
 
 def contexts_in(folder: Path) -> Path:
@@ -55,8 +60,9 @@ def to_retrieve(config: Config, splits: Sequence[str]) -> dict[str, str]:
     settled = config.model_copy(update={"retrieval": decided(config.retrieval)})
     key = retrieval_key(settled, index_manifest(config.index.folder, config.index.source))
     key = json.loads(json.dumps(key, default=str))
-    path = config.data.contexts / SUCCESS
-    manifests = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    manifests = dict[str, Any]()
+    with suppress(FileNotFoundError):
+        manifests = json.loads(read_bytes(config.data.contexts / SUCCESS, _MAX_BYTES))
     reasons = {split: _reason(config, split, key, manifests.get(split)) for split in splits}
     return {split: reason for split, reason in reasons.items() if reason}
 
@@ -72,7 +78,7 @@ def renew(config: Config, reasons: dict[str, str]) -> None:
 def _reason(config: Config, split: str, key: dict[str, Any], manifest: dict[str, Any] | None) -> str | None:
     data, path = config.data, config.data.contexts_path(split)
     assert path is not None
-    if manifest is None or not path.is_file():
+    if manifest is None or is_uri(path) or not path.is_file():
         return "there are none yet"
     if any(manifest.get(name) != value for name, value in key.items()):
         return "the index or the settings of retrieval have changed"

@@ -6,6 +6,8 @@ import logging
 from typing import Any
 
 from ctxner.config import Config
+from ctxner.files.storage import exists, put_file
+from ctxner.files.uris import is_uri
 from jobs import run_contexts
 from jobs.cluster import connect
 from jobs.console import progress
@@ -44,14 +46,17 @@ def run(config: Config) -> dict[str, Any]:
         watcher = Watcher(on_step=done, on_epoch=logger.info)
         result = train(config, steps_by_epoch=planned["steps_by_epoch"], watcher=watcher)
     page = write_training_page(result.folder, result.model)
+    stored = result.stored
+    if is_uri(stored):
+        put_file(page, stored / page.name)
     if config.run.mlflow:
         files = [result.folder / name for name in ("config.json", "history.json")]
         finish_run(config.run.mlflow, result.folder, [result.model, page, *files])
     best = {name: value for name, value in result.best.items() if name != "dev_scores"}
     return {
-        "model": str(result.model),
-        "run": str(result.folder),
-        "page": str(page),
+        "model": str(stored / result.model.name),
+        "run": str(stored),
+        "page": str(stored / page.name),
         "best": best,
         "epochs": len(result.history),
         "steps": planned["steps"],
@@ -102,7 +107,7 @@ def _settled(config: Config) -> tuple[Config, dict[str, str]]:
     run = config.run.model_copy(update={"storage": folder.parent, "name": folder.name})
     settled = run_contexts.placed(config.model_copy(update={"run": run}), folder)
     contexts = settled.data.contexts
-    if contexts is None or contexts != run_contexts.contexts_in(folder) or (run.resume and contexts.is_dir()):
+    if contexts is None or contexts != run_contexts.contexts_in(folder) or (run.resume and exists(contexts)):
         return settled, {}
     return settled, run_contexts.to_retrieve(settled, settled.data.named_splits())
 

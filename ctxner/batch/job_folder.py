@@ -14,7 +14,6 @@ The final join sorts the rows by position (`ctxner.batch.ordered_rows`), so the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +30,7 @@ from ctxner.batch.ordered_rows import ordered
 from ctxner.files.atomic import aside_of, put_in_place, remove_leftovers, write_text
 from ctxner.files.contexts import SUCCESS
 from ctxner.files.locks import exclusive
-from ctxner.files.node_copies import CACHE_VARIABLE, cache_folder, copy_files
+from ctxner.files.node_copies import CACHE_VARIABLE, copy_files, work_folder
 from ctxner.files.storage import (
     arrow_filesystem,
     explained,
@@ -155,18 +154,6 @@ class JobFolder:
         shutil.rmtree(self.path.parent)
 
 
-def driver_folder(folder: Path) -> Path:
-    """The folder in which the driver works on a result: the result's own, or for a URI one of this node.
-
-    For the same URI it is always the same folder.
-    """
-    if not is_uri(folder):
-        return folder.resolve()
-    path = cache_folder() / "jobs" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def open_job(folder: Path, name: str, write: Callable[[Path], tuple[int, Mapping[str, Any]]]) -> JobFolder:
     """Write the files that a job reads, and keep the rows in its folder if they belong to the same job.
 
@@ -175,7 +162,7 @@ def open_job(folder: Path, name: str, write: Callable[[Path], tuple[int, Mapping
         name: Name of the job's folder in it; its rows are deleted if they belong to another job.
         write: Function that writes Parquet files into a folder; returns the number of rows and all that they depend on.
     """
-    path, store = driver_folder(folder) / name, f"{folder}/{name}" if is_uri(folder) else None
+    path, store = work_folder(folder) / name, f"{folder}/{name}" if is_uri(folder) else None
     fresh = aside_of(path)
     (fresh / "inputs").mkdir(parents=True)
     try:

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctxner.batch.job_folder import JobFolder, driver_folder, open_job, write_success
+from ctxner.batch.job_folder import JobFolder, open_job, write_success
 from ctxner.files.atomic import new_file, remove_leftovers
 from ctxner.files.contexts import storable
+from ctxner.files.node_copies import work_folder
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.schema import Sentence, context_schema
 
@@ -66,7 +67,7 @@ class Stage:
 
 def job_path(folder: Path) -> Path:
     """The job's folder inside a contexts folder; for a URI, the driver's part of it."""
-    return driver_folder(folder) / _WORK
+    return work_folder(folder) / _WORK
 
 
 def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapping[str, Any]) -> Stage:
@@ -90,7 +91,7 @@ def stage(splits: Mapping[str, Iterable[Sentence]], folder: Path, settings: Mapp
         return counts[-1], {"sentences": digest, "splits": dict(zip(splits, counts, strict=True)), **settings}
 
     job = open_job(folder, _WORK, write)
-    return Stage(driver_folder(folder), job, tuple(splits), tuple(ends))
+    return Stage(work_folder(folder), job, tuple(splits), tuple(ends))
 
 
 def publish(staged: Stage, manifest: Mapping[str, Any], *, max_errors: float = 1.0) -> dict[str, int]:

@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ctxner.batch.job_folder import JobFolder, driver_folder, open_job
+from ctxner.batch.job_folder import JobFolder, open_job
 from ctxner.batch.tagged_formats import FOLDERS, NAMES, WRITERS, Format, document_schema
 from ctxner.files.atomic import new_file, new_folder, remove_leftovers
 from ctxner.files.columns import column_lines
 from ctxner.files.documents import Document, cut
+from ctxner.files.node_copies import work_folder
 from ctxner.schema import Sentence
 
 PLACE = ("position", "document", "start")  # columns that say where a part belongs
@@ -84,7 +85,7 @@ def stage_documents(
 
 def job_path(folder: Path) -> Path:
     """The job's folder inside the folder of the result; for a URI, the driver's part of it."""
-    return driver_folder(folder) / _WORK
+    return work_folder(folder) / _WORK
 
 
 def publish_documents(

@@ -97,6 +97,18 @@ def _listed(uri: Path) -> dict[str, Mapping[str, Any]]:
     return wanted
 
 
+def work_folder(folder: Path) -> Path:
+    """The folder of a result on this node: the result's own, or for a URI one for the files that are uploaded to it.
+
+    For the same URI it is always the same folder.
+    """
+    if not is_uri(folder):
+        return folder.resolve()
+    path = cache_folder() / "work" / _digest([str(folder)]) / folder.name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def copy_files(uri: str | Path, listed: Mapping[str, Mapping[str, Any]], targets: Sequence[Path], advice: str) -> None:
     """Copy listed files of a store to this node.
 

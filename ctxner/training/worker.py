@@ -24,7 +24,10 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from ctxner.config import Config, parse_config
 from ctxner.encoders import load_tokenizer
+from ctxner.files.node_copies import work_folder
 from ctxner.files.ray_token import private_token
+from ctxner.files.storage import arrow_filesystem, put_file, put_folder
+from ctxner.files.uris import is_uri
 from ctxner.labels import LabelSet
 from ctxner.model.tagger import load_tagger
 from ctxner.training.automatic import resolved
@@ -70,13 +73,16 @@ class TrainResult:
 
     Attributes:
         model: Folder of the tagger with the best dev F1, the mean over the trained views (one or both).
-        folder: Folder of the run: `model/`, `config.json`, `history.json` and Ray Train's checkpoints.
+        folder: Folder of the run: `model/`, `config.json`, `history.json` and Ray Train's checkpoints. With a URI as
+            `run.storage`, both are folders of this node; the store has the same and the checkpoints.
+        stored: The run's folder or its URI.
         best: History entry of that model.
         history: One entry per epoch (see `ctxner.training.checkpoints.files.Progress`).
     """
 
     model: Path
     folder: Path
+    stored: Path
     best: dict[str, Any]
     history: list[dict[str, Any]]
 
@@ -111,6 +117,8 @@ def train(
     if exists:
         check_resumable(read_config(folder), config, source=str(folder))
     check_mlflow(run.mlflow)
+    if run.mlflow and is_uri(folder):
+        raise ValueError("run.mlflow needs the run's folder: set a run.storage that is no URI, or leave it out")
     _check_resources(config)
     with alone(folder):
         if not exists:
@@ -121,12 +129,19 @@ def train(
             result = _fit(config.model_copy(update={"run": placed}), folder, given)
         clean_up(folder)
         assert result.checkpoint
+        here = work_folder(folder)
         scored = [pair for pair in result.best_checkpoints or () if pair[1]["mean_f1"] != UNSCORED]
         best, metrics = max(scored, key=lambda pair: pair[1]["mean_f1"])
-        model = publish_model(Path(best.path), folder / "model")
-        history = list(read_progress(Path(result.checkpoint.path)).history)
-        (folder / "history.json").write_text(json.dumps(history, indent=1))
-    return TrainResult(model, folder, history[metrics["epoch"] - 1], history)
+        with best.as_directory() as checkpoint:
+            model = publish_model(Path(checkpoint), here / "model")
+        with result.checkpoint.as_directory() as last:
+            history = list(read_progress(Path(last)).history)
+        (here / "history.json").write_text(json.dumps(history, indent=1))
+        if is_uri(folder):
+            write_config(config, here)
+            put_file(here / "history.json", folder / "history.json")
+            put_folder(model, folder / "model", last="config.json")
+    return TrainResult(model, here, folder, history[metrics["epoch"] - 1], history)
 
 
 def _fit(config: Config, folder: Path, given: Mapping[str, Any]) -> ray.train.Result:
@@ -162,7 +177,10 @@ def _fit(config: Config, folder: Path, given: Mapping[str, Any]) -> ray.train.Re
 
 
 def _trainer(config: Config, folder: Path, given: Mapping[str, Any]) -> TorchTrainer:
-    run = config.run
+    run, storage = config.run, dict[str, Any](storage_path=str(folder.parent))
+    if is_uri(folder):
+        filesystem, path = arrow_filesystem(folder.parent)
+        storage = {"storage_path": path, "storage_filesystem": filesystem}
     return TorchTrainer(
         _worker,
         train_loop_config={"config": absolute_paths(config).model_dump(mode="json"), **given},
@@ -176,7 +194,7 @@ def _trainer(config: Config, folder: Path, given: Mapping[str, Any]) -> TorchTra
         torch_config=NodeTorchConfig(),
         run_config=ray.train.RunConfig(
             name=folder.name,
-            storage_path=str(folder.parent),
+            **storage,
             checkpoint_config=CheckpointConfig(
                 num_to_keep=run.keep_checkpoints, checkpoint_score_attribute="mean_f1", checkpoint_score_order="max"
             ),

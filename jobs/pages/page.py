@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import jinja2
 
 from ctxner.files.atomic import write_text
+from ctxner.files.storage import exists, read_bytes, write_bytes
+from ctxner.files.uris import is_uri, path_or_uri
 from ctxner.retrieval.measure.coverage import Tally
 from jobs.console import console, score_percent
 from jobs.pages.charts import Panel, panel
@@ -33,6 +35,7 @@ DROPPED = {  # why a passage is not in the context view, `ctxner.schema.Dropped`
     "no_pieces": "nothing that the encoder knows",
 }
 _MAX_BINS = 40
+_MAX_BYTES = 1 << 28  # of a page
 _HEAD_BYTES = 2000  # of a page, in which its key stands
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -45,10 +48,10 @@ def page_beside(folder: str | Path | None, usual: str, name: str) -> Path:
         usual: Name that such folders have within a run, e.g. `model`; another name becomes part of the page's.
         name: Name of the page without suffix.
     """
-    path = Path(folder or usual)
+    path = path_or_uri(folder or usual)
     path = path if path.name else path.resolve()
     stem = name if path.name == usual else f"{path.name}-{name}"
-    if path.is_dir() and os.access(path.parent, os.W_OK):
+    if is_uri(path) or (path.is_dir() and os.access(path.parent, os.W_OK)):
         return path.parent / f"{stem}.html"
     parts = [part for part in path.parts if part not in (path.anchor, ".", "..")]
     return Path("runs") / f"{'-'.join([*parts[:-1], stem])}.html"
@@ -69,7 +72,7 @@ def free_page(usual: Path, asked: str) -> Path:
     """
     mark = f'<meta name="ctxner-asked" content="{asked}">'.encode()
     paths = (usual if number == 1 else usual.with_stem(f"{usual.stem}-{number}") for number in itertools.count(1))
-    page = next(path for path in paths if not path.exists() or mark in path.read_bytes()[:_HEAD_BYTES])
+    page = next(path for path in paths if not exists(path) or mark in read_bytes(path, _MAX_BYTES)[:_HEAD_BYTES])
     if page != usual:
         console.print(f"{usual} shows something else and stays; the page of this is {page}", markup=False)
     return page
@@ -79,7 +82,7 @@ def write_page(path: Path, template: str, *, asked: str | None = None, **values:
     """Render a template of `jobs/pages/templates` to a file, atomically; the page loads nothing from the network.
 
     Args:
-        path: HTML file to write.
+        path: HTML file to write, or its URI.
         template: Name of the template.
         asked: Key that `free_page` looks for.
         values: Values of the template.
@@ -93,8 +96,12 @@ def write_page(path: Path, template: str, *, asked: str | None = None, **values:
     )
     environment.filters.update(percent=percent, ratio=score_percent, clip=clip, csp_hash=_csp_hash)
     html = environment.get_template(template).render(asked=asked, **values)
+    html = _UNPRINTABLE.sub("\ufffd", html)
+    if is_uri(path):
+        write_bytes(path, html.encode())
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, _UNPRINTABLE.sub("\ufffd", html))
+    write_text(path, html)
     return path
 
 

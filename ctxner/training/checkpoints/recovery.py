@@ -10,17 +10,21 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ctxner.files.atomic import remove_leftovers, write_text
 from ctxner.files.locks import exclusive
+from ctxner.files.node_copies import work_folder
+from ctxner.files.storage import names_in, read_bytes, remove
+from ctxner.files.uris import UriPath
 from ctxner.training.checkpoints.files import is_whole, read_progress
 
 logger = logging.getLogger(__name__)
 
+_MAX_RECORD_BYTES = 1 << 26
 RECORD_FILE, LOCK_FILE = "checkpoint_manager_snapshot.json", ".lock"
 _LISTS = (
     "pending_training_results",
@@ -33,14 +37,14 @@ _LISTS = (
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other drivers out of a run's folder; the lock ends with the process at the latest.
+    """Keep other drivers out of a run's folder (of a URI: on this node); the lock ends with the process at the latest.
 
     Raises:
         ValueError: Another process holds the lock, or the folder cannot be written.
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(exclusive(folder / LOCK_FILE, wait=False))
+            stack.enter_context(exclusive(work_folder(folder) / LOCK_FILE, wait=False))
         except BlockingIOError:
             raise ValueError(f"{folder}: this run is under way in another process; wait for it or stop it") from None
         except OSError as error:
@@ -53,6 +57,9 @@ def clean_up(folder: Path) -> None:
 
     Call it only while holding the folder's lock (`alone`) and while no worker runs.
     """
+    if isinstance(folder, UriPath):
+        _clean_up_store(folder)
+        return
     checkpoints = [path for path in sorted(folder.glob("checkpoint_*")) if path.is_dir()]
     named = _named(folder / RECORD_FILE)
     if named is None:
@@ -64,6 +71,23 @@ def clean_up(folder: Path) -> None:
             logger.info("%s: removed, what killed the run left it unfinished", path)
             shutil.rmtree(path, ignore_errors=True)
     remove_leftovers(folder)
+
+
+def _clean_up_store(folder: UriPath) -> None:
+    """Remove checkpoints that the record does not name; a store writes the record as a whole, so it is never damaged.
+
+    Ray Train writes the record before it deletes checkpoints that the record names no longer.
+    """
+    present = {name for name in names_in(folder) if name.startswith("checkpoint_") and name != RECORD_FILE}
+    named = set[str]()
+    with suppress(FileNotFoundError):
+        results = json.loads(read_bytes(folder / RECORD_FILE, _MAX_RECORD_BYTES))["checkpoint_results"]
+        named = {result["checkpoint_dir_name"] for result in results}
+    if missing := sorted(named - present):
+        raise ValueError(f"{folder}: {', '.join(missing)} of its record is gone; choose another --name to train anew")
+    for name in sorted(present - named):
+        logger.info("%s/%s: removed, what killed the run left it unfinished", folder, name)
+        remove(folder / name)
 
 
 def _named(record: Path) -> set[str] | None:

@@ -15,12 +15,15 @@ from typing import Any
 
 from ctxner.config import Config, Section, parse_config
 from ctxner.files.atomic import write_text
+from ctxner.files.storage import names_in, read_bytes, write_bytes
+from ctxner.files.uris import is_uri
 from ctxner.training.build import start_path
 from ctxner.training.checkpoints.files import MODEL_FOLDER
-from ctxner.training.checkpoints.recovery import LOCK_FILE
+from ctxner.training.checkpoints.recovery import LOCK_FILE, RECORD_FILE
 from ctxner.training.export.provenance import PROVENANCE_FILE, file_hashes, start_hashes
 
 CONFIG_FILE = "config.json"
+_MAX_BYTES = 1 << 26  # of a JSON file of a run
 _SHOWN = 10  # largest number of changed files that an error names
 CONTEXTS_FOLDER = "contexts"  # in a run's folder: the passages that `ctxner train` has retrieved for it
 UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
@@ -34,7 +37,7 @@ def run_folder(config: Config) -> Path:
 
 def is_started(folder: Path) -> bool:
     """Whether a run's folder holds more than a lock and passages that were retrieved for it."""
-    return folder.exists() and any(path.name not in (LOCK_FILE, CONTEXTS_FOLDER) for path in folder.iterdir())
+    return any(name not in (LOCK_FILE, CONTEXTS_FOLDER) for name in names_in(folder))
 
 
 def refuse_started(folder: Path) -> None:
@@ -104,12 +107,12 @@ def check_inputs(folder: Path, config: Config) -> None:
         ValueError: A file has changed, is missing or is new (the error names each), or the checkpoint does not tell.
         OSError: A file cannot be read.
     """
-    checkpoints = sorted(path for path in folder.glob("checkpoint_*") if path.is_dir())
+    checkpoints = [name for name in names_in(folder) if name.startswith("checkpoint_") and name != RECORD_FILE]
     if not checkpoints:
         return
-    path = checkpoints[-1] / MODEL_FOLDER / PROVENANCE_FILE
+    path = folder / checkpoints[-1] / MODEL_FOLDER / PROVENANCE_FILE
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(read_bytes(path, _MAX_BYTES))
         before = tree["inputs"] if "inputs" in tree else _inputs_of_splits(tree["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -173,8 +176,12 @@ def _is_folder(path: str | None) -> bool:
 
 def write_config(config: Config, folder: Path) -> None:
     """Write `config.json`, with absolute paths, into a run's folder; creates the folder if it is absent."""
+    text = absolute_paths(config).model_dump_json(indent=1)
+    if is_uri(folder):
+        write_bytes(folder / CONFIG_FILE, text.encode())
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG_FILE, absolute_paths(config).model_dump_json(indent=1))
+    write_text(folder / CONFIG_FILE, text)
 
 
 def read_config(folder: Path) -> Config:
@@ -185,7 +192,7 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / CONFIG_FILE
     try:
-        return parse_config(json.loads(path.read_text()), source=str(path))
+        return parse_config(json.loads(read_bytes(path, _MAX_BYTES)), source=str(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot tell what to resume ({error}); choose another --name") from None
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from ctxner.config import Config
+from ctxner.files.storage import explained
 from ctxner.training.checkpoints import files as checkpoints
 from ctxner.training.deepspeed_engine import own_moments, whole_model
 from ctxner.training.export.model_folder import write_export
@@ -118,7 +119,10 @@ def _upload(local: Checkpoint, name: str) -> Checkpoint:
     """
     storage = ray.train.get_context().get_storage()
     try:
-        return storage.persist_current_checkpoint(local, name)
+        with explained(f"{storage.experiment_fs_path}/{name}"):  # a store behind a URI has errors of its own
+            return storage.persist_current_checkpoint(local, name)
+    except ConnectionError:
+        raise
     except (OSError, RuntimeError) as error:  # RuntimeError: the folder is gone
         where = f"{storage.experiment_fs_path}/{name}"
         raise OSError(f"{where}: cannot be written ({str(error).splitlines()[0]}); {_ADVICE}") from error

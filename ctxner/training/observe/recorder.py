@@ -18,6 +18,9 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ctxner.config import Config
+from ctxner.files.node_copies import work_folder
+from ctxner.files.storage import put_folder
+from ctxner.files.uris import is_uri
 from ctxner.schema import VIEWS
 from ctxner.training.observe.mlflow import MlflowRun
 from ctxner.training.observe.phase_timer import PHASES, PhaseTimer
@@ -31,7 +34,7 @@ class Recorder:
     """Recorder of one rank; every rank has one, because figures are summed over all ranks; rank 0 writes.
 
     Args:
-        folder: Folder of the run, reachable from rank 0.
+        folder: Folder of this node for what is recorded, of the run or to be uploaded to it.
         settings: Sections of the config, for MLflow.
         rank: Rank of this worker.
         world_size: Number of workers.
@@ -39,6 +42,7 @@ class Recorder:
         log_steps: Number of optimizer steps between two log steps.
         first_step: Number of steps done before; TensorBoard drops its records of later steps.
         mlflow: Tracking URI of MLflow; None: no MLflow.
+        stored: URI of the run, to which rank 0 uploads TensorBoard's files after each epoch; None: they are there.
     """
 
     def __init__(
@@ -52,7 +56,9 @@ class Recorder:
         log_steps: int,
         first_step: int,
         mlflow: str | None = None,
+        stored: Path | None = None,
     ) -> None:
+        self._stored, self._folder = stored, folder / TENSORBOARD_FOLDER
         self.timer = PhaseTimer(device)
         self._world_size, self._device, self._log_steps, self._step = world_size, device, log_steps, first_step
         self._writer = self._mlflow = None
@@ -128,6 +134,8 @@ class Recorder:
         self._sums, self._started = {}, time.perf_counter()
         if self._writer:
             self._writer.flush()
+            if self._stored:
+                put_folder(self._folder, self._stored / TENSORBOARD_FOLDER, keep=True)
 
     def _add(self, split: Mapping[str, float]) -> None:
         for phase, seconds in split.items():
@@ -148,8 +156,9 @@ def run_recorder(config: Config, *, rank: int, world_size: int, device: torch.de
     """Create a worker's recorder, which writes into the run's folder."""
     run = config.run
     assert run.name is not None, "training names its run before workers start"
+    folder = run.storage / run.name
     return Recorder(
-        run.storage / run.name,
+        work_folder(folder),
         config.model_dump(mode="json"),
         rank=rank,
         world_size=world_size,
@@ -157,6 +166,7 @@ def run_recorder(config: Config, *, rank: int, world_size: int, device: torch.de
         log_steps=run.log_steps,
         first_step=first_step,
         mlflow=run.mlflow,
+        stored=folder if is_uri(folder) else None,
     )
 
 
