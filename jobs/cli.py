@@ -11,7 +11,7 @@ import typer
 
 from ctxner import __version__
 from jobs import console as terminal
-from jobs.commands import cluster, cost, experiment, index, models, sentences
+from jobs.commands import cluster, cost, experiment, index, models, pipeline, sentences
 from jobs.exit_codes import TRY_AGAIN, exit_code
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.add_typer(index.app, name="index")
 app.add_typer(sentences.app)
 app.add_typer(models.app)
 app.add_typer(experiment.app, name="experiment")
+app.add_typer(pipeline.app)
 app.add_typer(cluster.app)
 app.add_typer(cost.app)
 

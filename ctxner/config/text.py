@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,8 +56,35 @@ def override(tree: dict[str, Any], item: str) -> None:
         raise ValueError(f"--set {key!r}: the value is not YAML: {problem}") from None
 
 
+def place_in(path: Path, keys: Sequence[Any]) -> str:
+    """`FILE:LINE` of a key in a YAML file that `read_yaml` has read; keys that are not there stand at the one above.
+
+    Args:
+        path: YAML file.
+        keys: The key, and the keys and numbers in lists that lead to it.
+    """
+    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    line = 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((name, value) for name, value in node.value if name.value == str(key)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            found = (node.value[key], node.value[key])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return f"{path}:{line}"
+
+
 def explain(
-    error: ValidationError, model: type[BaseModel], source: str, *, secret: Collection[str] = frozenset()
+    error: ValidationError,
+    model: type[BaseModel],
+    source: str,
+    *,
+    secret: Collection[str] = frozenset(),
+    file: Path | None = None,
 ) -> str:
     """The errors in settings, one per line: where, what was found, what was wanted.
 
@@ -66,8 +93,11 @@ def explain(
         model: Settings that were wanted.
         source: Name of the file or of its part in the text.
         secret: Names of sections of which nothing that was found is shown.
+        file: YAML file of all settings, to name each error's line in it instead of `source`.
     """
-    return "\n".join(_explain(source, problem, model, secret) for problem in error.errors())
+    problems = error.errors()
+    sources = [place_in(file, problem["loc"]) if file else source for problem in problems]
+    return "\n".join(_explain(*pair, model, secret) for pair in zip(sources, problems, strict=True))
 
 
 def _explain(source: str, problem: Any, model: Any, secret: Collection[str]) -> str:

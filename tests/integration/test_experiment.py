@@ -14,10 +14,12 @@ import yaml
 
 from ctxner.demo import make_world, write_world
 from jobs.experiment.results import CellResult, read_results
+from serving.plan import Options, plan
 from tests.integration.killing import family
 
 pytestmark = pytest.mark.ray
 
+ROOT = Path(__file__).parents[2]
 DEADLINE = 900.0  # seconds
 STUDY = {
     "base": "demo",
@@ -104,6 +106,38 @@ def test_a_study_whose_driver_is_killed_goes_on_and_does_nothing_twice(folder: P
     }
 
 
+def test_a_pipeline_shares_the_steps_of_studies_and_publishes_what_a_server_can_open(folder: Path) -> None:
+    settings = {**STUDY["set"], "loss.mode": "cl-kl"}
+    data = {split: settings.pop(f"data.{split}") for split in ("train", "dev", "test")}
+    tree = {"corpus": settings.pop("index.corpus"), "data": data, "train": {"base": "demo", "set": settings}}
+    (folder / "weekly.yaml").write_text(yaml.safe_dump({**tree, "publish": {"to": "published", "version": "one"}}))
+    command = [sys.executable, "-m", "jobs", "pipeline", "weekly.yaml", "--store", "whole-store", "--json"]
+    first, again = (
+        json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
+        for _ in range(2)
+    )
+    before = dict.fromkeys(("index", "retrieve", "train"), "done before")
+    now = dict.fromkeys(("calibrate", "evaluate", "publish"), "done now")
+    assert {step["step"]: step["state"] for step in first["steps"]} == {**before, **now}
+    assert {step["state"] for step in again["steps"]} == {"done before"}
+    assert first["published"] == "published/one"
+    cell = _results(folder, "whole")["mode-cl-kl_seed-0"]
+    counts = ("num_correct", "num_predicted", "num_gold")
+    assert {view: tuple(score[name] for name in counts) for view, score in first["scores"].items()} == {
+        view: scores.all for view, scores in cell.scores.items()
+    }  # the calibration changes no tag
+    latest = folder / "published" / "latest"
+    tree = plan(
+        Options(config=str(ROOT / "serving" / "serve.yaml"), model=str(latest / "model"), index=str(latest / "index"))
+    )
+    arguments = tree["applications"][0]["args"]
+    assert arguments["model"] == str(folder / "published" / "one" / "model")
+    assert arguments["index"] == str(folder / "whole-store" / "index" / cell.steps["index"].key)
+    assert arguments["threshold"] > 0  # of the calibration
+    other = subprocess.run([*command, "--set", "run.seed=1"], cwd=folder, capture_output=True, text=True)
+    assert (other.returncode, "published/one: published before from other inputs" in other.stderr) == (2, True)
+
+
 @pytest.mark.slow
 def test_all_kinds_of_passages_and_unlabelled_sentences_can_be_trained_on(folder: Path) -> None:
     kinds = {kind: {"contexts": kind} for kind in ("data", "shuffled", "random")}
@@ -116,7 +150,7 @@ def test_all_kinds_of_passages_and_unlabelled_sentences_can_be_trained_on(folder
     assert _starts(folder / "kinds") == {"index": 2, "contexts": 2, "shuffle": 2, "train": 4, "score": 4}
     (log,) = [log for log in (folder / "kinds-store" / "train").glob("*.log")
               if log.with_suffix(".unlabelled.parquet").exists()]  # fmt: skip
-    assert '"unlabelled": 20' in log.read_text()
+    assert "unlabelled 20" in log.read_text()
 
 
 def _figures(result: CellResult) -> dict[str, object]:
