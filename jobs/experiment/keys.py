@@ -18,6 +18,7 @@ from typing import Any, Literal
 from ctxner.config import Config, Section
 from ctxner.encoders import packaged_encoder
 from ctxner.files.hashes import folder_sha256
+from ctxner.files.node_copies import local
 from ctxner.training.export.provenance import file_hashes, sha256, start_hashes
 from jobs.experiment.study import Cell
 
@@ -194,6 +195,10 @@ def _hashes(path: Path) -> Any:
     Raises:
         MissingFileError: There is none.
     """
+    try:
+        path = local(path)
+    except FileNotFoundError as error:
+        raise MissingFileError(str(error)) from None
     if not path.exists() and not any(char in path.name for char in "*?["):
         raise MissingFileError(f"{path}: no such file or folder")
     if path.is_file():

@@ -16,13 +16,14 @@ from typing import Any
 from ctxner.config import Config
 from ctxner.evaluation.scores import Score
 from ctxner.files.atomic import write_text
+from ctxner.files.uris import is_uri
 from jobs.console import show as show_result
 from jobs.console import show_table
 from jobs.experiment.keys import StepKind, digest, settings_of, steps_of
 from jobs.experiment.store import Step, Store
 from jobs.experiment.tasks import Task, needed, placed
 from jobs.pipeline.definition import LATEST, Pipeline, cell_of, find_pipeline, read_pipeline
-from jobs.pipeline.publish import Published, is_uri, look, publish
+from jobs.pipeline.publish import Published, look, publish
 from jobs.pipeline.reasons import why
 
 logger = logging.getLogger(__name__)

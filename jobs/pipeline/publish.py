@@ -22,6 +22,8 @@ from typing import Any
 from ctxner.files.atomic import aside_of, new_folder, remove_leftovers
 from ctxner.files.bounded import read_json_object
 from ctxner.files.locks import exclusive
+from ctxner.files.storage import exists, explained, filesystem, put_file, read_bytes, write_bytes
+from ctxner.files.uris import is_uri, path_or_uri
 from ctxner.training.export.provenance import sha256
 from jobs.pipeline.definition import LATEST
 
@@ -49,11 +51,6 @@ class Published:
         return str(self.manifest["key"]) if self.manifest else None
 
 
-def is_uri(to: str) -> bool:
-    """Whether versions lie in an object storage, or behind another protocol of fsspec."""
-    return "://" in to
-
-
 def look(to: str, version: str, key: str) -> Published:
     """What is published under a version's name.
 
@@ -65,7 +62,7 @@ def look(to: str, version: str, key: str) -> Published:
     Raises:
         ValueError: Something else has this name: another key, or no published version at all.
     """
-    there = _look_at_uri(to, version) if is_uri(to) else _look_at_folder(Path(to), version)
+    there = _look_at_uri(to, version) if is_uri(to) else _look_at_folder(path_or_uri(to), version)
     if there.key not in (None, key):
         raise ValueError(
             f"{to.rstrip('/')}/{version}: published before from other inputs (key {there.key}, now {key}), and never "
@@ -92,9 +89,9 @@ def publish(
     listed = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in sorted(files.items())}
     text = json.dumps({**manifest, "files": listed}, indent=1, ensure_ascii=False) + "\n"
     if is_uri(to):
-        _put(to, version, manifest["key"], text, files)
+        _put(to.rstrip("/"), version, manifest["key"], text, files)
         return
-    folder = Path(to)
+    folder = path_or_uri(to)
     with exclusive(folder / ".lock"):
         if not look(to, version, manifest["key"]).is_whole:
             remove_leftovers(folder)
@@ -134,32 +131,21 @@ def _is_whole(manifest: Mapping[str, Any], sizes: Mapping[str, int | None]) -> b
 
 
 def _look_at_uri(uri: str, version: str) -> Published:
-    storage, root = _open(uri)
-    try:
-        manifest = json.loads(storage.cat_file(f"{root}/{version}/{MANIFEST}"))
-    except FileNotFoundError:
+    here, latest = f"{uri.rstrip('/')}/{version}", f"{uri.rstrip('/')}/{LATEST}"
+    if not exists(f"{here}/{MANIFEST}"):
         return Published()
-    found = storage.find(f"{root}/{version}", detail=True)
-    sizes = {path.partition(f"{root}/{version}/")[2]: facts["size"] for path, facts in found.items()}
-    latest = storage.cat_file(f"{root}/{LATEST}").decode().strip() if storage.exists(f"{root}/{LATEST}") else ""
-    return Published(manifest, _is_whole(manifest, sizes), latest == version)
+    manifest = json.loads(read_bytes(f"{here}/{MANIFEST}", _MAX_BYTES))
+    files, root = filesystem(here)
+    with explained(here):
+        found = files.find(root, detail=True)
+    sizes = {path.removeprefix(root).lstrip("/"): facts["size"] for path, facts in found.items()}
+    is_latest = exists(latest) and read_bytes(latest, _MAX_BYTES).decode().strip() == version
+    return Published(manifest, _is_whole(manifest, sizes), is_latest)
 
 
 def _put(uri: str, version: str, key: str, text: str, files: Mapping[str, Path]) -> None:
-    storage, root = _open(uri)
     if not look(uri, version, key).is_whole:
         for name, path in files.items():
-            storage.makedirs(f"{root}/{version}/{name}".rpartition("/")[0], exist_ok=True)
-            storage.put_file(str(path), f"{root}/{version}/{name}")
-        storage.pipe_file(f"{root}/{version}/{MANIFEST}", text.encode())
-    storage.pipe_file(f"{root}/{LATEST}", f"{version}\n".encode())
-
-
-def _open(uri: str) -> tuple[Any, str]:
-    import fsspec
-
-    try:
-        storage, root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"{uri}: {error}; wanted a folder, or a URI that fsspec knows") from None
-    return storage, root.rstrip("/")
+            put_file(path, f"{uri}/{version}/{name}")
+        write_bytes(f"{uri}/{version}/{MANIFEST}", text.encode())
+    write_bytes(f"{uri}/{LATEST}", f"{version}\n".encode())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctxner.demo import make_world, write_world
+from ctxner.files.storage import write_bytes
 from jobs.experiment.keys import KINDS, MissingFileError, settings_of, steps_of
 from jobs.experiment.study import Study, cells
 
@@ -108,6 +109,18 @@ def test_contents_count_and_names_do_not(world, tmp_path):
     with (tmp_path / "corpus.jsonl").open("a") as file:
         file.write(json.dumps({"id": "new", "text": "One more."}) + "\n")
     assert _changed(_keys(world), _keys(tmp_path)) == USUAL
+
+
+def test_files_behind_uris_count_by_their_contents(world, monkeypatch, tmp_path):
+    monkeypatch.setenv("CTXNER_CACHE", str(tmp_path))
+    for name in ("corpus.jsonl", "test.conll"):
+        write_bytes(f"memory://keys/{name}", (world / name).read_bytes())
+    uris = ["index.corpus=[memory://keys/corpus.jsonl]", "data.test=memory://keys/test.conll"]
+    assert _keys(world, *uris) == _keys(world)
+    write_bytes("memory://keys/test.conll", b"One\tO\nmore\tO\n")
+    assert _changed(_keys(world), _keys(world, *uris)) == {"contexts", "score"}
+    with pytest.raises(MissingFileError, match="memory://keys/absent: "):
+        _keys(world, "data.test=memory://keys/absent")
 
 
 def test_a_marker_of_the_code_changes_all_keys(world):

@@ -120,7 +120,7 @@ def test_what_is_damaged_failed_or_stopped_is_to_do_and_says_so(folder: Path) ->
         ({"train": {"set": {"epochs": 3}}}, "weekly.yaml:8: 'epochs': wanted section.key"),
         ({"train": {"base": "nowhere"}}, "nowhere: not a readable YAML file"),
         ({"corpus": "absent.jsonl"}, "absent.jsonl: no such file or folder"),
-        ({"publish": {"to": "odd://bucket"}}, "odd://bucket: Protocol not known: odd; wanted a folder, or a URI"),
+        ({"publish": {"to": "odd://bucket"}}, "Protocol not known: odd; wanted a path, or s3://"),
     ],
 )  # fmt: skip
 def test_a_faulty_file_is_one_message_with_its_line(
@@ -140,8 +140,11 @@ def test_a_pipeline_is_found_by_name_among_those_of_the_project(folder: Path, ca
     assert (code, err) == (2, "error: nowhere: no such pipeline; give a YAML file, or one of demo\n")
 
 
-@pytest.mark.parametrize("to", ["published", "memory://models/published"])
-def test_a_version_is_published_once_and_latest_leads_to_the_last(to: str, folder: Path) -> None:
+@pytest.mark.parametrize("store", ["published", "memory://models/published", "s3"])
+def test_a_version_is_published_once_and_latest_leads_to_the_last(
+    store: str, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    to = f"{request.getfixturevalue('bucket')}/published" if store == "s3" else store
     files = {"model/config.json": Path("train.conll"), "page.html": Path("dev.conll")}
     publish(to, "first", {"key": "a"}, files)
     assert (look(to, "first", "a").is_whole, look(to, "first", "a").is_latest) == (True, True)
