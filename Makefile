@@ -5,7 +5,7 @@ INSTALLED := .venv/.ctxner-installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test isa slow check audit format bench soak peers docs image image-cuda clean
+.PHONY: help install demo test isa slow check audit format bench costs soak peers docs image image-cuda clean
 
 help:
 	@echo "make demo    the whole path on an invented world: a few minutes, offline; ends in an HTML report"
@@ -14,6 +14,7 @@ help:
 	@echo "make check   format, lint (security too), types"
 	@echo "make audit   known vulnerabilities of the pinned packages; needs pypi.org"
 	@echo "make docs    the site, into site/"
+	@echo "make costs   what ctxner cost multiplies, measured on this machine into costs.yaml"
 	@echo "make bench   benchmarks as JSON lines; ONLY=name for one (make peers first: Flair too)"
 	@echo "make image   the image for clusters, for CPUs (make image-cuda: for GPUs); IMAGE=registry/name; needs Docker"
 	@echo "make soak    a server at 80% of its capacity, under attack; MINUTES=30"
@@ -78,6 +79,10 @@ format: install
 
 bench: install
 	$(BIN)/python -m tests.benchmarks.run $(ONLY)
+
+# Measures what `ctxner cost --costs costs.yaml` multiplies, on this machine. PART=actors for one part.
+costs: install
+	$(BIN)/python -m tests.benchmarks.costs costs.yaml $(PART)
 
 MINUTES ?= 30
 soak: install

@@ -136,9 +136,9 @@ def serve(amounts: Amounts, costs: Costs, fleet: Fleet) -> Job:
         rows += _lookups(context, amounts, costs, fleet)
         flops = _flops(amounts.shape, amounts.context_pieces or costs.text.context_pieces)
         rows.append(row("serve.context", stages["serve.context"], context, fleet, flops=flops))
-    busy = sum(row.seconds - row.parts.get("start", 0) for row in rows) / 3600
-    needed = math.ceil(fleet.hosts * busy / _SERVED_LOAD)
-    told = f"{needed} hosts keep the load at {_SERVED_LOAD:.0%} or below; one router is one thread of one host"
+    needed = math.ceil(sum(row.cpu_seconds for row in rows) / 3600 / _SERVED_LOAD / (fleet.cores / fleet.hosts))
+    routers = math.ceil(rows[0].seconds / 3600 / _SERVED_LOAD)
+    told = f"{needed} hosts and {routers} routers keep the load at {_SERVED_LOAD:.0%}; hours go side by side here"
     return Job("serve, an hour", tuple(rows), (told, *_notes(fleet)))
 
 

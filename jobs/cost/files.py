@@ -6,6 +6,8 @@ writes it anew (`make costs`).
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -41,30 +43,36 @@ class Source(_Part):
     note: str = ""
 
 
-class Growth(_Part):
-    """CPU seconds grow with the passages of the index as `(passages / at) ** exponent`."""
-
-    at: PositiveInt
-    exponent: Annotated[float, Field(ge=0, le=2)]
-
-
 class StageCost(_Part):
     """What a stage costs per unit; seconds are of one core of the machine of its source."""
 
     unit: str
     source: str
     cpu_s: NonNegativeFloat = 0  # CPU seconds that all workers share
+    # The same by the number of passages in the index: between two of them and beyond the last by a power law
+    cpu_s_at: dict[PositiveInt, PositiveFloat] = {}
     encoder_gflops: PositiveFloat | None = None  # of one core in the encoder; its operations are counted beside cpu_s
     scan_s: NonNegativeFloat = 0  # seconds that every worker spends on every unit, however many workers there are
     driver_s: NonNegativeFloat = 0  # seconds of the driver, one thread: not shared
     start_s: NonNegativeFloat = 0  # seconds per job
-    grows: Growth | None = None
     read_bytes: NonNegativeFloat = 0  # from shared storage
     written_bytes: NonNegativeFloat = 0  # to shared storage
     sent_bytes: NonNegativeFloat = 0  # between hosts
     copied_bytes: NonNegativeFloat = 0  # to each host, kept on its disk and read through its memory
     worker_bytes: NonNegativeFloat = 0  # memory of each worker
     driver_bytes: NonNegativeFloat = 0  # memory of the driver per unit
+
+    def cpu_seconds(self, passages: float) -> float:
+        """CPU seconds per unit with so many passages in the index; below the fewest that were measured as with them."""
+        if not self.cpu_s_at:
+            return self.cpu_s
+        sizes = sorted(self.cpu_s_at)
+        size = max(passages, sizes[0])
+        high = bisect_left(sizes, size, lo=1, hi=len(sizes) - 1) if len(sizes) > 1 else 0
+        low = max(0, high - 1)
+        first, last = self.cpu_s_at[sizes[low]], self.cpu_s_at[sizes[high]]
+        exponent = math.log(last / first) / math.log(sizes[high] / sizes[low]) if high else 0.0
+        return float(first * (size / sizes[low]) ** exponent)
 
 
 class Text(_Part):

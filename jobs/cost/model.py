@@ -103,7 +103,7 @@ def row(
         flops: Operations of the encoder per unit.
         sent_bytes: Bytes between hosts per unit; None: those of the file.
     """
-    cpu_s = cost.cpu_s * ((passages / cost.grows.at) ** cost.grows.exponent if cost.grows and passages else 1)
+    cpu_s = cost.cpu_seconds(passages)
     on_gpus = bool(flops and fleet.kind.gpus)
     encoder_s = flops / (cost.encoder_gflops * 1e9) if cost.encoder_gflops and not on_gpus else 0
     sent = units * (cost.sent_bytes if sent_bytes is None else sent_bytes)
@@ -113,7 +113,7 @@ def row(
     network, storage = fleet.kind.network_gbit / 8 * 1e9, fleet.storage_gbit / 8 * 1e9
     each = {
         "cpu": units * (cpu_s + encoder_s) / fleet.cores,
-        "network": (read + written + 2 * sent) / (fleet.hosts * network) + held / network,
+        "network": (read + written + sent) / (fleet.hosts * network) + held / network,
         "storage": (read + written + fleet.hosts * held) / storage,
     }
     if on_gpus:

@@ -93,7 +93,7 @@ def show(result: dict[str, Any]) -> None:
             for stage in job["stages"]:
                 table.add_row(
                     f"  {stage['stage']}",
-                    f"{stage['units']:,} {stage['unit']}s",
+                    f"{stage['units']:,}",
                     f"{stage['hours']:,.2f}",
                     _size(stage["read_bytes"]),
                     _size(stage["written_bytes"]),

@@ -33,7 +33,7 @@ from tests.benchmarks import texts
 PASSAGES = (100_000, 690_652, 5_000_000)
 SENTENCES = (10_000, 100_000, 1_000_000)
 KNOWLEDGE = 690_652  # passages of that corpus
-PLOT = Path(__file__).parents[2] / "docs" / "growth.svg"
+PLOT = Path(__file__).parents[2] / "docs" / "figures" / "growth.svg"
 _MIB = 2**20
 _WARM_UP = 4096  # sentences
 _SEARCHED = 8192
@@ -54,7 +54,7 @@ def main() -> None:
 
         plot(lines, PLOT)
         return
-    measure = {"passages": _measure_passages, "sentences": _measure_sentences}[given.what]
+    measure = {"passages": measure_passages, "sentences": _measure_sentences}[given.what]
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for size in given.sizes or {"passages": PASSAGES, "sentences": SENTENCES}[given.what]:
         if not any(line.get(given.what) == size for line in lines):
@@ -64,7 +64,7 @@ def main() -> None:
                 file.write(line + "\n")
 
 
-def _measure_passages(size: int, folder: Path) -> dict[str, Any]:
+def measure_passages(size: int, folder: Path) -> dict[str, Any]:
     corpora = texts.CORPORA[-1:] if size == KNOWLEDGE else texts.CORPORA
     texts.write_passages(texts.passages(size, corpora), folder / "corpus.jsonl")
     line = {"passages": size, "build": _in_a_process(build, folder)}

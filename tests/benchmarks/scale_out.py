@@ -21,23 +21,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
+from tests.benchmarks.cluster_jobs import counted
+
 NODES = (1, 2, 4)
 _CPUS = 4  # logical ones of a node
-_SAMPLE_SECONDS = 2.0
 _SETTLE_SECONDS, _IDLE_SECONDS = 20, 20
 _REFERENCE_SENTENCES = 48_000  # of the file, at most, shared out between the reference's processes
-_KINDS = {"(Search)": "Search", "(Rerank)": "Rerank", "Agent": "ray", "Actor": "ray"}
 
 
 def main(index: Path, file: Path, *, nodes: Sequence[int], rerank: bool) -> None:
@@ -129,7 +127,7 @@ def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> tuple[list
     sections = {"search_actors": num_nodes, "rerank_actors": num_nodes, "threads": 1, "rerank": rerank}
     config = parse_config({"index": {"folder": str(index)}, "retrieval": sections})
     samples = list[_Sample]()
-    with tempfile.TemporaryDirectory() as out, _counted() as meter:
+    with tempfile.TemporaryDirectory() as out, counted() as meter:
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": _CPUS, "include_dashboard": False})
         for _ in range(num_nodes - 1):
             cluster.add_node(num_cpus=_CPUS)
@@ -150,58 +148,6 @@ def _job(num_nodes: int, index: Path, file: Path, *, rerank: bool) -> tuple[list
             cluster.shutdown()
     assert found["errors"] == 0
     return [*samples, _Sample(found["sentences"], time.perf_counter(), meter.spent())], idle
-
-
-class _Meter:
-    """CPU seconds of this process and all below it, also of those that ended since they were last looked at."""
-
-    def __init__(self) -> None:
-        self._own = psutil.Process()
-        self._before = _seconds(self._own)
-        self._spent = dict[int, tuple[str, float]]()  # by process
-
-    def look(self) -> None:
-        for process in (self._own, *self._own.children(recursive=True)):
-            with suppress(psutil.Error):  # ended meanwhile: what was seen last counts
-                seconds = _seconds(process) - (self._before if process == self._own else 0.0)
-                self._spent[process.pid] = (_kind(process, self._own), seconds)
-
-    def spent(self) -> Counter[str]:
-        self.look()
-        total = Counter[str]()
-        for kind, seconds in list(self._spent.values()):
-            total[kind] += seconds
-        return total
-
-
-@contextmanager
-def _counted() -> Iterator[_Meter]:
-    """Looks every two seconds until the block ends; looking is counted with the driver."""
-    meter, ended = _Meter(), threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(_SAMPLE_SECONDS):
-            meter.look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield meter
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _seconds(process: psutil.Process) -> float:
-    return sum(process.cpu_times()[:2])
-
-
-def _kind(process: psutil.Process, driver: psutil.Process) -> str:
-    if process == driver:
-        return "driver"
-    title = " ".join(process.cmdline())
-    found = next((kind for mark, kind in _KINDS.items() if mark in title), None)
-    return found or ("tasks" if title.startswith("ray::") else "ray")
 
 
 if __name__ == "__main__":

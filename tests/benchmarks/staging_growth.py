@@ -42,10 +42,10 @@ def main(sizes: list[int]) -> None:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 if layout == "near":
-                    _apart(write_file, folder, size)
+                    apart(write_file, folder, size)
                     _measured("read", size, read, folder)
                 _measured("stage" if layout == "near" else None, size, stage_synthetic, folder, size)
-                _apart(write_rows, folder, size, layout)
+                apart(write_rows, folder, size, layout)
                 if layout == "near":
                     _measured("num_done", size, count, folder, size)
                 _measured(f"publish {layout}", size, publish_rows, folder, size)
@@ -141,14 +141,14 @@ def _block(start: int, length: int) -> pa.Table:
 
 
 def _measured(part: str | None, size: int, work: Callable[..., float], *arguments: Any) -> None:
-    seconds, before, peak = _apart(_with_memory, work, *arguments)
+    seconds, before, peak = apart(with_memory, work, *arguments)
     if part:
         figures = {"cpu_seconds": round(seconds, 4), "sentences_per_cpu_second": round(size / seconds)}
         memory = {"mb_before": round(before), "mb_peak": round(peak)}
         print(json.dumps({"part": part, "sentences": size, **figures, **memory}), flush=True)
 
 
-def _with_memory(work: Callable[..., float], *arguments: Any) -> tuple[float, float, float]:
+def with_memory(work: Callable[..., float], *arguments: Any) -> tuple[float, float, float]:
     before = _memory("VmRSS")
     return work(*arguments), before, _memory("VmHWM")
 
@@ -159,7 +159,7 @@ def _memory(field: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
+def apart(work: Callable[..., Any], *arguments: Any) -> Any:
     """What the function returns, run in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)

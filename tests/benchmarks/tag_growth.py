@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from tests.benchmarks.bench_tag import sentences
 
-PLOT = Path(__file__).parents[2] / "docs" / "tagging.svg"
+PLOT = Path(__file__).parents[2] / "docs" / "figures" / "tagging.svg"
 _MIB = 2**20
 _SAMPLE_SECONDS = 2.0
 

@@ -78,6 +78,26 @@ def test_a_larger_encoder_costs_by_its_operations():
     assert (large - rows) / (small - rows) == pytest.approx(28.4, rel=0.02)
 
 
+def test_a_server_needs_as_many_routers_and_hosts_as_its_load():
+    """500 requests per second of 3.8 ms keep 1.9 routers busy: three at 70% load."""
+    costs = read_costs()
+    router = costs.stages["serve.router"].driver_s
+    job = JOBS["serve"](Amounts(sentences=500), costs, fleet())
+    cores = sum(row.cpu_seconds for row in job.rows) / 3600
+    hosts = -(-cores // (0.7 * fleet(1).cores))
+    assert job.notes[0].startswith(f"{hosts:.0f} hosts and {-(-500 * router // 0.7):.0f} routers")
+    assert -(-500 * router // 0.7) == 3
+
+
+def test_gradients_of_a_small_batch_bound_a_training_on_several_hosts():
+    """XLM-R-large on one GPU computes; on two hosts a step of 32 sentences waits for 2.2 GB of gradients."""
+    costs = read_costs()
+    amounts = Amounts(sentences=1e6, shape=ENCODERS["xlm-roberta-large"])
+    bounds = [JOBS["train"](replace(amounts, batch=batch), costs, fleet(hosts, "g6.8xlarge")).rows[0].bound
+              for hosts, batch in ((1, 32), (2, 32), (2, 32_000))]  # fmt: skip
+    assert bounds == ["gpu", "network", "gpu"]
+
+
 def test_what_does_not_fit_is_bound_by_memory():
     costs = read_costs()
     jobs = [JOBS["tag"](replace(AMOUNTS, passages=1e9), costs, fleet())]
