@@ -72,6 +72,8 @@ class StageCost(_Part):
         low = max(0, high - 1)
         first, last = self.cpu_s_at[sizes[low]], self.cpu_s_at[sizes[high]]
         exponent = math.log(last / first) / math.log(sizes[high] / sizes[low]) if high else 0.0
+        if size > sizes[high]:  # a larger index costs no less, whatever two measurements say
+            return float(last * (size / sizes[high]) ** max(0.0, exponent))
         return float(first * (size / sizes[low]) ** exponent)
 
 

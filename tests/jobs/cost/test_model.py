@@ -52,6 +52,11 @@ def test_a_search_grows_with_the_index(passages, seconds):
     assert row("search", cost, 8000, FLEET, passages=passages).parts["cpu"] == pytest.approx(seconds)
 
 
+def test_a_search_beyond_what_was_measured_costs_no_less():
+    cost = StageCost(unit="sentence", source="x", cpu_s_at={10**4: 0.002, 10**6: 0.001})
+    assert [cost.cpu_seconds(size) for size in (10**4, 10**6, 10**9)] == [0.002, pytest.approx(0.001), 0.001]
+
+
 def test_each_worker_reads_what_it_scans():
     cost = StageCost(unit="passage", source="x", scan_s=1e-6, read_bytes=100)
     made = row("index.write", cost, 10**6, FLEET)
