@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ main()
 _VARIABLES = {
     "RAY_AUTH_MODE": "token",
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # as cluster/README.md and the image have it
+    "RAY_worker_niceness": "0",  # else whatever runs beside these tests goes first
     "RAY_worker_register_timeout_seconds": "240",
     "RAY_agent_register_timeout_ms": "240000",
 }
@@ -47,6 +47,7 @@ class RayCluster:
 
     network: Network
     num_cpus: int
+    redis: str | None = None  # address of a Redis in which the head keeps its state
 
     @property
     def head(self) -> Host:
@@ -57,6 +58,11 @@ class RayCluster:
     def workers(self) -> list[Host]:
         """The other hosts."""
         return self.network.hosts[1:]
+
+    @property
+    def token(self) -> str:
+        """Ray's token, from the file that all hosts and those outside have."""
+        return Path(self.head.variables["HOME"], ".ray", "auth_token").read_text().strip()
 
     @property
     def dashboard(self) -> str:
@@ -70,7 +76,8 @@ class RayCluster:
             where = ["--head", "--port=6379", "--dashboard-host=0.0.0.0"]
         size = [f"--num-cpus={self.num_cpus}", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
         ray = [sys.executable, "-c", _PATIENT_RAY, _START_SECONDS, "start"]
-        host.run(*ray, *where, f"--node-ip-address={host.address}", *size, timeout=_START_SECONDS)
+        kept = {"RAY_REDIS_ADDRESS": self.redis} if self.redis and host is self.head else {}
+        host.run(*ray, *where, f"--node-ip-address={host.address}", *size, timeout=_START_SECONDS, variables=kept)
 
     def wait_for_nodes(self, *alive: Host, seconds: float = _START_SECONDS) -> None:
         """Wait until Ray knows exactly these hosts as alive."""
@@ -84,7 +91,7 @@ class RayCluster:
 
     def ask(self, path: str) -> Any:
         """Answer of the dashboard's API, asked from outside."""
-        token = f"Authorization: Bearer {self.head.variables['RAY_AUTH_TOKEN']}"
+        token = f"Authorization: Bearer {self.token}"
         curl = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "30", "--header", token]
         return json.loads(self.network.outside.run(*curl, f"{self.dashboard}/{path}").stdout)
 
@@ -123,17 +130,22 @@ class RayCluster:
 
 
 @contextmanager
-def cluster(count: int, folder: Path, *, num_cpus: int = 4) -> Iterator[RayCluster]:
+def cluster(count: int, folder: Path, *, num_cpus: int = 4, redis: str | None = None) -> Iterator[RayCluster]:
     """Hosts with a started Ray, until the block ends.
 
     Args:
         count: Number of hosts.
         folder: Folder for the common files.
         num_cpus: Logical CPUs of each node.
+        redis: Program of a Redis server that runs outside and keeps the head's state; None: no Redis.
     """
-    variables = {**_VARIABLES, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with hosts(count, folder, variables=variables) as network:
+    with hosts(count, folder, variables=_VARIABLES) as network:
         ray = RayCluster(network, num_cpus)
+        ray.head.run("ray", "get-auth-token", "--generate")
+        if redis:
+            ray.redis = f"{network.outside.address}:6380"
+            listen = ["--bind", network.outside.address, "--port", 6380, "--protected-mode", "no", "--save", ""]
+            network.outside.start(redis, *listen, log=folder / "redis.log")
         for host in network.hosts:
             ray.start(host)
         ray.wait_for_nodes(*network.hosts)

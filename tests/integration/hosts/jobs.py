@@ -38,10 +38,10 @@ def write_files(folder: Path, *, num_documents: int, tagger: Tagger, tokenizer: 
     AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder / "encoder")
 
 
-def tag_settings(files: Path) -> list[object]:
-    """Options of `ctxner tag` for the view `auto`, in small batches."""
-    how = ["--model", files / "model", "--index", files / "index", "--view", "auto"]
-    return [*how, "--set", f"tagging.threshold={THRESHOLD}", "--set", "tagging.batch_documents=16"]
+def tag_settings(files: Path, view: str = "auto") -> list[object]:
+    """Options of `ctxner tag`, in batches so small that each actor gets several."""
+    how = ["--model", files / "model", "--view", view, "--set", "tagging.batch_documents=64"]
+    return how if view == "plain" else [*how, "--index", files / "index", "--set", f"tagging.threshold={THRESHOLD}"]
 
 
 def write_training(files: Path, contexts: Path, *, epochs: int = 2) -> Path:
@@ -90,7 +90,11 @@ def deploy(ray: RayCluster, files: Path) -> None:
 
 
 def is_served(ray: RayCluster) -> bool:
-    """Whether all replicas run and each host has a healthy proxy."""
+    """Whether all replicas run and each host has a proxy that answers, which the controller learns too late."""
+    for host in ray.network.hosts:
+        curl = ["curl", "--silent", "--fail", "--max-time", "5", f"http://{host.address}:8000/healthz"]
+        if ray.network.outside.run(*curl, check=False).returncode:
+            return False
     found = ray.ask("api/serve/applications/")
     (application,) = found["applications"].values() or ({},)
     assert application.get("status") != "DEPLOY_FAILED", application

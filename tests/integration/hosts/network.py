@@ -171,9 +171,10 @@ def hosts(
         disk_mib: Size of the disk of each host, in main memory.
         shm_mib: Size of each host's /dev/shm.
     """
-    files = folder / "files"
-    files.mkdir(parents=True)
-    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder / "home")}
+    files, home = folder / "files", folder / "home"
+    for path in (files, home):
+        path.mkdir(parents=True)
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home)}
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **(variables or {})}
     with ExitStack() as stack:
         outside = stack.enter_context(_kept("outside", f"{SUBNET}.254", environment))
