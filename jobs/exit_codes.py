@@ -14,6 +14,7 @@ WRONG_INPUT, TRY_AGAIN = 2, 75  # 75 is EX_TEMPFAIL of sysexits.h; 2 is also Typ
 _PASSING = {
     errno.EAGAIN, errno.EBUSY, errno.EDQUOT, errno.EHOSTUNREACH, errno.EIO, errno.EMFILE, errno.ENETUNREACH,
     errno.ENFILE, errno.ENOSPC, errno.ESTALE,
+    errno.ENOTCONN,  # the program behind a FUSE mount (gcsfuse, s3fs) has ended
 }  # fmt: skip
 # By the first part of their module: neither Ray nor a client of an object storage is imported to look.
 _PASSING_NAMES = {

@@ -32,6 +32,7 @@ def _of(module: str, name: str, base: type[Exception] = Exception) -> Exception:
         (MemoryError("lower optim.batch_pieces"), WRONG_INPUT),
         (OSError(errno.ENOSPC, "no space left on device"), TRY_AGAIN),
         (OSError(errno.ESTALE, "stale file handle"), TRY_AGAIN),
+        (OSError(errno.ENOTCONN, "the program behind a FUSE mount has ended"), TRY_AGAIN),
         (ConnectionRefusedError(errno.ECONNREFUSED, "connection refused"), TRY_AGAIN),
         (TimeoutError("no answer"), TRY_AGAIN),
         (_caused(ValueError("s3://b/x cannot be read"), ConnectionResetError("reset")), TRY_AGAIN),

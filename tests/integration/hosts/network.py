@@ -5,8 +5,7 @@ pipe closes, even because the test was killed, the kernel ends all processes of 
 The hosts' links end in a bridge in a network namespace of its own, from where `Network.outside` runs clients. Nothing
 is changed in the machine's own network.
 
-Of the files, hosts share everything but `/dev/shm`, `/tmp/ray` and their own disk, which are private and limited. What
-a host can reach of `network.files` is mounted separately, so that a test can take it away.
+Of the files, hosts share everything but `/dev/shm` and `/tmp/ray`, which are each host's own and limited.
 """
 
 from __future__ import annotations
@@ -24,7 +23,14 @@ from typing import Any
 
 SUBNET = "10.77.0"
 LOCAL = Path("/tmp/ray")  # each host's own disk: Ray's sessions and spilled objects, and caches
-_STORE = Path("/mnt/store")  # within a host: the common files, also when they are taken away
+# A FUSE mount whose program has ended, as gcsfuse or s3fs may: every access is "Transport endpoint is not connected".
+_DEAD_MOUNT = """
+import ctypes, os, sys
+connection = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={connection},rootmode=40000,user_id=0,group_id=0".encode()
+if ctypes.CDLL(None, use_errno=True).mount(b"gone", sys.argv[1].encode(), b"fuse", 0, options):
+    sys.exit(os.strerror(ctypes.get_errno()))
+"""
 _KEEPER = "echo kept; while read -r _; do :; done"  # bash also reaps the children of processes that ended
 _POLL_SECONDS = 0.2
 _ENTRY = {"net", "mount", "pid", "uts", "ipc"}
@@ -129,14 +135,14 @@ class Host:
         self.run("mount", "-o", f"remount,size={num_bytes}", LOCAL)
 
     def lose_files(self) -> None:
-        """Take the common files away: opening and writing them fails; files that are open stay."""
+        """Let every access to the common files fail; files that are open stay."""
         assert self.network
-        self.run("umount", "--lazy", self.network.files)
+        self.run(sys.executable, "-c", _DEAD_MOUNT, self.network.files)
 
     def find_files(self) -> None:
         """Bring the common files back."""
         assert self.network
-        self.run("mount", "--bind", _STORE, self.network.files)
+        self.run("umount", self.network.files)
 
     def _switch(self, state: str) -> None:
         assert self.network
@@ -216,15 +222,12 @@ def _connect(outside: Host, host: Host) -> None:
 
 
 def _private_folders(host: Host, network: Network, *, disk_mib: int, shm_mib: int) -> None:
-    """Mounts that only this host sees. Below the common files lies a folder in which nobody can write."""
+    """Mounts that only this host sees."""
     _all(host, f"mount -t tmpfs -o size={shm_mib}m tmpfs /dev/shm")
     _all(host, f"mkdir -p {LOCAL}; mount -t tmpfs -o size={disk_mib}m tmpfs {LOCAL}")
     names = network.files.parent / f"{host.name}.names"
     names.write_text(f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n")  # as Debian's installer does
     _all(host, f"mount --bind {names} /etc/hosts")
-    _all(host, f"mount -t tmpfs tmpfs {_STORE.parent}; mkdir {_STORE}; mount --bind {network.files} {_STORE}")
-    _all(host, f"mount -t tmpfs -o ro,size=4k tmpfs {network.files}")
-    host.find_files()
 
 
 def _all(host: Host, commands: str) -> None:

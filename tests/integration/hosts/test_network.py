@@ -36,8 +36,7 @@ def test_links_processes_and_files_of_hosts(tmp_path: Path) -> None:
         assert "No space left" in second.run("dd", "if=/dev/zero", f"of={LOCAL}/big", check=False).stderr
         second.lose_files()
         refused = second.run("bash", "-c", f"cat {shared}; echo lost > {network.files}/new", check=False).stderr
-        assert "No such file" in refused
-        assert "Read-only" in refused
+        assert refused.count("Transport endpoint is not connected") == 2
         assert first.run("cat", shared).stdout == "for all"
         second.find_files()
         assert second.run("cat", shared).stdout == "for all"
