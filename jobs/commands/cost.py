@@ -21,7 +21,7 @@ def cost(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="WHAT...", help=f"A study (YAML, or a name of jobs/studies), or jobs: {', '.join(_NAMES)}."
+            metavar="WHAT...", help=f"A study or a pipeline (YAML, or its name), or jobs: {', '.join(_NAMES)}."
         ),
     ],
     sentences: Annotated[
@@ -53,7 +53,7 @@ def cost(
     hosts_file: Annotated[Path | None, typer.Option("--hosts-file", help="Kinds of hosts with prices, yours.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Say what jobs or a study would take on given hosts: hours, bytes, memory, what bounds them, price.
+    """Say what jobs, a study or a pipeline would take on given hosts: hours, bytes, memory, what bounds them, price.
 
     Nothing is run: measured costs per sentence and passage are multiplied, divided by the cores, and the serial parts
     are added. Copy `jobs/cost/hosts.yaml`, put your hosts and prices in, and give it as `--hosts-file`.
@@ -83,7 +83,7 @@ def cost(
         epochs=epochs,
         batch=batch,
     )
-    make = _jobs(what, amounts, costs) if set(what) <= set(_NAMES) else _study(what, costs)
+    make = _jobs(what, amounts, costs) if set(what) <= set(_NAMES) else _file(what, costs)
     fleets = report.fleets(known, name, hosts, workers, costs)
     finish(lambda: report.report(make, fleets, name, costs, known), json, report.show)
 
@@ -101,15 +101,19 @@ def _jobs(names: list[str], amounts: Any, costs: Any) -> Any:
     return lambda fleet: [JOBS[name](amounts, costs, fleet) for name in names]
 
 
-def _study(names: list[str], costs: Any) -> Any:
+def _file(names: list[str], costs: Any) -> Any:
     from jobs.commands.experiment import DEFAULT_STORE
     from jobs.cost.study import study_jobs
     from jobs.experiment.store import Store
     from jobs.experiment.study import cells, find_study, read_study
     from jobs.experiment.tasks import tasks_of
+    from jobs.pipeline.definition import is_pipeline
+    from jobs.pipeline.job import task_of
 
     if len(names) > 1:
-        raise ValueError(f"{' '.join(names)}: wanted one study, or jobs: {', '.join(_NAMES)}")
+        raise ValueError(f"{' '.join(names)}: wanted one study or pipeline, or jobs: {', '.join(_NAMES)}")
+    if is_pipeline(names[0]):
+        return lambda fleet: study_jobs([task_of(names[0])], costs, fleet)
     study = read_study(find_study(names[0]))
     tasks, missing = tasks_of(study, cells(study), Store(DEFAULT_STORE.absolute()))
     told = tuple(f"{len(missing)} cells left out: {reason}" for reason in dict.fromkeys(missing.values()))

@@ -96,6 +96,14 @@ def find_pipeline(name: str) -> Path:
     return packaged
 
 
+def is_pipeline(name: str) -> bool:
+    """Whether a path or a name is that of a pipeline and not of a study."""
+    path = Path(name)
+    if path.is_file():
+        return "publish" in read_yaml(path)
+    return path.name == name and (PIPELINES / f"{name}.yaml").is_file()
+
+
 def read_pipeline(path: Path) -> Pipeline:
     """A pipeline from its file; its name is the file's unless it says another.
 

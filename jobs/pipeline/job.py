@@ -100,6 +100,15 @@ def run(name: str, root: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return {**result, **failure, "seconds": round(time.perf_counter() - started, 1)}
 
 
+def task_of(name: str) -> Task:
+    """The steps of a pipeline before publishing, as if none was done; for what they would take."""
+    path = find_pipeline(name)
+    pipeline = read_pipeline(path)
+    cell = cell_of(pipeline, path)
+    steps = steps_of(cell, split=pipeline.evaluate.split, code=pipeline.code)
+    return Task(cell, steps, [*steps.keys()])
+
+
 def _planned(name: str, root: Path, overrides: Sequence[str]) -> _Planned:
     path = find_pipeline(name)
     pipeline, store = read_pipeline(path), Store(root.absolute())

@@ -140,6 +140,13 @@ def test_a_pipeline_is_found_by_name_among_those_of_the_project(folder: Path, ca
     assert (code, err) == (2, "error: nowhere: no such pipeline; give a YAML file, or one of demo\n")
 
 
+def test_what_a_pipeline_would_take_is_told(folder: Path, call: Callable[..., Called]) -> None:
+    code, out, _ = call("cost", "weekly.yaml", "--hosts", "2", "--json")
+    assert code == 0
+    (told,) = json.loads(out)["plans"]
+    assert [job["job"].split()[-1] for job in told["jobs"]] == ["index", "contexts", "train", "calibrate", "score"]
+
+
 @pytest.mark.parametrize("store", ["published", "memory://models/published", "s3"])
 def test_a_version_is_published_once_and_latest_leads_to_the_last(
     store: str, folder: Path, request: pytest.FixtureRequest

@@ -144,7 +144,7 @@ def test_one_table_for_each_number_of_hosts(call):
         (["retrieve", "--sentences", "5"], "retrieve: found no number of passages, wanted --passages M"),
         (["tag", "--sentences", "5", "--kind", "none"], "no such kind of host; there are measured"),
         (["tagg", "--sentences", "5"], "tagg: no such study; give a YAML file, or one of"),
-        (["tag", "bc5cdr-500"], "wanted one study, or jobs: index"),
+        (["tag", "bc5cdr-500"], "wanted one study or pipeline, or jobs: index"),
     ],
 )
 def test_what_is_missing_is_said(arguments, message, call):
