@@ -1,5 +1,6 @@
 """Settings: every bad one is refused with what would be right, and the digest stands for all of them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -238,3 +239,12 @@ def test_the_packaged_encoder_is_a_folder_with_safe_weights():
 def test_dev_is_scored_in_the_views_that_are_trained_unless_both_are_asked_for(mode, dev_views, views, trained):
     config = parse_config({"loss": {"mode": mode}, "run": {"dev_views": dev_views}})
     assert (config.dev_views(), config.trained_views()) == (views, trained)
+
+
+def test_uris_stay_whole_in_settings_and_in_their_json(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: {train: 's3://b/train.conll'}\nindex: {corpus: ['gs://b/c.jsonl', here]}\n")
+    config = load_config(tmp_path / "c.yaml", ["run.storage=s3://b/runs", "data.dev=dev.conll"])
+    for read in (config, parse_config(json.loads(config.model_dump_json()))):
+        assert (str(read.data.train), read.data.dev) == ("s3://b/train.conll", Path("dev.conll"))
+        assert [str(path) for path in read.index.corpus] == ["gs://b/c.jsonl", "here"]
+        assert str(read.run.storage / "first") == "s3://b/runs/first"

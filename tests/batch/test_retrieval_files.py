@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 
 from ctxner.batch.job_folder import alone
 from ctxner.batch.retrieval_files import Stage, job_path, publish, row_schema, stage
+from ctxner.files.node_copies import local
+from ctxner.files.storage import names_in, put_file, read_bytes, write_bytes
+from ctxner.files.uris import path_or_uri
 from ctxner.schema import Sentence, context_schema
 
 SPLITS = {
@@ -194,3 +197,35 @@ def test_staging_memory_is_eight_bytes_a_sentence(tmp_path: Path) -> None:
 
     few, many = peak(8192), peak(65_536)
     assert many - few < 3 * 8 * (65_536 - 8192)  # the hashes, and once more while the array grows and is compared
+
+
+def test_a_job_behind_a_uri_is_staged_joined_and_delivered_there(bucket: str, tmp_path: Path) -> None:
+    uri, few = path_or_uri(f"{bucket}/contexts"), {"dev": SPLITS["dev"]}
+    write_bytes(f"{uri}/_SUCCESS", b'{"train": {"sentences": 5}}')
+    staged = stage(few, uri, {"settings": 1})
+    rows = _rows_in_store(staged)
+    write_rows(staged, rows, num_files=1)
+    put_file(staged.job.rows / "0.parquet", f"{staged.job.store}/rows/0.parquet")
+    (staged.job.rows / "0.parquet").unlink()
+    assert stage(few, uri, {"settings": 1}).job.store == staged.job.store == f"{uri}/.retrieving"
+    assert names_in(f"{staged.job.store}/rows") == ["0.parquet"], "the same job keeps its rows"
+    counts = publish(staged, {"index": "i"})
+    assert counts["sentences"] == 2
+    assert names_in(uri) == ["_SUCCESS", "dev.parquet"]
+    assert set(json.loads(read_bytes(f"{uri}/_SUCCESS", 9999))) == {"train", "dev"}
+    assert [row["sentence_id"] for row in pq.read_table(local(uri) / "dev.parquet").to_pylist()] == ["s-0", "tab\tbed"]
+    assert not job_path(uri).exists()
+
+
+def test_rows_of_another_job_behind_a_uri_are_deleted(bucket: str, tmp_path: Path) -> None:
+    uri = path_or_uri(bucket)
+    staged = stage({"dev": SPLITS["dev"]}, uri, {"settings": 1})
+    for name in ("rows/0.parquet", "checkpoint/0.parquet"):
+        write_bytes(f"{staged.job.store}/{name}", b"old")
+    stage({"dev": SPLITS["dev"]}, uri, {"settings": 2})
+    assert names_in(staged.job.store) == ["inputs", "job.json"]
+
+
+def _rows_in_store(staged: Stage) -> list[dict]:
+    folder = local(path_or_uri(f"{staged.job.store}/inputs"))
+    return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]

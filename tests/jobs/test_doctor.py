@@ -132,3 +132,25 @@ def test_the_command_prints_findings_and_fails_where_something_will(tmp_path: Pa
     assert not told["ok"]
     assert [row["status"] for row in told["findings"] if row["check"] == f"storage {uri}"] == ["failure"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_submission_would_upload_is_measured_as_ray_chooses_it(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from jobs.working_dir import working_dir
+
+    (tmp_path / "code.py").write_text("print(1)")
+    assert working_dir(tmp_path).status == "ok"
+    for name in ("runs/index/shard.bin", "corpus.jsonl", "ignored.bin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(3 << 30 if name == "corpus.jsonl" else 60 << 20)
+    (tmp_path / ".rayignore").write_text("ignored.bin\n")
+    found = working_dir(tmp_path)
+    assert found.status == "failure"
+    assert found.found.startswith("3.1 GiB would be uploaded; largest: corpus.jsonl 3.0 GiB, runs/index/ 60.0 MiB, ")
+    assert "by URI" in found.advice
+    assert ".rayignore" in found.advice
+    (tmp_path / ".rayignore").write_text("*.bin\ncorpus.jsonl\n")
+    assert working_dir(tmp_path).status == "ok"
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        working_dir(tmp_path / "absent")

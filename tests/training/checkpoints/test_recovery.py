@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ctxner.files.storage import names_in, remove, write_bytes
+from ctxner.files.uris import path_or_uri
 from ctxner.training.checkpoints.files import UNSCORED, Progress, write_progress, write_share
 from ctxner.training.checkpoints.recovery import RECORD_FILE, alone, clean_up
 
@@ -137,4 +139,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pytest.raises(ValueError, match=r"run\.storage: .*file/x cannot be written .*choose another"),
         alone(tmp_path / "file" / "x"),
     ):
+        pass
+
+
+def test_in_a_store_too_only_the_checkpoints_of_the_record_stay(bucket: str) -> None:
+    run = path_or_uri(f"{bucket}/runs/first")
+    for name in ("checkpoint_a/progress.json", "checkpoint_b/progress.json", "model/config.json"):
+        write_bytes(run / name, b"{}")
+    write_bytes(
+        run / RECORD_FILE, json.dumps({"checkpoint_results": [{"checkpoint_dir_name": "checkpoint_b"}]}).encode()
+    )
+    clean_up(run)
+    assert names_in(run) == ["checkpoint_b", RECORD_FILE, "model"]
+    remove(run / "checkpoint_b")
+    with pytest.raises(ValueError, match=r"first: checkpoint_b of its record is gone; choose another --name"):
+        clean_up(run)
+    with alone(run), pytest.raises(ValueError, match="under way in another process"), alone(run):
         pass
