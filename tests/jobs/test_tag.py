@@ -1,4 +1,4 @@
-"""`ctxner tag`: faulty files are left out where asked for, and the result behind a URI arrives whole.
+"""`ctxner tag`: faulty files are left out where asked for.
 
 Whole jobs are in tests/integration.
 """
@@ -11,9 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
-from jobs.tag import _upload
 from tests.jobs.command_line import Called
 
 
@@ -47,18 +44,3 @@ def test_a_file_that_expands_beyond_reason_is_left_out_and_the_others_are_read(f
     assert "bomb.jsonl.gz:2: expands to more than 500 times its size" in message
     assert (result["documents"], result["skipped_files"]) == (4, 1)
     assert result["skipped"][0]["file"] == "bomb.jsonl.gz"
-
-
-def test_a_folder_of_the_result_replaces_an_older_one_behind_the_uri(tmp_path: Path) -> None:
-    for number_of_documents in (2, 1):
-        folder = tmp_path / "job"
-        (folder / "tagged.brat").mkdir(parents=True)
-        for number in range(number_of_documents):
-            (folder / f"tagged.brat/{number}.txt").write_text(f"text {number}")
-        (folder / "_SUCCESS").write_text(f"{number_of_documents}")
-        (folder / ".tagging").mkdir()
-        _upload(folder, "memory://bucket/out")
-        assert not folder.exists()
-    files = fsspec.filesystem("memory")
-    assert sorted(files.find("/bucket/out")) == ["/bucket/out/_SUCCESS", "/bucket/out/tagged.brat/0.txt"]
-    assert files.cat("/bucket/out/tagged.brat/0.txt") == b"text 0"
