@@ -78,19 +78,21 @@ def _version(name: str) -> str:
 
 def storage(uri: str) -> Iterator[Finding]:
     """Write a small file, read it back, delete it."""
-    import fsspec
+    from ctxner.files.storage import read_bytes, remove, write_bytes
+    from ctxner.files.uris import is_uri, path_or_uri
 
     check, content = f"storage {uri}", uuid.uuid4().hex.encode()
     path = f"{uri.rstrip('/')}/.ctxner-doctor-{content.decode()}"
     started = time.perf_counter()
     try:
-        files, place = fsspec.core.url_to_fs(path)
-        files.makedirs(files._parent(place), exist_ok=True)
-        files.pipe_file(place, content)
+        place = path_or_uri(path)
+        if not is_uri(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(place, content)
         try:
-            back = files.cat_file(place)
+            back = read_bytes(place, len(content))
         finally:
-            files.rm_file(place)
+            remove(place)
     except Exception as error:  # any client's own kinds of errors
         advice = (
             "is it reachable from this node, with its credentials and the package of its protocol (s3fs, gcsfs, adlfs)?"

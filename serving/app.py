@@ -9,6 +9,7 @@ from typing import Any
 from ray.serve import Application
 from ray.serve.config import ProxyLocation
 
+from ctxner.files.node_copies import local
 from ctxner.model.calibration_file import Calibration
 from ctxner.retriever import decided
 from serving.addresses import refuse_public
@@ -75,7 +76,7 @@ def settled(args: ServeSettings, *, is_tried: bool = False) -> ServeSettings:
     keys = tuple(dict.fromkeys((*args.keys, *keys_from(os.environ))))  # `ctxner serve` may have added these already
     changes: dict[str, Any] = {"retrieval": decided(args.retrieval), "keys": keys}
     if args.threshold is None:
-        calibration = Calibration.load(Path(args.plain_model or args.model))
+        calibration = Calibration.load(Path(local(args.plain_model or args.model)))
         changes["threshold"] = calibration.threshold if calibration else None
     index_wanted(args)  # an index that cannot be read must not reach one, either
     if not args.release:

@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from ctxner.config.text import read_yaml
 from ctxner.files.atomic import write_text
+from ctxner.files.uris import path_or_uri
 from serving.addresses import refuse_taken, with_address
 from serving.local import console, prepare, serve_here
 from serving.plan import Options, plan
@@ -31,7 +32,10 @@ _DEFAULTS = Path(__file__).with_name("serve.yaml")
 @app.command("serve")
 def serve_command(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Model folder or hub id.")] = None,
-    index: Annotated[Path | None, typer.Option("--index", "-i", help="Index folder that `ctxner index` wrote.")] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", "-i", parser=path_or_uri, help="Index folder that `ctxner index` wrote, or its URI."),
+    ] = None,
     config: Annotated[Path, typer.Option("--config", "-c", help="Ray Serve's YAML file.")] = _DEFAULTS,
     host: Annotated[str | None, typer.Option(help="Address; others than loopback only with keys.")] = None,
     port: Annotated[int | None, typer.Option(help="Port.", min=0, max=65535)] = None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ctxner.config.text import explain, override, read_yaml
+from ctxner.files.uris import is_uri
 from serving.addresses import refuse_public, with_address
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _apply(options: Options, arguments: dict[str, Any]) -> None:
         override(arguments, item)
     for name in ("model", "plain_model", "index"):  # absolute paths, as replicas have other working directories
         value = arguments.get(name)
-        if isinstance(value, str) and value and (name == "index" or Path(value).is_dir()):
+        if isinstance(value, str) and value and not is_uri(value) and (name == "index" or Path(value).is_dir()):
             arguments[name] = str(Path(value).resolve())
 
 

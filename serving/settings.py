@@ -17,7 +17,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ctxner.config import RetrievalConfig, Section
+from ctxner.config.section import Place
 from ctxner.files.hashes import folder_sha256
+from ctxner.files.node_copies import local
 from ctxner.model.calibration_file import weights_sha256
 from ctxner.retrieval.index.fetch import index_manifest
 from ctxner.retrieval.index.versions import IndexManifest
@@ -98,7 +100,7 @@ class ServeSettings(Section):
 
     model: str  # folder that every node can read, or hub id
     plain_model: str | None = None  # for the plain view, e.g. a smaller model; None: `model`
-    index: Path | None = None  # folder that every node can read; None: passages come from callers only
+    index: Place | None = None  # folder that every node can read, or URI; None: passages come from callers only
     index_source: str | None = None  # URI of an index; each node copies it once into the folder `index`
     retrieval: RetrievalConfig = RetrievalConfig()
     reranker: Literal["inside", "replicas"] = "inside"  # in the retriever, or in separate replicas (GPUs)
@@ -149,7 +151,7 @@ def keys_from(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
 
 def model_version(model: str) -> str:
     """First 12 digits of the weights' SHA-256; `hub` for a hub id."""
-    return (weights_sha256(Path(model)) or "hub")[:12]
+    return (weights_sha256(Path(local(model))) or "hub")[:12]
 
 
 def index_version(manifest: IndexManifest) -> str:

@@ -137,10 +137,12 @@ def _try(told: Callable[[str], None], settings: ServeSettings, serves: bool) -> 
 def try_model(model: str, settings: ServeSettings, told: Callable[[str], None]) -> None:
     """Load a model, with the steps told, and tag sentences in both views."""
     from ctxner.encoders import load_tokenizer
+    from ctxner.files.node_copies import local
     from ctxner.model.folder import check_folder
     from ctxner.predictor import Tagger
     from ctxner.schema import Example, Passage, ScoredPassage, Sentence
 
+    model = local(model)
     if Path(model).is_dir():
         told(f"{model}/config.json")
         check_folder(Path(model))
