@@ -44,4 +44,4 @@ def test_files_behind_uris_are_tagged_in_order_into_a_uri(tagger: Tagger, tmp_pa
     sentences = read_sentences(out / "tagged.conll", ColumnFormat()).sentences
     assert [own.words for own in sentences][-1] == tuple(texts[3].split())
     assert len(sentences) == 7
-    assert not list((tmp_path / "runs" / "tagging").iterdir()), "nothing of the result stays here"
+    assert not (tmp_path / "runs").exists(), "file:// is a path of this machine"
