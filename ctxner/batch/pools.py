@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray._private.state import available_resources_per_node
 from ray.data.checkpoint import CheckpointConfig
 
 from ctxner.batch.job_folder import JobFolder
@@ -23,6 +25,7 @@ from ctxner.batch.job_folder import JobFolder
 ID_COLUMN = "position"
 _OTHER_CPUS = 2  # left for Ray Data's own tasks; without them a resumed job would wait forever
 _PROGRESS_SECONDS = 2.0
+_ENDING_SECONDS = 3.0
 # What fsspec's clients say of a store that may answer again; Ray Data tries such reads and writes up to ten times.
 _PASSING = ("Could not connect to the endpoint URL", "Read timeout on endpoint URL", "Connection was closed before")
 
@@ -116,7 +119,9 @@ def check_resources(pools: Sequence[Pool]) -> None:
 
 
 def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool]) -> tuple[int, float]:
-    """How many actors each of `num_pools` equal pools can have on this cluster, beside the other pools.
+    """How many actors each of `num_pools` equal pools can have on this cluster, beside the other pools and other jobs.
+
+    What a server or another job holds does not count: actors in all that is left would leave nothing to Ray Data's tasks.
 
     Args:
         num_cpus: CPUs that an actor should reserve.
@@ -127,11 +132,25 @@ def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool
     Returns:
         Actors per pool, at least one; and CPUs per actor, fewer than asked for if not even one actor would fit.
     """
-    have = ray.cluster_resources()
-    cpus = (have.get("CPU", 0) - _OTHER_CPUS - sum(other.num_actors * other.num_cpus for other in others)) / num_pools
-    gpus = (have.get("GPU", 0) - sum(other.num_actors * other.num_gpus for other in others)) / num_pools
+    have = _unused()
+    cpus = (have["CPU"] - _OTHER_CPUS - sum(other.num_actors * other.num_cpus for other in others)) / num_pools
+    gpus = (have["GPU"] - sum(other.num_actors * other.num_gpus for other in others)) / num_pools
     num_actors = int(min(cpus / num_cpus, gpus / num_gpus if num_gpus else float("inf")))
     return max(1, num_actors), cpus if 0 < cpus < num_cpus else num_cpus
+
+
+def _unused() -> dict[str, float]:
+    """CPUs and GPUs that nobody holds; of CPUs only whole ones of a node, as a task of Ray Data needs one.
+
+    Ray learns with a delay that actors have ended, so those of this program's last job are waited for.
+    """
+    until = time.monotonic() + _ENDING_SECONDS
+    while True:
+        nodes = list(available_resources_per_node().values())
+        cpus = sum(int(node.get("CPU", 0)) for node in nodes)
+        if cpus >= ray.cluster_resources().get("CPU", 0) or time.monotonic() > until:
+            return {"CPU": cpus, "GPU": sum(node.get("GPU", 0) for node in nodes)}
+        time.sleep(_ENDING_SECONDS / 10)
 
 
 def num_threads(threads: int | None, num_actors: int, num_gpus: float = 0) -> int:

@@ -1,0 +1,33 @@
+"""The room for a job's actors on a real local Ray, on which something else runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytestmark = pytest.mark.ray
+ray = pytest.importorskip("ray")
+
+from ctxner.batch.pools import room  # noqa: E402
+
+
+@pytest.fixture
+def six_cpus() -> Iterator[None]:
+    assert not ray.is_initialized()
+    ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_what_a_server_holds_is_no_room_for_actors(six_cpus: None) -> None:
+    @ray.remote
+    class Server:
+        def is_up(self) -> bool:
+            return True
+
+    assert room(1.0, 0, 1, []) == (4, 1.0), "two CPUs are left to the tasks of Ray Data"
+    servers = [Server.options(num_cpus=0.75).remote() for _ in range(2)]
+    assert all(ray.get([server.is_up.remote() for server in servers]))
+    assert room(1.0, 0, 1, []) == (2, 1.0), "4.5 CPUs are left, of which four are whole"
+    assert room(0.5, 0, 2, []) == (2, 0.5)
