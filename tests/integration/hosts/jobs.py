@@ -103,6 +103,12 @@ def is_served(ray: RayCluster) -> bool:
     return states == {"HEALTHY"} and proxies == ["HEALTHY"] * len(ray.network.hosts)
 
 
+def num_done(folder: Path) -> int:
+    """Rows that a tagging job has finished."""
+    done = [path for path in folder.glob(".tagging/checkpoint/*.parquet") if ".pending" not in path.name]
+    return sum(pq.read_metadata(path).num_rows for path in done)
+
+
 def assert_same_tags(folder: Path, other: Path) -> None:
     """The same documents in the same order with the same entities; confidences within 1e-4."""
     first, second = (pq.read_table(path / "tagged.parquet").to_pylist() for path in (folder, other))

@@ -17,7 +17,7 @@ import pytest
 from ctxner.predictor import Tagger
 from tests.integration.hosts import faults
 from tests.integration.hosts.cluster import RayCluster, cluster
-from tests.integration.hosts.jobs import assert_same_tags, tag_settings, tell, write_files, write_training
+from tests.integration.hosts.jobs import assert_same_tags, num_done, tag_settings, tell, write_files, write_training
 from tests.integration.hosts.network import missing, wait_for_end, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
@@ -60,7 +60,7 @@ def test_tagging_ends_with_every_row_once(
 ) -> None:
     name, started, codes = f"tag-{fault.__name__}", time.monotonic(), list[int | None]()
     process = _submit(three, f"{name}-0", *_tag(files, name), log=tmp_path / "0")
-    wait_until(lambda: _num_done(files / name), seconds=DEADLINE, what="the first rows")
+    wait_until(lambda: num_done(files / name), seconds=DEADLINE, what="the first rows")
     with faults.struck(three, fault):
         struck = time.monotonic()
         while process.wait(DEADLINE):
@@ -131,8 +131,3 @@ def _submit(ray: RayCluster, name: str, *command: object, log: Path) -> subproce
 def _code(ray: RayCluster, name: str) -> int | None:
     """The exit code of a job's driver, or None if Ray does not know it."""
     return ray.ask(f"api/jobs/{name}")["driver_exit_code"]
-
-
-def _num_done(folder: Path) -> int:
-    done = [path for path in folder.glob(".tagging/checkpoint/*.parquet") if ".pending" not in path.name]
-    return sum(pq.read_metadata(path).num_rows for path in done)

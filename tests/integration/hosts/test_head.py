@@ -11,7 +11,7 @@ import pytest
 from ctxner.predictor import Tagger
 from tests.integration.hosts.answers import asked, check, wait_until_settled
 from tests.integration.hosts.cluster import cluster
-from tests.integration.hosts.jobs import assert_same_tags, deploy, is_served, tag_settings, tell, write_files
+from tests.integration.hosts.jobs import assert_same_tags, deploy, is_served, num_done, tag_settings, tell, write_files
 from tests.integration.hosts.network import missing, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
@@ -35,8 +35,7 @@ def test_a_new_head_goes_on(redis: str | None, tagger: Tagger, minilm: str, tmp_
         with asked(ray, tmp_path / "answers") as answers:
             command = ["ctxner", *job, files / "killed", *how]
             process = ray.network.outside.start(*ray.submission("killed", *command), log=tmp_path / "log")
-            done = files / "killed" / ".tagging" / "checkpoint"
-            wait_until(lambda: list(done.glob("*.parquet")), seconds=600, what="rows")
+            wait_until(lambda: num_done(files / "killed"), seconds=600, what="rows")
             killed = time.monotonic()
             ray.head.kill()
             assert process.wait(120) != 0
