@@ -121,7 +121,7 @@ def check_resources(pools: Sequence[Pool]) -> None:
 def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool]) -> tuple[int, float]:
     """How many actors each of `num_pools` equal pools can have on this cluster, beside the other pools and other jobs.
 
-    What a server or another job holds does not count: actors in all that is left would leave nothing to Ray Data's tasks.
+    What a server or another job holds does not count: actors in all of it would leave nothing to Ray Data's tasks.
 
     Args:
         num_cpus: CPUs that an actor should reserve.
