@@ -23,6 +23,7 @@ from tests.integration.hosts.network import missing, wait_for_end, wait_until
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
 
 NUM_DOCUMENTS = 1200
+NUM_EPOCHS = 12
 DEADLINE = 900  # seconds of a job; on a quiet machine it needs a minute
 TRY_AGAIN = 75
 FAULTS = [
@@ -101,7 +102,7 @@ def test_training_ends_with_the_losses_of_an_undisturbed_run(
     if not (files / "contexts").exists():
         splits = [f"--set=data.{split}={files}/{split}.conll" for split in ("train", "dev")]
         three.result("contexts", "retrieve", *splits, "--index", files / "index", "--out", files / "contexts")
-        config = write_training(files, files / "contexts", epochs=6)
+        config = write_training(files, files / "contexts", epochs=NUM_EPOCHS)
         three.submit("train-alone", "ctxner", "train", "-c", config, "--set", "run.name=alone")
     name = f"train-{fault.__name__}"
     how = ["train", "-c", files / "train.yaml", "--set", "run.workers=3", "--set", f"run.name={name}"]
@@ -114,7 +115,7 @@ def test_training_ends_with_the_losses_of_an_undisturbed_run(
         ended = time.monotonic()
     tell(name, after_fault=ended - struck)
     alone, shared = (json.loads((files / "runs" / name / "history.json").read_text()) for name in ("alone", run.name))
-    assert len(shared) == len(alone) == 6
+    assert len(shared) == len(alone) == NUM_EPOCHS
     for expected, entry in zip(alone, shared, strict=True):
         assert entry["losses"] == pytest.approx(expected["losses"], rel=1e-4)
         assert entry["dev_f1"] == pytest.approx(expected["dev_f1"], abs=1e-6)
