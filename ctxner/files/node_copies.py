@@ -21,7 +21,7 @@ from typing import Any, overload
 
 from ctxner.files.atomic import new_folder, remove_leftovers
 from ctxner.files.locks import exclusive
-from ctxner.files.storage import explained, filesystem
+from ctxner.files.storage import explained, filesystem, passes
 from ctxner.files.uris import UriPath, is_uri, path_or_uri
 
 logger = logging.getLogger(__name__)
@@ -80,8 +80,14 @@ def _listed(uri: Path) -> dict[str, Mapping[str, Any]]:
     """What the store says of each file that a URI names, by its path; files with a hidden part are left out."""
     files, path = filesystem(uri)
     with explained(uri):
-        if files.isfile(path):
-            return {path: files.info(path)}
+        try:
+            info = files.info(path)
+        except FileNotFoundError as error:
+            if error.__cause__ and passes(error.__cause__):  # of HTTP, which calls all that fails not found
+                raise
+            info = {"type": "folder or pattern"}
+        if info["type"] == "file":
+            return {path: info}
         is_pattern = glob.has_magic(path) and not files.exists(path)
         infos = files.glob(path, detail=True) if is_pattern else files.find(path, detail=True)
     above = _MAGIC_PART.split(path)[0] if is_pattern else path

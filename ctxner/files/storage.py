@@ -33,6 +33,7 @@ _PASSING = {  # of the clients of object stores, which are not imported to look
 }  # fmt: skip
 _NO_KEYS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "ClientAuthenticationError"}
 _BUSY = {errno.EBUSY, errno.EIO, errno.EAGAIN}
+_BUSY_STATUS = {429, 500, 502, 503, 504}  # of HTTP
 
 
 def filesystem(uri: str | Path) -> tuple[Any, str]:
@@ -75,20 +76,27 @@ def explained(uri: str | Path) -> Iterator[None]:
     except Exception as error:
         names = {kind.__name__ for kind in type(error).__mro__}
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and not (error.__cause__ and passes(error.__cause__)):
             raise FileNotFoundError(f"{uri}: not there, or no such bucket ({str(error)[:200]})") from None
         if isinstance(error, PermissionError) or names & _NO_KEYS:
             raise PermissionError(
                 f"{uri}: access refused ({reason}); check the keys or the role on this node, and what they allow"
             ) from error
-        code = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, (ConnectionError, TimeoutError)) or names & _PASSING or code in _BUSY:
+        if passes(error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error):
             raise ConnectionError(
                 f"{uri}: the store does not answer ({reason}); is it up, and AWS_ENDPOINT_URL (or its like) right?"
             ) from error
         if isinstance(error, OSError):
-            raise OSError(code, f"{uri}: {reason}") from error
+            raise OSError(error.errno, f"{uri}: {reason}") from error
         raise
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a client's error says that the store cannot be reached or is too busy; the call may succeed later."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    code = error.errno if isinstance(error, OSError) else None
+    is_busy = code in _BUSY or getattr(error, "status", 0) in _BUSY_STATUS
+    return isinstance(error, (ConnectionError, TimeoutError)) or bool(names & _PASSING) or is_busy
 
 
 def read_bytes(uri: str | Path, most: int) -> bytes:

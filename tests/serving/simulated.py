@@ -28,7 +28,9 @@ class _Clock(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
-        self.now += _STEP_SECONDS  # asyncio calls timers early by its clock's resolution; who asks again must not for ever
+        self.now += (
+            _STEP_SECONDS  # asyncio calls timers early by its clock's resolution; who asks again must not for ever
+        )
         if not ready:
             assert timeout is not None, "all wait for what never comes"
             self.now += timeout
