@@ -248,3 +248,10 @@ def test_uris_stay_whole_in_settings_and_in_their_json(tmp_path):
         assert (str(read.data.train), read.data.dev) == ("s3://b/train.conll", Path("dev.conll"))
         assert [str(path) for path in read.index.corpus] == ["gs://b/c.jsonl", "here"]
         assert str(read.run.storage / "first") == "s3://b/runs/first"
+
+
+@pytest.mark.parametrize("storage", ["runs/here", "s3://bucket/runs"])
+def test_places_come_back_from_json(storage):
+    config = parse_config({"run": {"storage": storage}})
+    assert Config.model_validate_json(config.model_dump_json()) == config
+    assert str(config.run.storage) == storage

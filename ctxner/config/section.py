@@ -21,7 +21,9 @@ Runtime = Annotated[T, RUNTIME]  # changes where, how fast or how safely work is
 
 def _place(value: Any, checked: Callable[[Any], Path]) -> Path:
     place = path_or_uri(value) if isinstance(value, str | UriPath) else value
-    return place if isinstance(place, UriPath) else checked(place)
+    if isinstance(place, UriPath):
+        return place
+    return checked(str(place) if isinstance(value, str) else place)  # JSON has no paths
 
 
 Place = Annotated[Path, WrapValidator(_place)]  # a path, or a URI of a store (`ctxner.files.storage`)
