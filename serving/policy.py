@@ -49,9 +49,6 @@ class Policy:
         large_share: Share of turn_seconds that streams and requests of several chunks may fill while others come.
         quiet_seconds: Time since the last request of one chunk after which they may fill all of it.
         streams_weight: Part of a caller's turns that its streams get while requests wait, in proportion to these.
-        busy_share: Share of a processor used by the router above which streams wait, while requests of one chunk come:
-            short lines cost the router more than the taggers.
-        stream_seconds: Time after which lines of a stream go even so.
     """
 
     margin_seconds: float = 0.005
@@ -81,8 +78,6 @@ class Policy:
     large_share: float = 0.25
     quiet_seconds: float = 5.0
     streams_weight: float = 0.0625
-    busy_share: float = 0.7
-    stream_seconds: float = 0.25
 
 
 POLICY = Policy()

@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 
 from serving.policy import POLICY
 
-_BUSY_SECONDS = 0.1  # over which the use of the processor is measured, at least
-
 
 @dataclass(slots=True)
 class _Item:
@@ -38,13 +36,11 @@ class Flow:
     Attributes:
         parent: The node whose share this one divides with its siblings; None: the root.
         weight: Its part of that share, in proportion to its siblings'.
-        is_stream: Whether it is a stream, which goes slower while this process is busy and requests come.
         waiting: Size of what waits in it and below it.
     """
 
     parent: Flow | None = None
     weight: float = 1.0
-    is_stream: bool = False
     waiting: int = 0
     _items: deque[_Item] = field(default_factory=deque)
     _flows: list[tuple[float, int, Flow]] = field(default_factory=list)  # those in which something waits; a heap
@@ -53,37 +49,18 @@ class Flow:
     _finish: float = 0.0
 
 
-class Busy:
-    """The share of a processor that this process uses, over the last tenths of a second."""
-
-    def __init__(self) -> None:
-        self._since, self._used, self._share = time.monotonic(), time.process_time(), 0.0
-
-    def share(self) -> float:
-        """Processor seconds per second: 1.0 is one processor all the time."""
-        now = time.monotonic()
-        if now - self._since >= _BUSY_SECONDS:
-            used = time.process_time()
-            self._share = (used - self._used) / (now - self._since)
-            self._since, self._used = now, used
-        return self._share
-
-
 class Turns:
     """Lets work through to the replicas, up to a bound, in a fair order.
 
     Args:
         speed: Returns the measured speed, in pieces per second; 0 while it is unknown.
-        busy: Returns the share of a processor that this process has used lately.
 
     Attributes:
         used: Pieces at the replicas.
     """
 
-    def __init__(self, speed: Callable[[], float], busy: Callable[[], float] | None = None) -> None:
-        self._speed, self._busy, self.used = speed, busy or Busy().share, 0
-        self._last_stream = -math.inf  # when lines of a stream went
-        self._again: asyncio.TimerHandle | None = None  # lets more of them go
+    def __init__(self, speed: Callable[[], float]) -> None:
+        self._speed, self.used = speed, 0
         self._num_small, self._last_small = 0, -math.inf  # those that wait; when the last one came
         self._root, self._numbers = Flow(), itertools.count()
         self._requests, self._streams = dict[str | None, Flow](), dict[str | None, Flow]()  # by the caller's name
@@ -106,7 +83,7 @@ class Turns:
     def stream(self, caller: str | None) -> Flow:
         """A new stream of the caller. Its lines go where requests leave room, and always a little."""
         self._meet(caller)
-        return Flow(self._streams[caller], is_stream=True)
+        return Flow(self._streams[caller])
 
     def _meet(self, caller: str | None) -> None:
         if caller not in self._requests:
@@ -175,8 +152,6 @@ class Turns:
             item = flow._items[0]
             if item.size and self.used and self.used + item.size > self._bound(item):
                 return
-            if item.size and flow.is_stream and self._has_to_wait():
-                return
             flow._items.popleft()
             self._take(flow, item)
             while flow.parent is not None:
@@ -194,25 +169,8 @@ class Turns:
 
     def _bound(self, item: _Item) -> float:
         """While small requests come but none waits, all else fills little: the next small one comes soon."""
-        return self.most * (POLICY.large_share if not item.is_small and self._next_is_small_soon() else 1.0)
-
-    def _next_is_small_soon(self) -> bool:
-        return not self._num_small and time.monotonic() - self._last_small <= POLICY.quiet_seconds
-
-    def _has_to_wait(self) -> bool:
-        """Whether the lines of a stream would take from this process the time that the next small request needs."""
-        now = time.monotonic()
-        waited = now - self._last_stream
-        if self._next_is_small_soon() and self._busy() > POLICY.busy_share and waited < POLICY.stream_seconds:
-            if self._again is None:
-                self._again = asyncio.get_running_loop().call_later(POLICY.stream_seconds / 4, self._go_again)
-            return True
-        self._last_stream = now
-        return False
-
-    def _go_again(self) -> None:
-        self._again = None
-        self._go()
+        is_quiet = time.monotonic() - self._last_small > POLICY.quiet_seconds
+        return self.most * (1.0 if item.is_small or self._num_small or is_quiet else POLICY.large_share)
 
     def _take(self, flow: Flow | None, item: _Item) -> None:
         """The item waits no longer."""

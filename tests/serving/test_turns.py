@@ -2,14 +2,12 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 
 from serving.policy import POLICY
-from serving.turns import Busy, Flow, Turns
+from serving.turns import Flow, Turns
 from tests.serving.conftest import run
 
 MOST = POLICY.turn_pieces
@@ -19,8 +17,7 @@ class Replica:
     """Does one piece per tick, in the order of the turns; the ticks at which the items were done are kept."""
 
     def __init__(self) -> None:
-        self.busy, self.ticks = 0.0, 0
-        self.turns = Turns(lambda: 0.0, lambda: self.busy)
+        self.turns, self.ticks = Turns(lambda: 0.0), 0
         self.done = dict[str, int]()
         self.tasks = list[asyncio.Task[None]]()
         self._queue: asyncio.Queue[tuple[int, asyncio.Event]] = asyncio.Queue()
@@ -142,52 +139,6 @@ def test_while_requests_come_streams_fill_only_a_part():
         await replica.work()
 
     simulated(work)
-
-
-def test_streams_wait_while_requests_come_to_a_busy_router(monkeypatch):
-    """Before: 45 streams of short lines took more of the router's processor than all the requests."""
-    monkeypatch.setattr("serving.turns.POLICY", replace(POLICY, stream_seconds=1.0))
-
-    async def work(replica: Replica) -> None:
-        replica.busy = 0.9
-        streams = [replica.turns.stream(caller) for caller in ("a", "a", "b")]
-        for number, flow in enumerate(streams):
-            replica.ask(f"line{number}-", flow, *[10] * 40)
-        await replica.work(until=200)
-        assert len(replica.done) == 20, "no request comes"
-        replica.ask("request", replica.turns.request("a"), 10)
-        await replica.work()
-        gone = len(replica.done)
-        assert "request0" in replica.done
-        assert replica.turns.waiting
-        assert not replica.turns.used
-        await until_more_is_at_work(replica)
-        await replica.work()
-        assert len(replica.done) == gone + 1, "always a little"
-        replica.busy = 0.1
-        await until_more_is_at_work(replica)
-        await replica.work()
-        assert not replica.turns.waiting
-
-    simulated(work)
-
-
-async def until_more_is_at_work(replica: Replica) -> None:
-    async with asyncio.timeout(20):
-        while not replica.turns.used:
-            await asyncio.sleep(0.01)
-
-
-def test_the_share_of_a_processor_is_that_of_this_process():
-    busy = Busy()
-    time.sleep(0.2)
-    assert busy.share() < 0.5
-    used, end = time.process_time(), time.process_time() + 0.3
-    started = time.monotonic()
-    while time.process_time() < end:
-        pass
-    wanted = (time.process_time() - used) / (time.monotonic() - started)
-    assert busy.share() == pytest.approx(wanted, rel=0.2)
 
 
 def test_what_is_done_before_is_foreseen_exactly():
