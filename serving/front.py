@@ -27,6 +27,8 @@ CONNECTIONS_VARIABLE = "CTXNER_CONNECTIONS_PER_ADDRESS"
 # Of answers that nobody reads, in each of the kernel's buffers; left to itself it takes megabytes in each, and one
 # unread stream keeps all replicas busy for minutes.
 UNREAD_BYTES = 1 << 16
+_GONE_SECONDS = 1.0  # between two looks at whether a connection's other end is gone
+_CLOSED = 7  # TCP_CLOSE in Linux' include/net/tcp_states.h: the other end has reset the connection
 _STREAM = "/v1/tag/stream"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # others are no labels of metrics
 ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # of a request, as clients may give it
@@ -55,6 +57,7 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     header_seconds: ClassVar[float] = HEADER_SECONDS
     _open: ClassVar[Counter[str]] = Counter()
     _clock: asyncio.TimerHandle | None = None
+    _look: asyncio.TimerHandle | None = None
     _address = ""
 
     def connection_made(self, transport: Any) -> None:
@@ -68,6 +71,7 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
             transport.abort()
             return
         self._start_clock()
+        self._look_after_client()
 
     def data_received(self, data: bytes) -> None:
         """Stop the clock while a request is in work, and start it at the next one's first byte."""
@@ -80,6 +84,8 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self._stop_clock()
+        if self._look is not None:
+            self._look.cancel()
         self._open[self._address] -= 1
         if self._open[self._address] <= 0:
             del self._open[self._address]
@@ -91,6 +97,16 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
         self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
         self.transport.close()
+
+    def _look_after_client(self) -> None:
+        """End a request whose client is gone. While its body is not read on, nothing else says so."""
+        opened = self.transport.get_extra_info("socket")
+        if opened is None or not hasattr(socket, "TCP_INFO"):
+            return
+        if opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSED:
+            self.transport.abort()
+            return
+        self._look = self.loop.call_later(_GONE_SECONDS, self._look_after_client)
 
     def _start_clock(self) -> None:
         self._clock = self.loop.call_later(self.header_seconds, self.transport.abort)

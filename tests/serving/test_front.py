@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+import struct
+import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +43,36 @@ async def opened(url: str, sent: bytes) -> tuple[asyncio.StreamReader, asyncio.S
     reader, writer = await asyncio.open_connection(*url.removeprefix("http://").split(":"))
     writer.write(sent)
     return reader, writer
+
+
+@pytest.mark.usefixtures("bounded")
+def test_a_client_that_is_gone_is_noticed_though_its_body_is_not_read_on():
+    """Before: such streams went on with all that the kernel held of them."""
+    ended = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while scope["type"] == "http" and not ended.is_set():
+            await asyncio.sleep(0.1)
+
+    def send_and_go(url: str) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n\r\n")
+            client.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    client.send(b"x" * 65536)
+            assert BoundedProtocol._open
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, as HAProxy does
+
+    with online(app) as url:
+        send_and_go(url)
+        until = time.monotonic() + 20
+        while BoundedProtocol._open and time.monotonic() < until:
+            time.sleep(0.1)
+        is_open = bool(BoundedProtocol._open)
+        ended.set()
+        assert not is_open
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: localhost\r\n", b"\x16\x03\x01"])
