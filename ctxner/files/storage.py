@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctxner.files.uris import UriPath, path_or_uri
+
 if TYPE_CHECKING:
     from pyarrow import fs as arrow
 
@@ -37,13 +39,16 @@ _BUSY_STATUS = {429, 500, 502, 503, 504}  # of HTTP
 
 
 def filesystem(uri: str | Path) -> tuple[Any, str]:
-    """The fsspec file system of a URI, without a cache of listings, and the path in it.
+    """The fsspec file system of a URI or a path, without a cache of listings, and the path in it.
 
     Raises:
         ValueError: fsspec does not know the scheme, or the package of its client is absent.
     """
     import fsspec
 
+    place = path_or_uri(uri)
+    if not isinstance(place, UriPath):  # in a path, `::` chains no file systems
+        return fsspec.filesystem("file"), str(place.absolute())
     scheme = str(uri).partition("://")[0].lower()
     try:
         return fsspec.core.url_to_fs(str(uri), use_listings_cache=False, **_OPTIONS.get(scheme, {}))
@@ -76,13 +81,13 @@ def explained(uri: str | Path) -> Iterator[None]:
     except Exception as error:
         names = {kind.__name__ for kind in type(error).__mro__}
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        if isinstance(error, FileNotFoundError) and not (error.__cause__ and passes(error.__cause__)):
+        if isinstance(error, FileNotFoundError) and not passes(error):
             raise FileNotFoundError(f"{uri}: not there, or no such bucket ({str(error)[:200]})") from None
         if isinstance(error, PermissionError) or names & _NO_KEYS:
             raise PermissionError(
                 f"{uri}: access refused ({reason}); check the keys or the role on this node, and what they allow"
             ) from error
-        if passes(error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error):
+        if passes(error):
             raise ConnectionError(
                 f"{uri}: the store does not answer ({reason}); is it up, and AWS_ENDPOINT_URL (or its like) right?"
             ) from error
@@ -93,6 +98,8 @@ def explained(uri: str | Path) -> Iterator[None]:
 
 def passes(error: BaseException) -> bool:
     """Whether a client's error says that the store cannot be reached or is too busy; the call may succeed later."""
+    if isinstance(error, FileNotFoundError) and error.__cause__:
+        error = error.__cause__  # HTTP's client calls whatever fails not found
     names = {kind.__name__ for kind in type(error).__mro__}
     code = error.errno if isinstance(error, OSError) else None
     is_busy = code in _BUSY or getattr(error, "status", 0) in _BUSY_STATUS

@@ -114,3 +114,11 @@ def test_arrow_reads_and_writes_with_the_same_settings(bucket: str) -> None:
     with pickle.loads(pickle.dumps(files)).open_output_stream(path) as stream:
         stream.write(b"1")
     assert read_bytes(f"{bucket}/deep/x", 9) == b"1"
+
+
+def test_a_path_of_this_machine_may_hold_what_chains_uris(tmp_path: Path) -> None:
+    """Before: `a::b` was read as a file system in another."""
+    folder = tmp_path / "a::b"
+    folder.mkdir()
+    write_bytes(folder / "file", b"kept")
+    assert (names_in(folder), read_bytes(folder / "file", 9)) == (["file"], b"kept")
