@@ -7,14 +7,13 @@ all nodes share, or behind URIs: then each node reads a copy of the corpus and m
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
 
-from ctxner.files.node_copies import cache_folder
+from ctxner.files.node_copies import scratch_folder
 from ctxner.files.storage import put_folder
 from ctxner.retrieval.index.build import OnProgress, ShardPlan, WrittenShard, write_shard
 from ctxner.retrieval.index.versions import shard_folders
@@ -43,10 +42,9 @@ def _write(plan: ShardPlan, folder: Path, shard: int, progress: ray.actor.ActorH
 
     if uri is None:
         return write_shard(plan, folder, shard, report)
-    (works := cache_folder() / "index-builds").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=works) as work:
-        written = write_shard(plan, Path(work), shard, report)
-        path = shard_folders(Path(work), plan.num_shards)[shard]
+    with scratch_folder("index-builds") as work:
+        written = write_shard(plan, work, shard, report)
+        path = shard_folders(work, plan.num_shards)[shard]
         put_folder(path, f"{uri}/{path.name}")
     return written
 

@@ -15,7 +15,9 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,7 +29,7 @@ from ctxner.files.uris import UriPath, is_uri, path_or_uri
 logger = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "CTXNER_CACHE"
-_NUM_COPIES = 2  # copies of the same URI that a node keeps: of its state now and before
+_NUM_COPIES = 2  # copies of the same thing that a node keeps: the one in use and the one before
 _MARKS = ("etag", "md5hash", "generation", "size", "lastmodified", "last_modified", "mtime", "created")
 _MAGIC_PART = re.compile(r"[^/]*[*?[]")
 
@@ -66,9 +68,22 @@ def fetched(places: Sequence[str | Path]) -> list[Path]:
             with new_folder(target) as aside:
                 for uri, files in listed.items():
                     _copy(uri, files, aside)
-            for old in sorted(_copies(folder), key=lambda copy: copy.stat().st_mtime)[:-_NUM_COPIES]:
-                shutil.rmtree(old, ignore_errors=True)
+            forget_old(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     return [target / _place(filesystem(path)[1]) if isinstance(path, UriPath) else path for path in paths]
+
+
+def forget_old(copies: Iterable[Path]) -> None:
+    """Delete all but the copies used last; whoever has files of a deleted copy open can read them until it ends."""
+    for copy in sorted(copies, key=lambda path: path.stat().st_mtime)[:-_NUM_COPIES]:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """A new folder among those of a name in the cache, which is on a disk of this node; deleted with the block."""
+    (folder := cache_folder() / name).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        yield Path(scratch)
 
 
 def cache_folder() -> Path:
@@ -83,7 +98,7 @@ def _listed(uri: Path) -> dict[str, Mapping[str, Any]]:
         try:
             info = files.info(path)
         except FileNotFoundError as error:
-            if error.__cause__ and passes(error.__cause__):  # of HTTP, which calls all that fails not found
+            if passes(error):
                 raise
             info = {"type": "folder or pattern"}
         if info["type"] == "file":
@@ -171,7 +186,3 @@ def _place(path: str) -> str:
     """The place of an object in the folder of copies."""
     parts = path.partition("://")[2] or path
     return "/".join(part for part in parts.split("/") if part not in ("", ".", ".."))
-
-
-def _copies(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]

@@ -10,12 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 from ctxner.files.atomic import new_folder, remove_leftovers
 from ctxner.files.locks import exclusive
-from ctxner.files.node_copies import CACHE_VARIABLE, cache_folder, copy_files
+from ctxner.files.node_copies import CACHE_VARIABLE, cache_folder, copy_files, forget_old
 from ctxner.files.storage import explained, filesystem, names_in, read_bytes
 from ctxner.files.uris import is_uri
 from ctxner.retrieval.index.versions import (
@@ -28,7 +27,6 @@ from ctxner.retrieval.index.versions import (
 )
 
 _LOCK = ".fetch.lock"
-_NUM_COPIES = 2  # copies that a node keeps: the one in use and the one before
 
 
 def index_manifest(folder: Path, source: str | None = None) -> IndexManifest:
@@ -55,7 +53,7 @@ def index_here(folder: Path, source: str | None = None, manifest: IndexManifest 
     """
     if source is None and not is_uri(folder):
         return folder
-    source, copies = (str(folder), cache_folder() / "indexes") if is_uri(folder) else (source, folder)
+    source, copies = (str(folder), _copies_of_uris()) if is_uri(folder) else (source, folder)
     assert source is not None
     return fetch_index(source, copies, manifest or source_manifest(source))
 
@@ -100,8 +98,12 @@ def fetch_index(source: str, folder: Path, manifest: IndexManifest) -> Path:
         remove_leftovers(folder)
         with new_folder(target) as aside:
             _copy(source, manifest, aside)
-        _forget_old(folder)
+        forget_old(path for path in folder.iterdir() if (path / "CURRENT").is_file())
     return target
+
+
+def _copies_of_uris() -> Path:
+    return cache_folder() / "indexes"
 
 
 def _copy(source: str, manifest: IndexManifest, aside: Path) -> None:
@@ -113,21 +115,12 @@ def _copy(source: str, manifest: IndexManifest, aside: Path) -> None:
         raise FileNotFoundError(
             f"{source}: version {manifest.version} is gone meanwhile; start the job again with the current one"
         )
-    place = "index.folder" if not is_uri(source) or aside.parent != cache_folder() / "indexes" else CACHE_VARIABLE
+    place = CACHE_VARIABLE if aside.parent == _copies_of_uris() else "index.folder"
     targets = [aside / manifest.version / name.removeprefix(root).lstrip("/") for name in listed]
     copy_files(source, listed, targets, f"set {place} to a folder on a larger disk of each node")
     write_current(aside, manifest.version)
     if read_manifest(aside) != manifest:
         raise ValueError(f"{source}: version {manifest.version} was replaced while it was copied; start the job again")
-
-
-def _forget_old(folder: Path) -> None:
-    """Delete all but the copies used last; a searcher that has a deleted copy open can read it until it ends."""
-    copies = sorted(
-        (path for path in folder.iterdir() if (path / "CURRENT").is_file()), key=lambda path: path.stat().st_mtime
-    )
-    for path in copies[:-_NUM_COPIES]:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _read(source: str, name: str) -> bytes:

@@ -15,13 +15,12 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctxner.files.node_copies import cache_folder
+from ctxner.files.node_copies import scratch_folder
 from ctxner.files.storage import create, exists, names_in, put_folder, read_bytes, remove, write_bytes
 from ctxner.files.uris import is_uri
 from ctxner.retrieval.index.fetch import index_here
@@ -86,15 +85,14 @@ def index_work(folder: Path, *, changes: bool = False) -> Iterator[IndexWork]:
     uri = str(folder)
     if foreign := [name for name in names_in(uri) if name != "CURRENT" and not VERSION.fullmatch(name)]:
         raise ValueError(f"{uri}: holds other files ({', '.join(foreign[:3])}); give an index its own folder")
-    (works := cache_folder() / "index-builds").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=works) as work:
+    with scratch_folder("index-builds") as work:
         if changes:
             here = index_here(folder)
             for name in ("CURRENT", read_manifest(here).version):
-                _link(here / name, Path(work, name))
+                _link(here / name, work / name)
         version = f"{uri}/{_claimed(uri)}"
         try:
-            yield IndexWork(Path(work), version)
+            yield IndexWork(work, version)
         except BaseException:
             with suppress(OSError):  # the first error counts; the next writer deletes it too
                 if _current(uri) != version.rpartition("/")[2]:
