@@ -111,11 +111,12 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
         FileNotFoundError, ValueError: See `tag`.
     """
     settings = config.tagging
-    saved_types(model)
+    here = local(model)
+    saved_types(here)
     row_settings: dict[str, Any] = {
         "model": model,
-        "weights": weights_sha256(Path(local(model))),
-        "model_files": folder_sha256(model),
+        "weights": weights_sha256(Path(here)),
+        "model_files": folder_sha256(here),
         "ctxner": __version__,
         "tagging": settings.results_settings(),
     }
@@ -123,7 +124,7 @@ def settled(config: Config, model: str) -> tuple[Config, IndexManifest | None, d
         return config, None, {**row_settings, "threshold": None}
     threshold = None
     if settings.view == "auto":
-        threshold = auto_threshold(Calibration.load(Path(local(model))), settings.threshold)
+        threshold = auto_threshold(Calibration.load(Path(here)), settings.threshold)
     config = config.model_copy(update={"retrieval": decided(config.retrieval)})
     index = index_manifest(config.index.folder, config.index.source)
     return config, index, {**row_settings, "threshold": threshold, **retrieval_key(config, index)}
