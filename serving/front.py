@@ -2,7 +2,7 @@
 
 Serve calls `middlewares` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it; `ctxner serve` sets that variable.
 It bounds what Serve does not: the time of headers, connections per address, how far a stream is read ahead and how far
-it is answered ahead of its reader.
+it is answered ahead of its reader. It ends a request whose client is gone, also while its body is not read on.
 """
 
 from __future__ import annotations
