@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -20,6 +19,7 @@ from ctxner.files.row_batches import parquet_batches
 from ctxner.files.unique_ids import IdHashes, refuse_repeats
 from ctxner.retrieval.corpus.documents import MAX_BYTES, read_json, read_markdown
 from ctxner.retrieval.corpus.formats import corpus_files, split_name
+from ctxner.retrieval.corpus.lines import damaged, decoded, first_lines
 from ctxner.retrieval.corpus.mediawiki import Page, Redirect, read_pages
 from ctxner.retrieval.corpus.name_lists import read_names
 from ctxner.retrieval.corpus.obo import read_terms
@@ -34,8 +34,6 @@ from ctxner.schema import Passage
 _log = logging.getLogger(__name__)
 
 Unit = Literal["paragraph", "sentence"]
-
-_HEAD_LINES, _HEAD_BYTES = 20, 10_000  # looked at to tell whether a plain text is a table; bytes per line
 
 T = TypeVar("T")
 _Place = tuple[Path, int | str]  # file, and a line or row from 1, or a page
@@ -149,7 +147,7 @@ class CorpusReader:
 
     def _plain_text(self, path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
         """A text per line; a table, if the first line is the header of one."""
-        head = _first_lines(path)
+        head = first_lines(path)
         line_no, first = head[0] if head else (1, "")
         if is_header(first, self._columns):
             _log.info("%s: read as a table with the columns %s", path, first.split())
@@ -182,7 +180,7 @@ class CorpusReader:
             num_bytes += len(raw)
             if num_bytes > MAX_BYTES:
                 raise ValueError(f"{path}: more than {MAX_BYTES >> 20} MiB; write it as JSON lines (.jsonl)")
-            lines.write(_decoded(raw, path, line_no))
+            lines.write(decoded(raw, path, line_no))
         return lines.getvalue()
 
     def _is_ours(self, line_no: int) -> bool:
@@ -194,12 +192,12 @@ class CorpusReader:
     def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
         """Non-blank lines of this part with their numbers."""
         for line_no, raw in self._raw_lines(path):
-            if self._is_ours(line_no) and (line := _decoded(raw, path, line_no)).strip():
+            if self._is_ours(line_no) and (line := decoded(raw, path, line_no)).strip():
                 yield line_no, line.rstrip("\r\n")
 
     def _all_lines(self, path: Path) -> Iterator[tuple[int, str]]:
         """The lines of all parts, with their numbers and ends."""
-        return ((line_no, _decoded(raw, path, line_no)) for line_no, raw in self._raw_lines(path))
+        return ((line_no, decoded(raw, path, line_no)) for line_no, raw in self._raw_lines(path))
 
     def _raw_lines(self, path: Path) -> Iterator[tuple[int, bytes]]:
         line_no = 0
@@ -208,7 +206,7 @@ class CorpusReader:
                 for line_no, raw in bounded_lines(self._file.stream, path):
                     yield line_no, raw
             except DAMAGE as error:
-                raise ValueError(_damaged(path, line_no + 1, error)) from error
+                raise ValueError(damaged(path, line_no + 1, error)) from error
 
     def _parquet_rows(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         import pyarrow as pa
@@ -250,7 +248,7 @@ class CorpusReader:
             try:
                 yield from read_pages(self._file.stream, str(path))
             except DAMAGE as error:
-                raise ValueError(_damaged(path, None, error)) from error
+                raise ValueError(damaged(path, None, error)) from error
 
 
 def read_corpus(
@@ -293,30 +291,3 @@ def check_corpus(
         raise ValueError(f"{', '.join(map(str, paths))}: the corpus is empty; at least one passage is needed")
     places = CorpusReader(paths, unit=unit, columns=columns).places()
     refuse_repeats(hashes, ((f"{path}:{where}", passage.id) for (path, where), passage in places))
-
-
-def _first_lines(path: Path) -> list[tuple[int, str]]:
-    """The first lines that are not blank, with their numbers; damage is told when the file is read."""
-    lines: list[tuple[int, str]] = []
-    with CorpusFile(path) as file, suppress(*DAMAGE):
-        for line_no, raw in bounded_lines(file.stream, path):
-            if raw.strip():
-                lines.append((line_no, raw[:_HEAD_BYTES].decode("utf-8-sig", errors="replace")))
-            if len(lines) == _HEAD_LINES:
-                break
-    return lines
-
-
-def _decoded(raw: bytes, path: Path, line_no: int) -> str:
-    if b"\0" in raw:
-        raise ValueError(f"{path}:{line_no}: NUL byte; this is a binary file, not text")
-    try:
-        return raw.decode("utf-8-sig" if line_no == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}:{line_no}: not UTF-8 ({error}); convert the file, e.g. with iconv") from error
-
-
-def _damaged(path: Path, line_no: int | None, error: BaseException) -> str:
-    place = f"{path}:{line_no}" if line_no else str(path)
-    format = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd"}.get(path.suffix.lower(), "readable")
-    return f"{place}: damaged or not {format} ({error})"
