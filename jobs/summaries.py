@@ -60,7 +60,7 @@ def of_retrieve(result: Result) -> dict[str, Any]:
     lines = {
         "sentences": f"{num:,}, {result['kept_passages'] / max(num, 1):.1f} passages each",
         "without passage": _share(result["without_passage"], num),
-        "nothing to look up": _share(result["without_query"], num),
+        "by names alone": _share(result["without_query"], num),
         "failed": _share(result["errors"], num),
         "searched": f"{index['num_documents']:,} passages, version {index['version']}",
         "time": _time(result["seconds"]) + _resumed(result, "sentences"),

@@ -84,13 +84,13 @@ def test_retrieval_and_tagging_say_what_failed_and_what_was_done_before(capsys) 
         "retrieval": {"query": "entries"},
     }  # fmt: skip
     assert printed(summaries.of_retrieve(result), capsys) == [
-        "sentences           1,000, 5.5 passages each",
-        "without passage     20 of 1,000 (2.0%)",
-        "nothing to look up  none",
-        "failed              1 of 1,000 (0.1%)",
-        "searched            99 passages, version v000001",
-        "time                1:06:40; 400 sentences were done before",
-        "contexts            made",
+        "sentences        1,000, 5.5 passages each",
+        "without passage  20 of 1,000 (2.0%)",
+        "by names alone   none",
+        "failed           1 of 1,000 (0.1%)",
+        "searched         99 passages, version v000001",
+        "time             1:06:40; 400 sentences were done before",
+        "contexts         made",
         "train on them: ctxner train -c CONFIG --set data.contexts=made",
     ]
     tagged = {
