@@ -1,0 +1,5 @@
+"""Figures as `costs.yaml` has them."""
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.3g}")
