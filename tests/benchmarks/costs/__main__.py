@@ -28,9 +28,10 @@ from typing import Any
 import yaml
 
 from jobs.cost.files import COSTS
+from jobs.experiment.steps import commit, machine
 from tests.benchmarks.costs.actors import actors
 from tests.benchmarks.costs.driver import driver
-from tests.benchmarks.costs.index import build, index, search
+from tests.benchmarks.costs.index import index, search
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {"index": index, "search": search, "actors": actors, "driver": driver}
 _HEAD = """\
@@ -42,15 +43,16 @@ _HEAD = """\
 def main(out: Path, parts: list[str]) -> None:
     """Measure the parts and write the file."""
     tree = yaml.safe_load((out if out.is_file() else COSTS).read_text())
+    here = machine()
     for part in parts:
         source = f"{part}-{datetime.date.today()}"
         load = os.getloadavg()[0]
         stages = _in_a_process(part)
         tree["sources"][source] = {
-            "machine": f"{_model_name()}, {len(os.sched_getaffinity(0))} cores, {platform.system()}",
-            "isa": _isa(),
+            "machine": f"{here.cpu}, {here.cores} cores, {platform.system()}",
+            "isa": here.isa,
             "date": str(datetime.date.today()),
-            "commit": _commit(),
+            "commit": commit() or "unknown",
             "command": f"python -m tests.benchmarks.costs {out.name} {part}",
             "note": f"load average before: {load:.1f}",
         }
@@ -73,26 +75,8 @@ def _in_a_process(part: str) -> dict[str, Any]:
     return stages
 
 
-def _model_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _isa() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return " ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags) or "unknown"
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "build":
-        print(json.dumps(build(int(sys.argv[2]))))
-    elif sys.argv[1] == "--part":
+    if sys.argv[1] == "--part":
         print(json.dumps(PARTS[sys.argv[2]]()))
     else:
         main(Path(sys.argv[1]), sys.argv[2:] or list(PARTS))

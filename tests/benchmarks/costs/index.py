@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -14,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxner.schema import Passage
-from tests.benchmarks import growth, texts
+from tests.benchmarks import growth, staging_growth, texts
 from tests.benchmarks.costs.rounding import rounded
 
 _BUILT = (50_000, 200_000)
@@ -24,7 +21,7 @@ _FOREIGN = 1000  # parts of which a reader reads one
 
 def index() -> dict[str, Any]:
     """Builds of two sizes, texts and entries in turn; per passage is the slope, without the start of Java."""
-    small, large = (_build(size) for size in _BUILT)
+    small, large = (staging_growth.apart(build, size) for size in _BUILT)
     slope = {name: (large[name] - small[name]) / (_BUILT[1] - _BUILT[0]) for name in small}
     write = {
         "unit": "passage",
@@ -43,15 +40,8 @@ def index() -> dict[str, Any]:
     return {"text": {"passage_bytes": round(slope["read"])}, "index.write": write, "index.check": check}
 
 
-def _build(size: int) -> dict[str, float]:
-    """CPU seconds, bytes and peak memory of one build, in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.costs", "build", str(size)]
-    result: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    return result
-
-
 def build(size: int) -> dict[str, float]:
-    """The figures of one build, in this process."""
+    """CPU seconds, bytes and peak memory of one build, in this process."""
     from ctxner.retrieval.corpus.reader import CorpusReader
     from ctxner.retrieval.index.build import build_index, write_shards_in_turn
 
