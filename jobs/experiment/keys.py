@@ -44,10 +44,6 @@ class Steps:
 
     facts: dict[StepKind, dict[str, Any]]
 
-    def key(self, kind: StepKind) -> str | None:
-        """Hash of a step; None when the cell does not need it."""
-        return digest(self.facts[kind]) if kind in self.facts else None
-
     def keys(self) -> dict[StepKind, str]:
         """Hashes of all steps that the cell needs, first step first."""
         return {kind: digest(self.facts[kind]) for kind in KINDS if kind in self.facts}
@@ -222,6 +218,12 @@ def _model_hashes(path: str) -> Any:
     return start_hashes(path) or path
 
 
+@lru_cache(maxsize=100)
+def _model_hash(path: str) -> str:
+    """One hash over a model's files; its name when it is a hub id."""
+    return folder_sha256(path) or path
+
+
 def _start(config: Config) -> Any:
     return _model_hashes(config.model.warm_start or config.model.encoder or packaged_encoder())
 
@@ -230,7 +232,7 @@ def _retrieval_models(config: Config) -> dict[str, Any]:
     settings = config.retrieval
     encoder = (settings.encoder or packaged_encoder()) if settings.rerank else None
     models = {"tagger": settings.tagger, "encoder": encoder}
-    return {name: folder_sha256(model) or model for name, model in models.items() if model is not None}
+    return {name: _model_hash(model) for name, model in models.items() if model is not None}
 
 
 def _given_index(config: Config) -> dict[str, Any]:
