@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ctxner.config import Config
 from ctxner.evaluation.scores import Score
 from ctxner.files.atomic import write_text
 from ctxner.files.uris import is_uri
+from jobs.console import score_percent, show_table
 from jobs.console import show as show_result
-from jobs.console import show_table
 from jobs.experiment.keys import StepKind, digest, settings_of, steps_of
 from jobs.experiment.store import Step, Store
 from jobs.experiment.tasks import Task, needed, placed
@@ -45,11 +44,6 @@ class _Planned:
     def record(self) -> Path:
         """What the steps of the last whole run depended on; only for the reasons that a plan states."""
         return self.store.root / "pipelines" / f"{self.pipeline.name}.json"
-
-    @property
-    def config(self) -> Config:
-        """The settings with the places of the store."""
-        return placed(self.task, self.store)
 
 
 def plan(name: str, root: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -102,27 +96,31 @@ def run(name: str, root: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def task_of(name: str) -> Task:
     """The steps of a pipeline before publishing, as if none was done; for what they would take."""
+    return _read(name)[1]
+
+
+def _read(name: str, overrides: Sequence[str] = ()) -> tuple[Pipeline, Task]:
+    """A pipeline and its steps, all of them to do."""
     path = find_pipeline(name)
     pipeline = read_pipeline(path)
-    cell = cell_of(pipeline, path)
+    cell = cell_of(pipeline, path, overrides)
     steps = steps_of(cell, split=pipeline.evaluate.split, code=pipeline.code)
-    return Task(cell, steps, [*steps.keys()])
+    return pipeline, Task(cell, steps, [*steps.keys()])
 
 
 def _planned(name: str, root: Path, overrides: Sequence[str]) -> _Planned:
-    path = find_pipeline(name)
-    pipeline, store = read_pipeline(path), Store(root.absolute())
-    cell = cell_of(pipeline, path, overrides)
-    steps = steps_of(cell, split=pipeline.evaluate.split, code=pipeline.code)
-    keys = steps.keys()
-    version = pipeline.publish.version or keys["score"]
-    published = look(pipeline.publish.to, version, keys["score"])
-    results: list[StepKind] = ["index"] if "index" in keys and not pipeline.publish.copy_index else []
+    store, (pipeline, task) = Store(root.absolute()), _read(name, overrides)
+    keys, settings = task.keys, pipeline.publish
+    version = settings.version or keys["score"]
+    published = look(settings.to, version, keys["score"])
+    wanted: list[StepKind]
     if not published.is_whole:
-        results = [*keys]
+        wanted = [kind for kind in keys if kind not in ("contexts", "shuffle")]  # those only when a step reads them
+    else:
+        wanted = ["index"] if "index" in keys and not settings.copy_index else []  # what `latest/index` leads to
     to_do = [kind for kind, key in keys.items() if store.done(Step(kind, key)) is None]
-    wanted = [kind for kind in results if kind not in ("contexts", "shuffle")]  # those only when a step reads them
-    return _Planned(pipeline, Task(cell, steps, needed(to_do, keys, wanted)), store, version, published)
+    task.to_do = needed(to_do, keys, wanted)
+    return _Planned(pipeline, task, store, version, published)
 
 
 def _overview(planned: _Planned) -> dict[str, Any]:
@@ -186,7 +184,7 @@ def _publish(planned: _Planned) -> None:
     model, pages = folders.get("calibrate", folders["train"]) / "model", list(folders["score"].glob("*.html"))
     pages += folders["calibrate"].glob("*.html") if "calibrate" in folders else []
     files = {**_files(model, "model"), **{f"pages/{page.name}": page for page in pages}}
-    index = planned.config.index if planned.task.cell.contexts == "index" else None
+    index = placed(planned.task, store).index if planned.task.cell.contexts == "index" else None
     link = None
     if index is not None and not index.source:
         link = index.folder.absolute()
@@ -252,5 +250,5 @@ def show(result: Mapping[str, Any]) -> None:
 
 
 def _in_words(score: Mapping[str, Any], split: str) -> str:
-    percent = {name: f"{100 * score[name]:.1f}" for name in ("f1", "precision", "recall")}
-    return f"F1 {percent['f1']} on {split} (precision {percent['precision']}, recall {percent['recall']})"
+    f1, precision, recall = (score_percent(score, name) for name in ("f1", "precision", "recall"))
+    return f"F1 {f1} on {split} (precision {precision}, recall {recall})"
