@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from ctxner.training.estimate.capacity import sent_bytes
-from ctxner.training.estimate.memory import XLM_R_LARGE, EncoderShape, ViewSize
+from ctxner.training.estimate.memory import XLM_R_LARGE, EncoderShape, ViewSize, state_bytes
 from ctxner.training.estimate.step_time import step_flops
 from jobs.cost.files import Costs
 from jobs.cost.model import Fleet, Job, Row, row
@@ -79,39 +79,22 @@ def retrieve(amounts: Amounts, costs: Costs, fleet: Fleet) -> Job:
 
 def tag(amounts: Amounts, costs: Costs, fleet: Fleet) -> Job:
     """`ctxner tag`; a document of one sentence each is the worst case."""
-    context = {"plain": 0.0, "context": 1.0, "auto": amounts.looked_up}[amounts.view] * amounts.sentences
-    rows = [row("tag.stage", costs.stages["tag.stage"], amounts.sentences, fleet)]
-    if amounts.view != "context":
-        plain = _flops(amounts.shape, amounts.pieces or costs.text.pieces)
-        rows.append(row("tag.plain", costs.stages["tag.plain"], amounts.sentences, fleet, flops=plain))
-    if context:
-        rows += _lookups(context, amounts, costs, fleet)
-        flops = _flops(amounts.shape, amounts.context_pieces or costs.text.context_pieces)
-        rows.append(row("tag.context", costs.stages["tag.context"], context, fleet, flops=flops))
-    rows += [row(name, costs.stages[name], amounts.sentences, fleet) for name in ("tag.move", "tag.join")]
-    return Job(f"tag, {amounts.view} view", tuple(rows), _notes(fleet))
+    names = ("tag.stage", "tag.move", "tag.join")
+    stage, move, join = (row(name, costs.stages[name], amounts.sentences, fleet) for name in names)
+    answers = _answers("tag", amounts.sentences, amounts, costs, fleet)
+    return Job(f"tag, {amounts.view} view", (stage, *answers, move, join), _notes(fleet))
 
 
 def train(amounts: Amounts, costs: Costs, fleet: Fleet) -> Job:
     """`ctxner train`, data-parallel: a ring sums the gradients after each step."""
-    lengths = [amounts.pieces or costs.text.pieces]
-    if amounts.is_cooperative:
-        lengths.append(amounts.context_pieces or costs.text.context_pieces)
-    flops = sum(3 * _flops(amounts.shape, pieces) for pieces in lengths)  # backward twice forward
-    workers = fleet.hosts * (fleet.kind.gpus or 1)
-    each = sent_bytes(
-        amounts.shape.num_parameters,
-        amounts.shape.num_parameters,
-        stage=0,
-        workers=workers,
-        precision="autocast",
-        views=len(lengths),
-        micro_batches=1,
-    )
+    views = _flops(amounts, costs)[: 2 if amounts.is_cooperative else 1]
+    flops = 3 * sum(views)  # backward twice forward
+    workers, size = fleet.hosts * (fleet.kind.gpus or 1), amounts.shape.num_parameters
+    each = sent_bytes(size, size, stage=0, workers=workers, precision="autocast", views=len(views), micro_batches=1)
     seen = amounts.epochs * amounts.sentences
     sent = each * fleet.hosts / amounts.batch if fleet.hosts > 1 else 0.0
     step = row("train.step", costs.stages["train.step"], seen, fleet, flops=flops, sent_bytes=sent)
-    states = 16 * amounts.shape.num_parameters  # float32 parameters, gradients and AdamW's moments
+    states = state_bytes(size, size, stage=0, workers=workers, precision="autocast").total
     step = replace(step, worker_bytes=step.worker_bytes + states)
     return Job("train", (step,), _notes(fleet))
 
@@ -119,32 +102,35 @@ def train(amounts: Amounts, costs: Costs, fleet: Fleet) -> Job:
 def evaluate(amounts: Amounts, costs: Costs, fleet: Fleet) -> Job:
     """`ctxner evaluate`, both views, in one process on one host."""
     one = replace(fleet, hosts=1)
-    lengths = amounts.pieces or costs.text.pieces, amounts.context_pieces or costs.text.context_pieces
-    flops = sum(_flops(amounts.shape, pieces) for pieces in lengths)
+    flops = sum(_flops(amounts, costs))
     return Job("evaluate", (row("evaluate", costs.stages["evaluate"], amounts.sentences, one, flops=flops),))
 
 
 def serve(amounts: Amounts, costs: Costs, fleet: Fleet) -> Job:
     """An hour of `ctxner serve` at so many requests of one sentence per second; its seconds are of that hour."""
     stages, requests = costs.stages, 3600 * amounts.sentences
-    rows = [row("serve.router", stages["serve.router"], requests, fleet)]
-    context = {"plain": 0.0, "context": 1.0, "auto": amounts.looked_up}[amounts.view] * requests
-    if amounts.view != "context":
-        flops = _flops(amounts.shape, amounts.pieces or costs.text.pieces)
-        rows.append(row("serve.plain", stages["serve.plain"], requests, fleet, flops=flops))
-    if context:
-        rows += _lookups(context, amounts, costs, fleet)
-        flops = _flops(amounts.shape, amounts.context_pieces or costs.text.context_pieces)
-        rows.append(row("serve.context", stages["serve.context"], context, fleet, flops=flops))
+    router = row("serve.router", stages["serve.router"], requests, fleet)
+    rows = (router, *_answers("serve", requests, amounts, costs, fleet))
     needed = math.ceil(sum(row.cpu_seconds for row in rows) / 3600 / _SERVED_LOAD / (fleet.cores / fleet.hosts))
-    routers = math.ceil(rows[0].seconds / 3600 / _SERVED_LOAD)
+    routers = math.ceil(router.seconds / 3600 / _SERVED_LOAD)
     told = f"{needed} hosts and {routers} routers keep the load at {_SERVED_LOAD:.0%}; hours go side by side here"
-    return Job("serve, an hour", tuple(rows), (told, *_notes(fleet)))
+    return Job("serve, an hour", rows, (told, *_notes(fleet)))
 
 
 JOBS: Mapping[str, Callable[[Amounts, Costs, Fleet], Job]] = MappingProxyType(
     {"index": index, "retrieve": retrieve, "train": train, "evaluate": evaluate, "tag": tag, "serve": serve}
 )
+
+
+def _answers(job: str, sentences: float, amounts: Amounts, costs: Costs, fleet: Fleet) -> Iterator[Row]:
+    """The stages of a job's view: the plain view, and for what is looked up the look-ups and the context view."""
+    plain, context = _flops(amounts, costs)
+    looked_up = {"plain": 0.0, "context": 1.0, "auto": amounts.looked_up}[amounts.view] * sentences
+    if amounts.view != "context":
+        yield row(f"{job}.plain", costs.stages[f"{job}.plain"], sentences, fleet, flops=plain)
+    if looked_up:
+        yield from _lookups(looked_up, amounts, costs, fleet)
+        yield row(f"{job}.context", costs.stages[f"{job}.context"], looked_up, fleet, flops=context)
 
 
 def _lookups(sentences: float, amounts: Amounts, costs: Costs, fleet: Fleet) -> Iterator[Row]:
@@ -154,15 +140,16 @@ def _lookups(sentences: float, amounts: Amounts, costs: Costs, fleet: Fleet) -> 
     if not amounts.index_is_copied:
         search = search.model_copy(update={"copied_bytes": 0})
     yield row(name, search, sentences, fleet, passages=amounts.passages)
-    if (
-        amounts.rerank and amounts.query != "entries"
-    ):  # entries: nothing competes with retrieval.depth <= retrieval.keep
+    if amounts.rerank and amounts.query != "entries":  # of entries none competes: retrieval.depth <= retrieval.keep
         yield row("rerank", costs.stages["rerank"], sentences, fleet)
 
 
-def _flops(shape: EncoderShape, pieces: float) -> float:
-    """Operations of the encoder's forward pass over a sentence."""
-    return step_flops(shape, [ViewSize(1, pieces, 0)], checkpointing=False) / 3  # type: ignore[arg-type]
+def _flops(amounts: Amounts, costs: Costs) -> tuple[float, float]:
+    """Operations of the encoder's forward pass over a sentence, in the plain and in the context view."""
+    lengths = amounts.pieces or costs.text.pieces, amounts.context_pieces or costs.text.context_pieces
+    sizes = [ViewSize(1, pieces, 0) for pieces in lengths]  # type: ignore[arg-type]
+    plain, context = (step_flops(amounts.shape, [size], checkpointing=False) / 3 for size in sizes)
+    return plain, context
 
 
 def _notes(fleet: Fleet) -> tuple[str, ...]:
