@@ -8,8 +8,8 @@ the network and the shared storage work at the same time, so the slowest of them
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from jobs.cost.files import Costs, HostKind, StageCost
 
@@ -148,7 +148,7 @@ class Job:
 
     name: str
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def total_seconds(jobs: Iterable[Job], costs: Costs) -> float:
@@ -168,10 +168,14 @@ def driver_bytes(job: Job, costs: Costs) -> float:
     return costs.driver_bytes + max((row.driver_bytes for row in job.rows), default=0)
 
 
-def bound(jobs: Iterable[Job], fleet: Fleet, costs: Costs) -> str:
+def fits(jobs: Iterable[Job], fleet: Fleet, costs: Costs) -> bool:
+    """Whether each job fits into the memory of a host."""
+    return all(host_bytes(job, fleet, costs) <= MEMORY_USED * fleet.kind.memory_gib * GIB for job in jobs)
+
+
+def bound(jobs: Sequence[Job], fleet: Fleet, costs: Costs) -> str:
     """What bounds the jobs: memory when they do not fit, else what they spend most time on."""
-    jobs = list(jobs)
-    if any(host_bytes(job, fleet, costs) > MEMORY_USED * fleet.kind.memory_gib * GIB for job in jobs):
+    if not fits(jobs, fleet, costs):
         return "memory"
     longest = max((row for job in jobs for row in job.rows), key=lambda row: row.seconds)
     return longest.bound

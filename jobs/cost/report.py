@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from jobs.console import whole_words
 from jobs.cost.files import Costs, Hosts
-from jobs.cost.model import GIB, MEMORY_USED, Fleet, Job, bound, driver_bytes, host_bytes, total_seconds
+from jobs.cost.model import Fleet, Job, bound, driver_bytes, fits, host_bytes, total_seconds
 
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
 
@@ -39,17 +40,16 @@ def report(
 
 def _plan(jobs: Sequence[Job], fleet: Fleet, costs: Costs) -> dict[str, Any]:
     seconds = total_seconds(jobs, costs)
-    memory = max(host_bytes(job, fleet, costs) for job in jobs)
     return {
         "hosts": fleet.hosts,
         "workers": fleet.workers,
         "jobs": [_job(job, fleet, costs) for job in jobs],
         "hours": seconds / 3600,
         "price": seconds / 3600 * fleet.hosts * fleet.kind.price,
-        "host_memory_bytes": round(memory),
+        "host_memory_bytes": round(max(host_bytes(job, fleet, costs) for job in jobs)),
         "driver_memory_bytes": round(max(driver_bytes(job, costs) for job in jobs)),
         "host_disk_bytes": round(max(row.held_bytes for job in jobs for row in job.rows)),
-        "fits": memory <= MEMORY_USED * fleet.kind.memory_gib * GIB,
+        "fits": fits(jobs, fleet, costs),
         "bound": bound(jobs, fleet, costs),
         "notes": list(dict.fromkeys(note for job in jobs for note in job.notes)),
     }
@@ -83,13 +83,14 @@ def _job(job: Job, fleet: Fleet, costs: Costs) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Print the tables for people."""
-    out = Console(soft_wrap=True, highlight=False)
+    out = Console(highlight=False)
     for plan in result["plans"]:
         right = [Column(name, justify="right") for name in ("units", "hours", "read", "written", "per worker")]
         title = f"{plan['hosts']} x {result['kind']}, {plan['workers']} workers each"
-        table = Table("stage", *right, "bound by", title=title, title_justify="left", box=None)
+        stages = Column("stage")
+        table = Table(stages, *right, "bound by", title=title, title_justify="left", box=None)
         for job in plan["jobs"]:
-            table.add_row(f"[bold]{job['job']}[/]", "", f"[bold]{job['hours']:,.2f}[/]")
+            table.add_row(job["job"], "", f"{job['hours']:,.2f}", style="bold")
             for stage in job["stages"]:
                 table.add_row(
                     f"  {stage['stage']}",
@@ -100,14 +101,17 @@ def show(result: dict[str, Any]) -> None:
                     _size(stage["worker_bytes"]),
                     stage["bound"],
                 )
-        out.print(table)
+        whole_words(table)
+        stages.min_width = (stages.min_width or 0) + 2  # their indent
+        out.print(table, crop=False)
         out.print(
             f"{plan['hours']:,.1f} hours, {plan['price']:,.0f} {result['currency']}; bound by {plan['bound']}; memory "
             f"per host {_size(plan['host_memory_bytes'])}{'' if plan['fits'] else ' (does not fit)'}, of it the driver "
-            f"{_size(plan['driver_memory_bytes'])}; index on each host's disk {_size(plan['host_disk_bytes']) or '0'}"
+            f"{_size(plan['driver_memory_bytes'])}; index on each host's disk {_size(plan['host_disk_bytes']) or '0'}",
+            soft_wrap=True,
         )
         for note in plan["notes"]:
-            out.print(f"note: {note}")
+            out.print(f"note: {note}", soft_wrap=True)
         out.print()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,13 @@ def test_one_table_for_each_number_of_hosts(call):
     assert code == 0
     for text in ("1 x measured, 2 workers each", "4 x measured", "index.write", "tag.plain", "hours", "bound by"):
         assert text in out
+
+
+def test_stages_stay_whole_in_a_narrow_terminal(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    _, out, _ = call("cost", "tag", "--sentences", "1e6", "--passages", "1e6", "--view", "context", "--query", "bag")
+    for stage in ("tag.stage", "search.bag", "rerank", "tag.context", "tag.move", "tag.join"):
+        assert re.search(rf"^ +{re.escape(stage)} +1,000,000 ", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
