@@ -9,30 +9,17 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from ctxner.config.text import explain, read_yaml
+from jobs.yaml_files import Part, read_file
 
 COSTS = Path(__file__).with_name("costs.yaml")
 HOSTS = Path(__file__).with_name("hosts.yaml")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Part):
+class Source(Part):
     """Where figures were measured."""
 
     machine: str
@@ -43,14 +30,14 @@ class Source(_Part):
     note: str = ""
 
 
-class StageCost(_Part):
+class StageCost(Part):
     """What a stage costs per unit; seconds are of one core of the machine of its source."""
 
     unit: str
     source: str
     cpu_s: NonNegativeFloat = 0  # CPU seconds that all workers share
     # The same by the number of passages in the index: between two of them and beyond the last by a power law
-    cpu_s_at: dict[PositiveInt, PositiveFloat] = {}
+    cpu_s_at: dict[PositiveInt, PositiveFloat] = Field(default_factory=dict)
     encoder_gflops: PositiveFloat | None = None  # of one core in the encoder; its operations are counted beside cpu_s
     scan_s: NonNegativeFloat = 0  # seconds that every worker spends on every unit, however many workers there are
     driver_s: NonNegativeFloat = 0  # seconds of the driver, one thread: not shared
@@ -77,7 +64,7 @@ class StageCost(_Part):
         return float(first * (size / sizes[low]) ** exponent)
 
 
-class Text(_Part):
+class Text(Part):
     """Sizes of the texts that were measured; `--pieces` and `--context-pieces` say others."""
 
     source: str
@@ -88,7 +75,7 @@ class Text(_Part):
     context_pieces: PositiveFloat  # in the context view
 
 
-class Costs(_Part):
+class Costs(Part):
     """The file of measured costs."""
 
     sources: dict[str, Source]
@@ -108,7 +95,7 @@ class Costs(_Part):
         return self
 
 
-class HostKind(_Part):
+class HostKind(Part):
     """A kind of host, and what an hour of it costs."""
 
     cores: PositiveInt  # physical ones: two hardware threads of a core count once
@@ -127,7 +114,7 @@ class HostKind(_Part):
         return self
 
 
-class Hosts(_Part):
+class Hosts(Part):
     """The file of hosts."""
 
     currency: str
@@ -141,22 +128,11 @@ class Hosts(_Part):
         return self.kinds[name]
 
 
-_File = TypeVar("_File", Costs, Hosts)
-
-
 def read_costs(path: Path = COSTS) -> Costs:
     """The measured costs; ValueError when the file is none of these."""
-    return _read(path, Costs)
+    return read_file(path, Costs)
 
 
 def read_hosts(path: Path = HOSTS) -> Hosts:
     """The kinds of hosts; ValueError when the file is none of these."""
-    return _read(path, Hosts)
-
-
-def _read(path: Path, model: type[_File]) -> _File:
-    tree: dict[str, Any] = read_yaml(path)
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        raise ValueError(explain(error, model, str(path))) from None
+    return read_file(path, Hosts)

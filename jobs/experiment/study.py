@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ctxner.config import Config, parse_config
-from ctxner.config.text import explain, override, read_yaml
+from ctxner.config.text import override, read_yaml
 from ctxner.schema import VIEWS, ViewName
+from jobs.yaml_files import Part, find_file, read_file
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -41,14 +42,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Side(_Part):
+class Side(Part):
     """Cells and the view to compare; axes that are not named are those of the other side."""
 
-    cell: dict[str, str] = {}
+    cell: dict[str, str] = Field(default_factory=dict)
     view: ViewName = "plain"
 
     @field_validator("cell", mode="before")
@@ -57,7 +54,7 @@ class Side(_Part):
         return {name: value_name(value) for name, value in cell.items()} if isinstance(cell, dict) else cell
 
 
-class CalibrateStep(_Part):
+class CalibrateStep(Part):
     """Calibration of a cell's model before it is scored; one of share, f1 and gain, as of `ctxner calibrate`."""
 
     split: Literal["train", "dev", "test"] = "dev"  # not the one that is scored
@@ -72,7 +69,7 @@ class CalibrateStep(_Part):
         return self
 
 
-class Comparison(_Part):
+class Comparison(Part):
     """Two systems whose outputs are paired, for every value of the axes that neither side names."""
 
     title: str
@@ -80,13 +77,13 @@ class Comparison(_Part):
     second: Side
 
 
-class Study(_Part):
+class Study(Part):
     """A study as its YAML says it."""
 
     name: str
     title: str = ""
     base: str  # name of a file in jobs/configs without `.yaml`, or a path relative to the working directory
-    set: dict[str, Any] = {}  # settings of all cells over the base, `section.key: value`
+    set: dict[str, Any] = Field(default_factory=dict)  # settings of all cells over the base, `section.key: value`
     # Axes in order. A value has a name and its settings, `section.key: value`. An axis of SHORT_AXES, or one named
     # `section.key`, may be a list of values. Three more keys than those of the config:
     #   base        another base config
@@ -187,27 +184,16 @@ def find_study(name: str) -> Path:
     Raises:
         ValueError: There is none.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
-    packaged = STUDIES / f"{name}.yaml"
-    if path.suffix or len(path.parts) > 1 or not packaged.is_file():
-        names = ", ".join(sorted(path.stem for path in STUDIES.glob("*.yaml") if path.stem != "published"))
-        raise ValueError(f"{name}: no such study; give a YAML file, or one of {names}")
-    return packaged
+    return find_file(name, STUDIES, "study", apart=("published",))
 
 
 def read_study(path: Path) -> Study:
     """A study from its file; its name is the file's unless it says another.
 
     Raises:
-        ValueError: The file is no study; the error names each place.
+        ValueError: The file is no study; the error names each place with its line.
     """
-    tree = read_yaml(path)
-    try:
-        return Study.model_validate({"name": path.stem, **tree})
-    except ValidationError as error:
-        raise ValueError(explain(error, Study, str(path))) from None
+    return read_file(path, Study)
 
 
 def cells(study: Study, overrides: Sequence[str] = ()) -> list[Cell]:

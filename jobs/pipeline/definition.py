@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ctxner.config import parse_config
-from ctxner.config.text import explain, override, place_in, read_yaml
+from ctxner.config.text import override, place_in, read_yaml
 from ctxner.schema import VIEWS, ViewName
 from jobs.experiment.study import CalibrateStep, Cell, base_path, put_setting, usual_contexts
+from jobs.yaml_files import Part, find_file, read_file
 
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 LATEST = "latest"
@@ -32,11 +33,7 @@ def _name(text: str) -> str:
 Name = Annotated[str, AfterValidator(_name), BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Data(_Part):
+class Data(Part):
     """A file, folder or pattern of tagged sentences for each split."""
 
     train: str
@@ -44,21 +41,21 @@ class Data(_Part):
     test: str | None = None
 
 
-class TrainStep(_Part):
+class TrainStep(Part):
     """The settings of all steps."""
 
     base: str | None = None  # name of a file in jobs/configs without `.yaml`, or a path; None: the defaults
-    set: dict[str, Any] = {}  # settings over the base, `section.key: value`
+    set: dict[str, Any] = Field(default_factory=dict)  # settings over the base, `section.key: value`
 
 
-class EvaluateStep(_Part):
+class EvaluateStep(Part):
     """What is scored."""
 
     split: Literal["train", "dev", "test"] = "test"
     views: Annotated[tuple[ViewName, ...], Field(min_length=1)] = VIEWS  # whose scores are published
 
 
-class PublishStep(_Part):
+class PublishStep(Part):
     """Where the model goes; `jobs.pipeline.publish` has the layout."""
 
     to: Annotated[str, Field(min_length=1)]  # folder of all versions, or a URI that fsspec knows
@@ -66,7 +63,7 @@ class PublishStep(_Part):
     copy_index: bool = False  # copy the index too; otherwise a version refers to the index in the store
 
 
-class Pipeline(_Part):
+class Pipeline(Part):
     """A pipeline as its YAML says it."""
 
     name: Name
@@ -87,13 +84,7 @@ def find_pipeline(name: str) -> Path:
     Raises:
         ValueError: There is none.
     """
-    path, packaged = Path(name), PIPELINES / f"{name}.yaml"
-    if path.is_file():
-        return path
-    if path.suffix or len(path.parts) > 1 or not packaged.is_file():
-        names = ", ".join(sorted(path.stem for path in PIPELINES.glob("*.yaml")))
-        raise ValueError(f"{name}: no such pipeline; give a YAML file, or one of {names}")
-    return packaged
+    return find_file(name, PIPELINES, "pipeline")
 
 
 def is_pipeline(name: str) -> bool:
@@ -110,11 +101,7 @@ def read_pipeline(path: Path) -> Pipeline:
     Raises:
         ValueError: The file is no pipeline; the error names each place with its line.
     """
-    tree = read_yaml(path)
-    try:
-        return Pipeline.model_validate({"name": path.stem, **tree})
-    except ValidationError as error:
-        raise ValueError(explain(error, Pipeline, str(path), file=path)) from None
+    return read_file(path, Pipeline)
 
 
 def cell_of(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ()) -> Cell:

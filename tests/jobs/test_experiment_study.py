@@ -59,7 +59,7 @@ def test_cells_are_chosen_by_their_coordinates(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "place"),
     [
-        ({"gird": 1}, "gird: unknown key"),
+        ({"gird": 1}, "mine.yaml:9: gird: unknown key"),
         ({"grid": {}}, "grid:"),
         ({"grid": {"mood": [1]}}, "axis 'mood'"),
         ({"grid": {"mode": []}}, "axis 'mode'"),
@@ -95,9 +95,10 @@ def test_a_faulty_cell_is_refused_with_its_coordinates(tmp_path, grid, place):
     assert place in str(error.value)
 
 
-def test_an_unknown_study_is_refused_with_the_known_ones():
+@pytest.mark.parametrize("name", ["wnut18-small", "wnut17-small.yaml", "published"])
+def test_an_unknown_study_is_refused_with_the_known_ones(name):
     with pytest.raises(ValueError, match=r"no such study; give a YAML file, or one of ablations.*wnut17-small"):
-        find_study("wnut18-small")
+        find_study(name)
 
 
 @pytest.mark.parametrize("name", PACKAGED)
