@@ -38,7 +38,7 @@ def cost(
     ] = "entries",
     rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="As retrieval.rerank.")] = True,
     encoder: Annotated[
-        Literal["minilm-l6", "bert-base-uncased", "xlm-roberta-base", "xlm-roberta-large"],
+        Literal["minilm-l6", "bert-base-uncased", "biobert-base-cased-v1.2", "xlm-roberta-base", "xlm-roberta-large"],
         typer.Option(help="Sizes of the tagger's encoder."),
     ] = "minilm-l6",
     pieces: Annotated[

@@ -138,6 +138,12 @@ def test_one_table_for_each_number_of_hosts(call):
         assert text in out
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_job_and_every_known_encoder_can_be_asked_for(encoder, call):
+    code, _, err = call("cost", *JOBS, "--sentences", "1e3", "--passages", "1e3", "--encoder", encoder)
+    assert (code, err) == (0, "")
+
+
 def test_stages_stay_whole_in_a_narrow_terminal(call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     _, out, _ = call("cost", "tag", "--sentences", "1e6", "--passages", "1e6", "--view", "context", "--query", "bag")
