@@ -1,7 +1,8 @@
-"""Runs the steps of a study that are not done, side by side on Ray as the resources allow, and writes the results.
+"""Runs the steps of a study or a pipeline that are not done, side by side on Ray as the resources allow.
 
 The driver decides what begins when: a step begins when the steps before it are done and the CPUs, GPUs and memory that
 it asks for are free. Each step is a Ray task in a process of its own; training starts Ray Train's workers from there.
+`run` writes a study's results as its cells end; `jobs.pipeline.job` publishes.
 Ray Tune is not used: its trials are samples of a search and its state is one file of one driver, where here cells share
 steps, several drivers share a store, and every cell of a table must run to its end (docs/decisions.md).
 """
@@ -21,7 +22,7 @@ from jobs.console import LINE_SECONDS
 from jobs.exit_codes import TRY_AGAIN
 from jobs.experiment.keys import StepKind, digest, settings_of
 from jobs.experiment.results import CellResult, StepFacts, write_result
-from jobs.experiment.store import Step, Store, read_made
+from jobs.experiment.store import RESULT, Step, Store, read_made
 from jobs.experiment.study import Study
 from jobs.experiment.tasks import Task, is_current, placed
 
@@ -239,8 +240,6 @@ class Work:
 
 def result_of(study: str, task: Task, store: Store) -> CellResult:
     """A cell's result, from what its steps left; `study` is the name of its study."""
-    from jobs.experiment.steps import RESULT
-
     facts: dict[StepKind, StepFacts] = {}
     for kind, key in task.keys.items():
         if done := store.done(Step(kind, key)):

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from ctxner.config import Config
-from jobs.cost.files import read_costs
+from jobs.cost.files import Costs, read_costs
 from jobs.cost.study import step_job, this_machine
 from jobs.experiment.keys import KINDS, StepKind, digest
 from jobs.experiment.results import StepFacts
@@ -48,6 +48,7 @@ class Expectations:
 
     def __init__(self, tasks: Sequence[Task], store: Store, *, estimate: bool = True) -> None:
         self.store, self.estimate = store, estimate
+        self.costs, self.machine = read_costs(), this_machine()
         self.known: dict[tuple[StepKind, str], list[StepFacts]] = {}
         self.made: dict[tuple[StepKind, str], Expected] = {}
         done: set[Step] = set()
@@ -73,8 +74,8 @@ class Expectations:
             return Expected(median(facts.seconds for facts in known), memory, "same size")
         config = placed(task, self.store)
         if kind == "train":
-            return _training(config) if self.estimate else Expected(0, 0, "unknown")
-        job = step_job(kind, config, read_costs(), this_machine())
+            return _training(config, self.costs) if self.estimate else Expected(0, 0, "unknown")
+        job = step_job(kind, config, self.costs, self.machine)
         return Expected(round(sum(row.seconds for row in job.rows), 1), 0, "estimate")
 
 
@@ -88,7 +89,7 @@ def _size(task: Task, kind: StepKind) -> str:
     return digest(facts)
 
 
-def _training(config: Config) -> Expected:
+def _training(config: Config, costs: Costs) -> Expected:
     from ctxner.training.automatic import resolved
     from ctxner.training.estimate.machine import minutes_of
     from ctxner.training.plan import plan
@@ -99,7 +100,7 @@ def _training(config: Config) -> Expected:
         config = config.model_copy(update={"data": config.data.model_copy(update={"contexts": None})})
     config = resolved(config)
     planned = plan(config, retrieved=is_there)
-    process = read_costs().stages["train.step"].worker_bytes  # of a worker beside its tensors
+    process = costs.stages["train.step"].worker_bytes  # of a worker beside its tensors
     memory = (planned["zero_stages"][config.run.zero_stage]["total"] + process) * config.run.workers
     minutes = minutes_of(config.optim.epochs * planned["flops_an_epoch"], bfloat16=config.run.precision == "bfloat16")
     return Expected(round(60 * minutes, 1), memory, "estimate" if is_there else "estimate without passages")

@@ -1,4 +1,4 @@
-"""The work of each step, by the functions that `ctxner index`, `retrieve`, `train` and `evaluate` call.
+"""The work of each step, by the functions that `ctxner index`, `retrieve`, `train`, `calibrate` and `evaluate` call.
 
 A step runs in a process of its own (a Ray task of `jobs.experiment.driver`), claims itself in the store, writes what it
 says to its log, and is done when its facts are written.
@@ -29,10 +29,9 @@ from ctxner.training.export.provenance import versions
 from jobs.exit_codes import exit_code
 from jobs.experiment.keys import StepKind, reads_contexts
 from jobs.experiment.results import Machine, StepFacts, as_counts, dtype_for, pack
-from jobs.experiment.store import Step, Store, read_made, started_line
+from jobs.experiment.store import RESULT, Step, Store, read_made, started_line
 from jobs.experiment.study import CalibrateStep, ContextsFrom
 
-RESULT = "result.json"
 Outcome = Literal["done", "busy", "failed"]
 _ISA_FLAGS = ("avx_vnni", "avx512_bf16", "amx_bf16")
 
@@ -59,7 +58,7 @@ def run_step(kind: StepKind, given: Given, tree: Mapping[str, Any]) -> Outcome:
     Args:
         kind: Which step.
         given: The cell's keys and sources, and where steps are kept.
-        tree: The cell's settings, with the places of the store (see `jobs.experiment.driver.placed`).
+        tree: The cell's settings, with the places of the store (see `jobs.experiment.tasks.placed`).
 
     Returns:
         done; busy, when another process is at it; or failed, with the reason in the store and the log.

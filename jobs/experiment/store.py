@@ -1,4 +1,4 @@
-"""The folder in which studies keep what their cells share: indexes, contexts, models, scores; each by its step's key.
+"""The folder where studies and pipelines keep what they share: indexes, contexts, models, scores; by their step's key.
 
     KIND/KEY/            what the step made
     KIND/KEY.files.json  the sizes of these files, by which the step's result is known to be whole
@@ -25,15 +25,16 @@ from ctxner.files.locks import exclusive
 from jobs.experiment.keys import StepKind
 from jobs.experiment.results import StepFacts
 
+RESULT = "result.json"  # what a training, a calibration and a scoring say of themselves
 _STARTED = "started "
 _TAIL_BYTES = 20_000
 _RESULT: dict[StepKind, tuple[str, ...]] = {  # files of a step that later steps read; what else there is may change
     "index": ("CURRENT", "v*/**/*"),
     "contexts": ("_SUCCESS", "*.parquet"),
     "shuffle": ("*.parquet",),
-    "train": ("result.json", "model/*"),
-    "calibrate": ("result.json", "model/*"),
-    "score": ("result.json", "*.html"),
+    "train": (RESULT, "model/*"),
+    "calibrate": (RESULT, "model/*"),
+    "score": (RESULT, "*.html"),
 }
 
 
