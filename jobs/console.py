@@ -235,6 +235,16 @@ def in_words(value: Any) -> str:
     return _joined(map(in_words, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
+def size(num_bytes: int) -> str:
+    """Bytes in the unit that leaves one to four digits before the point."""
+    value, unit = float(num_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
 def _joined(parts: Iterable[str]) -> str:
     return ", ".join(f"({part})" if ", " in part else part for part in parts)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ctxner.training.estimate.memory import STAGES
 from ctxner.training.estimate.step_time import H100, SENTENCES, UTILIZATION
-from jobs.console import show, show_table
+from jobs.console import show, show_table, size
 
 _ROWS = {
     "parameters": "parameters",
@@ -38,11 +38,9 @@ def show_plan(plan: Mapping[str, Any], *, configured_stage: int, verbose: bool =
             when the run does not fit into this machine's memory.
     """
     out = Console()
-    needed = plan["workers"] * plan["zero_stages"][configured_stage]["total"]
-    fits = plan["minutes_here"] is None or needed <= plan["memory_here"]
     show(overview(plan, configured_stage))
     show_table(_mentions(plan["mentions"]))
-    if verbose or not fits:
+    if verbose or not _memory(plan, configured_stage)[1]:
         show(_arithmetic(plan))
         show_table(_stages(plan, configured_stage), _fits(plan["fits"]), _step_times(plan["step_times"]))
     for split, reason in plan.get("to_retrieve", {}).items():
@@ -54,8 +52,7 @@ def show_plan(plan: Mapping[str, Any], *, configured_stage: int, verbose: bool =
 
 def overview(plan: Mapping[str, Any], configured_stage: int) -> dict[str, str]:
     """Sentences, steps, time and memory, in words; arguments as of `show_plan`."""
-    minutes, needed = plan["minutes_here"], plan["workers"] * plan["zero_stages"][configured_stage]["total"]
-    fits = minutes is None or needed <= plan["memory_here"]
+    minutes, (needed, fits) = plan["minutes_here"], _memory(plan, configured_stage)
     return {
         "sentences": ", ".join(f"{split} {count:,}" for split, count in plan["sentences"].items()),
         "steps": f"{plan['steps_an_epoch']:,} an epoch, {plan['steps']:,} in all",
@@ -68,6 +65,12 @@ def overview(plan: Mapping[str, Any], configured_stage: int) -> dict[str, str]:
     }
 
 
+def _memory(plan: Mapping[str, Any], stage: int) -> tuple[int, bool]:
+    """Bytes that all workers take, and whether this machine has them; on GPUs its memory does not count."""
+    needed = plan["workers"] * plan["zero_stages"][stage]["total"]
+    return needed, plan["minutes_here"] is None or needed <= plan["memory_here"]
+
+
 def _mentions(mentions: Mapping[str, Mapping[str, int]]) -> Table:
     table = Table("mentions", *mentions, box=None, pad_edge=False)
     for column in table.columns[1:]:
@@ -76,16 +79,6 @@ def _mentions(mentions: Mapping[str, Mapping[str, int]]) -> Table:
     for type in types:
         table.add_row(escape(type), *(f"{counts.get(type, 0):,}" for counts in mentions.values()))
     return table
-
-
-def size(num_bytes: int) -> str:
-    """Bytes in the unit that leaves one to four digits before the point."""
-    value, unit = float(num_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
 def _arithmetic(plan: Mapping[str, Any]) -> dict[str, str]:

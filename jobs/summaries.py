@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from jobs.console import in_words
+from jobs.console import in_words, size
 
 Result = Mapping[str, Any]
 
@@ -26,8 +26,7 @@ def of_index(result: Result) -> dict[str, Any]:
         lines["not in the index"] = result["unknown_ids"]
     if result.get("sound"):
         lines["sound"] = "yes: checksums, number of passages, ids and corpus hash"
-    texts = f"{result['num_documents']:,}, of which {result['num_texts']:,} are texts; {result['num_names']:,} names"
-    lines |= {"passages": texts, "from": result["corpus_files"], "language": result["language"]}
+    lines |= {"passages": _passages(result), "from": result["corpus_files"], "language": result["language"]}
     if result["num_shards"] > 1:
         lines["shards"] = result["num_shards"]
     if "passages_per_second" in result:
@@ -37,20 +36,14 @@ def of_index(result: Result) -> dict[str, Any]:
 
 def of_index_stats(result: Result) -> dict[str, Any]:
     """After `ctxner index stats`."""
-    from jobs.plan_tables import size
-
-    sizes = {"on disk": f"{size(result['bytes'])}, all versions {size(result['bytes_all_versions'])}"}
-    lengths = f"{result['mean_terms']:,} terms, {result['mean_characters']:,} characters"
-    rest = {name: result[name] for name in ("distinct_terms", "sources", "frequent_terms")}
-    passages = f"{result['num_documents']:,}, of which {result['num_texts']:,} are texts; {result['num_names']:,} names"
     return {
         "index": f"{result['folder']}, version {result['version']}",
-        "passages": passages,
+        "passages": _passages(result),
         "language": result["language"],
         "shards": result["num_shards"],
-        **sizes,
-        "mean length": lengths,
-        **rest,
+        "on disk": f"{size(result['bytes'])}, all versions {size(result['bytes_all_versions'])}",
+        "mean length": f"{result['mean_terms']:,} terms, {result['mean_characters']:,} characters",
+        **{name: result[name] for name in ("distinct_terms", "sources", "frequent_terms")},
     }
 
 
@@ -114,6 +107,10 @@ def of_study(result: Result) -> dict[str, Any]:
         reasons = in_words(list(dict.fromkeys(result["missing"].values())))
         lines["left out"] = f"{len(result['missing'])} cells: {reasons}"
     return {**lines, "results": result["results"], "next": {"tables": f"ctxner experiment report {result['study']}"}}
+
+
+def _passages(result: Result) -> str:
+    return f"{result['num_documents']:,}, of which {result['num_texts']:,} are texts; {result['num_names']:,} names"
 
 
 def _share(count: int, total: int) -> str:

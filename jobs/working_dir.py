@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
+from jobs.console import size
 from jobs.node_checks import Finding
 
 MOST_BYTES = 100 << 20  # Ray's dashboard takes no larger package
@@ -38,15 +39,11 @@ def working_dir(folder: Path, most_bytes: int = MOST_BYTES) -> Finding:
     quiet.setLevel(logging.ERROR)
     packaging._dir_travel(folder.absolute(), [], add, include_gitignore=True, logger=quiet)
     num_bytes = sum(sizes.values())
-    largest = ", ".join(f"{name} {_in_words(size)}" for name, size in sizes.most_common(_SHOWN))
-    found = f"{_in_words(num_bytes)} would be uploaded; largest: {largest}" if sizes else "nothing would be uploaded"
+    largest = ", ".join(f"{name} {size(num)}" for name, num in sizes.most_common(_SHOWN))
+    found = f"{size(num_bytes)} would be uploaded; largest: {largest}" if sizes else "nothing would be uploaded"
     advice = (
-        f"Ray takes {_in_words(most_bytes)}: put corpora, indexes and models into the store and name them by URI, and "
+        f"Ray takes {size(most_bytes)}: put corpora, indexes and models into the store and name them by URI, and "
         "list here in .rayignore what is no code"
     )
     status = "failure" if num_bytes >= most_bytes else "warning" if num_bytes >= _MANY_BYTES else "ok"
     return Finding(f"working dir {folder}", status, found, advice if status != "ok" else "")  # type: ignore[arg-type]
-
-
-def _in_words(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"

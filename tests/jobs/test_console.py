@@ -51,3 +51,18 @@ def test_a_log_record_is_one_line_without_control_characters(written: io.StringI
     message = f"[red]{'a long path/' * 20}[/]"
     handler.handle(logging.LogRecord("x", logging.INFO, "file", 1, message, None, None))
     assert written.getvalue() == f"INFO {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536 * 1024, "1.5 MiB"),
+        (120 * 2**30, "120 GiB"),
+        (2**41, "2.0 TiB"),
+    ],
+)
+def test_bytes_have_a_unit_that_leaves_few_digits(num_bytes: int, text: str) -> None:
+    assert terminal.size(num_bytes) == text
