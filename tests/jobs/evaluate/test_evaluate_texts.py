@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from ctxner.texts import as_scored, sentences_of
 from ctxner.training.loop import dev_scores
 from jobs.evaluate import gold_examples
 from tests.contexts_files import write_contexts
+from tests.jobs.evaluate.samples import shown
 
 pytestmark = pytest.mark.numeric
 
@@ -90,16 +90,6 @@ def folder(texts: list[tuple[str, Mentions]], tagger: Tagger, tmp_path: Path, mo
     tagger.save_pretrained(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def evaluated(call: Callable[..., tuple[int, str, str]]) -> Callable[..., dict[str, Any]]:
-    def run(*arguments: object) -> dict[str, Any]:
-        code, out, err = call("evaluate", "model", "-c", "config.yaml", *arguments, "--json")
-        assert code == 0, err
-        return json.loads(out)
-
-    return run
 
 
 def counted(texts: list[tuple[str, Mentions]], predicted: Sequence[Mentions]) -> tuple[int, int, int]:
@@ -171,9 +161,7 @@ def test_calibration_counts_all_mentions(texts, folder, call):
 def test_the_page_shows_a_mention_that_cuts_a_word_by_its_text(folder, evaluated, tagger):
     Path("cut.jsonl").write_text(json.dumps({"id": "a", "text": "un-Paris-like so", "label": [[3, 8, "place"]]}) + "\n")
     evaluated("--set", "data.test=cut.jsonl", "--set", "data.contexts=null", "--out", "cut.html")
-    page = Path("cut.html").read_text(encoding="utf-8")
-    [shown] = re.findall(r'<script type="application/json" id="shown">(.*?)</script>', page, re.S)
-    [sentence] = json.loads(shown)["sentences"]
+    [sentence] = shown(Path("cut.html").read_text(encoding="utf-8"))["sentences"]
     assert [(mark["text"], mark["type"]) for mark in sentence["gold"]] == [("Paris", "place")]
     missed = [mark for mark in sentence["views"]["plain"] if mark["kind"] == "missed"]
     assert [(mark["text"], mark["type"]) for mark in missed] == [("Paris", "place")]

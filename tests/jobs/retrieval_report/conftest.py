@@ -9,7 +9,7 @@ import pytest
 
 from ctxner.files.contexts import Context
 from tests.contexts_files import write_contexts
-from tests.jobs.retrieval_report.samples import FOUND, SENTENCES
+from tests.jobs.retrieval_report.samples import FOUND, SENTENCES, WORDS
 
 
 @pytest.fixture
@@ -18,8 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for split, sentences in SENTENCES.items():
         blocks = ["\n".join(word.replace("/", "\t") for word in sentence.split()) for sentence in sentences]
         (tmp_path / f"{split}.conll").write_text("\n\n".join(blocks) + "\n\n")
-    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
-    rows = {"dev-0": Context(words[0], "kim^1.5 oslo^1.5", FOUND), "dev-1": Context(words[1], "", ())}
+    rows = {"dev-0": Context(WORDS["dev"][0], "kim^1.5 oslo^1.5", FOUND), "dev-1": Context(WORDS["dev"][1], "", ())}
     write_contexts(rows, tmp_path / "contexts" / "dev.parquet")
     corpus = [{"contents": own.passage.text} for own in FOUND] + [{"contents": "a boat of Dana and her sister"}]
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(passage) + "\n" for passage in corpus))

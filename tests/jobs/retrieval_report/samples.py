@@ -11,6 +11,10 @@ SENTENCES = {
         "nobody/O saw/O Zorblat/B-ship at/O all/O",
     ],
 }
+WORDS = {
+    split: [tuple(word.split("/")[0] for word in sentence.split()) for sentence in sentences]
+    for split, sentences in SENTENCES.items()
+}
 
 
 def scored(id: str, text: str, rank: int, dropped: str | None = None, rerank: float | None = 0.5) -> ScoredPassage:

@@ -11,7 +11,7 @@ import pytest
 from ctxner.files.contexts import Context
 from ctxner.schema import Passage, ScoredPassage
 from tests.contexts_files import write_contexts
-from tests.jobs.retrieval_report.samples import FOUND, SENTENCES
+from tests.jobs.retrieval_report.samples import FOUND, WORDS
 
 
 def entry(title: str, type: str, *named: tuple[int, int], text: str = "", link_score: float = 0.5) -> ScoredPassage:
@@ -21,12 +21,8 @@ def entry(title: str, type: str, *named: tuple[int, int], text: str = "", link_s
 
 def write_entries(folder: Path) -> None:
     """Contexts of both splits with entries: training links places to towns and people to persons."""
-    words = {
-        split: [tuple(word.split("/")[0] for word in sentence.split()) for sentence in sentences]
-        for split, sentences in SENTENCES.items()
-    }
     in_training = (entry("Kim", "human", (0, 1)), entry("Rome", "place", (2, 3)), entry("Early", "film", (3, 4)))
-    write_contexts({"train-0": Context(words["train"][0], "", in_training)}, folder / "contexts/train.parquet")
+    write_contexts({"train-0": Context(WORDS["train"][0], "", in_training)}, folder / "contexts/train.parquet")
     shown = (
         entry("Kim", "human", (2, 3)),  # a person: right
         entry("Oslo <film>", "place", (6, 7)),  # a town: right
@@ -35,7 +31,7 @@ def write_entries(folder: Path) -> None:
         FOUND[1],  # a text with Kim
     )
     zorblat = (entry("Zorblat", "ship", (2, 3)),)  # training links no ship
-    rows = {"dev-0": Context(words["dev"][0], "", shown), "dev-1": Context(words["dev"][1], "", zorblat)}
+    rows = {"dev-0": Context(WORDS["dev"][0], "", shown), "dev-1": Context(WORDS["dev"][1], "", zorblat)}
     write_contexts(rows, folder / "contexts/dev.parquet")
 
 

@@ -12,7 +12,7 @@ from ctxner.config import load_config
 from ctxner.files.contexts import Context
 from jobs.evaluate import gold_examples
 from tests.contexts_files import write_contexts
-from tests.jobs.retrieval_report.samples import FOUND, SENTENCES, scored
+from tests.jobs.retrieval_report.samples import FOUND, WORDS, scored
 
 
 def test_coverage_by_k_type_and_training_is_that_of_the_contexts(folder, call):
@@ -30,8 +30,7 @@ def test_coverage_by_k_type_and_training_is_that_of_the_contexts(folder, call):
 
 
 def test_contexts_of_sentences_that_the_data_lacks_are_not_counted(folder, call):
-    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
-    rows = {"dev-0": Context(words[0], "kim", FOUND), "dev-1": Context(words[1], "saw", ())}
+    rows = {"dev-0": Context(WORDS["dev"][0], "kim", FOUND), "dev-1": Context(WORDS["dev"][1], "saw", ())}
     rows |= {f"dev-{number}": Context(("x",), "", (), "OSError: no disk") for number in (2, 3)}
     write_contexts(rows, folder / "contexts" / "dev.parquet")
     code, out, err = call("retrieval-report", "-c", "config.yaml", "--json")
@@ -42,10 +41,9 @@ def test_contexts_of_sentences_that_the_data_lacks_are_not_counted(folder, call)
 
 def test_rows_that_fit_by_their_words_are_counted_for_the_sentences_that_have_these_words(folder, call):
     """As after a sentence was put before the others, or the file was renamed: no id is that of its sentence."""
-    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
-    former = {"dev-1": Context(words[0], "kim", FOUND), "dev-0": Context(("gone",), "", (), "OSError: no disk")}
+    former = {"dev-1": Context(WORDS["dev"][0], "kim", FOUND), "dev-0": Context(("gone",), "", (), "OSError: no disk")}
     for name in ("dev-2", "old-name-1"):
-        rows = {**former, name: Context(words[1], "at", ())}
+        rows = {**former, name: Context(WORDS["dev"][1], "at", ())}
         write_contexts(rows, folder / "contexts" / "dev.parquet")
         code, out, err = call("retrieval-report", "-c", "config.yaml", "--json")
         assert code == 0, err
@@ -55,8 +53,7 @@ def test_rows_that_fit_by_their_words_are_counted_for_the_sentences_that_have_th
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_most_sentences_without_a_passage_are_the_last_thing_said(folder, call, as_json):
-    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
-    rows = {"dev-0": Context(words[0], "", ()), "dev-1": Context(words[1], "saw", ())}
+    rows = {"dev-0": Context(WORDS["dev"][0], "", ()), "dev-1": Context(WORDS["dev"][1], "saw", ())}
     write_contexts(rows, folder / "contexts" / "dev.parquet")
     manifest = {"dev": {"index": {"language": "zh"}}}
     (folder / "contexts" / "_SUCCESS").write_text(json.dumps(manifest))
@@ -75,8 +72,10 @@ def test_no_warning_where_half_of_the_sentences_have_passages(folder, call):
 
 
 def test_contexts_of_which_too_many_failed_are_refused_by_report_and_evaluation(folder, call):
-    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
-    rows = {"dev-0": Context(words[0], "kim", FOUND), "dev-1": Context(words[1], "", (), "OSError: no disk")}
+    rows = {
+        "dev-0": Context(WORDS["dev"][0], "kim", FOUND),
+        "dev-1": Context(WORDS["dev"][1], "", (), "OSError: no disk"),
+    }
     write_contexts(rows, folder / "contexts" / "dev.parquet")
     told = "dev.parquet: retrieval failed for 1 of 2 sentences, first for 'dev-1': OSError: no disk; more than 10%"
     code, _, err = call("retrieval-report", "-c", "config.yaml")
@@ -102,12 +101,11 @@ def test_the_context_view_reads_what_fits_and_the_rest_has_a_reason(folder, call
 
 
 def test_pieces_that_are_not_read_are_counted_as_those_that_are(folder, call):
-    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
     shown = (
         scored("read", "[SEP] [SEP] [SEP]", 1),
         scored("dropped", "[SEP] [SEP] [SEP]", 2, dropped="near_duplicate"),
     )
-    rows = {"dev-0": Context(words[0], "kim", shown), "dev-1": Context(words[1], "", ())}
+    rows = {"dev-0": Context(WORDS["dev"][0], "kim", shown), "dev-1": Context(WORDS["dev"][1], "", ())}
     write_contexts(rows, folder / "contexts" / "dev.parquet")
     passages = json.loads(call("retrieval-report", "-c", "config.yaml", "--json")[1])["passages"]
     assert passages["near_duplicate"]["pieces"] == passages["read"]["pieces"] > 3
@@ -159,8 +157,9 @@ def test_without_training_data_nothing_is_called_seen(folder, call):
 
 
 def test_a_split_without_any_passage_still_has_a_page(folder, call):
-    words = [tuple(word.split("/")[0] for word in sentence.split()) for sentence in SENTENCES["dev"]]
-    write_contexts({f"dev-{n}": Context(own, "", ()) for n, own in enumerate(words)}, folder / "contexts/dev.parquet")
+    write_contexts(
+        {f"dev-{n}": Context(own, "", ()) for n, own in enumerate(WORDS["dev"])}, folder / "contexts/dev.parquet"
+    )
     code, out, err = call("retrieval-report", "-c", "config.yaml", "--json")
     assert code == 0, err
     found = json.loads(out)
