@@ -12,13 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxner.config import Config
-from ctxner.evaluation.errors import (
-    OUTCOMES,
-)
-from ctxner.evaluation.scores import (
-    mention_forms,
-    score_spans,
-)
+from ctxner.evaluation.errors import OUTCOMES
+from ctxner.evaluation.scores import mention_forms, score_spans
 from ctxner.evaluation.units import units_of
 from ctxner.labels import gold_spans
 from ctxner.schema import VIEWS, Example
@@ -172,7 +167,6 @@ def gold_examples(config: Config, split: str) -> list[Example]:
 
 
 def _tag(inputs: Inputs, tagger: Tagger, threshold: float | None, whose: str = "") -> Tagged:
-
     views: dict[str, Sequence[Prediction]] = {}
     for view in VIEWS if inputs.has_contexts else VIEWS[:1]:
         with progress(f"tagging, {whose}{view} view", len(inputs.examples)) as done:

@@ -38,12 +38,11 @@ def run(
     if "spacy" in formats:
         check_spacy()
     skipped = list[dict[str, str]]()
-    with ExitStack() as stack:
-        documents = _documents(config, sources, kind, skipped if skip_faulty else None)
-        prepare()
-        from ctxner.batch.tag import tag
+    documents = _documents(config, sources, kind, skipped if skip_faulty else None)
+    prepare()
+    from ctxner.batch.tag import tag
 
-        bar = stack.enter_context(ExitStack())
+    with ExitStack() as bar:
         done, staged = bar.enter_context(progress("staging documents", None)), 0
 
         def staging() -> Iterator[Document]:
@@ -69,7 +68,6 @@ def run(
             on_staged=on_staged,
             on_progress=lambda number: done(number),
         )
-        bar.close()
     rate = manifest["sentences"] / max(manifest["tagging_seconds"], 1e-9) if not manifest["resumed_from"] else None
     told = {"skipped_files": len(skipped), "skipped": skipped} if skip_faulty else {}
     return {"folder": out, **manifest, "sentences_per_second": rate and round(rate, 1), **told}

@@ -24,7 +24,7 @@ def run(
     if index is not None and sentences:
         from ctxner.retriever import Retriever
 
-        retrieved = Retriever(config.retrieval, folder=index and index_here(index)).retrieve(sentences)
+        retrieved = Retriever(config.retrieval, folder=index_here(index)).retrieve(sentences)
     else:
         retrieved = [as_scored(passages)] * len(sentences)
     view: ViewName = "context" if index is not None or passages else "plain"
