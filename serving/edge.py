@@ -11,9 +11,10 @@ from typing import Any
 
 from ctxner.batch.local_ray import free_port
 from serving.addresses import LOOPBACK
-from serving.front import CONNECTIONS_VARIABLE, HEADER_SECONDS, METHODS, UNREAD_BYTES
+from serving.front import CONNECTIONS_VARIABLE, HEADER_SECONDS, METHODS, UNREAD_VARIABLE
 from serving.settings import Limits
 
+_UNTAKEN_BYTES = 1 << 17  # of a body that is not read yet, in each of the kernel's buffers; else up to 32 MiB in each
 _SPARE_SECONDS = 15  # above the router's own limits, which answer with a reason
 
 # Ray Serve's template binds HAProxy's statistics to every address, lets every user into the admin socket, and gives the
@@ -35,7 +36,9 @@ exec '{binary}' "$@"
 # router. Invented methods stay out of Serve's metrics, in which they would be labels.
 _LIMITS = r"""/^global/a\
     tune.sndbuf.client {unread}\
-    tune.rcvbuf.server {unread}
+    tune.rcvbuf.server {unread}\
+    tune.rcvbuf.client {untaken}\
+    tune.sndbuf.server {untaken}
 /^defaults/a\
     timeout http-request {header}s\
 {errors}
@@ -59,6 +62,7 @@ def variables(limits: Limits) -> dict[str, str]:
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.front:middlewares",
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(round(limits.idle_seconds) + _SPARE_SECONDS),
         CONNECTIONS_VARIABLE: str(limits.connections),
+        UNREAD_VARIABLE: str(limits.unread_bytes),
     }
 
 
@@ -112,7 +116,8 @@ def haproxy_limits(limits: Limits) -> str:
         for status, code in _ERRORS.items()
     )
     return _LIMITS.format(
-        unread=UNREAD_BYTES,
+        unread=limits.unread_bytes,
+        untaken=_UNTAKEN_BYTES,
         header=round(HEADER_SECONDS),
         errors=errors,
         idle=30,

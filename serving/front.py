@@ -2,7 +2,8 @@
 
 Serve calls `middlewares` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it; `ctxner serve` sets that variable.
 It bounds what Serve does not: the time of headers, connections per address, how far a stream is read ahead and how far
-it is answered ahead of its reader. It ends a request whose client is gone, also while its body is not read on.
+it is answered ahead of its reader, and how much is taken of a body after its answer. It ends a request whose client is
+gone, also while its body is not read on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import socket
 import uuid
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from starlette.middleware import Middleware
@@ -24,9 +26,11 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 HEADER_SECONDS = 10.0  # from a connection's begin, or from a request's first byte, until the headers are there
 CONNECTIONS = 256  # per address
 CONNECTIONS_VARIABLE = "CTXNER_CONNECTIONS_PER_ADDRESS"
-# Of answers that nobody reads, in each of the kernel's buffers; left to itself it takes megabytes in each, and one
-# unread stream keeps all replicas busy for minutes.
-UNREAD_BYTES = 1 << 16
+# Of answers that nobody reads, in each of the server's buffers. Left to itself the kernel takes megabytes in each, and
+# one unread stream keeps all replicas busy for minutes.
+UNREAD_BYTES = 1 << 14
+UNREAD_VARIABLE = "CTXNER_UNREAD_BYTES"
+_LINGER_SECONDS = 2.0  # between an answer and its connection's end, for a client that still sends
 _GONE_SECONDS = 1.0  # between two looks at whether a connection's other end is gone
 _CLOSED = 7  # TCP_CLOSE in Linux' include/net/tcp_states.h: the other end has reset the connection
 _STREAM = "/v1/tag/stream"
@@ -63,8 +67,10 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def connection_made(self, transport: Any) -> None:
         """Count a connection, bound what it holds of an answer, and wait for its first request."""
         super().connection_made(transport)
+        unread = int(os.environ.get(UNREAD_VARIABLE, UNREAD_BYTES))
+        transport.set_write_buffer_limits(high=unread)
         if (opened := transport.get_extra_info("socket")) is not None:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, unread)
         self._address = str((transport.get_extra_info("peername") or [""])[0])
         self._open[self._address] += 1
         if self._open[self._address] > _most_connections():
@@ -90,6 +96,17 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         if self._open[self._address] <= 0:
             del self._open[self._address]
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """End the connection of a request whose body was not read to its end, instead of taking the rest of it."""
+        super().on_response_complete()
+        if not self.cycle.response_complete or not self.cycle.more_body or self.transport.is_closing():
+            return
+        # Reset at once, the connection would take the answer with it (RFC 9112, section 9.6).
+        self.flow.pause_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or of a method that Uvicorn does not know, and close the connection."""
@@ -141,7 +158,8 @@ class Front:
             await _refuse_two_lengths(send, request_id)
             return
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        send = _OneShape(send, request_id.decode())
+        body = _Body(receive, send, headers)
+        receive, send = body.receive, _OneShape(body.send, request_id.decode())
         if scope["path"].endswith(_STREAM):
             headers.append((b"x-request-timeout-seconds", b"0"))  # a stream has a bound on idleness, in `streams`
             window = Window(receive, send)
@@ -159,6 +177,28 @@ async def _refuse_two_lengths(send: Send, request_id: bytes) -> None:
     headers += [(b"connection", b"close"), (b"x-request-id", request_id)]
     await send({"type": "http.response.start", "status": 400, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+class _Body:
+    """Whether a request's body was read; an error sent before says that the connection ends, as the rest is not."""
+
+    def __init__(self, receive: Receive, send: Send, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._receive, self._send = receive, send
+        given = dict(headers)
+        self._is_read = b"transfer-encoding" not in given and given.get(b"content-length", b"0") == b"0"
+
+    async def receive(self) -> Message:
+        """The next part of the body."""
+        message = await self._receive()
+        self._is_read = self._is_read or not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start" and message["status"] >= 400 and not self._is_read:
+            others = [(name, value) for name, value in message["headers"] if name.lower() != b"connection"]
+            message = {**message, "headers": [*others, (b"connection", b"close")]}
+        await self._send(message)
 
 
 class _OneShape:

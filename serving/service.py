@@ -8,6 +8,7 @@ import asyncio
 import math
 import operator
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
@@ -71,6 +72,7 @@ class Service:
         self.describe, self.ready, self.metrics = describe, ready, metrics
         self.room, self.requests = Room(limits.pieces, callers), Room(limits.requests, callers)
         self.held, self.draining = Held(limits.held_bytes), Draining()
+        self._streams = Counter[str | None]()
         self.turns = Turns(lambda: routing.load.speed)
         self._looked_up = 0.0  # share of the sentences of the view `auto`, lately
 
@@ -89,6 +91,23 @@ class Service:
             yield
         finally:
             self.requests.leave(caller, 1)
+
+    @contextmanager
+    def stream_entered(self, caller: Caller) -> Iterator[None]:
+        """Count an open stream of the caller, which is an open request, too.
+
+        Raises:
+            RefusedError: The server is ending, or too many requests or streams of the caller are open.
+        """
+        if self._streams[caller.name] >= self.limits.streams:
+            message = f"{self.limits.streams} streams are open, as many as one caller may have; send more lines in each"
+            raise RefusedError(429, "streams", message, retry_after=1)
+        with self.entered(caller):
+            self._streams[caller.name] += 1
+            try:
+                yield
+            finally:
+                self._streams[caller.name] -= 1
 
     async def tag(self, raw: bytes, request_id: str, caller: Caller = ANYONE) -> TagResponse:
         """The answer to a request's body.

@@ -44,6 +44,8 @@ class Limits(Section):
     line_bytes: PositiveInt = 1 << 18  # per line of a stream
     lines: PositiveInt = 100_000  # per stream, blank ones too
     stream_bytes: PositiveInt = 256 << 20  # per stream
+    streams: PositiveInt = 16  # open streams, per caller and router replica
+    unread_bytes: PositiveInt = 1 << 14  # of unread answers, per buffer; a client 0.1 s away gets 0.3 MB/s with it
     text_chars: PositiveInt = 100_000
     texts: PositiveInt = 1000  # per request; longer lists: /v1/tag/stream
     sentences: PositiveInt = 5000  # per request, or per line of a stream

@@ -39,7 +39,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (413, "Above a limit"),
         (415, "Not the content type, or compressed"),
         (422, "Not as described"),
-        (429, "The key's rate is exceeded; see Retry-After"),
+        (429, "The key's rate is exceeded, or too many of its streams are open; see Retry-After"),
         (503, "Overloaded, or nobody can answer; see Retry-After"),
     )
 }
@@ -99,7 +99,7 @@ def make_app(service: Service, keys: Sequence[ApiKey] = (), hosts: Sequence[str]
         lines = lines_of(request.stream(), service.limits)
         caller, said = request.state.caller, request.state.said
         answers = stream(service, lines, caller, said, request_id=request.state.id)
-        return StreamedAnswer(answers, service.entered(caller), service.limits.idle_seconds)
+        return StreamedAnswer(answers, service.stream_entered(caller), service.limits.idle_seconds)
 
     @app.get("/v1/models", responses={401: _PROBLEMS[401]}, summary="What is served")
     async def models() -> dict[str, Any]:

@@ -262,6 +262,50 @@ def test_an_answered_stream_flows_through_the_window(local, monkeypatch):
 
 
 @pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/tag/stream"])
+def test_a_refused_body_is_not_taken_to_its_end(local, path):
+    """Before: after its answer, a request's body was read on, at full speed, until the time for headers was over."""
+    with online(Front(make_app(make_service(local.routing(), lines=1)))) as url:
+
+        def work() -> tuple[bytes, int]:
+            host, port = url.removeprefix("http://").split(":")
+            sent, answer, part = 0, b"", line("London") * 2000
+            with socket.create_connection((host, int(port))) as client:
+                head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n"
+                client.sendall(head.encode() + b"content-length: 10000000000\r\n\r\n")
+                client.settimeout(3)
+                try:
+                    while sent < 1000 * MIB:
+                        sent += client.send(part)
+                except OSError:
+                    pass
+                with contextlib.suppress(OSError):  # the answer is there before the connection is reset
+                    answer = client.recv(1 << 16)
+            return answer, sent
+
+        answer, sent = work()
+    print(f"\n{sent / MIB:.1f} MiB were taken")
+    assert (b" 404 " in answer) if path == "/v1/nothing" else (b"too_many_lines" in answer)
+    assert sent < 40 * MIB, "what the kernel's buffers hold"
+
+
+@pytest.mark.usefixtures("bounded")
+def test_a_refused_body_that_ends_is_answered_with_the_connections_end(local):
+    """A client that reads gets the whole answer, and is told that the connection ends."""
+    with online(Front(make_app(make_service(local.routing())))) as url:
+
+        async def work() -> bytes:
+            head = b"POST /v1/nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 300000\r\n\r\n"
+            reader, _ = await opened(url, head)
+            return await asyncio.wait_for(reader.read(), 5)
+
+        answer = run(work)
+    assert b" 404 " in answer
+    assert b"connection: close" in answer
+    assert json.loads(answer.split(b"\r\n\r\n")[1])["error"] == "no_such_path"
+
+
+@pytest.mark.usefixtures("bounded")
 def test_little_is_answered_ahead_of_a_reader_who_does_not_read():
     """Before, the kernel took 4 MiB of answers: 20,000 lines of work for nobody."""
     sent = 0
@@ -328,6 +372,7 @@ def test_haproxy_takes_the_limits(tmp_path: Path):
     assert text.count("sc0_conn_cur gt 77") == text.count("timeout http-request 10s") == 1
     assert text.index("bind 127.0.0.1:8000") < text.index("stick-table") < text.index("default_backend")
     assert "errorfile" not in text
-    assert text.count("tune.sndbuf.client 65536") == text.count("tune.rcvbuf.server 65536") == 1
+    assert text.count("tune.sndbuf.client 16384") == text.count("tune.rcvbuf.server 16384") == 1
+    assert text.count("tune.rcvbuf.client 131072") == text.count("tune.sndbuf.server 131072") == 1
     checked = subprocess.run([binary, "-c", "-f", written], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr

@@ -608,6 +608,20 @@ def test_keys_without_rates_have_those_of_the_limits(local):
     assert run_simulated(work) == {"a": [200] * 4 + [429] * 2, "b": [200] * 2 + [429] * 4, "c": [200] * 2 + [429] * 4}
 
 
+def test_a_caller_has_so_many_streams_at_once_and_others_have_theirs(local):
+    """Before: only requests were counted, so one caller's unread streams kept everybody's replicas busy."""
+    service = make_service(local.routing(), callers=2, streams=2)
+    first, second = Caller("first"), Caller("second")
+    with service.stream_entered(first), service.stream_entered(first), service.stream_entered(second):
+        with pytest.raises(RefusedError, match="2 streams are open") as refused, service.stream_entered(first):
+            pass
+        assert (refused.value.status, refused.value.code, refused.value.retry_after) == (429, "streams", 1)
+        assert service.requests.held == 3
+    with service.stream_entered(first):
+        assert service.requests.held == 1
+    assert service.requests.held == 0
+
+
 def test_a_streams_lines_wait_for_the_rate(local):
     service = make_service(local.routing())
 
