@@ -11,7 +11,9 @@ import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 
+KEY = ContextVar("key", default="")  # sent with each attack; empty: none
 _ADDRESS = "127.0.0.2"  # Linux answers for all of 127.0.0.0/8
 _SECONDS = 90.0  # the longest bound of the server is 60 s
 _MIB = 1 << 20
@@ -41,12 +43,13 @@ async def stalled_stream(port: int) -> str:
 
 async def invented_method(port: int) -> str:
     """A method that HTTP does not have."""
-    return await _sent(port, b"BREW /v1/pot HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
+    return await _sent(port, _head("/v1/pot", 0, method="BREW"))
 
 
 async def foreign_host(port: int) -> str:
     """What a browser sends for a page that had its name point to this machine."""
-    return await _sent(port, b"GET /v1/models HTTP/1.1\r\nhost: evil.example\r\norigin: http://evil.example\r\n\r\n")
+    head = _head("/v1/models", 0, method="GET")
+    return await _sent(port, head.replace(b"host: localhost", b"host: evil.example\r\norigin: http://evil.example"))
 
 
 async def rows_of_ones(port: int) -> str:
@@ -91,15 +94,21 @@ async def unread_stream(port: int) -> str:
     return await _sent(port, head, again=line * 2000)
 
 
+async def endless_body(port: int) -> str:
+    """A body without end to a path that does not exist."""
+    return await _sent(port, _head("/v1/nothing", 1 << 40), again=b"x" * 65536)
+
+
 ATTACKS: tuple[Attack, ...] = (
     *(half_a_head, nothing, stalled_body, stalled_stream, invented_method, foreign_host, rows_of_ones),
-    *(too_long, dots, deep, not_numbers, half_a_pair, blank_lines, unread_stream),
+    *(too_long, dots, deep, not_numbers, half_a_pair, blank_lines, unread_stream, endless_body),
 )
 
 
-def _head(path: str, length: int, kind: str = "application/json") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
-    return head.encode()
+def _head(path: str, length: int, kind: str = "application/json", method: str = "POST") -> bytes:
+    key = f"authorization: Bearer {KEY.get()}\r\n" if KEY.get() else ""
+    sizes = f"content-type: {kind}\r\ncontent-length: {length}\r\n"
+    return f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n{key}{sizes}\r\n".encode()
 
 
 async def _post(port: int, body: bytes, path: str = "/v1/tag", kind: str = "application/json") -> str:

@@ -46,10 +46,10 @@ class Load:
 
 
 class Connection:
-    """A kept-alive connection, opened anew after it was lost."""
+    """A kept-alive connection, opened anew after it was lost; requests have the key, if there is one."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, key: str = "") -> None:
+        self.port, self._key = port, f"\r\nAuthorization: Bearer {key}" if key else ""
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: bytes, kind: str = "application/json") -> tuple[int, bytes]:
@@ -59,7 +59,7 @@ class Connection:
                 self.streams = await asyncio.open_connection("127.0.0.1", self.port)
             reader, writer = self.streams
             head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}"
-            writer.write(head.encode() + b"\r\n\r\n" + body)
+            writer.write(f"{head}{self._key}\r\n\r\n".encode() + body)
             answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
             headers = dict(line.split(": ", 1) for line in answer[1:] if ": " in line)
             if headers.get("transfer-encoding") == "chunked":
@@ -93,13 +93,14 @@ async def closed_loop(
     path: str = "/v1/tag",
     keep: bool = False,
     on_request: Callable[[int], None] = lambda _: None,
+    key: str = "",
 ) -> Load:
     """So many clients, each with one request at a time, for so long or for so many requests in all."""
     found, started = Load(), time.perf_counter()
     numbers = iter(range(requests))
 
     async def client() -> None:
-        connection = Connection(port)
+        connection = Connection(port, key)
         for number in numbers:
             on_request(number)
             await _one(connection, number, bodies, path, found, keep, time.perf_counter())

@@ -1,6 +1,7 @@
 """A long run at 80% of capacity with 5% hostile requests: memory, latency, refusals, and wrong or lost answers.
 
-`python -m tests.benchmarks.soak [MINUTES] [--out FOLDER] [--attack NAME] [--load SHARE]`, also `make soak MINUTES=30`.
+`python -m tests.benchmarks.soak [MINUTES] [--out FOLDER] [--attack NAME] [--load SHARE] [--keys]`, also
+`make soak MINUTES=30`. With --keys the usual clients have one key and the attackers another.
 A server with a small untrained encoder (2 layers, width 64) and the index of an invented world is asked what it
 answered at rest; requests come at random times (a Poisson process). `soak.jsonl` has a line per second and then one
 with the whole run; `soak.svg` is drawn from it. Memory is the resident memory of all processes of the server. The
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import json
 import random
+import secrets
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -26,7 +28,7 @@ from typing import Any
 import yaml
 
 from ctxner.demo import make_world, write_world
-from tests.benchmarks.attacks import ATTACKS, Attack
+from tests.benchmarks.attacks import ATTACKS, KEY, Attack
 from tests.benchmarks.load import Connection, closed_loop
 from tests.benchmarks.serving import bodies, served
 from tests.benchmarks.soak_plot import plot
@@ -36,6 +38,7 @@ from tests.integration.built import build_index
 
 ROOT = Path(__file__).parents[2]
 FIGURES, SERVE_YAML = ROOT / "docs" / "figures", ROOT / "serving" / "serve.yaml"
+NO_KEYS = ("", "")
 LOAD, HOSTILE, DEADLINE_MS, CLIENTS = 0.8, 0.05, 1000, 16
 _TRIES = 20  # another view answers while replicas start
 _WARM_UP, _CAPACITY_SECONDS, _SETTLED_SECONDS, _IDLE_SECONDS = 20.0, 20.0, 300.0, 10.0
@@ -58,6 +61,7 @@ class Soak:
         requests: Bodies of requests for one sentence each, view `auto`.
         known: For each of them, the right answers by view.
         attacks: Kinds of hostile requests.
+        keys: Keys of the usual clients and of the attackers; empty: the server has none.
     """
 
     def __init__(
@@ -66,8 +70,11 @@ class Soak:
         requests: Sequence[bytes],
         known: Sequence[dict[str, list[Any]]],
         attacks: Sequence[Attack] = ATTACKS,
+        keys: tuple[str, str] = NO_KEYS,
     ) -> None:
         self.port, self.requests, self.known, self.kinds = port, requests, known, attacks
+        self._key, hostile = keys
+        KEY.set(hostile)
         self.seconds = defaultdict[int, Second](Second)
         self.attacks, self.refusals = defaultdict[str, Counter[str]](Counter), Counter[str]()
         self._idle, self._rng = list[tuple[float, Connection]](), random.Random(0)
@@ -113,7 +120,7 @@ class Soak:
             if time.perf_counter() - since < _IDLE_SECONDS:
                 return connection
             connection.close()
-        return Connection(self.port)
+        return Connection(self.port, self._key)
 
     async def _attack(self) -> None:
         attack = self._rng.choice(self.kinds)
@@ -136,9 +143,9 @@ def error_of(body: bytes) -> str:
         return body[:80].decode("utf-8", "replace")
 
 
-async def right_answers(port: int, texts: Sequence[str]) -> list[dict[str, list[Any]]]:
+async def right_answers(port: int, texts: Sequence[str], key: str = "") -> list[dict[str, list[Any]]]:
     """What the server answers at rest, asked one by one in each view."""
-    connection, known = Connection(port), list[dict[str, list[Any]]]()
+    connection, known = Connection(port, key), list[dict[str, list[Any]]]()
     for text in texts:
         answers = {}
         for view in ("plain", "context"):
@@ -206,7 +213,7 @@ def summary(soak: Soak, lines: Sequence[Any], **about: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def small_server() -> Iterator[tuple[list[str], int, int]]:
+def small_server(keys: tuple[str, str] = NO_KEYS) -> Iterator[tuple[list[str], int, int]]:
     """A server with a small untrained encoder and the index of an invented world: its texts, port and process id."""
     world = make_world(num_train=300, num_dev=8, num_test=0)
     with tempfile.TemporaryDirectory() as name:
@@ -217,7 +224,9 @@ def small_server() -> Iterator[tuple[list[str], int, int]]:
         file = _fixed_replicas(folder / "serve.yaml")
         options = ["--config", str(file), "--model", str(folder / "model"), "--index", str(folder / "index")]
         options += ["--set", "retrieval.rerank=false", "--set", "threshold=0.5"]
-        with served(*options, log=folder / "serve.log") as (port, pid):
+        named = ",".join(f"{name}:{key}" for name, key in zip(("usual", "hostile"), keys, strict=True) if key)
+        environment = {"CTXNER_API_KEYS": named} if named else {}
+        with served(*options, log=folder / "serve.log", environment=environment) as (port, pid):
             yield [" ".join(sentence.words) for sentence in world.train], port, pid
 
 
@@ -231,17 +240,17 @@ def _fixed_replicas(path: Path) -> Path:
     return path
 
 
-def main(minutes: float, out: Path, attacks: Sequence[Attack], share: float) -> None:
+def main(minutes: float, out: Path, attacks: Sequence[Attack], share: float, keys: tuple[str, str] = NO_KEYS) -> None:
     """Serve, measure, write, draw."""
-    with small_server() as (texts, port, pid):
-        known = asyncio.run(right_answers(port, texts))
+    with small_server(keys) as (texts, port, pid):
+        known = asyncio.run(right_answers(port, texts, keys[0]))
         requests = bodies(texts, view="auto", deadline_ms=DEADLINE_MS)
-        asyncio.run(closed_loop(port, requests, clients=4, seconds=_WARM_UP))
-        load = asyncio.run(closed_loop(port, requests, clients=CLIENTS, seconds=_CAPACITY_SECONDS))
+        asyncio.run(closed_loop(port, requests, clients=4, seconds=_WARM_UP, key=keys[0]))
+        load = asyncio.run(closed_loop(port, requests, clients=CLIENTS, seconds=_CAPACITY_SECONDS, key=keys[0]))
         capacity = len(load.latencies) / load.seconds
         about = {"minutes": minutes, "capacity": round(capacity, 1), "load": share, "deadline_ms": DEADLINE_MS}
         print(json.dumps(about), flush=True)
-        soak = Soak(port, requests, known, attacks)
+        soak = Soak(port, requests, known, attacks, keys)
         work = soak.run(share * capacity, 60 * minutes)
         lines = asyncio.run(watched(work, soak, pid, lambda line: print(json.dumps(line), flush=True)))
     lines.append(summary(soak, lines, **about))
@@ -258,5 +267,7 @@ if __name__ == "__main__":
     kinds = {attack.__name__: attack for attack in ATTACKS}
     parser.add_argument("--attack", action="append", choices=list(kinds), help="only this kind; may be repeated")
     parser.add_argument("--load", type=float, default=LOAD, help="share of the capacity, hostile requests included")
+    parser.add_argument("--keys", action="store_true", help="the usual clients have one key, the attackers another")
     arguments = parser.parse_args()
-    main(arguments.minutes, arguments.out, [kinds[name] for name in arguments.attack or kinds], arguments.load)
+    keys = (secrets.token_hex(), secrets.token_hex()) if arguments.keys else NO_KEYS
+    main(arguments.minutes, arguments.out, [kinds[name] for name in arguments.attack or kinds], arguments.load, keys)

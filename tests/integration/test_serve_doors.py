@@ -4,18 +4,14 @@ damaged folders do not end it.
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import os
 import shutil
 import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -28,6 +24,7 @@ from ctxner.demo import make_world  # noqa: E402
 from ctxner.predictor import Tagger  # noqa: E402
 from tests.benchmarks.serving import served  # noqa: E402
 from tests.integration.built import write_served_folder  # noqa: E402
+from tests.integration.listening import assert_only_public, connections  # noqa: E402
 from tests.integration.reloading import Client, reload  # noqa: E402
 from tests.serving.damage import Damage, a_pipe, cut, in_brackets, with_field  # noqa: E402
 
@@ -52,34 +49,9 @@ def server(folder: Path) -> Iterator[tuple[int, int]]:
         yield port_and_pid
 
 
-def connections(pid: int, kind: str) -> list[tuple[str, Any]]:
-    """Names of the server's processes with their connections; processes that end meanwhile have none."""
-    first, rows = psutil.Process(pid), []
-    for process in (first, *first.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            rows += [(process.name(), connection) for connection in process.net_connections(kind)]
-    return rows
-
-
-def _is_loopback(ip: str) -> bool:
-    return ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback  # IPv4 on a socket of IPv6
-
-
 def test_only_the_chosen_port_is_open_on_addresses_that_others_reach(server: tuple[int, int]) -> None:
     port, pid = server
-    end = time.monotonic() + 60  # a replica that starts has opened its port before it can bind it to loopback
-    while True:
-        listeners = [
-            (name, connection.laddr.ip, connection.laddr.port)
-            for name, connection in connections(pid, "tcp")
-            if connection.status == psutil.CONN_LISTEN
-        ]
-        assert len(listeners) > 10, "Ray's processes have many"
-        public = {(ip, number) for _, ip, number in listeners if not _is_loopback(ip)}
-        if public == {("0.0.0.0", port)} or time.monotonic() > end:
-            break
-        time.sleep(0.5)
-    assert public == {("0.0.0.0", port)}, sorted(listeners)
+    assert_only_public(pid, {("0.0.0.0", port)})
 
 
 def test_other_users_of_the_machine_reach_no_socket_and_no_file_of_the_server(server: tuple[int, int]) -> None:

@@ -28,6 +28,7 @@ pytest.importorskip("ray")
 
 from ctxner.predictor import Tagger  # noqa: E402
 from tests.benchmarks.serving import free_port, served  # noqa: E402
+from tests.integration.listening import assert_only_public  # noqa: E402
 from tests.serving.test_stream import Connection, line  # noqa: E402
 
 WITHOUT_HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
@@ -137,6 +138,27 @@ def test_stalled_bodies_stop_nobody(server):
         connection.settimeout(10)
         assert b" 408 " in connection.recv(4096)
         connection.close()
+
+
+def test_nothing_of_a_server_without_keys_is_open_on_addresses_that_others_reach(server):
+    assert_only_public(server[1], set())
+
+
+def test_a_refused_body_is_not_taken_to_its_end(server):
+    """Before: 14 GB were taken in 10 s, for 7 s of CPU."""
+    port, _ = server
+    sent, part = 0, b"x" * (64 << 10)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(20)
+        connection.sendall(b"POST /v1/nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while sent < 2000 * MIB:
+                sent += connection.send(part)
+        with contextlib.suppress(OSError):
+            assert b" 404 " in connection.recv(4096)
+    print(f"\n{sent / MIB:.1f} MiB were taken")
+    assert sent < 100 * MIB
+    assert post(port) == 200
 
 
 @pytest.mark.parametrize("what", ["lines", "blank lines"])
