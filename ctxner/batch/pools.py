@@ -5,6 +5,7 @@ A killed job continues when it is run again. `ctxner.batch.retrieve` and `ctxner
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -21,6 +22,7 @@ from ray.data.checkpoint import CheckpointConfig
 
 from ctxner.batch.job_folder import JobFolder
 
+logger = logging.getLogger(__name__)
 # Ray Data holds the ids of all finished rows in one array when a job goes on: 8 bytes per number, 64 per string.
 ID_COLUMN = "position"
 _OTHER_CPUS = 2  # left for Ray Data's own tasks; without them a resumed job would wait forever
@@ -94,28 +96,30 @@ def run(job: JobFolder, pools: Sequence[Pool], *, on_progress: Callable[[int], N
 
 
 def check_resources(pools: Sequence[Pool]) -> None:
-    """Refuse pools that the cluster cannot schedule, instead of waiting forever.
+    """Refuse pools that the cluster cannot schedule, instead of waiting forever; warn of those that wait for others.
 
     Raises:
         ValueError: All actors together need more CPUs or GPUs than the cluster has.
     """
-    have = ray.cluster_resources()
+    have, unused = ray.cluster_resources(), _unused()
     for unit, wanted in (
         ("CPU", _OTHER_CPUS + sum(pool.num_actors * pool.num_cpus for pool in pools)),
         ("GPU", sum(pool.num_actors * pool.num_gpus for pool in pools)),
     ):
+        if unused.get(unit, 0) >= wanted:
+            continue
+        each = {"CPU": "num_cpus", "GPU": "num_gpus"}[unit]
+        asked = [
+            f"{pool.num_actors} x {getattr(pool, each):g} ({pool.actor.__name__}, {pool.setting}={pool.num_actors})"
+            for pool in pools
+            if getattr(pool, each)
+        ]
+        rest = f" and {_OTHER_CPUS} for reading, resuming and writing" if unit == "CPU" else ""
+        wants = f"the actors want {wanted:g} {unit}s: {', '.join(asked)}{rest}; the cluster has {have.get(unit, 0):g}"
+        advice = "lower the actors or what one reserves, or add nodes"
         if have.get(unit, 0) < wanted:
-            each = {"CPU": "num_cpus", "GPU": "num_gpus"}[unit]
-            asked = [
-                f"{pool.num_actors} x {getattr(pool, each):g} ({pool.actor.__name__}, {pool.setting}={pool.num_actors})"
-                for pool in pools
-                if getattr(pool, each)
-            ]
-            rest = f" and {_OTHER_CPUS} for reading, resuming and writing" if unit == "CPU" else ""
-            raise ValueError(
-                f"the actors want {wanted:g} {unit}s: {', '.join(asked)}{rest}; the cluster has {have.get(unit, 0):g}: "
-                f"lower the actors or what one reserves, or add nodes"
-            )
+            raise ValueError(f"{wants}: {advice}")
+        logger.warning("%s, and others hold all but %g: the job waits for them; else %s", wants, unused[unit], advice)
 
 
 def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool]) -> tuple[int, float]:
