@@ -24,7 +24,7 @@ def listen_on_loopback() -> None:
     """Bind this replica's port for other replicas to loopback, if all of Ray is on this machine.
 
     Ray Serve 2.60 binds it to all addresses, whatever the node's address is; only Ray's token guards it then. Call this
-    in a replica's constructor, which runs before the port is bound. `tests/integration/test_serve_doors.py` checks it.
+    in a replica's constructor, which runs before the port is bound. `tests/integration/serve/test_doors.py` checks it.
     """
     if any(os.environ.get(name) != value for name, value in LOOPBACK_ONLY.items()):
         return

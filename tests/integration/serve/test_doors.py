@@ -10,7 +10,6 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,44 +19,23 @@ import yaml
 pytestmark = pytest.mark.ray
 pytest.importorskip("ray")
 
-from ctxner.demo import make_world  # noqa: E402
-from ctxner.predictor import Tagger  # noqa: E402
-from tests.benchmarks.serving import served  # noqa: E402
-from tests.integration.built import write_served_folder  # noqa: E402
+from ctxner.demo import World  # noqa: E402
 from tests.integration.listening import assert_only_public, connections  # noqa: E402
 from tests.integration.reloading import Client, reload  # noqa: E402
+from tests.integration.serve.conftest import KEY, Served  # noqa: E402
 from tests.serving.damage import Damage, a_pipe, cut, in_brackets, with_field  # noqa: E402
 
-KEY = "k" * 32
-WORLD = make_world(num_train=8, num_dev=4, num_test=0)
 NOBODY = 65534
 
 
-@pytest.fixture(scope="module")
-def folder(tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model and an index."""
-    path = tmp_path_factory.mktemp("doors")
-    write_served_folder(path, WORLD, tagger)
-    return path
+def test_only_the_chosen_port_is_open_on_addresses_that_others_reach(server: Served) -> None:
+    assert_only_public(server.pid, {("0.0.0.0", server.port)})
 
 
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[tuple[int, int]]:
-    options = ["--model", str(folder / "model"), "--index", str(folder / "index"), "--host", "0.0.0.0"]
-    options += ["--set", "retrieval.rerank=false"]
-    with served(*options, log=folder / "serve.log", environment={"CTXNER_API_KEYS": f"me:{KEY}"}) as port_and_pid:
-        yield port_and_pid
-
-
-def test_only_the_chosen_port_is_open_on_addresses_that_others_reach(server: tuple[int, int]) -> None:
-    port, pid = server
-    assert_only_public(pid, {("0.0.0.0", port)})
-
-
-def test_other_users_of_the_machine_reach_no_socket_and_no_file_of_the_server(server: tuple[int, int]) -> None:
+def test_other_users_of_the_machine_reach_no_socket_and_no_file_of_the_server(server: Served) -> None:
     sockets = {
         Path(connection.laddr)
-        for _, connection in connections(server[1], "unix")
+        for _, connection in connections(server.pid, "unix")
         if isinstance(connection.laddr, str) and connection.laddr.startswith("/")
     }
     sockets = {path for path in sockets if path.exists()}  # HAProxy renames its own
@@ -90,9 +68,8 @@ DRILLS: tuple[tuple[str, Damage, str], ...] = (
 )
 
 
-def test_damaged_folders_are_not_rolled_in_while_a_client_asks(server: tuple[int, int], folder: Path) -> None:
-    port, pid = server
-    client = Client(port, (" ".join(sentence.words) for sentence in WORLD.train), KEY)
+def test_damaged_folders_are_not_rolled_in_while_a_client_asks(server: Served, world: World, folder: Path) -> None:
+    client = Client(server.port, (" ".join(sentence.words) for sentence in world.train), KEY)
     client.start()
     try:
         for name, damage, wanted in DRILLS:
@@ -100,13 +77,13 @@ def test_damaged_folders_are_not_rolled_in_while_a_client_asks(server: tuple[int
             shutil.copy(path, kept)
             damage(path)
             try:
-                said = reload(pid, folder / "serve.log")
+                said = reload(server.pid, folder / "serve.log")
             finally:
                 path.unlink()
                 shutil.move(kept, path)
             assert wanted in said, (name, said)
-            assert psutil.pid_exists(pid)
-        assert "release " in reload(pid, folder / "serve.log", "\nrelease ")
+            assert psutil.pid_exists(server.pid)
+        assert "release " in reload(server.pid, folder / "serve.log", "\nrelease ")
     finally:
         client.end()
     assert not client.counts["wrong"] + client.counts["lost"], client.counts

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,52 +17,20 @@ pytest.importorskip("ray")
 
 from ctxner.client import Client, ClientError  # noqa: E402
 from ctxner.client.messages import Answer  # noqa: E402
-from ctxner.demo import World, make_world  # noqa: E402
-from ctxner.predictor import Tagger  # noqa: E402
 from ctxner.schema import Example  # noqa: E402
 from ctxner.texts import sentences_of  # noqa: E402
-from tests.benchmarks.serving import served  # noqa: E402
-from tests.integration.built import write_served_folder  # noqa: E402
-
-KEY = "k" * 32
-RETRIEVAL = {"keep": 2, "cache": None, "dtype": "float32"}
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world(num_train=40, num_dev=8, num_test=0)
-
-
-@pytest.fixture(scope="module")
-def folder(world: World, tagger: Tagger, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model and an index."""
-    path = tmp_path_factory.mktemp("serve")
-    write_served_folder(path, world, tagger)
-    return path
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[tuple[str, Client]]:
-    """The command's server, with a key."""
-    options = ["--model", str(folder / "model"), "--index", str(folder / "index"), "--set", "threshold=0.5"]
-    for name, value in RETRIEVAL.items():
-        options += ["--set", f"retrieval.{name}={json.dumps(value)}"]
-    with served(*options, log=folder / "serve.log", environment={"CTXNER_API_KEYS": f"me:{KEY}"}) as (port, _):
-        url = f"http://127.0.0.1:{port}"
-        with Client(url, KEY) as client:
-            yield url, client
+from tests.integration.serve.conftest import KEY, RETRIEVAL  # noqa: E402
 
 
 def test_without_the_key_nothing_is_answered(server):
-    url, _ = server
-    with Client(url) as client, pytest.raises(ClientError) as found:
+    with Client(server.url) as client, pytest.raises(ClientError) as found:
         client.tag("London")
     assert found.value.status == 401
 
 
-def test_plain_answers_are_the_taggers(server, world, tagger):
+def test_plain_answers_are_the_taggers(client, world, tagger):
     texts = [" ".join(own.words) for own in world.train]
-    found = server[1].tag(texts, view="plain")
+    found = client.tag(texts, view="plain")
     alone = tagger.tag(texts)
     assert any(alone)
     assert [[(e.text, e.type, e.start, e.end) for e in own.entities] for own in found.results] == [
@@ -73,9 +40,9 @@ def test_plain_answers_are_the_taggers(server, world, tagger):
     assert confidences == pytest.approx([e.confidence for own in alone for e in own], abs=1e-4)
 
 
-def test_context_answers_and_passages_are_those_of_the_single_text_job(server, world, folder):
+def test_context_answers_and_passages_are_those_of_the_single_text_job(client, world, folder):
     texts = [" ".join(own.words) for own in world.train[:12]]
-    found = _looked_up(server[1], texts)
+    found = _looked_up(client, texts)
     command = [sys.executable, "-m", "jobs", "tag-text", str(folder / "model"), *texts]
     command += ["--index", str(folder / "index"), "--json"]
     for name, value in RETRIEVAL.items():
@@ -104,24 +71,23 @@ def _looked_up(client: Client, texts: list[str]) -> Answer:
     raise AssertionError(f"not looked up: {found.reasons}")
 
 
-def test_auto_says_which_sentences_were_not_looked_up(server, world, tagger):
+def test_auto_says_which_sentences_were_not_looked_up(client, world, tagger):
     texts = [" ".join(own.words) for own in world.train]
-    found = server[1].tag(texts, view="auto")
+    found = client.tag(texts, view="auto")
     plain = tagger.predict([Example(s) for text in texts for s in sentences_of(text, "0")], view="plain")
     confident = sum(own.entropy <= 0.5 for own in plain)
     assert found.reasons.get("confident", 0) == confident
     assert 0 < confident < len(plain)
 
 
-def test_a_stream_of_many_lines_keeps_their_order(server, world):
+def test_a_stream_of_many_lines_keeps_their_order(client, world):
     texts = [f"{number} {' '.join(own.words)}" for number in range(4) for own in world.train]
-    found = list(server[1].stream(texts, view="plain"))
+    found = list(client.stream(texts, view="plain"))
     assert len(found) == len(texts)
     assert [own.sentences[-1].end for own in found] == [len(text) for text in texts]
 
 
-def test_what_is_served_is_told_and_counted(server):
-    url, client = server
+def test_what_is_served_is_told_and_counted(server, client):
     told = client.models()
     assert told["plain"]["types"] == ["person", "place"]
     assert told["retriever"]["passages"] > 0
@@ -129,17 +95,17 @@ def test_what_is_served_is_told_and_counted(server):
     end = time.monotonic() + 30  # Ray exports every ten seconds
     text = ""
     while 'view="plain"' not in text and time.monotonic() < end:
-        request = urllib.request.Request(f"{url}/metrics", headers={"X-API-Key": KEY})
+        request = urllib.request.Request(f"{server.url}/metrics", headers={"X-API-Key": KEY})
         text = urllib.request.urlopen(request, timeout=10).read().decode()
         time.sleep(1)
     assert any('view="plain"' in line for line in text.splitlines() if line.startswith("ray_ctxner_sentences"))
-    with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server.url}/readyz", timeout=10) as answer:
         assert json.load(answer) == {"plain": True, "context": True, "retriever": True}
 
 
-def test_nothing_of_a_text_is_logged(server, folder):
-    answered = server[1].tag("Zanzibarsecret sings", view="context").request_id
-    server[1].models()
+def test_nothing_of_a_text_is_logged(client, folder):
+    answered = client.tag("Zanzibarsecret sings", view="context").request_id
+    client.models()
     logs = [path for path in Path(f"/tmp/ctxner-{os.getuid()}/ray/session_latest/logs").rglob("*") if path.is_file()]
     told = [path.read_text(errors="replace") for path in [*logs, folder / "serve.log"]]
     assert any(answered in own for own in told), "the request is in the access log"

@@ -1,0 +1,1 @@
+"""Tests of one running server, which the modules of this folder share."""
