@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -66,10 +67,10 @@ def world(server: S3Server, minilm: str, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module", params=["local", "s3"])
-def root(request: pytest.FixtureRequest, world: Path) -> str:
-    """Where everything lies: the folder, or a URI with the same files."""
+def root(request: pytest.FixtureRequest, world: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where everything lies: a folder, or a URI with the same files."""
     if request.param == "local":
-        return str(world)
+        return str(shutil.copytree(world, tmp_path_factory.mktemp("local") / "world"))
     uri = f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}"
     put_folder(world, uri)
     return uri

@@ -121,11 +121,13 @@ class RayCluster:
             part: Part of the task's name or of the actor's class.
             job: Name under which the job was submitted; None: all that there were.
         """
-        wanted = self.ask(f"api/jobs/{job}")["job_id"] if job else None
+        jobs = {row["submission_id"]: row["job_id"] for row in self.ask("api/jobs/")}
+        if job and not jobs.get(job):
+            return []  # its driver has not begun
         rows = self.ask(f"api/v0/{kind}?detail=1&limit=10000")["data"]["result"]["result"]
         address_of = {node_id: address for address, node_id in self.nodes().items()}
         name = {"tasks": "name", "actors": "class_name"}[kind]
-        chosen = [row for row in rows if part in row[name] and wanted in (None, row["job_id"])]
+        chosen = [row for row in rows if part in row[name] and (not job or row["job_id"] == jobs[job])]
         return sorted(address_of[row["node_id"]] for row in chosen if row["node_id"] in address_of)
 
 
