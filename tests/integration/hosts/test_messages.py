@@ -14,7 +14,7 @@ from tests.integration.hosts.network import missing, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "")]
 
-NUM_DOCUMENTS = 1600
+NUM_DOCUMENTS = 4000  # enough for `ray job stop`, which takes seconds, to find the job at work
 
 
 @pytest.fixture(scope="module")
