@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -101,25 +101,33 @@ def check_resources(pools: Sequence[Pool]) -> None:
     Raises:
         ValueError: All actors together need more CPUs or GPUs than the cluster has.
     """
-    have, unused = ray.cluster_resources(), _unused()
-    for unit, wanted in (
-        ("CPU", _OTHER_CPUS + sum(pool.num_actors * pool.num_cpus for pool in pools)),
-        ("GPU", sum(pool.num_actors * pool.num_gpus for pool in pools)),
-    ):
-        if unused.get(unit, 0) >= wanted:
-            continue
-        each = {"CPU": "num_cpus", "GPU": "num_gpus"}[unit]
-        asked = [
-            f"{pool.num_actors} x {getattr(pool, each):g} ({pool.actor.__name__}, {pool.setting}={pool.num_actors})"
-            for pool in pools
-            if getattr(pool, each)
-        ]
-        rest = f" and {_OTHER_CPUS} for reading, resuming and writing" if unit == "CPU" else ""
-        wants = f"the actors want {wanted:g} {unit}s: {', '.join(asked)}{rest}; the cluster has {have.get(unit, 0):g}"
-        advice = "lower the actors or what one reserves, or add nodes"
-        if have.get(unit, 0) < wanted:
-            raise ValueError(f"{wants}: {advice}")
-        logger.warning("%s, and others hold all but %g: the job waits for them; else %s", wants, unused[unit], advice)
+    have = ray.cluster_resources()
+    wanted = {
+        "CPU": _OTHER_CPUS + sum(pool.num_actors * pool.num_cpus for pool in pools),
+        "GPU": sum(pool.num_actors * pool.num_gpus for pool in pools),
+    }
+    advice = "lower the actors or what one reserves, or add nodes"
+    for unit, number in wanted.items():
+        if have.get(unit, 0) < number:
+            raise ValueError(f"{_wants(pools, unit, number, have)}: {advice}")
+    unused = _unused(wanted["CPU"])
+    for unit, number in wanted.items():
+        if unused[unit] < number:
+            wants = _wants(pools, unit, number, have)
+            logger.warning(
+                "%s, and others hold all but %g: the job waits for them; else %s", wants, unused[unit], advice
+            )
+
+
+def _wants(pools: Sequence[Pool], unit: str, number: float, have: Mapping[str, float]) -> str:
+    each = {"CPU": "num_cpus", "GPU": "num_gpus"}[unit]
+    asked = [
+        f"{pool.num_actors} x {getattr(pool, each):g} ({pool.actor.__name__}, {pool.setting}={pool.num_actors})"
+        for pool in pools
+        if getattr(pool, each)
+    ]
+    rest = f" and {_OTHER_CPUS} for reading, resuming and writing" if unit == "CPU" else ""
+    return f"the actors want {number:g} {unit}s: {', '.join(asked)}{rest}; the cluster has {have.get(unit, 0):g}"
 
 
 def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool]) -> tuple[int, float]:
@@ -143,16 +151,18 @@ def room(num_cpus: float, num_gpus: float, num_pools: int, others: Sequence[Pool
     return max(1, num_actors), cpus if 0 < cpus < num_cpus else num_cpus
 
 
-def _unused() -> dict[str, float]:
+def _unused(wanted: float | None = None) -> dict[str, float]:
     """CPUs and GPUs that nobody holds; of CPUs only whole ones of a node, as a task of Ray Data needs one.
 
-    Ray learns with a delay that actors have ended, so those of this program's last job are waited for.
+    Ray learns with a delay that actors have ended, so those of this program's last job are waited for, until so many
+    CPUs are free; None: all of them.
     """
+    wanted = ray.cluster_resources().get("CPU", 0) if wanted is None else wanted
     until = time.monotonic() + _ENDING_SECONDS
     while True:
         nodes = list(available_resources_per_node().values())
         cpus = sum(int(node.get("CPU", 0)) for node in nodes)
-        if cpus >= ray.cluster_resources().get("CPU", 0) or time.monotonic() > until:
+        if cpus >= wanted or time.monotonic() > until:
             return {"CPU": cpus, "GPU": sum(node.get("GPU", 0) for node in nodes)}
         time.sleep(_ENDING_SECONDS / 10)
 
