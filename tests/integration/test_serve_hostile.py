@@ -29,7 +29,7 @@ pytest.importorskip("ray")
 from ctxner.predictor import Tagger  # noqa: E402
 from tests.benchmarks.serving import free_port, served  # noqa: E402
 from tests.integration.listening import assert_only_public  # noqa: E402
-from tests.serving.test_stream import Connection, line  # noqa: E402
+from tests.serving.streaming import Connection, line  # noqa: E402
 
 WITHOUT_HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 DRAIN_SECONDS = 8

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 import pytest
+import uvicorn.config
 
 from ctxner.predictor import Tagger
 from ctxner.schema import Example, Sentence
 from ctxner.texts import as_scored
+from serving import front
 from serving.answers import Retrieved, Tagged
+from serving.front import BoundedProtocol, Front
 from serving.group import Group
 from serving.routing import Routing
 from serving.service import Service
@@ -83,6 +86,16 @@ class Counts:
 @pytest.fixture
 def local(tagger: Tagger) -> Local:
     return Local(tagger)
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """HTTP servers that start now bound what a connection may do, as Serve's do, with a second for headers."""
+    monkeypatch.setitem(uvicorn.config.HTTP_PROTOCOLS, "auto", "unset")
+    assert [middleware.cls for middleware in front.middlewares()] == [Front]
+    monkeypatch.setattr(BoundedProtocol, "header_seconds", 1.0)
+    yield
+    assert not BoundedProtocol._open
 
 
 def make_service(routing: Routing, *, callers: int = 1, **limits: Any) -> Service:

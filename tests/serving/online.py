@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from starlette.responses import PlainTextResponse
+
+from serving.service import Service
+from serving.web import make_app
+from tests.serving.conftest import make_service, run
 
 
 @contextmanager
@@ -33,3 +39,26 @@ def online(app: Any, *, force_exit: bool = False) -> Iterator[str]:
     finally:
         server.should_exit, server.force_exit = True, force_exit
         thread.join(10)
+
+
+async def opened(url: str, sent: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to it, on which something was sent."""
+    reader, writer = await asyncio.open_connection(*url.removeprefix("http://").split(":"))
+    writer.write(sent)
+    return reader, writer
+
+
+def drained(local: Any, work: Callable[[str, Service], Awaitable[Any]], **limits: Any) -> Any:
+    """What `work` makes of a service's address and the service, which drains where `/drain?SECONDS` is asked for."""
+    service = make_service(local.routing(), **limits)
+    app = make_app(service)
+
+    async def with_drain(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/drain":
+            await app(scope, receive, send)
+            return
+        num = await service.draining.drain(float(scope["query_string"]))
+        await PlainTextResponse(str(num))(scope, receive, send)
+
+    with online(with_drain) as url:
+        return run(lambda: work(url, service))

@@ -13,15 +13,14 @@ from ray.serve.exceptions import BackPressureError
 from ctxner.schema import Example, Sentence
 from ctxner.texts import as_scored
 from serving.answers import Answer, Trace
-from serving.errors import DownError, UnavailableError
-from serving.group import Group
-from serving.latency import Latency, Load
+from serving.errors import UnavailableError
 from serving.routing import Routing
 from tests.closeness import assert_close
 from tests.serving.conftest import seconds_since
 from tests.serving.simulated import run_simulated
 
 pytestmark = pytest.mark.numeric
+
 
 EXAMPLES = [
     Example(Sentence(str(number), tuple(text.split())))
@@ -184,89 +183,6 @@ def test_when_nobody_answers_there_is_an_error_that_says_when_to_come_back(local
     assert found.value.retry_after >= 1
 
 
-def test_a_call_that_fails_once_is_tried_once_more():
-    calls = []
-
-    async def call() -> str:
-        calls.append(1)
-        if len(calls) == 1:
-            raise RayError("died")
-        return "answer"
-
-    async def work() -> str:
-        return await Group("g", call).call(1, until=asyncio.get_running_loop().time() + 5)
-
-    assert run_simulated(work) == "answer"
-    assert len(calls) == 2
-
-
-def test_a_dead_group_is_not_waited_for_while_its_last_call_is_open():
-    answering = asyncio.Event()
-    calls = []
-
-    async def call() -> str:
-        calls.append(1)
-        if len(calls) == 1:
-            raise RayError("died")
-        await answering.wait()
-        return "answer"
-
-    async def work() -> str:
-        loop, group = asyncio.get_running_loop(), Group("g", call)
-        with pytest.raises(DownError):
-            await group.call(1, until=loop.time() + 0.1)
-        started = loop.time()
-        with pytest.raises(DownError):
-            await group.call(1, until=loop.time() + 10)
-        assert loop.time() - started < 5, "not for 10 s"
-        answering.set()
-        await asyncio.sleep(0.01)
-        assert not group.is_down
-        return await group.call(1, until=loop.time() + 1)
-
-    assert run_simulated(work) == "answer"
-
-
-def test_a_group_that_answers_nothing_counts_as_down_and_is_noticed_when_it_comes_back():
-    async def call() -> str:
-        await asyncio.sleep(0.6)
-        return "answer"
-
-    async def work() -> str:
-        loop, group = asyncio.get_running_loop(), Group("g", call, stall_seconds=0.2)
-        started = loop.time()
-        with pytest.raises(DownError):
-            await group.call(1, until=started + 10)
-        assert loop.time() - started < 5, "not for 10 s"
-        await asyncio.sleep(0.5)
-        assert not group.is_down
-        return await group.call(1, until=loop.time() + 10)
-
-    assert run_simulated(work) == "answer"
-
-
-@pytest.mark.parametrize("lives", [True, False])
-def test_a_slow_group_is_down_only_if_it_does_not_say_that_it_lives(lives):
-    async def call() -> str:
-        await asyncio.sleep(0.6)
-        return "answer"
-
-    async def alive() -> None:
-        if not lives:
-            raise RayError("died")
-
-    async def work() -> str:
-        loop, group = asyncio.get_running_loop(), Group("g", call, stall_seconds=0.1, alive=alive)
-        for seconds in (0.4, 0.01):
-            with pytest.raises(TimeoutError if lives else DownError):
-                await group.call(1, until=loop.time() + seconds)
-        await asyncio.sleep(0.3)
-        assert not group.is_down
-        return await group.call(1, until=loop.time() + 10)
-
-    assert run_simulated(work) == "answer"
-
-
 def test_a_plain_answer_that_begins_at_the_last_moment_may_still_be_late(local):
     local.seconds |= {"retriever": 5, "plain": 0.5, "context": 0.5}
 
@@ -291,38 +207,6 @@ def test_the_context_views_replicas_are_woken_while_the_retriever_starts(local):
         assert ("context", "plain") in local.calls
 
     run_simulated(work)
-
-
-def test_expected_latency_covers_most_of_what_was_seen_and_follows_a_change():
-    latency = Latency()
-    assert latency.expected(1) == 0
-    for number in range(200):
-        latency.add(1, 0.010 if number % 2 else 0.014)
-    assert 0.014 < latency.expected(1) < 0.025
-    assert latency.expected(64) > latency.expected(1)
-    for _ in range(60):
-        latency.add(1, 0.1)
-    assert 0.1 <= latency.expected(1) < 0.15
-    for number in range(40):
-        latency.add(1, 3.0 + number % 3)
-    assert latency.expected(1) > 4
-    for _ in range(6):  # the queue has gone
-        latency.add(1, 0.07)
-    assert 0.07 < latency.expected(1) < 0.5
-
-
-def test_load_knows_how_long_what_waits_will_take(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    load = Load()
-    assert load.seconds(100) == 0
-    for _ in range(50):  # 100 words in 0.2 s, with pauses that do not count
-        load.start(100)
-        now[0] += 0.2
-        load.end(100)
-        now[0] += 5
-    load.start(300)
-    assert load.seconds(200) == pytest.approx(1.0, rel=0.01)
 
 
 def test_local_replicas_find_something(local):
