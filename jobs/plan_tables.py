@@ -58,7 +58,7 @@ def overview(plan: Mapping[str, Any], configured_stage: int) -> dict[str, str]:
         "steps": f"{plan['steps_an_epoch']:,} an epoch, {plan['steps']:,} in all",
         "time": "not estimated: it runs on GPUs"
         if minutes is None
-        else f"about {max(1, round(minutes))} min for the steps on this machine when it is idle (a rough estimate)",
+        else f"about {max(1, round(minutes))} min on this machine when it is idle (a rough estimate)",
         "memory": f"{size(needed)} for {plan['workers']} workers, computed"
         + ("" if minutes is None else f"; this machine has {size(plan['memory_here'])}")
         + ("" if fits else ": too little, see below"),

@@ -87,11 +87,28 @@ def _plan(config: Config, to_retrieve: dict[str, str]) -> dict[str, Any]:
 
 def _here(config: Config, planned: dict[str, Any]) -> dict[str, Any]:
     """The plan, with the minutes of a run on this machine's CPU (None for a run on GPUs), and its memory in bytes."""
-    from ctxner.training.estimate.machine import memory_bytes, minutes_of
+    from ctxner.training.estimate.machine import memory_bytes
 
-    flops, bfloat16 = config.optim.epochs * planned["flops_an_epoch"], config.run.precision == "bfloat16"
-    minutes = None if config.run.gpus else minutes_of(flops, bfloat16=bfloat16)
+    minutes = None if config.run.gpus else minutes_here(config, planned)
     return {**planned, "minutes_here": minutes, "memory_here": memory_bytes()}
+
+
+def minutes_here(config: Config, planned: dict[str, Any]) -> float:
+    """Rough minutes of a planned run on this machine's CPU when it is idle: its steps and its scoring of dev."""
+    from ctxner.training.data.dev_part import STEP_COST
+    from ctxner.training.estimate.machine import minutes_of
+    from ctxner.training.estimate.memory import EncoderShape
+    from ctxner.training.plan import SCORED
+
+    run, sentences = config.run, planned["sentences"]
+    trained = sentences["train"] + sentences.get("unlabelled", 0) * config.data.unlabelled_ratio
+    scored = sentences[SCORED] / STEP_COST  # in sentences of a step
+    return minutes_of(
+        config.optim.epochs * planned["flops_an_epoch"] * (1 + scored / trained),
+        EncoderShape(**planned["encoder"]),
+        threads=run.threads and run.threads * run.workers,
+        bfloat16=run.precision == "bfloat16",
+    )
 
 
 def _settled(config: Config) -> tuple[Config, dict[str, str]]:

@@ -20,6 +20,8 @@ from ctxner.training.data.training_set import TrainingSet, load_split, load_trai
 from ctxner.training.data.warnings import check_passages, doubts
 from ctxner.training.estimate.report import sizing
 
+SCORED = "dev, scored after each epoch"  # in a plan's sentences
+
 
 def plan(config: Config, *, retrieved: bool = True) -> dict[str, Any]:
     """Sizes of a run: sentences, pieces, steps, padding, and the memory and traffic that `sizing` estimates.
@@ -53,7 +55,7 @@ def plan(config: Config, *, retrieved: bool = True) -> dict[str, Any]:
         accumulate=config.optim.accumulate,
     )
     return {
-        "sentences": {"train": len(examples), "dev": len(dev), "dev, scored after each epoch": len(scored)}
+        "sentences": {"train": len(examples), "dev": len(dev), SCORED: len(scored)}
         | ({"unlabelled": len(unlabelled)} if unlabelled else {}),
         "types": list(labels.types),
         "mentions": {"train": _mentions(examples), "dev": _mentions(dev)},

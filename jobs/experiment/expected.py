@@ -1,7 +1,7 @@
 """How long the steps of a study will take, and in how much memory: from cells of the same size, else estimated.
 
 Cells are of one size when they differ in the seed alone. The estimate of a training is that of `ctxner train --dry-run`
-(its operations at the speed of this machine's matrix products); that of other steps rests on the measured costs of
+(its operations at the speed of an encoder layer on this machine); that of other steps rests on the measured costs of
 `jobs/cost/costs.yaml`, as with `ctxner cost`.
 """
 
@@ -91,8 +91,8 @@ def _size(task: Task, kind: StepKind) -> str:
 
 def _training(config: Config, costs: Costs) -> Expected:
     from ctxner.training.automatic import resolved
-    from ctxner.training.estimate.machine import minutes_of
     from ctxner.training.plan import plan
+    from jobs.train import minutes_here
 
     paths = [config.data.contexts_path(split) for split in ("train", "dev")]
     is_there = all(path is not None and path.is_file() for path in paths)  # a retrieval may have ended before its end
@@ -102,8 +102,8 @@ def _training(config: Config, costs: Costs) -> Expected:
     planned = plan(config, retrieved=is_there)
     process = costs.stages["train.step"].worker_bytes  # of a worker beside its tensors
     memory = (planned["zero_stages"][config.run.zero_stage]["total"] + process) * config.run.workers
-    minutes = minutes_of(config.optim.epochs * planned["flops_an_epoch"], bfloat16=config.run.precision == "bfloat16")
-    return Expected(round(60 * minutes, 1), memory, "estimate" if is_there else "estimate without passages")
+    seconds = costs.ray_start_s + costs.stages["train.step"].start_s + 60 * minutes_here(config, planned)
+    return Expected(round(seconds, 1), memory, "estimate" if is_there else "estimate without passages")
 
 
 def remaining(tasks: Sequence[Task], expectations: Expectations) -> dict[Step, Expected]:

@@ -54,7 +54,7 @@ def test_a_plan_says_first_what_matters_here(capsys: pytest.CaptureFixture[str])
     assert "sentences train 3,394" in lines
     assert "steps 10 an epoch, 50 in all" in lines
     assert [line for line in lines if line.startswith(("person", "place"))] == ["person 40 7", "place 3 0"]
-    assert "time about 4 min for the steps on this machine when it is idle (a rough" in " ".join(lines)
+    assert "time about 4 min on this machine when it is idle (a rough" in " ".join(lines)
     assert "memory 6.0 GiB for 2 workers, computed; this machine has 8.0 GiB" in lines
     assert "note: dev has no mention" in lines
     assert "H100" not in " ".join(lines)

@@ -9,7 +9,7 @@ from ctxner.schema import Example
 from ctxner.training.estimate.capacity import PLAIN_PIECES
 
 SHARE = 0.15  # largest share of an epoch's time, training and scoring together
-_STEP_COST = 3  # a training step costs about three forward passes: one forward, and twice as much backward
+STEP_COST = 3  # a training step costs about three forward passes: one forward, and twice as much backward
 
 
 def dev_part(dev: Sequence[Example], config: Config, num_train: int) -> list[Example]:
@@ -28,6 +28,6 @@ def dev_part(dev: Sequence[Example], config: Config, num_train: int) -> list[Exa
         return list(dev)
     pieces = {"plain": PLAIN_PIECES, "context": config.model.max_pieces}
     trained, scored = (sum(pieces[view] for view in views) for views in (config.trained_views(), config.dev_views()))
-    most = SHARE / (1 - SHARE) * _STEP_COST * num_train * trained / scored
+    most = SHARE / (1 - SHARE) * STEP_COST * num_train * trained / scored
     number = min(len(dev), max(1, int(most)))
     return [dev[place * len(dev) // number] for place in range(number)]

@@ -1,17 +1,24 @@
-"""What this machine can do: its memory, and the speed of a matrix product, measured; for the dry run's minutes."""
+"""What this machine can do: its memory, and the speed of an encoder layer, measured; for the dry run's minutes."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
+
+from ctxner.training.estimate.memory import EncoderShape, ViewSize
+from ctxner.training.estimate.step_time import step_flops
 
 _LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container on Linux: bytes, or max
-_SIZE = 768  # rows and columns of the matrices: those of a base model's layers
-_SECONDS = 0.3
-USED = 0.5  # share of a matrix product's speed that a training step reaches on a CPU; a rough figure
+_ROWS = ViewSize(8, 128, 0)  # 8 rows of 128 pieces: a small batch with passages
+_SECONDS = 0.5
+USED = 0.75  # share of a layer's speed that a step reaches: embeddings, head, CRF, AdamW and reading take the rest
 
 
 def memory_bytes() -> int:
@@ -24,17 +31,49 @@ def memory_bytes() -> int:
     return min(total, int(limit)) if limit.isdecimal() else total
 
 
-def minutes_of(flops: float, *, bfloat16: bool = False) -> float:
-    """Rough minutes that training's operations take on this machine's CPU when it is idle."""
-    return round(flops / (USED * measured_flops(bfloat16=bfloat16)) / 60, 2)
+def minutes_of(flops: float, shape: EncoderShape, *, threads: int | None = None, bfloat16: bool = False) -> float:
+    """Rough minutes that training's operations take on this machine's CPU when it is idle.
+
+    Args:
+        flops: Operations of all steps (see `ctxner.training.estimate.step_time.step_flops`).
+        shape: Sizes of the encoder.
+        threads: Number of threads of all workers together; None, or more than there are cores: all cores.
+        bfloat16: Whether the encoder runs in bfloat16.
+    """
+    cores = os.cpu_count() or 1
+    with _threads(min(threads or cores, cores)):
+        return round(flops / (USED * measured_flops(shape, bfloat16=bfloat16)) / 60, 2)
 
 
-def measured_flops(*, bfloat16: bool = False) -> float:
-    """Floating-point operations per second of a matrix product, on the CPU with all threads of this process."""
-    left = torch.rand(_SIZE, _SIZE, dtype=torch.bfloat16 if bfloat16 else torch.float32)
-    torch.mm(left, left)
+def measured_flops(shape: EncoderShape, *, bfloat16: bool = False) -> float:
+    """Operations per second of one encoder layer, forward and backward, on the CPU with this process's threads.
+
+    A product of large matrices says little: on a CPU, softmax, GELU, norms and dropout take as long as the products of
+    a small encoder, and bfloat16 makes only the products faster.
+    """
+    layer = nn.TransformerEncoderLayer(
+        shape.width, shape.heads, shape.intermediate, activation="gelu", batch_first=True, dropout=0.0
+    )
+    pieces = torch.rand(_ROWS.rows, _ROWS.pieces, shape.width, requires_grad=True)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            left = layer(pieces)
+        left.float().sum().backward()
+
+    step()
     number, started = 0, time.perf_counter()
     while (seconds := time.perf_counter() - started) < _SECONDS:
-        torch.mm(left, left)
+        step()
         number += 1
-    return 2 * _SIZE**3 * number / seconds
+    return step_flops(replace(shape, layers=1), [_ROWS], checkpointing=False) * number / seconds
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

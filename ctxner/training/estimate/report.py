@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -49,10 +50,10 @@ def sizing(
         accumulate: Number of micro-batches per step.
 
     Returns:
-        `parameters` by part; `global_batch` (means over the steps); `largest_micro_batch` of a worker; `zero_stages`,
-        one row per stage, in bytes: a worker's memory with and without gradient checkpointing, and what it sends per
-        step; `flops_an_epoch` of all workers together; `fits`, the largest `optim.batch_pieces` by encoder, machine,
-        checkpointing and ZeRO stage (None: nothing fits); `step_times` by encoder (see
+        `encoder`, its sizes; `parameters` by part; `global_batch` (means over the steps); `largest_micro_batch` of a
+        worker; `zero_stages`, one row per stage, in bytes: a worker's memory with and without gradient checkpointing,
+        and what it sends per step; `flops_an_epoch` of all workers together; `fits`, the largest `optim.batch_pieces`
+        by encoder, machine, checkpointing and ZeRO stage (None: nothing fits); `step_times` by encoder (see
         `ctxner.training.estimate.step_time`).
     """
     shape = EncoderShape.of(model.encoder.config)
@@ -95,6 +96,7 @@ def sizing(
         for stage in STAGES
     }
     return {
+        "encoder": asdict(shape),
         "parameters": parameters,
         "global_batch": {
             "sentences": sum(len(batch) for step in steps for batch in step) / len(steps),
