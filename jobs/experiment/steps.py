@@ -32,6 +32,8 @@ from jobs.experiment.results import Machine, StepFacts, as_counts, dtype_for, pa
 from jobs.experiment.store import RESULT, Step, Store, read_made, started_line
 from jobs.experiment.study import CalibrateStep, ContextsFrom
 
+logger = logging.getLogger(__name__)
+
 Outcome = Literal["done", "busy", "failed"]
 _ISA_FLAGS = ("avx_vnni", "avx512_bf16", "amx_bf16")
 
@@ -127,6 +129,7 @@ def _shuffle(given: Given, config: Config) -> dict[str, float]:
 
 
 def _train(given: Given, config: Config) -> dict[str, float]:
+    from ctxner.training.checkpoints.resume import OtherRunError
     from jobs import train
     from jobs.experiment.contexts import write_rest
 
@@ -138,7 +141,13 @@ def _train(given: Given, config: Config) -> dict[str, float]:
         write_rest(data.contexts / "train.parquet", rest, data.train_sentences)
         data = data.model_copy(update={"unlabelled": rest})
     run = config.run.model_copy(update={"storage": folder.parent, "name": folder.name, "resume": True})
-    result = train.run(config.model_copy(update={"run": run, "data": data}))
+    settled = config.model_copy(update={"run": run, "data": data})
+    try:
+        result = train.run(settled)
+    except OtherRunError as error:  # begun by a version for which these settings were others: nobody needs it
+        logger.warning("%s\nit begins anew", error)
+        shutil.rmtree(folder)
+        result = train.run(settled)
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     write_text(folder / RESULT, json.dumps(result["best"]))
     return {

@@ -29,6 +29,10 @@ CONTEXTS_FOLDER = "contexts"  # in a run's folder: the passages that `ctxner tra
 UNREAD_SECTIONS = {"index", "retrieval"}  # training reads contexts that exist already
 
 
+class OtherRunError(ValueError):
+    """A run cannot go on: it was started with other settings or files."""
+
+
 def run_folder(config: Config) -> Path:
     """Folder of a run; without `run.name` a new one at each call."""
     name = config.run.name or f"{config.loss.mode}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
@@ -64,13 +68,13 @@ def check_resumable(saved: Config, given: Config, *, source: str) -> None:
         source: Location of `saved`, for the error.
 
     Raises:
-        ValueError: Settings differ that must be equal; the error names each with both values.
+        OtherRunError: Settings differ that must be equal; the error names each with both values.
     """
     before, now = _settings(saved), _settings(given)
     differing = [key for key in now if now[key] != before[key]]
     if differing:
         lines = [f"  {key}: the run has {before[key]!r}, given is {now[key]!r}" for key in differing]
-        raise ValueError(
+        raise OtherRunError(
             f"{source}: run.resume=true, but the run was started with other settings:\n"
             + "\n".join(lines)
             + "\nset them as they were, or choose another --name to train anew"
@@ -104,7 +108,8 @@ def check_inputs(folder: Path, config: Config) -> None:
         config: Settings to continue with.
 
     Raises:
-        ValueError: A file has changed, is missing or is new (the error names each), or the checkpoint does not tell.
+        OtherRunError: A file has changed, is missing or is new; the error names each.
+        ValueError: The checkpoint does not tell which files were trained on.
         OSError: A file cannot be read.
     """
     checkpoints = [name for name in names_in(folder) if name.startswith("checkpoint_") and name != RECORD_FILE]
@@ -122,7 +127,7 @@ def check_inputs(folder: Path, config: Config) -> None:
     lines = [line for setting in before for line in _differences(setting, before[setting], now.get(setting, {}))]
     if lines:
         more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-        raise ValueError(
+        raise OtherRunError(
             f"{folder}: run.resume=true, but files are not those that the run was started with:\n"
             + "\n".join([*lines[:_SHOWN], *more])
             + "\nrestore them, or choose another --name to train anew"
