@@ -196,8 +196,9 @@ class Work:
         from jobs.experiment.steps import Given, run_step
 
         logger.info("%s: %s %s begins", task.cell.slug, step.kind, step.key)
-        # The step's own process needs no CPU of Ray's: training's workers and retrieval's actors take theirs.
-        remote = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(run_step)
+        # The step's own process needs no CPU of Ray's: training's workers and retrieval's actors take theirs. Without
+        # SPREAD, Ray would start all steps on the driver's node, whose cores and memory end first.
+        remote = ray.remote(num_cpus=0, max_calls=1, max_retries=0, scheduling_strategy="SPREAD")(run_step)
         tree = self.configs[task.cell.slug].model_dump(mode="json", exclude_unset=True)
         cell = task.cell
         given = Given(task.keys, self.store, self.split, cell.contexts, cell.unlabelled, cell.calibrate)
