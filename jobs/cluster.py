@@ -13,6 +13,9 @@ _QUIET = {
     **{name: value for name, value in ENVIRONMENT.items() if not name.startswith("RAY_")},
     "DEEPSPEED_LOG_LEVEL": "warning",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # the patch also prints the messages of progress bars, twice
+    # Seconds between two looks of Ray Train's controller at its workers, by default 2: a checkpoint waits for the look
+    # that takes the one before, so short epochs would take two seconds each.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # Ray Data starts so many processes to read the footers of Parquet files, by default 32; a job has few files.
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
 }

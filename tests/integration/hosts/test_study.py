@@ -40,7 +40,7 @@ def three(tmp_path_factory: pytest.TempPathFactory, tagger: Tagger, minilm: str)
             "set": {**splits, **rates, "data.cache": None, "index.corpus": [f"{files}/corpus.jsonl"],
                     "model.encoder": f"{files}/encoder", "model.freeze_embeddings": False, "model.freeze_layers": 0,
                     "optim.epochs": 12, "optim.batch_sentences": 4,
-                    "run.workers": 1, "run.threads": 1, "run.checkpoint_steps": 2, "retrieval.rerank": False},
+                    "run.workers": 1, "run.threads": 1, "run.checkpoint_steps": 6, "retrieval.rerank": False},
             "grid": {"mode": ["cl-kl"], "seed": list(range(SEEDS))},
         }  # fmt: skip
         (files / "seeds.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
