@@ -100,11 +100,9 @@ def minutes_here(config: Config, planned: dict[str, Any]) -> float:
     from ctxner.training.estimate.memory import EncoderShape
     from ctxner.training.plan import SCORED
 
-    run, sentences = config.run, planned["sentences"]
-    trained = sentences["train"] + sentences.get("unlabelled", 0) * config.data.unlabelled_ratio
-    scored = sentences[SCORED] / STEP_COST  # in sentences of a step
+    run, scored = config.run, planned["sentences"][SCORED] / STEP_COST  # in sentences of a step
     return minutes_of(
-        config.optim.epochs * planned["flops_an_epoch"] * (1 + scored / trained),
+        config.optim.epochs * planned["flops_an_epoch"] * (1 + scored / planned["sentences_an_epoch"]),
         EncoderShape(**planned["encoder"]),
         threads=run.threads and run.threads * run.workers,
         bfloat16=run.precision == "bfloat16",

@@ -61,6 +61,7 @@ def plan(config: Config, *, retrieved: bool = True) -> dict[str, Any]:
         "mentions": {"train": _mentions(examples), "dev": _mentions(dev)},
         "pieces_an_epoch": data.num_pieces(),
         "padding": {name: round(share, 4) for name, share in data.padding().items()},
+        "sentences_an_epoch": data.sentences_an_epoch,
         "steps_an_epoch": len(data.steps(0)),
         "steps": sum(steps_by_epoch),
         "steps_by_epoch": steps_by_epoch,

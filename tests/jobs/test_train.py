@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ctxner.config import Config, load_config
+from ctxner.config import Config, load_config, parse_config
 from ctxner.demo import make_world, write_world
 from ctxner.files.contexts import Context, load_examples
 from ctxner.schema import ScoredPassage
 from ctxner.training.checkpoints.resume import absolute_paths, is_started, refuse_started
+from jobs import train
 from jobs.model_settings import settings_for
 from tests.contexts_files import write_contexts
 from tests.jobs.command_line import call_apart, listing
@@ -127,3 +128,20 @@ def test_what_retrieve_writes_for_files_is_what_train_finds(folder: Path) -> Non
     assert [len(example.passages) for example in examples] == [1] * 4
     write_contexts(rows, folder / "ctx" / "dev.parquet")
     assert data.contexts_path("dev") == Path("ctx/dev.parquet"), "a split's own file comes first"
+
+
+def test_minutes_count_the_scoring_of_dev_beside_all_sentences_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 sentences scored cost as much as a step over 10; an epoch has 60, of 1,000 without tags only some."""
+    from dataclasses import asdict
+
+    from ctxner.training.estimate import machine
+    from ctxner.training.estimate.memory import XLM_R_LARGE
+    from ctxner.training.plan import SCORED
+
+    monkeypatch.setattr(machine, "minutes_of", lambda flops, shape, **how: (flops, shape, how))
+    sentences = {"train": 40, "unlabelled": 1000, SCORED: 30}
+    planned = {"sentences": sentences, "sentences_an_epoch": 60, "flops_an_epoch": 6.0, "encoder": asdict(XLM_R_LARGE)}
+    config = parse_config({"optim": {"epochs": 2}, "run": {"threads": 3, "workers": 2, "precision": "bfloat16"}})
+    flops, shape, how = train.minutes_here(config, planned)
+    assert (flops, shape) == (pytest.approx(14.0), XLM_R_LARGE)
+    assert how == {"threads": 6, "bfloat16": True}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -41,15 +42,20 @@ def minutes_of(flops: float, shape: EncoderShape, *, threads: int | None = None,
         bfloat16: Whether the encoder runs in bfloat16.
     """
     cores = os.cpu_count() or 1
-    with _threads(min(threads or cores, cores)):
-        return round(flops / (USED * measured_flops(shape, bfloat16=bfloat16)) / 60, 2)
+    speed = measured_flops(replace(shape, layers=1), min(threads or cores, cores), bfloat16)
+    return round(flops / (USED * speed) / 60, 2)
 
 
-def measured_flops(shape: EncoderShape, *, bfloat16: bool = False) -> float:
-    """Operations per second of one encoder layer, forward and backward, on the CPU with this process's threads.
+@cache
+def measured_flops(shape: EncoderShape, threads: int, bfloat16: bool) -> float:
+    """Operations per second of an encoder of these sizes, forward and backward, on the CPU; measured once a process.
 
-    A product of large matrices says little: on a CPU, softmax, GELU, norms and dropout take as long as the products of
-    a small encoder, and bfloat16 makes only the products faster.
+    Products of large matrices alone would be too fast: a layer has softmax, GELU and norms, too.
+
+    Args:
+        shape: Sizes of one layer.
+        threads: Number of threads.
+        bfloat16: Whether it runs in bfloat16.
     """
     layer = nn.TransformerEncoderLayer(
         shape.width, shape.heads, shape.intermediate, activation="gelu", batch_first=True, dropout=0.0
@@ -61,12 +67,13 @@ def measured_flops(shape: EncoderShape, *, bfloat16: bool = False) -> float:
             left = layer(pieces)
         left.float().sum().backward()
 
-    step()
-    number, started = 0, time.perf_counter()
-    while (seconds := time.perf_counter() - started) < _SECONDS:
+    with _threads(threads):
         step()
-        number += 1
-    return step_flops(replace(shape, layers=1), [_ROWS], checkpointing=False) * number / seconds
+        number, started = 0, time.perf_counter()
+        while (seconds := time.perf_counter() - started) < _SECONDS:
+            step()
+            number += 1
+    return step_flops(shape, [_ROWS], checkpointing=False) * number / seconds
 
 
 @contextmanager

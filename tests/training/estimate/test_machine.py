@@ -12,23 +12,27 @@ SMALL = EncoderShape(layers=2, width=32, intermediate=64, heads=2, vocabulary=10
 def test_minutes_are_those_of_the_threads_that_the_run_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before, one worker of one thread was promised the speed of all cores."""
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(machine, "measured_flops", lambda shape, bfloat16: torch.get_num_threads() * 1e9 / machine.USED)
-    before = torch.get_num_threads()
+    monkeypatch.setattr(machine, "measured_flops", lambda shape, threads, bfloat16: threads * 1e9 / machine.USED)
     minutes = [machine.minutes_of(120e9, SMALL, threads=threads) for threads in (1, 2, 4, 8, None)]
     assert minutes == [2.0, 1.0, 0.5, 0.5, 0.5]
-    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_a_layer_of_the_encoder_is_measured(monkeypatch: pytest.MonkeyPatch, bfloat16: bool) -> None:
+def test_a_layer_is_measured_once_on_the_threads_given(monkeypatch: pytest.MonkeyPatch, bfloat16: bool) -> None:
     monkeypatch.setattr(machine, "_SECONDS", 0.01)
-    layers = []
-    made = machine.nn.TransformerEncoderLayer
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
+    layers, before = [], torch.get_num_threads()
+    machine.measured_flops.cache_clear()
+    made, threads = machine.nn.TransformerEncoderLayer, set[int]()
 
     def layer(*sizes: int, **settings: object) -> torch.nn.Module:
         layers.append(sizes)
-        return made(*sizes, **settings)
+        own = made(*sizes, **settings)
+        own.register_forward_pre_hook(lambda *_: threads.add(torch.get_num_threads()))
+        return own
 
     monkeypatch.setattr(machine.nn, "TransformerEncoderLayer", layer)
-    assert machine.measured_flops(SMALL, bfloat16=bfloat16) > 1e6
-    assert layers == [(32, 2, 64)]
+    assert machine.minutes_of(1e12, SMALL, threads=2, bfloat16=bfloat16) > 0
+    assert machine.minutes_of(1e12, SMALL, threads=2, bfloat16=bfloat16) > 0
+    assert (layers, threads, torch.get_num_threads()) == ([(32, 2, 64)], {2}, before)
+    machine.measured_flops.cache_clear()
