@@ -57,6 +57,20 @@ class Connection:
             self.body += (await self.reader.readexactly(size + 2))[:-2]
 
 
+async def taken(url: str, piece: bytes, *, seconds: float = 3, most: int = 100 * MIB) -> int:
+    """Send the same piece of a body over and over, and read nothing; how many bytes the server took."""
+    connection, sent = await Connection.to(url), 0
+    try:
+        async with asyncio.timeout(seconds):
+            while sent < most:
+                await connection.send(piece)
+                sent += len(piece)
+    except (TimeoutError, ConnectionError):
+        pass
+    connection.writer.transport.abort()
+    return sent
+
+
 def line(text: str, **how: Any) -> bytes:
     return json.dumps({"text": text, "view": "plain", **how}).encode() + b"\n"
 

@@ -20,7 +20,7 @@ from serving.front import BoundedProtocol, Front, Window
 from serving.web import make_app
 from tests.serving.conftest import make_service, run
 from tests.serving.online import online, opened
-from tests.serving.streaming import MIB, Connection, line
+from tests.serving.streaming import MIB, line, taken
 
 
 @pytest.mark.usefixtures("bounded")
@@ -78,20 +78,7 @@ def test_serve_is_not_given_more_of_a_stream_than_it_answers(local, what):
 
     part = line("London") * 1000 if what == "lines" else line("London") + b"\n" * (64 << 10)
     with online(Front(eager), force_exit=True) as url:
-
-        async def work() -> int:
-            connection, sent = await Connection.to(url), 0
-            try:
-                async with asyncio.timeout(3):
-                    while sent < 100 * MIB:
-                        await connection.send(part)
-                        sent += len(part)
-            except (TimeoutError, ConnectionError):
-                pass
-            connection.writer.transport.abort()
-            return sent
-
-        run(work)
+        run(lambda: taken(url, part))
     print(f"\n{what}: {read / MIB:.2f} MiB were read")
     assert read <= 2 * MIB
 

@@ -19,7 +19,7 @@ from serving.settings import Limits
 from serving.web import make_app
 from tests.serving.conftest import make_service, run
 from tests.serving.online import drained, online
-from tests.serving.streaming import MIB, Connection, collected, line
+from tests.serving.streaming import MIB, Connection, collected, line, taken
 
 
 @pytest.mark.parametrize("what", ["blank lines", "long lines", "one endless line"])
@@ -33,20 +33,7 @@ def test_a_stream_is_read_only_as_fast_as_it_is_answered(local, what):
         "one endless line": line("London") + b'{"text": "' + b"x" * (64 << 10),
     }[what]
     with online(make_app(service), force_exit=True) as url:
-
-        async def work() -> int:
-            connection, sent = await Connection.to(url), 0
-            try:
-                async with asyncio.timeout(3):
-                    while sent < 100 * MIB:
-                        await connection.send(piece)
-                        sent += len(piece)
-            except (TimeoutError, ConnectionError):
-                pass
-            connection.writer.transport.abort()
-            return sent
-
-        sent = run(work)
+        sent = run(lambda: taken(url, piece))
     print(f"\n{what}: {sent / MIB:.1f} MiB were taken")
     bounds = {"blank lines": 8 * MIB, "long lines": 10 * MIB, "one endless line": 24 * MIB}
     assert sent <= bounds[what]

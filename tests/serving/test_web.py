@@ -1,47 +1,20 @@
-"""HTTP with a real tagger and no Ray: answers, bounds, keys, errors without the text, and any bytes at all."""
+"""HTTP with a real tagger and no Ray: answers, bounds, and errors without the text."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
-import os
-from collections import Counter
 from typing import Any
 
-import httpx2
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from ctxner.schema import Example
 from ctxner.texts import sentences_of
-from serving.settings import ApiKey, ServeSettings, hashed, keys_from
 from serving.web import make_app
-from tests.serving.conftest import Local, client_of, make_service, run
+from tests.serving.conftest import client_of, make_service
+from tests.serving.posting import TEXT, post
 from tests.serving.simulated import run_simulated
-
-TEXT = "Paris Hilton sings in London, so? Müller 👍🏽 Paris."
-CASES = int(os.environ.get("CTXNER_FUZZ_CASES", "40"))
-JSON = {"content-type": "application/json"}
-
-
-@schemathesis.serializer("application/x-ndjson")
-def _ndjson(_: Any, value: Any) -> bytes:
-    return value if isinstance(value, bytes) else json.dumps(value).encode() + b"\n"
-
-
-def post(
-    service: Any, body: Any, *, keys: Any = (), path: str = "/v1/tag", headers: dict[str, str] | None = None
-) -> Any:
-    async def work() -> httpx2.Response:
-        async with client_of(service, keys) as client:
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            return await client.post(path, content=content, headers={**JSON, **(headers or {})})
-
-    return run(work)
 
 
 def test_texts_and_split_sentences_get_the_taggers_entities(local):
@@ -216,68 +189,6 @@ def test_overload_is_refused_at_once_and_passes(local):
     assert service.room.held == 0
 
 
-def test_without_a_key_it_is_always_401_and_each_key_has_its_rate(local):
-    first, second = "a" * 20, "b" * 20
-    keys = (
-        ApiKey(name="first", sha256=hashed(first), requests_per_minute=3),
-        ApiKey(name="second", sha256=hashed(second)),
-    )
-    service = make_service(local.routing())
-
-    async def work() -> None:
-        async with client_of(service, keys) as client:
-            for path in (
-                "/v1/tag",
-                "/v1/tag/stream",
-                "/v1/models",
-                "/metrics",
-                "/openapi.json",
-                "/v1/nothing",
-                "/docs",
-            ):
-                for headers in ({}, {"authorization": f"Bearer {first}x"}, {"authorization": "Basic " + first}):
-                    for method in ("GET", "POST", "PUT"):
-                        answer = await client.request(method, path, headers=headers)
-                        assert answer.status_code == 401, (path, method)
-            body = {"texts": ["London"], "view": "plain"}
-            ask = [await client.post("/v1/tag", json=body, headers={"x-api-key": first}) for _ in range(5)]
-            assert [own.status_code for own in ask] == [200] * 3 + [429] * 2
-            assert int(ask[-1].headers["retry-after"]) >= 1
-            other = await client.post("/v1/tag", json=body, headers={"authorization": f"Bearer {second}"})
-            assert other.status_code == 200
-            assert (await client.get("/healthz")).status_code == 200
-            assert (await client.get("/")).status_code == 200
-
-    run(work)
-    counted = Counter(service.meter.statuses)
-    assert (counted[200], counted[401], counted[429]) == (6, 7 * 3 * 3, 2)
-
-
-@pytest.mark.parametrize("key", ["", "x" * 15])
-def test_an_empty_or_short_key_opens_nothing_even_if_its_hash_were_in_the_file(local, key):
-    keys = (
-        ApiKey.model_construct(name="a", sha256=hashlib.sha256(key.encode()).hexdigest(), requests_per_minute=None),
-    )
-
-    async def work() -> None:
-        async with client_of(make_service(local.routing()), keys) as client:
-            for headers in ({}, {"x-api-key": key}, {"authorization": f"Bearer {key}"}, {"authorization": key}):
-                answer = await client.get("/v1/models", headers=headers)
-                assert answer.status_code == 401, headers
-
-    run(work)
-
-
-def test_keys_come_from_the_environment_hashed_and_are_never_shown():
-    (found,) = keys_from({"CTXNER_API_KEYS": "me:" + "k" * 32})
-    assert (found.name, found.sha256) == ("me", hashed("k" * 32))
-    with pytest.raises(ValueError, match="entry 2") as error:
-        keys_from({"CTXNER_API_KEYS": "me:" + "k" * 32 + ",you:tooshort"})
-    assert "tooshort" not in str(error.value)
-    with pytest.raises(ValueError, match="same name"):
-        ServeSettings(model="m", keys=(found, found))
-
-
 def test_the_schema_describes_what_is_taken(local):
     tree = make_app(make_service(local.routing())).openapi()
     body = tree["paths"]["/v1/tag"]["post"]["requestBody"]["content"]["application/json"]
@@ -286,53 +197,3 @@ def test_the_schema_describes_what_is_taken(local):
     service = make_service(local.routing())
     for example in body["examples"].values():
         assert post(service, example["value"]).status_code == 200
-
-
-NAMES = ["texts", "sentences", "view", "passages", "deadline_ms", "return_passages", "x"]
-SCALARS = st.none() | st.booleans() | st.floats() | st.integers() | st.text(st.characters(), max_size=30)
-
-
-def nested(own: Any) -> Any:
-    return st.lists(own, max_size=4) | st.dictionaries(st.sampled_from(NAMES), own, max_size=4)
-
-
-@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(body=st.binary(max_size=300) | st.recursive(SCALARS, nested, max_leaves=20))
-def test_any_body_is_answered_or_refused(tagger, body):
-    content = body if isinstance(body, bytes) else json.dumps(body).encode("utf-8", "surrogatepass")
-    answer = post(make_service(Local(tagger).routing()), content)
-    assert answer.status_code in {200, 400, 413, 422}
-
-
-@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), min_size=1, max_size=4),
-       view=st.sampled_from(["auto", "plain", "context"]), deadline=st.none() | st.floats(200, 1000))  # fmt: skip
-def test_any_text_is_tagged_with_exact_offsets(tagger, texts, view, deadline):
-    answer = post(make_service(Local(tagger).routing()), {"texts": texts, "view": view, "deadline_ms": deadline})
-    assert answer.status_code in {200, 503}, answer.text
-    if answer.status_code == 200:
-        for text, result in zip(texts, answer.json()["results"], strict=True):
-            assert all(text[own["start"] : own["end"]] == own["text"] for own in result["entities"])
-
-
-def test_requests_made_from_the_schema_never_break_the_server(tagger):
-    """Schemathesis: every path of OpenAPI, valid and invalid; answers have to be as described."""
-    app = make_app(make_service(Local(tagger).routing()), hosts=["testserver"])
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
-    statuses = set[int]()
-    for operation in (own.ok() for own in schema.get_all_operations()):
-        takes_body = operation.method == "post"  # nothing is invalid about a GET without parameters
-        for mode in schemathesis.GenerationMode if takes_body else [schemathesis.GenerationMode.POSITIVE]:
-
-            @settings(
-                max_examples=max(1, CASES // 6), deadline=None, database=None, suppress_health_check=list(HealthCheck)
-            )
-            @given(case=operation.as_strategy(generation_mode=mode))
-            def check(case: Any) -> None:
-                answer = case.call()
-                statuses.add(answer.status_code)
-                assert answer.status_code < 500 or answer.status_code == 503, answer.text
-
-            check()
-    assert 200 in statuses
-    assert statuses & {400, 422}

@@ -1,17 +1,27 @@
-"""What the tests of training share: a small tagger, and what tensors weigh."""
+"""What the tests of training share: a small tagger, what tensors weigh, and a small world on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import BertConfig
 
+from ctxner.config import parse_config
+from ctxner.demo import write_world
+from ctxner.encoders import load_tokenizer
+from ctxner.files.contexts import Context
 from ctxner.model.tagger import EncoderCRF, EncoderCRFConfig
+from ctxner.schema import Passage, ScoredPassage
+from ctxner.training.data.training_set import load_split
 from ctxner.training.step import CooperativeStep
+from ctxner.views.builder import ViewBuilder
 from ctxner.views.view import ViewBatch
+from tests.contexts_files import write_contexts
+from tests.training.planned import WORLD
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +72,22 @@ def saved_bytes() -> Callable[[CooperativeStep, ViewBatch | None, ViewBatch | No
 def num_bytes() -> Callable[[Iterable[Tensor | None]], int]:
     """Bytes of tensors."""
     return lambda tensors: sum(own.numel() * own.element_size() for own in tensors if own is not None)
+
+
+@pytest.fixture(scope="module")
+def views(minilm: str) -> ViewBuilder:
+    return ViewBuilder(load_tokenizer(minilm))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, dict]:
+    """Config sections of the demo world on disk, with contexts for training and dev."""
+    write_world(WORLD, tmp_path)
+    for split in ("train", "dev"):
+        sentences = load_split(parse_config({"data": {split: str(tmp_path / f"{split}.conll")}}).data, split)
+        passage = ScoredPassage(Passage("p", "x", "A small village that few people remember."), 1.0, 1)
+        found = {own.sentence.id: Context(own.sentence.words, "q", (passage,)) for own in sentences}
+        write_contexts(found, tmp_path / "contexts" / f"{split}.parquet")
+    paths = {split: str(tmp_path / f"{split}.conll") for split in ("train", "dev")}
+    folders = {"contexts": str(tmp_path / "contexts"), "cache": str(tmp_path / "views")}
+    return {"data": {**paths, **folders}, "optim": {"batch_sentences": 4, "epochs": 2}}
